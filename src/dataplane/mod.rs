@@ -1,0 +1,1 @@
+//! The workers that carry packets: egress, ingress, what the kernel agreed to, counters.

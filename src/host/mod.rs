@@ -1,0 +1,1 @@
+//! What the daemon asks of its operating system: interface, flannel0, firewall rules, files, systemd.

@@ -1,0 +1,1 @@
+//! Two or more hosts on one machine, in network namespaces: demo, benchmark and tests.

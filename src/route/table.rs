@@ -1,0 +1,305 @@
+//! The route table: one writer, any number of wait-free readers.
+//!
+//! A trie of machine words. The root has one slot for each subnet that the network can hold, so a
+//! network of equal leases is one array and a lookup is one load. A lease longer than a root slot
+//! gets a chunk of up to 256 slots below it. Every slot is one [`AtomicU64`] that carries the whole
+//! next hop, so a reader sees the route before a change or the one after it and nothing between.
+//!
+//! A chunk belongs to its slot for ever: a reader that is inside one while the writer folds it
+//! away still reads words that are, or were a moment ago, true for its address.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::Cidr;
+
+/// The host to which a packet is sent: outer destination address and UDP port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NextHop {
+    /// Outer destination address.
+    pub ip: Ipv4Addr,
+    /// Outer destination port, host order.
+    pub port: u16,
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.ip, self.port)
+    }
+}
+
+/// A prefix that the table cannot hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RouteError {
+    /// The prefix lies, at least in part, outside the network.
+    OutsideNetwork {
+        /// The refused prefix.
+        prefix: Cidr,
+        /// The table's network.
+        network: Cidr,
+    },
+    /// More prefixes longer than the subnet length than there are chunks.
+    TooManyLongPrefixes,
+}
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutsideNetwork { prefix, network } => {
+                write!(f, "{prefix} is not inside the network {network}")
+            }
+            Self::TooManyLongPrefixes => f.write_str("too many prefixes longer than the subnets"),
+        }
+    }
+}
+
+impl std::error::Error for RouteError {}
+
+/// A new, empty table for `network` with leases of `subnet_len` bits, and its one writer.
+///
+/// Leases of other lengths are held as well; `subnet_len` only chooses the layout.
+pub fn table(network: Cidr, subnet_len: u8) -> (RouteWriter, Arc<RouteTable>) {
+    let root_bits = subnet_len.saturating_sub(network.len()).min(MAX_ROOT_BITS);
+    let root_len = 1 << root_bits;
+    let table = Arc::new(RouteTable {
+        network,
+        shift: 32 - network.len() - root_bits,
+        root: empty_slots(root_len),
+        chunks: (0..root_len.max(MIN_CHUNKS)).map(|_| OnceLock::new()).collect(),
+        revision: AtomicU64::new(0),
+        routes: AtomicU64::new(0),
+    });
+    let writer =
+        RouteWriter { table: Arc::clone(&table), routes: BTreeMap::new(), chunk_of: HashMap::new() };
+    (writer, table)
+}
+
+/// What workers read.
+pub struct RouteTable {
+    network: Cidr,
+    /// Address bits below a root slot.
+    shift: u8,
+    root: Box<[AtomicU64]>,
+    chunks: Box<[OnceLock<Box<[AtomicU64]>>]>,
+    revision: AtomicU64,
+    routes: AtomicU64,
+}
+
+impl RouteTable {
+    /// The next hop of the longest prefix that holds `dst`.
+    #[inline]
+    pub fn lookup(&self, dst: Ipv4Addr) -> Option<NextHop> {
+        if !self.network.contains(dst) {
+            return None;
+        }
+        let offset = dst.to_bits() ^ self.network.network().to_bits();
+        let mut shift = self.shift;
+        let mut word = self.root.get(shr(offset, shift))?.load(Ordering::Acquire);
+        while word & TAG_MASK == TAG_CHUNK {
+            let chunk = self.chunks.get((word >> 32) as usize)?.get()?;
+            let stride = shift.min(CHUNK_BITS);
+            shift -= stride;
+            word = chunk.get(shr(offset, shift) & ((1 << stride) - 1))?.load(Ordering::Acquire);
+        }
+        decode(word)
+    }
+
+    /// The overlay network that the table covers.
+    pub fn network(&self) -> Cidr {
+        self.network
+    }
+
+    /// Number of routes.
+    pub fn len(&self) -> usize {
+        self.routes.load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether there is no route.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many changes the table has seen.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+}
+
+/// What control writes through. It holds the truth; the table's words are painted from it.
+pub struct RouteWriter {
+    table: Arc<RouteTable>,
+    routes: BTreeMap<Cidr, NextHop>,
+    /// The chunk that belongs to the slot of this prefix.
+    chunk_of: HashMap<Cidr, usize>,
+}
+
+impl RouteWriter {
+    /// Adds a route or replaces its next hop; returns the next hop that it had.
+    ///
+    /// # Errors
+    /// A prefix outside the network, or one too many that is longer than the subnets.
+    pub fn insert(&mut self, prefix: Cidr, hop: NextHop) -> Result<Option<NextHop>, RouteError> {
+        let network = self.table.network;
+        if !network.covers(prefix) {
+            return Err(RouteError::OutsideNetwork { prefix, network });
+        }
+        let before = self.routes.insert(prefix, hop);
+        if before == Some(hop) {
+            return Ok(before);
+        }
+        if let Err(error) = self.repaint(prefix) {
+            self.routes.remove(&prefix);
+            return Err(error);
+        }
+        self.publish();
+        Ok(before)
+    }
+
+    /// Removes a route; returns the next hop that it had.
+    pub fn remove(&mut self, prefix: Cidr) -> Option<NextHop> {
+        let before = self.routes.remove(&prefix)?;
+        // A removal needs no chunk that is not there already, so it cannot fail.
+        let _ = self.repaint(prefix);
+        self.publish();
+        Some(before)
+    }
+
+    /// All routes, by prefix.
+    pub fn routes(&self) -> impl Iterator<Item = (Cidr, NextHop)> + '_ {
+        self.routes.iter().map(|(&prefix, &hop)| (prefix, hop))
+    }
+
+    /// The next hop of exactly this prefix.
+    pub fn get(&self, prefix: Cidr) -> Option<NextHop> {
+        self.routes.get(&prefix).copied()
+    }
+
+    fn publish(&self) {
+        self.table.routes.store(self.routes.len() as u64, Ordering::Relaxed);
+        self.table.revision.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes every slot that `changed` touches.
+    fn repaint(&mut self, changed: Cidr) -> Result<(), RouteError> {
+        let table = Arc::clone(&self.table);
+        self.paint(&table.root, table.network, table.shift, changed)
+    }
+
+    /// Paints those of `slots`, which divide `area` into pieces of `shift` address bits, that
+    /// `changed` touches.
+    fn paint(
+        &mut self,
+        slots: &[AtomicU64],
+        area: Cidr,
+        shift: u8,
+        changed: Cidr,
+    ) -> Result<(), RouteError> {
+        let base = area.network().to_bits();
+        let (first, last) = if area.covers(changed) {
+            (changed.network().to_bits() - base, changed.last().to_bits() - base)
+        } else {
+            (0, area.last().to_bits() - base)
+        };
+        let slot_len = 32 - shift;
+        for index in shr(first, shift)..=shr(last, shift) {
+            let slot = Cidr::new(Ipv4Addr::from_bits(base + shl(index, shift)), slot_len);
+            let word = if self.has_longer(slot) {
+                let chunk = self.chunk(slot)?;
+                let table = Arc::clone(&self.table);
+                let Some(below) = table.chunks[chunk].get() else { continue };
+                let changed = if is_chunk(slots[index].load(Ordering::Relaxed)) {
+                    changed
+                } else {
+                    slot // Not in use until now: its words are stale.
+                };
+                self.paint(below, slot, shift - shift.min(CHUNK_BITS), changed)?;
+                (chunk as u64) << 32 | TAG_CHUNK
+            } else {
+                encode(self.best(slot))
+            };
+            slots[index].store(word, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Whether a route lies inside `slot` and is longer than it.
+    fn has_longer(&self, slot: Cidr) -> bool {
+        slot.len() < 32
+            && self
+                .routes
+                .range(Cidr::new(slot.network(), slot.len() + 1)..=Cidr::new(slot.last(), 32))
+                .next()
+                .is_some()
+    }
+
+    /// The next hop of the longest route that covers `slot`.
+    fn best(&self, slot: Cidr) -> Option<NextHop> {
+        (self.table.network.len()..=slot.len())
+            .rev()
+            .find_map(|len| self.get(Cidr::new(slot.network(), len)))
+    }
+
+    /// The chunk of `slot`, made on first use.
+    fn chunk(&mut self, slot: Cidr) -> Result<usize, RouteError> {
+        if let Some(&chunk) = self.chunk_of.get(&slot) {
+            return Ok(chunk);
+        }
+        let chunk = self.chunk_of.len();
+        let cell = self.table.chunks.get(chunk).ok_or(RouteError::TooManyLongPrefixes)?;
+        cell.get_or_init(|| empty_slots(1 << (32 - slot.len()).min(CHUNK_BITS)));
+        self.chunk_of.insert(slot, chunk);
+        Ok(chunk)
+    }
+}
+
+/// `value >> shift` for a shift of 0 to 32, as an index.
+#[inline]
+fn shr(value: u32, shift: u8) -> usize {
+    (u64::from(value) >> shift) as usize
+}
+
+/// Inverse of [`shr`] for an index that fits its slots.
+fn shl(index: usize, shift: u8) -> u32 {
+    ((index as u64) << shift) as u32
+}
+
+fn empty_slots(len: usize) -> Box<[AtomicU64]> {
+    (0..len).map(|_| AtomicU64::new(EMPTY)).collect()
+}
+
+fn is_chunk(word: u64) -> bool {
+    word & TAG_MASK == TAG_CHUNK
+}
+
+fn encode(hop: Option<NextHop>) -> u64 {
+    hop.map_or(EMPTY, |hop| {
+        u64::from(hop.ip.to_bits()) << 32 | u64::from(hop.port) << 16 | TAG_HOP
+    })
+}
+
+#[inline]
+fn decode(word: u64) -> Option<NextHop> {
+    (word & TAG_MASK == TAG_HOP).then_some(NextHop {
+        ip: Ipv4Addr::from_bits((word >> 32) as u32),
+        port: (word >> 16) as u16,
+    })
+}
+
+// A slot: next hop address or chunk number (32 bits), port (16), tag (16).
+const EMPTY: u64 = 0;
+const TAG_MASK: u64 = 0xffff;
+const TAG_HOP: u64 = 1;
+const TAG_CHUNK: u64 = 2;
+
+/// A root of at most 65,536 slots, 512 KiB.
+const MAX_ROOT_BITS: u8 = 16;
+/// Address bits that one chunk resolves.
+const CHUNK_BITS: u8 = 8;
+/// Chunks that even a small table has room for.
+const MIN_CHUNKS: usize = 1 << 12;
+
+#[cfg(test)]
+mod tests;

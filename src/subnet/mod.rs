@@ -1,0 +1,1 @@
+//! Network config, leases, the registry (etcd or files), reconciliation of the route table.

@@ -1,0 +1,1 @@
+//! The only room with `unsafe`: one thin wrapper a system call.
