@@ -72,8 +72,11 @@ pub fn table(network: Cidr, subnet_len: u8) -> (RouteWriter, Arc<RouteTable>) {
         revision: AtomicU64::new(0),
         routes: AtomicU64::new(0),
     });
-    let writer =
-        RouteWriter { table: Arc::clone(&table), routes: BTreeMap::new(), chunk_of: HashMap::new() };
+    let writer = RouteWriter {
+        table: Arc::clone(&table),
+        routes: BTreeMap::new(),
+        chunk_of: HashMap::new(),
+    };
     (writer, table)
 }
 
@@ -275,9 +278,7 @@ fn is_chunk(word: u64) -> bool {
 }
 
 fn encode(hop: Option<NextHop>) -> u64 {
-    hop.map_or(EMPTY, |hop| {
-        u64::from(hop.ip.to_bits()) << 32 | u64::from(hop.port) << 16 | TAG_HOP
-    })
+    hop.map_or(EMPTY, |hop| u64::from(hop.ip.to_bits()) << 32 | u64::from(hop.port) << 16 | TAG_HOP)
 }
 
 #[inline]

@@ -34,7 +34,8 @@ fn equal_leases() {
 
 #[test]
 fn longest_prefix_wins_in_any_order_of_insertion() {
-    let prefixes = ["10.0.0.0/17", "10.0.1.0/24", "10.0.1.128/25", "10.0.1.130/31", "10.0.1.130/32"];
+    let prefixes =
+        ["10.0.0.0/17", "10.0.1.0/24", "10.0.1.128/25", "10.0.1.130/31", "10.0.1.130/32"];
     for rotation in 0..prefixes.len() {
         let (mut writer, table) = table(cidr("10.0.0.0/16"), 24);
         for i in 0..prefixes.len() {

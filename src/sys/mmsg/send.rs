@@ -1,0 +1,152 @@
+//! `sendmmsg(2)`.
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use super::cmsg::{CONTROL_LEN, Control};
+use crate::sys::check;
+use crate::sys::iovec::{MAX_IOVECS, iovec};
+
+/// Storage for one `sendmmsg`.
+pub struct SendBatch {
+    headers: Box<[libc::mmsghdr]>,
+    addresses: Box<[libc::sockaddr_in]>,
+    controls: Box<[Control]>,
+    /// Where in `iovecs` each message's list begins.
+    starts: Box<[usize]>,
+    iovecs: Box<[libc::iovec]>,
+}
+
+// SAFETY: the pointers inside are followed only through a `Filling`, which borrows both the storage
+// and the bytes, and are wired anew before each call.
+unsafe impl Send for SendBatch {}
+
+impl SendBatch {
+    /// Storage for `messages` messages of `parts` parts in all.
+    pub fn new(messages: usize, parts: usize) -> Self {
+        // SAFETY: `mmsghdr` and `sockaddr_in` are C structs of integers and pointers: all zeros is a
+        // value.
+        let (header, address) = unsafe { (mem::zeroed(), mem::zeroed()) };
+        let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        Self {
+            headers: vec![header; messages].into(),
+            addresses: vec![address; messages].into(),
+            controls: vec![Control::EMPTY; messages].into(),
+            starts: vec![0; messages].into(),
+            iovecs: vec![iovec; parts].into(),
+        }
+    }
+
+    /// Begins a new batch.
+    #[inline]
+    pub fn begin<'a>(&mut self) -> Filling<'_, 'a> {
+        Filling { batch: self, messages: 0, parts: 0, bytes: PhantomData }
+    }
+}
+
+/// A batch being filled: `'a` is the life of the bytes it points at.
+pub struct Filling<'b, 'a> {
+    batch: &'b mut SendBatch,
+    messages: usize,
+    parts: usize,
+    bytes: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Filling<'_, 'a> {
+    /// Whether a further message of `parts` parts has room.
+    #[inline]
+    pub fn has_room(&self, parts: usize) -> bool {
+        self.messages < self.batch.headers.len() && parts <= self.batch.iovecs.len() - self.parts
+    }
+
+    /// Opens a message to `to`; with a `segment` size the kernel cuts it into datagrams of that
+    /// many bytes. The parts that follow belong to it.
+    ///
+    /// # Panics
+    /// Without room.
+    #[inline]
+    pub fn open(&mut self, to: SocketAddrV4, segment: Option<u16>) {
+        let index = self.messages;
+        self.batch.addresses[index] = sockaddr(to);
+        self.batch.starts[index] = self.parts;
+        let header = &mut self.batch.headers[index].msg_hdr;
+        header.msg_iovlen = 0;
+        header.msg_controllen = match segment {
+            Some(size) => self.batch.controls[index].set_udp_segment(size) as _,
+            None => 0,
+        };
+        self.messages += 1;
+    }
+
+    /// Appends bytes to the message opened last.
+    ///
+    /// # Panics
+    /// Without room, or before the first message.
+    #[inline]
+    pub fn push(&mut self, part: &'a [u8]) {
+        if part.is_empty() {
+            return;
+        }
+        let header = &mut self.batch.headers[self.messages - 1].msg_hdr;
+        debug_assert!((header.msg_iovlen as usize) < MAX_IOVECS);
+        header.msg_iovlen += 1;
+        self.batch.iovecs[self.parts] = iovec(part);
+        self.parts += 1;
+    }
+
+    /// Number of messages in the batch.
+    pub fn len(&self) -> usize {
+        self.messages
+    }
+
+    /// Whether the batch has no message.
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// Sends the messages from number `first` on; returns how many the kernel took, at least one.
+    ///
+    /// # Errors
+    /// That of message `first`. An error of a later one ends the call early without being told
+    /// (`sendmmsg(2)`); it comes back when the call is made again from there.
+    pub fn send(&mut self, socket: &UdpSocket, first: usize) -> io::Result<usize> {
+        let batch = &mut *self.batch;
+        let iovecs = batch.iovecs.as_mut_ptr();
+        for index in first..self.messages {
+            let header = &mut batch.headers[index].msg_hdr;
+            header.msg_name = (&raw mut batch.addresses[index]).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            header.msg_iov = iovecs.wrapping_add(batch.starts[index]);
+            header.msg_control = match header.msg_controllen {
+                0 => ptr::null_mut(),
+                _ => batch.controls[index].0.as_mut_ptr().cast(),
+            };
+            debug_assert!(header.msg_controllen as usize <= CONTROL_LEN);
+        }
+        let headers = &mut batch.headers[first..self.messages];
+        // SAFETY: every header points at an address, a control buffer and a list of iovecs that the
+        // batch owns, with lengths inside them; the iovecs point at bytes borrowed for 'a, which
+        // this value cannot outlive. `sendmmsg` reads them and writes `msg_len` only.
+        check(unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                headers.len() as libc::c_uint,
+                libc::MSG_NOSIGNAL as _,
+            )
+        } as _)
+    }
+}
+
+fn sockaddr(to: SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: to.ip().to_bits().to_be() },
+        sin_zero: [0; 8],
+    }
+}

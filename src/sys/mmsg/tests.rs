@@ -1,0 +1,111 @@
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::sys::udp;
+
+fn pair() -> (UdpSocket, UdpSocket, SocketAddrV4) {
+    let from = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let SocketAddr::V4(address) = to.local_addr().unwrap() else { unreachable!() };
+    (from, to, address)
+}
+
+/// All datagrams that have arrived, each with its sender.
+fn drain(socket: &UdpSocket, want: usize) -> Vec<Vec<u8>> {
+    let mut batch = RecvBatch::new(4);
+    let mut got = vec![];
+    let start = Instant::now();
+    while got.len() < want && start.elapsed() < Duration::from_secs(5) {
+        match batch.receive(socket, 4) {
+            Ok(count) => {
+                for index in 0..count {
+                    let message = batch.message(index);
+                    assert!(!message.truncated);
+                    got.extend(message.bytes.chunks(message.segment.max(1)).map(<[u8]>::to_vec));
+                }
+            }
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+    got
+}
+
+#[test]
+fn messages_are_gathered_from_their_parts() {
+    let (from, to, address) = pair();
+    let mut batch = SendBatch::new(4, 16);
+    let mut filling = batch.begin();
+    filling.open(address, None);
+    filling.push(b"one ");
+    filling.push(b"");
+    filling.push(b"datagram");
+    filling.open(address, None);
+    filling.push(b"another");
+    assert_eq!(filling.send(&from, 0).unwrap(), 2);
+    assert_eq!(filling.send(&from, 1).unwrap(), 1);
+    assert_eq!(drain(&to, 3), [&b"one datagram"[..], b"another", b"another"]);
+}
+
+#[test]
+fn a_run_is_cut_by_the_kernel_and_comes_back_as_a_run() {
+    let (from, to, address) = pair();
+    if !udp::has_segment(&from) {
+        eprintln!("SKIPPED: this kernel has no UDP_SEGMENT");
+        return;
+    }
+    let payload: Vec<u8> = (0..44 * 1_400 - 7).map(|i| (i / 1_400) as u8).collect();
+    for gro in [false, true] {
+        udp::set_gro(&to, gro).unwrap();
+        let mut batch = SendBatch::new(1, 128);
+        let mut filling = batch.begin();
+        filling.open(address, Some(1_400));
+        payload.chunks(1_000).for_each(|part| filling.push(part));
+        assert_eq!(filling.send(&from, 0).unwrap(), 1);
+        let got = drain(&to, 44);
+        assert_eq!(got, payload.chunks(1_400).map(<[u8]>::to_vec).collect::<Vec<_>>(), "gro {gro}");
+    }
+}
+
+#[test]
+fn room_is_counted() {
+    let (_, _, address) = pair();
+    let mut batch = SendBatch::new(2, 3);
+    let mut filling = batch.begin();
+    assert!(filling.is_empty() && filling.has_room(3) && !filling.has_room(4));
+    filling.open(address, None);
+    filling.push(b"x");
+    assert!(filling.has_room(2) && !filling.has_room(3));
+    filling.open(address, None);
+    assert!(!filling.has_room(0));
+    assert_eq!(filling.len(), 2);
+}
+
+#[test]
+fn an_error_is_told_at_its_message() {
+    let (from, _, address) = pair();
+    let nowhere = SocketAddrV4::new([255, 255, 255, 255].into(), 9);
+    let mut batch = SendBatch::new(2, 2);
+    let mut filling = batch.begin();
+    filling.open(address, None);
+    filling.push(b"x");
+    filling.open(nowhere, None);
+    filling.push(b"y");
+    assert_eq!(filling.send(&from, 0).unwrap(), 1);
+    assert_eq!(filling.send(&from, 1).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn control_messages_that_are_not_well_formed_give_nothing() {
+    assert_eq!(gro_segment(&[]), None);
+    assert_eq!(gro_segment(&[0xff; 24]), None);
+    assert_eq!(gro_segment(&[0; 24]), None);
+    let mut control = cmsg::Control::EMPTY;
+    let len = control.set_udp_segment(1_472);
+    // A UDP_SEGMENT message is not a UDP_GRO message.
+    assert_eq!(gro_segment(&control.0[..len]), None);
+    for cut in 0..len {
+        gro_segment(&control.0[..cut]);
+    }
+}

@@ -1,0 +1,85 @@
+//! The UDP socket of a worker: `udp(7)`, `ip(7)`, `socket(7)`.
+
+use std::io;
+use std::mem;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::check;
+
+/// Bytes asked for in each of the two socket buffers: half of what net.core.rmem_max commonly
+/// refuses without `CAP_NET_ADMIN`, and enough for 4 ms at 16 Gbit/s.
+const SOCKET_BUFFER: usize = 8 << 20;
+
+/// A socket bound to `bind`, several of which may share the address (`SO_REUSEPORT`): the kernel
+/// then keeps each sender on one of them, by a hash of addresses and ports.
+///
+/// # Errors
+/// As `bind(2)`: the address is not this host's, or another program has the port.
+pub fn bind(bind: SocketAddrV4) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(true)?;
+    grow_buffer(&socket, libc::SO_RCVBUFFORCE, |size| socket.set_recv_buffer_size(size));
+    grow_buffer(&socket, libc::SO_SNDBUFFORCE, |size| socket.set_send_buffer_size(size));
+    socket.bind(&bind.into())?;
+    Ok(socket.into())
+}
+
+/// Whether the kernel cuts a long send into datagrams (`UDP_SEGMENT`, Linux 4.18).
+pub fn has_segment(socket: &UdpSocket) -> bool {
+    set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
+}
+
+/// Asks the kernel to hand over runs of equal datagrams as one (`UDP_GRO`, Linux 5.0).
+///
+/// # Errors
+/// `ENOPROTOOPT` where the kernel does not know it.
+pub fn set_gro(socket: &UdpSocket, on: bool) -> io::Result<()> {
+    set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_GRO, on.into())
+}
+
+/// How many datagrams the kernel has dropped because the receive buffer was full: the counter that
+/// `SO_MEMINFO` gives at `SK_MEMINFO_DROPS` (`include/uapi/linux/sock_diag.h`).
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 4.12.
+pub fn dropped(socket: &UdpSocket) -> io::Result<u32> {
+    const SK_MEMINFO_DROPS: usize = 8;
+    const SK_MEMINFO_VARS: usize = 9;
+    let mut info = [0u32; SK_MEMINFO_VARS];
+    let mut len = mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: `info` is writable for `len` bytes and both outlive the call.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    } as _)?;
+    Ok(info[SK_MEMINFO_DROPS])
+}
+
+/// Beyond `rmem_max` and `wmem_max` where the process may, up to them where it may not.
+fn grow_buffer(socket: &Socket, force: libc::c_int, plain: impl Fn(usize) -> io::Result<()>) {
+    let size = SOCKET_BUFFER as libc::c_int;
+    if set_option(socket.as_raw_fd(), libc::SOL_SOCKET, force, size).is_err() {
+        // A small buffer loses bursts but carries packets: no reason to stop.
+        let _ = plain(SOCKET_BUFFER);
+    }
+}
+
+fn set_option(
+    fd: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let len = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: `value` is readable for `len` bytes and outlives the call.
+    check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) } as _)?;
+    Ok(())
+}
