@@ -1,1 +1,11 @@
 //! Network config, leases, the registry (etcd or files), reconciliation of the route table.
+
+pub mod allocate;
+pub mod backoff;
+pub mod config;
+pub mod instance;
+pub mod lease;
+
+pub use config::{ConfigError, NetworkConfig};
+pub use instance::{Instance, LeaseId};
+pub use lease::{LeaseKey, LeaseValue, NotALease};

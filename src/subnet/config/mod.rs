@@ -1,0 +1,317 @@
+//! The network config that operators keep under `<prefix>/config`.
+//!
+//! Rules, defaults and messages are those of flannel (`pkg/subnet/config.go`): an operator who
+//! searches for a message finds the answers that exist. Where flannel panics or fails later with a
+//! riddle, the check is here and says what to do.
+
+mod gojson;
+
+use std::net::Ipv4Addr;
+
+use serde_json::{Map, Value};
+
+use crate::route::Cidr;
+
+/// The overlay network as its operator configured it, checked and with all defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// The whole overlay network.
+    pub network: Cidr,
+    /// Prefix length of every host's subnet.
+    pub subnet_len: u8,
+    /// First subnet that may be given out.
+    pub subnet_min: Ipv4Addr,
+    /// Last subnet that may be given out, itself included.
+    pub subnet_max: Ipv4Addr,
+    /// UDP port of every host, `Backend.Port`.
+    pub port: u16,
+    /// Whether rules go to nftables, `EnableNFTables`.
+    pub enable_nftables: bool,
+    /// Whether the config also asks for an IPv6 overlay, which this program does not carry.
+    pub ipv6: bool,
+}
+
+impl NetworkConfig {
+    /// Reads and checks a config.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, in flannel's words where flannel has words for it.
+    pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
+        gojson::check(text).map_err(ConfigError::wait)?;
+        let value = serde_json::from_str(&String::from_utf8_lossy(text))
+            .map_err(|error| ConfigError::wait(error.to_string()))?;
+        let fields = match value {
+            Value::Object(fields) => fields,
+            Value::Null => Map::new(),
+            other => return Err(type_error(&other, "Go value of type subnet.Config")),
+        };
+        let raw = Raw::read(&fields)?;
+        let backend = Backend::read(&fields)?;
+        raw.check(&backend)
+    }
+
+    /// The subnets that may be given out, in order, the last one included.
+    pub fn subnets(&self) -> impl Iterator<Item = Cidr> + use<> {
+        let (min, max) = (u64::from(self.subnet_min.to_bits()), self.subnet_max.to_bits().into());
+        let len = self.subnet_len;
+        let step = 1usize << (32 - len);
+        (min..=max)
+            .step_by(step)
+            .map(move |address| Cidr::new(Ipv4Addr::from_bits(address as u32), len))
+    }
+
+    /// Whether `subnet` is one that may be given out.
+    pub fn may_lease(&self, subnet: Cidr) -> bool {
+        subnet.len() == self.subnet_len
+            && (self.subnet_min..=self.subnet_max).contains(&subnet.network())
+    }
+}
+
+/// What is wrong with a config.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct ConfigError {
+    text: String,
+    fatal: bool,
+}
+
+impl ConfigError {
+    /// Whether to give up rather than to wait for a better config. These are the cases in which
+    /// flannel exits at once.
+    pub fn is_fatal(&self) -> bool {
+        self.fatal
+    }
+
+    fn wait(text: impl Into<String>) -> Self {
+        Self { text: text.into(), fatal: false }
+    }
+
+    fn fatal(text: impl Into<String>) -> Self {
+        Self { text: text.into(), fatal: true }
+    }
+}
+
+/// The fields as written.
+struct Raw {
+    ipv4: bool,
+    ipv6: bool,
+    nftables: bool,
+    network: Option<Cidr>,
+    subnet_min: Option<Ipv4Addr>,
+    subnet_max: Option<Ipv4Addr>,
+    subnet_len: u64,
+    has_ipv6_network: bool,
+}
+
+impl Raw {
+    fn read(fields: &Map<String, Value>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            ipv4: boolean(fields, "EnableIPv4")?.unwrap_or(true),
+            ipv6: boolean(fields, "EnableIPv6")?.unwrap_or(false),
+            nftables: boolean(fields, "EnableNFTables")?.unwrap_or(false),
+            network: field(fields, "Network").map(network).transpose()?,
+            subnet_min: field(fields, "SubnetMin").map(address).transpose()?,
+            subnet_max: field(fields, "SubnetMax").map(address).transpose()?,
+            subnet_len: unsigned(fields, "SubnetLen")?,
+            has_ipv6_network: field(fields, "IPv6Network").is_some_and(|v| !v.is_null()),
+        })
+    }
+
+    /// Checks in flannel's order, and fills in its defaults.
+    fn check(self, backend: &Backend) -> Result<NetworkConfig, ConfigError> {
+        if !self.ipv4 {
+            return Err(match (self.ipv6, self.has_ipv6_network) {
+                (false, _) => ConfigError::fatal("none defined stack"),
+                (true, false) => ConfigError::wait(NO_IPV6_NETWORK),
+                (true, true) => ConfigError::fatal(
+                    "EnableIPv4 is false: the udp backend carries IPv4 only; \
+                     set EnableIPv4 and an IPv4 Network",
+                ),
+            });
+        }
+        let network = self
+            .network
+            .filter(|&network| network != Cidr::new(Ipv4Addr::UNSPECIFIED, 0))
+            .ok_or_else(|| {
+                ConfigError::wait("please define a correct Network parameter in the flannel config")
+            })?;
+        let subnet_len = subnet_len(network, self.subnet_len)?;
+        let size = 1u32 << (32 - subnet_len);
+        let check = |name: &str, value: Option<Ipv4Addr>, default: u32| {
+            let value = match value {
+                None | Some(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::from_bits(default),
+                Some(value) if network.contains(value) => value,
+                Some(_) => {
+                    return Err(ConfigError::wait(format!(
+                        "{name} is not in the range of the Network"
+                    )));
+                }
+            };
+            if value.to_bits() % size != 0 {
+                return Err(ConfigError::wait(format!(
+                    "{name} is not on a SubnetLen boundary: {value}"
+                )));
+            }
+            Ok(value)
+        };
+        // The first subnet is not given out: its first address is the network's own.
+        let first = network.network().to_bits() + size;
+        let last = network.last().to_bits() - (size - 1);
+        let subnet_min = check("SubnetMin", self.subnet_min, first)?;
+        let subnet_max = check("SubnetMax", self.subnet_max, last)?;
+        if self.ipv6 && !self.has_ipv6_network {
+            return Err(ConfigError::wait(NO_IPV6_NETWORK));
+        }
+        Ok(NetworkConfig {
+            network,
+            subnet_len,
+            subnet_min,
+            subnet_max,
+            port: backend.port()?,
+            enable_nftables: self.nftables,
+            ipv6: self.ipv6,
+        })
+    }
+}
+
+/// The subnet length for a network; 0 stands for "not given".
+fn subnet_len(network: Cidr, given: u64) -> Result<u8, ConfigError> {
+    let text = match given {
+        0 if network.len() > 28 => "network is too small. Minimum useful network prefix is /28",
+        0 if network.len() <= 22 => return Ok(24),
+        0 => return Ok(network.len() + 2),
+        31.. => "SubnetLen must be less than /31",
+        len if len < u64::from(network.len()) + 2 => {
+            "network must be able to accommodate at least four subnets"
+        }
+        len => return Ok(len as u8),
+    };
+    Err(ConfigError::wait(text))
+}
+
+/// The `Backend` property: its type, checked, and its port, not checked yet.
+struct Backend {
+    port: Option<Value>,
+}
+
+impl Backend {
+    fn read(fields: &Map<String, Value>) -> Result<Self, ConfigError> {
+        // An absent Backend means udp; one without a type is a mistake.
+        let Some(backend) = field(fields, "Backend") else { return Ok(Self { port: None }) };
+        let context = "error decoding Backend property of config: ";
+        let empty = Map::new();
+        let fields = match backend {
+            Value::Object(fields) => fields,
+            Value::Null => &empty,
+            other => {
+                let error = type_error(other, "Go value of type struct { Type string }");
+                return Err(ConfigError::wait(format!("{context}{error}")));
+            }
+        };
+        let kind = match field(fields, "Type") {
+            Some(Value::String(kind)) => kind.to_lowercase(),
+            None | Some(Value::Null) => String::new(),
+            Some(other) => {
+                let error = type_error(other, "Go struct field .Type of type string");
+                return Err(ConfigError::wait(format!("{context}{error}")));
+            }
+        };
+        if kind != "udp" {
+            return Err(ConfigError::fatal(format!("unknown backend type: {kind}")));
+        }
+        Ok(Self { port: field(fields, "Port").cloned() })
+    }
+
+    fn port(&self) -> Result<u16, ConfigError> {
+        let number = match &self.port {
+            None | Some(Value::Null) => return Ok(DEFAULT_PORT),
+            Some(Value::Number(number)) => number,
+            Some(other) => {
+                let error = type_error(other, "Go struct field .Port of type int");
+                return Err(ConfigError::fatal(format!(
+                    "error decoding UDP backend config: {error}"
+                )));
+            }
+        };
+        match number.as_u64() {
+            Some(port @ 1..=65_535) => Ok(port as u16),
+            _ => Err(ConfigError::fatal(format!(
+                "Backend.Port {number} is not a UDP port; use a number from 1 to 65535"
+            ))),
+        }
+    }
+}
+
+/// A field by Go's rule: the exact name first, else without regard to case.
+pub(super) fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    fields.get(name).or_else(|| {
+        fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    })
+}
+
+fn boolean(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, ConfigError> {
+    match field(fields, name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(*value)),
+        Some(other) => {
+            Err(type_error(other, &format!("Go struct field Config.{name} of type bool")))
+        }
+    }
+}
+
+fn unsigned(fields: &Map<String, Value>, name: &str) -> Result<u64, ConfigError> {
+    match field(fields, name) {
+        None | Some(Value::Null) => Ok(0),
+        Some(value) => value.as_u64().ok_or_else(|| {
+            type_error(value, &format!("Go struct field Config.{name} of type uint"))
+        }),
+    }
+}
+
+/// The text that flannel's own unmarshallers see: the JSON with its quotes trimmed off.
+fn bare(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn network(value: &Value) -> Result<Cidr, ConfigError> {
+    let text = bare(value);
+    if let Ok(cidr) = text.parse() {
+        return Ok(cidr);
+    }
+    let is_v6 = text.split_once('/').is_some_and(|(address, len)| {
+        address.parse::<std::net::Ipv6Addr>().is_ok() && len.parse::<u8>().is_ok_and(|l| l <= 128)
+    });
+    Err(ConfigError::wait(if is_v6 {
+        format!("Network {text} is IPv6: the udp backend carries IPv4 only; use an IPv4 network")
+    } else {
+        format!("invalid CIDR address: {text}")
+    }))
+}
+
+fn address(value: &Value) -> Result<Ipv4Addr, ConfigError> {
+    bare(value).parse().map_err(|_| ConfigError::wait("Invalid IP address format"))
+}
+
+fn type_error(value: &Value, target: &str) -> ConfigError {
+    let what = match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) => "bool".to_owned(),
+        // Go names the number where it does not fit a numeric type.
+        Value::Number(number) if target.ends_with("int") => format!("number {number}"),
+        Value::Number(_) => "number".to_owned(),
+        Value::String(_) => "string".to_owned(),
+        Value::Array(_) => "array".to_owned(),
+        Value::Object(_) => "object".to_owned(),
+    };
+    ConfigError::wait(format!("json: cannot unmarshal {what} into {target}"))
+}
+
+/// Port of flannel's udp backend.
+const DEFAULT_PORT: u16 = 8285;
+const NO_IPV6_NETWORK: &str = "please define a correct IPv6Network parameter in the flannel config";
+
+#[cfg(test)]
+mod tests;

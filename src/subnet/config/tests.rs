@@ -1,0 +1,173 @@
+use super::*;
+use proptest::prelude::*;
+
+fn parse(text: &str) -> Result<NetworkConfig, ConfigError> {
+    NetworkConfig::parse(text.as_bytes())
+}
+
+/// A config that flannel keeps asking for until it is better, by its own words.
+#[test]
+fn what_is_waited_for() {
+    for (text, expected) in [
+        ("not json", "invalid character 'o' in literal null (expecting 'u')"),
+        ("", "unexpected end of JSON input"),
+        (r#"{"Network":"10.0.0.0/16"} trailing"#, "invalid character 't' after top-level value"),
+        ("{}", "please define a correct Network parameter in the flannel config"),
+        ("null", "please define a correct Network parameter in the flannel config"),
+        (
+            r#"{"Network":"0.0.0.0/0"}"#,
+            "please define a correct Network parameter in the flannel config",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/0"}"#,
+            "please define a correct Network parameter in the flannel config",
+        ),
+        (r#"{"Network":"10.0.0.0"}"#, "invalid CIDR address: 10.0.0.0"),
+        (r#"{"Network":7}"#, "invalid CIDR address: 7"),
+        (r#"{"Network":"10.0.0.0/16","SubnetLen":31}"#, "SubnetLen must be less than /31"),
+        (
+            r#"{"Network":"10.0.0.0/16","SubnetLen":17}"#,
+            "network must be able to accommodate at least four subnets",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/29"}"#,
+            "network is too small. Minimum useful network prefix is /28",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/16","SubnetMin":"10.1.0.0"}"#,
+            "SubnetMin is not in the range of the Network",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/16","SubnetMax":"10.1.0.0"}"#,
+            "SubnetMax is not in the range of the Network",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/16","SubnetMin":"10.0.0.7"}"#,
+            "SubnetMin is not on a SubnetLen boundary: 10.0.0.7",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/16","SubnetMax":"10.0.9.7"}"#,
+            "SubnetMax is not on a SubnetLen boundary: 10.0.9.7",
+        ),
+        (r#"{"Network":"10.0.0.0/16","SubnetMin":"bogus"}"#, "Invalid IP address format"),
+        (
+            r#"{"Network":"10.0.0.0/16","SubnetLen":"24"}"#,
+            "json: cannot unmarshal string into Go struct field Config.SubnetLen of type uint",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/16","SubnetLen":-1}"#,
+            "json: cannot unmarshal number -1 into Go struct field Config.SubnetLen of type uint",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/16","Backend":"udp"}"#,
+            "error decoding Backend property of config: json: cannot unmarshal string into Go \
+             value of type struct { Type string }",
+        ),
+        (
+            r#"{"EnableIPv4":false,"EnableIPv6":true}"#,
+            "please define a correct IPv6Network parameter in the flannel config",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/16","EnableIPv6":true}"#,
+            "please define a correct IPv6Network parameter in the flannel config",
+        ),
+        ("[]", "json: cannot unmarshal array into Go value of type subnet.Config"),
+        (
+            r#"{"Network":"fc00::/48"}"#,
+            "Network fc00::/48 is IPv6: the udp backend carries IPv4 only; use an IPv4 network",
+        ),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.to_string(), expected, "{text}");
+        assert!(!error.is_fatal(), "{text}");
+    }
+}
+
+#[test]
+fn what_ends_the_program() {
+    for (text, expected) in [
+        (r#"{"Network":"10.0.0.0/16","EnableIPv4":false}"#, "none defined stack"),
+        (r#"{"Network":"10.0.0.0/16","Backend":{"Type":"foo"}}"#, "unknown backend type: foo"),
+        (r#"{"Network":"10.0.0.0/16","Backend":{}}"#, "unknown backend type: "),
+        (r#"{"Network":"10.0.0.0/16","Backend":null}"#, "unknown backend type: "),
+        (
+            r#"{"Network":"10.0.0.0/16","Backend":{"Type":"udp","Port":"9000"}}"#,
+            "error decoding UDP backend config: json: cannot unmarshal string into Go struct \
+             field .Port of type int",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/16","Backend":{"Type":"udp","Port":70000}}"#,
+            "Backend.Port 70000 is not a UDP port; use a number from 1 to 65535",
+        ),
+        (
+            r#"{"Network":"10.0.0.0/16","Backend":{"Type":"udp","Port":0}}"#,
+            "Backend.Port 0 is not a UDP port; use a number from 1 to 65535",
+        ),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.to_string(), expected, "{text}");
+        assert!(error.is_fatal(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_accepted() {
+    let plain = parse(r#"{"Network":"10.9.0.0/16"}"#).unwrap();
+    assert_eq!(plain.subnet_len, 24);
+    assert_eq!(plain.subnet_min, Ipv4Addr::new(10, 9, 1, 0));
+    assert_eq!(plain.subnet_max, Ipv4Addr::new(10, 9, 255, 0));
+    assert_eq!(plain.port, 8285);
+    assert!(!plain.enable_nftables && !plain.ipv6);
+
+    // Any case, unknown fields, host bits, a backend of its own port.
+    let other = parse(
+        r#"{"network":"10.0.5.0/16","SUBNETMIN":"10.0.1.0","subnetMax":"10.0.20.0","X":[1],
+            "backend":{"type":"UDP","port":9000},"EnableNFTables":true}"#,
+    )
+    .unwrap();
+    assert_eq!(other.network.to_string(), "10.0.0.0/16");
+    assert_eq!(other.port, 9000);
+    assert!(other.enable_nftables);
+    let subnets: Vec<_> = other.subnets().collect();
+    assert_eq!(subnets.len(), 20, "the last subnet is included");
+    assert!(other.may_lease("10.0.20.0/24".parse().unwrap()));
+    assert!(!other.may_lease("10.0.21.0/24".parse().unwrap()));
+    assert!(!other.may_lease("10.0.20.0/25".parse().unwrap()));
+
+    for (network, len) in [("10.0.0.0/22", 24), ("10.0.0.0/25", 27), ("10.0.0.0/28", 30)] {
+        let config = parse(&format!(r#"{{"Network":"{network}"}}"#)).unwrap();
+        assert_eq!(config.subnet_len, len, "{network}");
+    }
+    let min_over_max = r#"{"Network":"10.0.0.0/16","SubnetMin":"10.0.9.0","SubnetMax":"10.0.3.0"}"#;
+    assert_eq!(parse(min_over_max).unwrap().subnets().count(), 0);
+    let last = parse(r#"{"Network":"255.255.0.0/16"}"#).unwrap();
+    assert_eq!(last.subnets().last().unwrap().to_string(), "255.255.255.0/24");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_get_an_answer(text: Vec<u8>) {
+        let _ = NetworkConfig::parse(&text);
+    }
+
+    /// Every subnet of every accepted config lies in the network, aligned and of the right length.
+    #[test]
+    fn subnets_are_inside(base: u32, len in 1u8..=30, subnet in 0u8..=32, min: u32, max: u32) {
+        let network = Cidr::new(Ipv4Addr::from_bits(base), len);
+        let inside = |v: u32| {
+            let offset = v & !(u32::MAX << (32 - len));
+            let size = 1u32.checked_shl(32 - u32::from(subnet)).unwrap_or(0);
+            Ipv4Addr::from_bits((network.network().to_bits() | offset) & !size.wrapping_sub(1))
+        };
+        let text = format!(
+            r#"{{"Network":"{network}","SubnetLen":{subnet},"SubnetMin":"{}","SubnetMax":"{}"}}"#,
+            inside(min), inside(max),
+        );
+        if let Ok(config) = parse(&text) {
+            for subnet in config.subnets().take(300) {
+                prop_assert!(network.covers(subnet), "{} in {}", subnet, text);
+                prop_assert!(config.may_lease(subnet));
+            }
+        }
+    }
+}
