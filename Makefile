@@ -1,0 +1,39 @@
+# make demo   two hosts on this machine, packets across, a small table of results
+# make test   every test, the end-to-end ones included (they need root: sudo is used)
+# make help   the rest
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+CARGO ?= cargo
+# `make demo ARGS=--etcd`, `make test ARGS='--test e2e wire'`
+ARGS ?=
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup:  ## install what is missing (Debian, Ubuntu)
+	@scripts/setup.sh
+
+demo:  ## two hosts on this machine: ping, a checked transfer, throughput (ARGS=--etcd, ARGS=--keep)
+	@scripts/setup.sh build demo
+	$(CARGO) build --locked --release
+	@target/release/flannel-udp demo $(ARGS)
+
+test:  ## every test; needs root or sudo
+	@scripts/setup.sh build test
+	scripts/test.sh $(ARGS)
+
+lint:  ## formatting, clippy, documentation, licences of the dependencies
+	@scripts/setup.sh build
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	scripts/deny.sh
+
+doc:  ## the library's documentation, under target/doc
+	$(CARGO) doc --locked --no-deps
+
+clean:  ## remove everything that was built
+	$(CARGO) clean
+
+.PHONY: help setup demo test lint doc clean
