@@ -1,1 +1,13 @@
 //! Command line, wiring and exit codes.
+
+pub mod commands;
+pub mod exit;
+pub mod goflags;
+pub mod options;
+mod parse;
+pub mod values;
+
+pub use commands::Command;
+pub use exit::{Code, Exit};
+pub use options::Options;
+pub use parse::{clap_command, parse, parse_from};

@@ -1,0 +1,317 @@
+//! Every flag of the daemon: flannel's, with its names, defaults and spellings, and ours.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+
+use super::values::{
+    OffloadChoice, RegistryChoice, SourceCheck, Workers, go_bool, go_int, go_int_in, go_port,
+};
+
+/// The daemon's options.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Comma-separated etcd endpoints; `host:port` without a scheme is taken as http
+    #[arg(
+        long,
+        value_name = "URLS",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379",
+        help_heading = "Lease store"
+    )]
+    pub etcd_endpoints: Vec<String>,
+    /// Prefix of flannel's keys in etcd
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/coreos.com/network",
+        help_heading = "Lease store"
+    )]
+    pub etcd_prefix: String,
+    /// Client key for etcd
+    #[arg(long, value_name = "FILE", help_heading = "Lease store")]
+    pub etcd_keyfile: Option<PathBuf>,
+    /// Client certificate for etcd
+    #[arg(long, value_name = "FILE", help_heading = "Lease store")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Certificate authority that etcd's certificate must be signed by; enough alone for TLS
+    #[arg(long, value_name = "FILE", help_heading = "Lease store")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// User name for etcd
+    #[arg(long, value_name = "NAME", help_heading = "Lease store")]
+    pub etcd_username: Option<String>,
+    /// Password for etcd; better given as FLANNELD_ETCD_PASSWORD, since flags are public in ps
+    #[arg(long, value_name = "PASSWORD", help_heading = "Lease store")]
+    pub etcd_password: Option<Secret>,
+    /// Renew the subnet lease this many minutes before it expires
+    #[arg(
+        long,
+        value_name = "MINUTES",
+        default_value = "60",
+        value_parser = go_int_in::<1, 1439>,
+        help_heading = "Lease store"
+    )]
+    pub subnet_lease_renew_margin: i64,
+    /// Where leases are kept: `etcd`, or `file:DIR` for a directory shared by all hosts
+    #[arg(long, value_name = "STORE", default_value = "etcd", help_heading = "Lease store")]
+    pub registry: RegistryChoice,
+    /// End with exit code 75 when the lease is lost, instead of acquiring one again
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
+          help_heading = "Lease store")]
+    pub exit_on_lease_loss: bool,
+
+    /// Interface for traffic between hosts, by name or address; repeatable, the first fit wins
+    #[arg(long, value_name = "NAME|IP", help_heading = "Interface")]
+    pub iface: Vec<String>,
+    /// Regular expression that an address, or else a name, of the interface matches; repeatable,
+    /// tried after all of --iface
+    #[arg(long, value_name = "REGEX", help_heading = "Interface")]
+    pub iface_regex: Vec<String>,
+    /// Take the interface over which this address is reached; tried after --iface-regex
+    #[arg(long, value_name = "IP", help_heading = "Interface")]
+    pub iface_can_reach: Option<Ipv4Addr>,
+    /// Address that other hosts send to, if it is not the interface's own
+    #[arg(long, value_name = "IP", help_heading = "Interface")]
+    pub public_ip: Option<Ipv4Addr>,
+    /// IPv6 address that other hosts send to: refused, the udp backend carries IPv4
+    #[arg(long, value_name = "IP", hide = true)]
+    pub public_ipv6: Option<String>,
+    /// Name of the TUN device; `%d` is replaced by the first free number
+    #[arg(long, value_name = "NAME", default_value = "flannel%d", value_parser = tun_name,
+          help_heading = "Interface")]
+    pub tun_name: String,
+    /// Environment file to write the subnet, MTU and network to
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/run/flannel/subnet.env",
+        help_heading = "Interface"
+    )]
+    pub subnet_file: PathBuf,
+
+    /// Masquerade traffic that leaves the overlay network
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
+          help_heading = "Firewall")]
+    pub ip_masq: bool,
+    /// Do not use random source ports for masquerading
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
+          help_heading = "Firewall")]
+    pub ip_masq_fully_random_disable: bool,
+    /// Accept forwarded traffic of the overlay network
+    #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
+          help_heading = "Firewall")]
+    pub iptables_forward_rules: bool,
+    /// Check and restore the rules every so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5",
+          value_parser = go_int_in::<1, 86_400>, help_heading = "Firewall")]
+    pub iptables_resync: i64,
+    /// Keep a blackhole route for this host's subnet, so that packets to containers that do not
+    /// exist go nowhere
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
+          help_heading = "Firewall")]
+    pub ip_blackhole_route: bool,
+
+    /// Packet workers, each with its own TUN queue and socket: `auto` (cores, at most 8) or a number
+    #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
+    pub workers: Workers,
+    /// Kernel offloads: `auto`, `off`, or a list out of vnet,csum,tso,uso,gso,gro
+    #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Data path")]
+    pub offload: OffloadChoice,
+    /// Microseconds a worker looks for more work before it sleeps
+    #[arg(long, value_name = "USEC", default_value = "0", value_parser = go_int_in::<0, 1_000_000>,
+          help_heading = "Data path")]
+    pub spin: i64,
+    /// Whether the source of an inner packet must belong to the lease of the host that sent it
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = SourceCheck::Off,
+          help_heading = "Data path")]
+    pub source_check: SourceCheck,
+
+    /// Address for health checks
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0", help_heading = "Watching it")]
+    pub healthz_ip: IpAddr,
+    /// Port for health checks: /healthz, /readyz, /livez; 0 is off
+    #[arg(long, value_name = "PORT", default_value = "0", value_parser = go_port,
+          help_heading = "Watching it")]
+    pub healthz_port: u16,
+    /// Serve Prometheus metrics on this address
+    #[arg(long, value_name = "IP:PORT", help_heading = "Watching it")]
+    pub metrics_addr: Option<SocketAddr>,
+    /// Status socket for the tools that look into a running daemon
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/run/flannel/flannel-udp.sock",
+        help_heading = "Watching it"
+    )]
+    pub socket: PathBuf,
+    /// Write all counters as JSON to this file at exit and on SIGUSR1
+    #[arg(long, value_name = "FILE", help_heading = "Watching it")]
+    pub stats_json: Option<PathBuf>,
+    /// error, warn, info, debug, trace, or a filter such as `info,flannel_udp::subnet=debug`
+    #[arg(long, value_name = "LEVEL", value_parser = log_level, help_heading = "Watching it")]
+    pub log_level: Option<String>,
+    /// klog verbosity as flannel takes it: 0 is info, 1 to 3 debug, 4 and more trace
+    #[arg(long, value_name = "N", default_value = "0", value_parser = go_int,
+          help_heading = "Watching it")]
+    pub v: i64,
+    /// klog's per-file verbosity: accepted, without effect
+    #[arg(long, value_name = "LIST", hide = true)]
+    pub vmodule: Option<String>,
+    /// klog's stack trace switch: accepted, without effect
+    #[arg(long = "log_backtrace_at", value_name = "FILE:LINE", hide = true)]
+    pub log_backtrace_at: Option<String>,
+
+    /// Flags of flannel's Kubernetes subnet manager
+    #[command(flatten)]
+    pub kube: KubeFlags,
+
+    /// Things worth a warning once the log is up: unusable environment variables and the like.
+    #[arg(skip)]
+    pub warnings: Vec<String>,
+}
+
+/// Flags of flannel's Kubernetes subnet manager. Understood, so that the answer is a clear sentence.
+#[derive(Clone, Debug, Args)]
+pub struct KubeFlags {
+    #[arg(long, hide = true, default_value = "false", default_missing_value = "true",
+          num_args = 0..=1, require_equals = true, value_parser = go_bool, action = ArgAction::Set)]
+    kube_subnet_mgr: bool,
+    #[arg(long, hide = true)]
+    kube_api_url: Option<String>,
+    #[arg(long, hide = true)]
+    kubeconfig_file: Option<String>,
+    #[arg(long, hide = true)]
+    kube_annotation_prefix: Option<String>,
+    #[arg(long, hide = true)]
+    net_config_path: Option<String>,
+    #[arg(long, hide = true, default_value = "true", default_missing_value = "true",
+          num_args = 0..=1, require_equals = true, value_parser = go_bool, action = ArgAction::Set)]
+    set_node_network_unavailable: bool,
+    #[arg(long, hide = true, default_value = "false", default_missing_value = "true",
+          num_args = 0..=1, require_equals = true, value_parser = go_bool, action = ArgAction::Set)]
+    use_multi_cluster_cidr: bool,
+}
+
+impl Options {
+    /// The filter for the log: `--log-level`, or else what `-v` asks for.
+    pub fn log_filter(&self) -> &str {
+        match (&self.log_level, self.v) {
+            (Some(level), _) => level,
+            (None, ..=0) => "info",
+            (None, 1..=3) => "debug",
+            (None, _) => "trace",
+        }
+    }
+
+    /// Time between two checks of the firewall rules.
+    pub fn resync_period(&self) -> Duration {
+        Duration::from_secs(self.iptables_resync.unsigned_abs())
+    }
+
+    /// Time before expiry at which the lease is renewed.
+    pub fn renew_margin(&self) -> Duration {
+        Duration::from_secs(self.subnet_lease_renew_margin.unsigned_abs() * 60)
+    }
+
+    /// How long an idle worker looks for work before it sleeps.
+    pub fn spin_time(&self) -> Duration {
+        Duration::from_micros(self.spin.unsigned_abs())
+    }
+
+    /// The first flag that asks for something this program does not do, with the sentence to print.
+    pub(super) fn refused(&self) -> Option<String> {
+        let kube = &self.kube;
+        let manager = [
+            (kube.kube_subnet_mgr, "kube-subnet-mgr"),
+            (kube.use_multi_cluster_cidr, "use-multi-cluster-cidr"),
+            (!kube.set_node_network_unavailable, "set-node-network-unavailable"),
+            (given(&kube.kube_api_url, ""), "kube-api-url"),
+            (given(&kube.kubeconfig_file, ""), "kubeconfig-file"),
+            (
+                given(&kube.kube_annotation_prefix, "flannel.alpha.coreos.com"),
+                "kube-annotation-prefix",
+            ),
+            (given(&kube.net_config_path, "/etc/kube-flannel/net-conf.json"), "net-config-path"),
+        ];
+        if let Some((_, flag)) = manager.iter().find(|(asked, _)| *asked) {
+            return Some(format!(
+                "--{flag} belongs to flannel's Kubernetes subnet manager, which flannel-udp does not \
+                 have: it keeps leases in etcd (--etcd-endpoints) or in a directory \
+                 (--registry=file:DIR), so drop this flag"
+            ));
+        }
+        if given(&self.public_ipv6, "") {
+            return Some(
+                "--public-ipv6 has no use here: the udp backend runs between IPv4 addresses, so drop \
+                 this flag and use --public-ip"
+                    .into(),
+            );
+        }
+        None
+    }
+}
+
+/// A flag was given with something else than flannel's own default.
+fn given(value: &Option<String>, default: &str) -> bool {
+    value.as_deref().is_some_and(|v| v != default && !v.is_empty())
+}
+
+/// A string that never shows up in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+fn log_level(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("not a log level or filter: {error}")),
+    }
+}
+
+/// Room for an interface name, `IFNAMSIZ` less the NUL, in Linux' `include/uapi/linux/if.h`.
+const MAX_IFNAME: usize = 15;
+
+fn tun_name(text: &str) -> Result<String, String> {
+    let longest = text.replace("%d", "255");
+    let marks = text.matches('%').count();
+    if longest.is_empty() || longest.len() > MAX_IFNAME {
+        return Err(format!("an interface name has 1 to {MAX_IFNAME} bytes"));
+    }
+    if marks > 1 || marks != text.matches("%d").count() {
+        return Err("`%` may only appear once, as `%d`".into());
+    }
+    if text == "."
+        || text == ".."
+        || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
+    {
+        return Err("an interface name has no space, `/` or `:` in it".into());
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,223 @@
+//! The command line as an operator of flanneld writes it.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::cli::options::Options;
+use crate::cli::values::{OffloadChoice, RegistryChoice, SourceCheck, Workers};
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Exit> {
+    let env: HashMap<_, _> = env.iter().copied().collect();
+    let args = std::iter::once("flannel-udp").chain(args.iter().copied()).map(OsString::from);
+    parse_from(args, |name| env.get(name).map(OsString::from))
+}
+
+fn daemon(args: &[&str], env: &[(&str, &str)]) -> Options {
+    match run(args, env) {
+        Ok(Command::Daemon(options)) => *options,
+        other => panic!("{args:?} {env:?}: {other:?}"),
+    }
+}
+
+fn usage_error(args: &[&str], env: &[(&str, &str)]) -> String {
+    match run(args, env) {
+        Err(Exit { code: Code::Usage, message }) => message,
+        other => panic!("{args:?} {env:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn defaults_are_flannels() {
+    let o = daemon(&[], &[]);
+    assert_eq!(o.etcd_endpoints, ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]);
+    assert_eq!(o.etcd_prefix, "/coreos.com/network");
+    assert_eq!(
+        (&o.etcd_cafile, &o.etcd_certfile, &o.etcd_keyfile, &o.etcd_username, &o.etcd_password),
+        (&None, &None, &None, &None, &None)
+    );
+    assert!(o.iface.is_empty() && o.iface_regex.is_empty());
+    assert_eq!((o.iface_can_reach, o.public_ip), (None, None));
+    assert!(!o.ip_masq && o.iptables_forward_rules && !o.ip_masq_fully_random_disable);
+    assert!(!o.ip_blackhole_route);
+    assert_eq!(o.subnet_file.to_str(), Some("/run/flannel/subnet.env"));
+    assert_eq!((o.healthz_ip.to_string().as_str(), o.healthz_port), ("0.0.0.0", 0));
+    assert_eq!(o.resync_period().as_secs(), 5);
+    assert_eq!(o.renew_margin().as_secs(), 3600);
+    assert_eq!(o.log_filter(), "info");
+    assert_eq!(o.registry, RegistryChoice::Etcd);
+    assert_eq!(o.workers, Workers::Auto);
+    assert_eq!(o.offload, OffloadChoice::Auto);
+    assert_eq!(o.source_check, SourceCheck::Off);
+    assert_eq!(o.tun_name, "flannel%d");
+    assert!(o.warnings.is_empty());
+}
+
+#[test]
+fn the_walkthroughs_command_line() {
+    let o = daemon(
+        &[
+            "--etcd-endpoints=http://10.211.55.10:2379,http://10.211.55.11:2379",
+            "--iface=10.211.55.10",
+            "--ip-masq=true",
+            "--etcd-prefix=/coreos.com/network",
+        ],
+        &[],
+    );
+    assert_eq!(o.etcd_endpoints, ["http://10.211.55.10:2379", "http://10.211.55.11:2379"]);
+    assert_eq!(o.iface, ["10.211.55.10"]);
+    assert!(o.ip_masq);
+}
+
+#[test]
+fn every_boolean_form() {
+    for (args, expected) in [
+        (&["-ip-masq"][..], true),
+        (&["--ip-masq"], true),
+        (&["--ip-masq=1"], true),
+        (&["--ip-masq=T"], true),
+        (&["--ip-masq=TRUE"], true),
+        (&["-ip-masq=true"], true),
+        (&["-ip-masq=0"], false),
+        (&["--ip-masq=F"], false),
+        (&["--ip-masq=False"], false),
+        (&["--ip-masq", "--ip-masq=false"], false),
+    ] {
+        assert_eq!(daemon(args, &[]).ip_masq, expected, "{args:?}");
+    }
+    assert!(!daemon(&["-iptables-forward-rules=false"], &[]).iptables_forward_rules);
+}
+
+#[test]
+fn both_spellings_and_repeats() {
+    let o = daemon(&["-iface", "eth0", "--iface=eth1", "-iface-regex", "-x", "-v=1"], &[]);
+    assert_eq!(o.iface, ["eth0", "eth1"]);
+    assert_eq!(o.iface_regex, ["-x"]);
+    assert_eq!(o.log_filter(), "debug");
+    // The last one of a flag that is not a list wins, as in Go.
+    assert_eq!(daemon(&["-etcd-prefix=/a", "-etcd-prefix=/b"], &[]).etcd_prefix, "/b");
+}
+
+#[test]
+fn environment() {
+    let o = daemon(&[], &[("FLANNELD_IFACE", "eth1"), ("FLANNELD_IP_MASQ", "true")]);
+    assert_eq!((o.iface.as_slice(), o.ip_masq), (&["eth1".to_owned()][..], true));
+    // One element, no comma list.
+    assert_eq!(daemon(&[], &[("FLANNELD_IFACE", "a,b")]).iface, ["a,b"]);
+    // The flag wins, also over a list.
+    assert_eq!(daemon(&["-iface=eth0"], &[("FLANNELD_IFACE", "eth1")]).iface, ["eth0"]);
+    assert!(!daemon(&["-ip-masq=false"], &[("FLANNELD_IP_MASQ", "1")]).ip_masq);
+    // Empty is unset.
+    assert_eq!(daemon(&[], &[("FLANNELD_ETCD_PREFIX", "")]).etcd_prefix, "/coreos.com/network");
+    // A prefix of another flag's name does not count as that flag.
+    assert_eq!(daemon(&["-iface-regex=x"], &[("FLANNELD_IFACE", "eth1")]).iface, ["eth1"]);
+}
+
+#[test]
+fn bad_environment_values() {
+    for (variable, value) in [
+        ("FLANNELD_IP_MASQ", "bogus"),
+        ("FLANNELD_HEALTHZ_PORT", "abc"),
+        ("FLANNELD_SUBNET_LEASE_RENEW_MARGIN", "1h"),
+    ] {
+        let o = daemon(&[], &[(variable, value)]);
+        assert_eq!(o.warnings.len(), 1, "{variable}");
+        assert!(o.warnings[0].contains(variable) && o.warnings[0].contains(value));
+        assert!(!o.ip_masq && o.healthz_port == 0 && o.subnet_lease_renew_margin == 60);
+    }
+    for (variable, value) in [
+        ("FLANNELD_PUBLIC_IP", "bogus"),
+        ("FLANNELD_SUBNET_LEASE_RENEW_MARGIN", "1440"),
+        ("FLANNELD_WORKERS", "many"),
+    ] {
+        assert!(usage_error(&[], &[(variable, value)]).contains(variable));
+    }
+}
+
+#[test]
+fn usage_errors() {
+    for (args, part) in [
+        (&["-nosuch"][..], "--nosuch"),
+        (&["--nosuch=1"], "--nosuch"),
+        (&["-ip-masq=maybe"], "maybe"),
+        (&["-ip-masq", "true"], "--name=false"),
+        (&["-healthz-port=abc"], "abc"),
+        (&["-healthz-port=70000"], "70000"),
+        (&["-subnet-lease-renew-margin=0"], "out of range"),
+        (&["-subnet-lease-renew-margin=1440"], "out of range"),
+        (&["-public-ip=bogus"], "bogus"),
+        (&["-public-ip=fd00::1"], "fd00::1"),
+        (&["-public-ipv6=fd00::1"], "--public-ipv6"),
+        (&["-iface"], "--iface"),
+        (&["-log-level=loud=very"], "loud"),
+        (&["-tun-name=far-too-long-for-linux"], "15 bytes"),
+        (&["-tun-name=a%s"], "%d"),
+        (&["stray"], "stray"),
+    ] {
+        let message = usage_error(args, &[]);
+        assert!(message.contains(part), "{args:?}: {message}");
+    }
+}
+
+#[test]
+fn kubernetes_flags_get_one_clear_sentence() {
+    for arg in [
+        "-kube-subnet-mgr",
+        "-kube-api-url=http://x",
+        "-kubeconfig-file=/x",
+        "-kube-annotation-prefix=x",
+        "-net-config-path=/x",
+        "-set-node-network-unavailable=false",
+        "-use-multi-cluster-cidr",
+    ] {
+        let message = usage_error(&[arg], &[]);
+        assert!(message.contains("Kubernetes subnet manager"), "{arg}: {message}");
+        assert_eq!(message.lines().count(), 1);
+    }
+    // flannel's own defaults, spelled out, change nothing.
+    daemon(
+        &[
+            "-kube-subnet-mgr=false",
+            "-kube-api-url=",
+            "-set-node-network-unavailable=true",
+            "-net-config-path=/etc/kube-flannel/net-conf.json",
+            "-vmodule=main=2",
+            "-log_backtrace_at=",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn help_and_version_end_well() {
+    for arg in ["-h", "-help", "--help"] {
+        let Err(exit) = run(&[arg], &[("FLANNELD_PUBLIC_IP", "bogus")]) else { panic!() };
+        assert_eq!(exit.code, Code::Ok);
+        for heading in ["Lease store:", "Interface:", "Firewall:", "Data path:", "Watching it:"] {
+            assert!(exit.message.contains(heading), "{heading}");
+        }
+    }
+    let Err(exit) = run(&["-version"], &[]) else { panic!() };
+    assert_eq!(exit.message.trim(), concat!("flannel-udp ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn tools() {
+    assert!(matches!(run(&["demo", "--etcd"], &[]), Ok(Command::Tool(_))));
+    assert!(matches!(run(&["docker-opts", "-c", "-k", "X"], &[]), Ok(Command::Tool(_))));
+    assert!(matches!(run(&["leases", "list", "--json"], &[]), Ok(Command::Tool(_))));
+    assert!(matches!(run(&["completions", "bash"], &[]), Ok(Command::Tool(_))));
+    let args = ["/usr/local/bin/mk-docker-opts.sh", "-i"].map(OsString::from);
+    assert!(matches!(parse_from(args, |_| None), Ok(Command::Tool(_))));
+}
+
+#[test]
+fn a_password_is_not_printed() {
+    let o = daemon(&["-etcd-password=hunter2"], &[]);
+    assert_eq!(o.etcd_password.as_ref().map(|p| p.reveal()), Some("hunter2"));
+    assert!(!format!("{o:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_description_is_sound() {
+    clap_command().debug_assert();
+}

@@ -1,0 +1,273 @@
+//! Values of flags, read as Go's `flag` package reads them where flannel has the flag too.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A boolean in one of the spellings of Go's `strconv.ParseBool`.
+pub fn go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err(
+            "not a boolean: use true or false (also 1, t, T, TRUE, True, 0, f, F, FALSE, False)"
+                .into(),
+        ),
+    }
+}
+
+/// An integer as Go's `strconv.ParseInt(text, 0, 64)` reads it: decimal, or with the prefix `0x`,
+/// `0o`, `0b` or `0` (octal); `_` between digits.
+pub fn go_int(text: &str) -> Result<i64, String> {
+    let bad = || "not an integer".to_owned();
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (radix, body) = if let Some(hex) = lower.strip_prefix("0x") {
+        (16, hex)
+    } else if let Some(octal) = lower.strip_prefix("0o") {
+        (8, octal)
+    } else if let Some(binary) = lower.strip_prefix("0b") {
+        (2, binary)
+    } else if lower.len() > 1 && lower.starts_with('0') {
+        (8, &lower[1..])
+    } else {
+        (10, lower.as_str())
+    };
+    let body: String = match radix {
+        // Go allows an underscore after the prefix and between digits, and only with a prefix.
+        10 if body.contains('_') => return Err(bad()),
+        _ if body.contains("__") || body.ends_with('_') => return Err(bad()),
+        _ => body.chars().filter(|c| *c != '_').collect(),
+    };
+    if body.is_empty() || !body.chars().all(|c| c.is_ascii_alphanumeric()) {
+        return Err(bad());
+    }
+    let magnitude = i128::from(u64::from_str_radix(&body, radix).map_err(|_| bad())?);
+    i64::try_from(if negative { -magnitude } else { magnitude }).map_err(|_| bad())
+}
+
+/// An integer of [`go_int`]'s spelling within `MIN..=MAX`.
+pub fn go_int_in<const MIN: i64, const MAX: i64>(text: &str) -> Result<i64, String> {
+    let value = go_int(text)?;
+    if (MIN..=MAX).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{value} is out of range, allowed is {MIN} to {MAX}"))
+    }
+}
+
+/// A TCP port in [`go_int`]'s spelling; 0 means off.
+pub fn go_port(text: &str) -> Result<u16, String> {
+    let value = go_int(text)?;
+    u16::try_from(value).map_err(|_| format!("{value} is out of range, a port is 0 to 65535"))
+}
+
+/// Where leases are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryChoice {
+    /// etcd v3 at `--etcd-endpoints`.
+    Etcd,
+    /// A directory in which every host keeps its lease as a file.
+    File(PathBuf),
+}
+
+impl FromStr for RegistryChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "etcd" => Ok(Self::Etcd),
+            Some(("file", dir)) if !dir.is_empty() => Ok(Self::File(dir.into())),
+            _ => Err("expected `etcd` or `file:DIRECTORY`".into()),
+        }
+    }
+}
+
+impl fmt::Display for RegistryChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Etcd => f.write_str("etcd"),
+            Self::File(dir) => write!(f, "file:{}", dir.display()),
+        }
+    }
+}
+
+/// Which offers of the kernel the data plane may accept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OffloadChoice {
+    /// Probe all, use what the kernel agrees to.
+    Auto,
+    /// None: one packet a system call, as flannel's own proxy works.
+    Off,
+    /// Probe only the named ones, each out of [`OFFLOADS`].
+    Only(Vec<String>),
+}
+
+/// Names for `--offload=LIST`, and what each one is.
+pub const OFFLOADS: [(&str, &str); 6] = [
+    ("vnet", "virtio-net header on the TUN device, needed by csum, tso and uso"),
+    ("csum", "checksums left to us by the kernel"),
+    ("tso", "TCP super-packets on the TUN device"),
+    ("uso", "UDP super-packets on the TUN device (Linux 6.2 or later)"),
+    ("gso", "UDP_SEGMENT on the tunnel socket"),
+    ("gro", "UDP_GRO on the tunnel socket"),
+];
+
+impl FromStr for OffloadChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => return Ok(Self::Auto),
+            "off" | "none" => return Ok(Self::Off),
+            _ => {}
+        }
+        let mut names: Vec<String> = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            if !OFFLOADS.iter().any(|(known, _)| *known == name) {
+                let known: Vec<_> = OFFLOADS.iter().map(|(name, _)| *name).collect();
+                return Err(format!(
+                    "`{name}` is no offload: expected auto, off, or a list of {}",
+                    known.join(",")
+                ));
+            }
+            if !names.iter().any(|n| n == name) {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(Self::Only(names))
+    }
+}
+
+impl fmt::Display for OffloadChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::Only(names) => f.write_str(&names.join(",")),
+        }
+    }
+}
+
+/// What to do with an inner packet whose source does not belong to the host that sent it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SourceCheck {
+    /// Deliver it, as flannel does.
+    #[default]
+    Off,
+    /// Deliver it, count it and name it in the log now and then.
+    Log,
+    /// Drop it, with its own counter.
+    Enforce,
+}
+
+impl fmt::Display for SourceCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Log => "log",
+            Self::Enforce => "enforce",
+        })
+    }
+}
+
+/// How many workers carry packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Workers {
+    /// One per available core, at most 8.
+    #[default]
+    Auto,
+    /// This many.
+    Count(u16),
+}
+
+/// Most workers that may be asked for: TUN queues per device, `MAX_TAP_QUEUES` in Linux'
+/// `drivers/net/tun.c`.
+pub const MAX_WORKERS: u16 = 256;
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" | "0" => Ok(Self::Auto),
+            _ => match text.parse::<u16>() {
+                Ok(count @ 1..=MAX_WORKERS) => Ok(Self::Count(count)),
+                _ => Err(format!("expected `auto` or a number from 1 to {MAX_WORKERS}")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Count(count) => write!(f, "{count}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn booleans_as_go_reads_them() {
+        for text in ["1", "t", "T", "TRUE", "true", "True"] {
+            assert_eq!(go_bool(text), Ok(true), "{text}");
+        }
+        for text in ["0", "f", "F", "FALSE", "false", "False"] {
+            assert_eq!(go_bool(text), Ok(false), "{text}");
+        }
+        for text in ["", "yes", "tRUE", "on", "2", " true"] {
+            assert!(go_bool(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn integers_as_go_reads_them() {
+        let good = [
+            ("0", 0),
+            ("60", 60),
+            ("-5", -5),
+            ("+5", 5),
+            ("0x10", 16),
+            ("0X1f", 31),
+            ("010", 8),
+            ("0o17", 15),
+            ("0b101", 5),
+            ("0x_10", 16),
+            ("-9223372036854775808", i64::MIN),
+        ];
+        for (text, value) in good {
+            assert_eq!(go_int(text), Ok(value), "{text}");
+        }
+        for text in ["", "abc", "1.5", "1_0", "--5", "+-5", "0x", "08", " 1", "9223372036854775808"]
+        {
+            assert!(go_int(text).is_err(), "{text}");
+        }
+        assert!(go_int_in::<1, 1439>("0").is_err());
+        assert_eq!(go_int_in::<1, 1439>("1439"), Ok(1439));
+        assert!(go_port("70000").is_err());
+    }
+
+    #[test]
+    fn choices_print_as_they_are_read() {
+        for text in ["etcd", "file:/var/lib/x"] {
+            assert_eq!(text.parse::<RegistryChoice>().unwrap().to_string(), text);
+        }
+        for text in ["auto", "off", "csum,tso", "gro"] {
+            assert_eq!(text.parse::<OffloadChoice>().unwrap().to_string(), text);
+        }
+        for text in ["auto", "1", "8", "256"] {
+            assert_eq!(text.parse::<Workers>().unwrap().to_string(), text);
+        }
+        assert!("file:".parse::<RegistryChoice>().is_err());
+        assert!("csum,tsoo".parse::<OffloadChoice>().is_err());
+        assert!("257".parse::<Workers>().is_err());
+    }
+}
