@@ -3,7 +3,7 @@
 //! The crate is two things: the daemon `flannel-udp`, and [`packet`], a packet library that is
 //! `no_std`, allocates nothing and can be used alone with `default-features = false`.
 //! `docs/architecture.md` draws the rooms and the way of a packet through them.
-#![cfg_attr(not(feature = "daemon"), no_std)]
+#![cfg_attr(not(any(feature = "daemon", test)), no_std)]
 
 pub mod packet;
 

@@ -1,0 +1,155 @@
+//! The Internet checksum (RFC 1071): whole, in pieces, over pseudo-headers, incremental (RFC 1624).
+//!
+//! A [`Sum`] is added up in the machine's own byte order: the one's complement sum does not care,
+//! as long as all of it is added in one order and the result is read in the same (RFC 1071 §2B).
+//! Words of 32 bits go into lanes of 64, which leaves carries to the end and vectorizes.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+/// A one's complement sum that is not folded to 16 bits yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// The sum of nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// Adds a 16-bit word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn add_u16(self, word: u16) -> Self {
+        self.carrying(word.to_be() as u64)
+    }
+
+    /// Adds a 32-bit word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn add_u32(self, word: u32) -> Self {
+        self.carrying(word.to_be() as u64)
+    }
+
+    /// Adds another sum.
+    #[inline(always)]
+    #[must_use]
+    pub const fn join(self, other: Self) -> Self {
+        self.carrying(other.0)
+    }
+
+    /// Adds bytes that begin at an even offset of what is summed; an odd last byte is padded
+    /// with zero, so only the last piece may be of odd length.
+    #[inline(always)]
+    #[must_use]
+    pub fn add_bytes(self, bytes: &[u8]) -> Self {
+        sum(bytes, self)
+    }
+
+    #[inline(always)]
+    const fn carrying(self, value: u64) -> Self {
+        let (sum, carry) = self.0.overflowing_add(value);
+        Self(sum + carry as u64)
+    }
+}
+
+/// `initial` and the one's complement sum of `bytes`; an odd last byte is padded with zero.
+#[inline]
+pub fn sum(bytes: &[u8], initial: Sum) -> Sum {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    let mut total = initial;
+    if !blocks.is_empty() {
+        let mut lanes = [0u64; LANES];
+        for block in blocks {
+            let (words, _) = block.as_chunks::<4>();
+            for (lane, word) in lanes.iter_mut().zip(words) {
+                // Cannot overflow below 2^32 blocks, that is 128 GiB.
+                *lane = lane.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
+            }
+        }
+        for lane in lanes {
+            total = total.carrying(lane);
+        }
+    }
+    tail(rest, total)
+}
+
+/// Folds a sum to the 16 bits that, complemented, are the checksum.
+#[inline(always)]
+pub const fn fold(sum: Sum) -> u16 {
+    let sum = (sum.0 >> 32) + (sum.0 & 0xffff_ffff);
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    u16::from_be(sum as u16)
+}
+
+/// The checksum field for a sum: the complement of its fold.
+#[inline(always)]
+pub const fn finish(sum: Sum) -> u16 {
+    !fold(sum)
+}
+
+/// As [`finish`], but 0xffff for 0, which in UDP says that there is no checksum (RFC 768).
+#[inline(always)]
+pub const fn finish_udp(sum: Sum) -> u16 {
+    match finish(sum) {
+        0 => 0xffff,
+        checksum => checksum,
+    }
+}
+
+/// Whether a sum over data *and* its checksum field says that the data are intact.
+#[inline(always)]
+pub const fn is_valid(sum: Sum) -> bool {
+    fold(sum) == 0xffff
+}
+
+/// The pseudo-header of TCP and UDP over IPv4 (RFC 9293 §3.1); `len` counts header and payload.
+#[inline(always)]
+pub const fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: u16) -> Sum {
+    Sum::ZERO
+        .add_u32(source.to_bits())
+        .add_u32(destination.to_bits())
+        .add_u16(protocol as u16)
+        .add_u16(len)
+}
+
+/// The pseudo-header of the protocols over IPv6 (RFC 8200 §8.1); `len` counts header and payload.
+#[inline]
+pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, len: u32) -> Sum {
+    Sum::ZERO
+        .add_bytes(&source.octets())
+        .add_bytes(&destination.octets())
+        .add_u16(u16::from(protocol))
+        .add_u32(len)
+}
+
+/// The checksum after a word that it covers changed from `old` to `new`: `~(~HC + ~m + m')`,
+/// equation 3 of RFC 1624.
+#[inline(always)]
+pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
+    finish(Sum::ZERO.add_u16(!checksum).add_u16(!old).add_u16(new))
+}
+
+/// What is left after the blocks: fewer than [`BLOCK`] bytes.
+#[inline(always)]
+fn tail(rest: &[u8], mut total: Sum) -> Sum {
+    let (words, rest) = rest.as_chunks::<4>();
+    let mut sum = 0u64;
+    for word in words {
+        sum += u64::from(u32::from_ne_bytes(*word));
+    }
+    total = total.carrying(sum);
+    match *rest {
+        [a, b, c] => total.carrying(u64::from(u32::from_ne_bytes([a, b, c, 0]))),
+        [a, b] => total.carrying(u64::from(u16::from_ne_bytes([a, b]))),
+        [a] => total.carrying(u64::from(u16::from_ne_bytes([a, 0]))),
+        _ => total,
+    }
+}
+
+/// Bytes in a block, and the lanes of its words.
+const BLOCK: usize = 64;
+const LANES: usize = BLOCK / 4;
+
+#[cfg(test)]
+#[path = "checksum/tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+//! ICMP errors that a router sends about packets it cannot forward (RFC 792, RFC 1812 §4.3).
+
+use core::net::Ipv4Addr;
+
+use super::bytes::{put, put_u8, put_u16};
+use super::checksum::{self, Sum};
+use super::icmpv4::{Icmpv4, kind};
+use super::ipv4::{Ipv4, field};
+use super::protocol;
+
+/// What the router could not do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ErrorKind {
+    /// No route: destination unreachable, network unreachable.
+    NetUnreachable,
+    /// The time to live is used up: time exceeded in transit.
+    TimeExceeded,
+}
+
+/// Length in bytes of the longest message that [`error`] writes.
+pub const MAX_LEN: usize = HEADERS + Ipv4::<&[u8]>::MAX_HEADER_LEN + QUOTED_PAYLOAD;
+
+/// Writes to `out` the packet that tells the sender of `offender` of an error, with `source` as
+/// its own source address; returns its length.
+///
+/// It quotes the offender's header and eight bytes after it, as flannel does. `offender` is the
+/// packet as it came, its time to live not yet decremented.
+///
+/// `None` where RFC 1812 §4.3.2.7 forbids a message: about an ICMP error, a fragment that is not
+/// the first, a packet to a broadcast or multicast address, one whose source is not a single host
+/// (unspecified, loopback, multicast, reserved, broadcast), one whose header is not valid. `None`
+/// also if `out` is shorter than the message; [`MAX_LEN`] is always enough.
+pub fn error(kind: ErrorKind, offender: &[u8], source: Ipv4Addr, out: &mut [u8]) -> Option<usize> {
+    let offender = Ipv4::parse(offender).ok()?;
+    if !may_be_told(&offender) {
+        return None;
+    }
+    let quoted = offender.as_bytes();
+    let quoted = quoted.get(..offender.header_len() + QUOTED_PAYLOAD).unwrap_or(quoted);
+    let len = HEADERS + quoted.len();
+    let out = out.get_mut(..len)?;
+    out.fill(0);
+    let (ttl, icmp_type) = match kind {
+        ErrorKind::NetUnreachable => (FLANNEL_TTL, kind::UNREACHABLE),
+        ErrorKind::TimeExceeded => (DEFAULT_TTL, kind::TIME_EXCEEDED),
+    };
+    put_u8(out, field::VERSION_IHL, 0x45);
+    put_u16(out, field::TOTAL_LEN, len as u16);
+    put_u8(out, field::TTL, ttl);
+    put_u8(out, field::PROTOCOL, protocol::ICMP);
+    put(out, field::SOURCE, source.octets());
+    put(out, field::DESTINATION, offender.source().octets());
+    let (header, message) = out.split_at_mut_checked(IP_HEADER)?;
+    put_u16(header, field::CHECKSUM, checksum::finish(checksum::sum(header, Sum::ZERO)));
+    put_u8(message, 0, icmp_type);
+    message.get_mut(Icmpv4::<&[u8]>::HEADER_LEN..)?.copy_from_slice(quoted);
+    put_u16(message, ICMP_CHECKSUM, checksum::finish(checksum::sum(message, Sum::ZERO)));
+    Some(len)
+}
+
+/// RFC 1812 §4.3.2.7, as far as a packet shows it.
+fn may_be_told(offender: &Ipv4<&[u8]>) -> bool {
+    let (source, destination) = (offender.source(), offender.destination());
+    let is_icmp_error = || {
+        // An ICMP message too short to show its type is no better than an error.
+        Icmpv4::parse(offender.payload()).map_or(true, |message| message.is_error())
+    };
+    let from_one_host = !(source.octets()[0] == 0
+        || source.is_loopback()
+        || source.is_multicast()
+        || is_reserved(source));
+    let to_one_host = !(destination.is_multicast() || destination.is_broadcast());
+    from_one_host
+        && to_one_host
+        && offender.fragment_offset() == 0
+        && offender.verify_checksum()
+        && !(offender.protocol() == protocol::ICMP && is_icmp_error())
+}
+
+/// 240.0.0.0/4, the limited broadcast address included.
+fn is_reserved(address: Ipv4Addr) -> bool {
+    address.to_bits() >> 28 == 0xf
+}
+
+/// flannel's choice.
+const FLANNEL_TTL: u8 = 8;
+/// RFC 1700's.
+const DEFAULT_TTL: u8 = 64;
+const IP_HEADER: usize = Ipv4::<&[u8]>::MIN_HEADER_LEN;
+const HEADERS: usize = IP_HEADER + Icmpv4::<&[u8]>::HEADER_LEN;
+/// RFC 792: the offender's header and 64 bits of what follows.
+const QUOTED_PAYLOAD: usize = 8;
+const ICMP_CHECKSUM: usize = 2;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! TCP (RFC 9293).
+
+mod flags;
+mod options;
+
+use core::fmt;
+
+pub use flags::Flags;
+pub use options::{Options, TcpOption};
+
+use super::Malformed;
+use super::bytes::{between, from, u8_at, u16_at, u32_at};
+use super::checksum::{self, Sum};
+
+/// A TCP segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Tcp<T: AsRef<[u8]>> {
+    bytes: T,
+    header_len: u8,
+}
+
+impl<T: AsRef<[u8]>> Tcp<T> {
+    /// Length in bytes of a header without options.
+    pub const MIN_HEADER_LEN: usize = 20;
+    /// Length in bytes of the longest header.
+    pub const MAX_HEADER_LEN: usize = 60;
+
+    /// Checks the header length.
+    ///
+    /// # Errors
+    /// [`Malformed`] where the header length is below 20 or beyond the bytes.
+    #[inline]
+    pub fn parse(bytes: T) -> Result<Self, Malformed> {
+        let raw = bytes.as_ref();
+        if raw.len() < Self::MIN_HEADER_LEN {
+            return Err(Malformed::TooShort);
+        }
+        let header_len = (u8_at(raw, field::DATA_OFFSET) >> 4) * 4;
+        if usize::from(header_len) < Self::MIN_HEADER_LEN || usize::from(header_len) > raw.len() {
+            return Err(Malformed::BadHeaderLength);
+        }
+        Ok(Self { bytes, header_len })
+    }
+
+    /// Source port.
+    #[inline(always)]
+    pub fn source_port(&self) -> u16 {
+        u16_at(self.bytes.as_ref(), field::SOURCE)
+    }
+
+    /// Destination port.
+    #[inline(always)]
+    pub fn destination_port(&self) -> u16 {
+        u16_at(self.bytes.as_ref(), field::DESTINATION)
+    }
+
+    /// Sequence number.
+    #[inline(always)]
+    pub fn sequence(&self) -> u32 {
+        u32_at(self.bytes.as_ref(), field::SEQUENCE)
+    }
+
+    /// Acknowledgment number.
+    #[inline(always)]
+    pub fn acknowledgment(&self) -> u32 {
+        u32_at(self.bytes.as_ref(), field::ACKNOWLEDGMENT)
+    }
+
+    /// Header length in bytes, options included: 20 to 60.
+    #[inline(always)]
+    pub fn header_len(&self) -> usize {
+        usize::from(self.header_len)
+    }
+
+    /// Control bits.
+    #[inline(always)]
+    pub fn flags(&self) -> Flags {
+        Flags(u8_at(self.bytes.as_ref(), field::FLAGS))
+    }
+
+    /// The four reserved bits beside the header length; accurate ECN uses the lowest.
+    #[inline(always)]
+    pub fn reserved(&self) -> u8 {
+        u8_at(self.bytes.as_ref(), field::DATA_OFFSET) & 0x0f
+    }
+
+    /// Window, not scaled.
+    #[inline(always)]
+    pub fn window(&self) -> u16 {
+        u16_at(self.bytes.as_ref(), field::WINDOW)
+    }
+
+    /// Checksum as it stands.
+    #[inline(always)]
+    pub fn checksum(&self) -> u16 {
+        u16_at(self.bytes.as_ref(), field::CHECKSUM)
+    }
+
+    /// Urgent pointer.
+    #[inline(always)]
+    pub fn urgent_pointer(&self) -> u16 {
+        u16_at(self.bytes.as_ref(), field::URGENT_POINTER)
+    }
+
+    /// The options, one after the other.
+    #[inline]
+    pub fn options(&self) -> Options<'_> {
+        Options::new(self.option_bytes())
+    }
+
+    /// The options as they stand, padding included.
+    #[inline(always)]
+    pub fn option_bytes(&self) -> &[u8] {
+        between(self.bytes.as_ref(), Self::MIN_HEADER_LEN, self.header_len())
+    }
+
+    /// What follows the header.
+    #[inline(always)]
+    pub fn payload(&self) -> &[u8] {
+        from(self.bytes.as_ref(), self.header_len())
+    }
+
+    /// Whether the checksum is right for this pseudo-header.
+    #[inline]
+    pub fn verify_checksum(&self, pseudo_header: Sum) -> bool {
+        checksum::is_valid(checksum::sum(self.bytes.as_ref(), pseudo_header))
+    }
+}
+
+/// As tcpdump prints it with absolute sequence numbers (`-S`), without the ports, which it puts
+/// beside the addresses.
+impl<T: AsRef<[u8]>> fmt::Display for Tcp<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (flags, sequence, len) = (self.flags(), self.sequence(), self.payload().len());
+        write!(f, "Flags [{flags}]")?;
+        if len > 0 {
+            write!(f, ", seq {sequence}:{}", sequence.wrapping_add(len as u32))?;
+        } else if flags.intersects(Flags::SYN | Flags::FIN | Flags::RST) {
+            write!(f, ", seq {sequence}")?;
+        }
+        if flags.contains(Flags::ACK) {
+            write!(f, ", ack {}", self.acknowledgment())?;
+        }
+        write!(f, ", win {}", self.window())?;
+        if flags.contains(Flags::URG) {
+            write!(f, ", urg {}", self.urgent_pointer())?;
+        }
+        if !self.option_bytes().is_empty() {
+            write!(f, ", options [{}]", self.options())?;
+        }
+        write!(f, ", length {len}")
+    }
+}
+
+/// Offsets of the header's fields.
+pub(super) mod field {
+    pub(crate) const SOURCE: usize = 0;
+    pub(crate) const DESTINATION: usize = 2;
+    pub(crate) const SEQUENCE: usize = 4;
+    pub(crate) const ACKNOWLEDGMENT: usize = 8;
+    pub(crate) const DATA_OFFSET: usize = 12;
+    pub(crate) const FLAGS: usize = 13;
+    pub(crate) const WINDOW: usize = 14;
+    pub(crate) const CHECKSUM: usize = 16;
+    pub(crate) const URGENT_POINTER: usize = 18;
+}
+
+#[cfg(test)]
+mod tests;
