@@ -1,0 +1,289 @@
+//! Which interface carries the traffic between hosts, and why.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use regex::Regex;
+use rtnetlink::packet_route::route::RouteType;
+
+use super::netlink::{Address, Link, Netlink, NetlinkError, Route};
+use crate::route::Cidr;
+
+/// The flags that choose.
+#[derive(Clone, Debug, Default)]
+pub struct InterfaceOptions {
+    /// `--iface`: names or addresses, the first that fits wins.
+    pub iface: Vec<String>,
+    /// `--iface-regex`: matched against addresses, then against names; after `iface`.
+    pub iface_regex: Vec<String>,
+    /// `--iface-can-reach`: the interface of the route to this address; after `iface_regex`.
+    pub can_reach: Option<Ipv4Addr>,
+    /// `--public-ip`: the address that other hosts send to.
+    pub public_ip: Option<Ipv4Addr>,
+}
+
+/// The interface that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Interface index.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// The address to bind to.
+    pub address: Ipv4Addr,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+    /// The address that other hosts send to: `--public-ip`, else `address`.
+    pub public_ip: Ipv4Addr,
+    /// Why this one, in words.
+    pub reason: String,
+}
+
+/// No interface can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfaceError {
+    /// A value of `--iface-regex` is no regular expression.
+    #[error("--iface-regex={regex} is no regular expression: {why}")]
+    Regex {
+        /// The value.
+        regex: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// None fits; the text names every wish, every interface and why it was refused.
+    #[error("{0}")]
+    NoneFits(String),
+    /// The kernel does not answer.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// Bytes that encapsulation costs: an IPv4 header without options and a UDP header.
+pub const OVERHEAD: u32 = 28;
+
+/// Least MTU an IPv4 link may have (RFC 791 §3.1).
+const MIN_OVERLAY_MTU: u32 = 68;
+
+/// Chooses the interface, as flannel does: all of `iface` in order, then all of `iface_regex`, then
+/// `can_reach`; with none of them given, the owner of `public_ip` if there is one, else the
+/// interface of the default route.
+pub async fn choose(options: &InterfaceOptions) -> Result<Interface, InterfaceError> {
+    let netlink = Netlink::connect()?;
+    let reach = match options.can_reach {
+        Some(target) => Some((target, netlink.route_to(target).await)),
+        None => None,
+    };
+    let host = Host {
+        links: netlink.links().await?,
+        addresses: netlink.addresses().await?,
+        routes: netlink.routes().await?,
+    };
+    choose_among(&host, options, reach)
+}
+
+/// What the host has.
+struct Host {
+    links: Vec<Link>,
+    addresses: Vec<Address>,
+    routes: Vec<Route>,
+}
+
+/// Every wish in order, each with its outcome.
+fn choose_among(
+    host: &Host,
+    options: &InterfaceOptions,
+    reach: Option<(Ipv4Addr, Result<Route, NetlinkError>)>,
+) -> Result<Interface, InterfaceError> {
+    let mut refused: Vec<(String, String)> = Vec::new();
+    let done = |found: Found, reason: String| Interface {
+        index: found.link.index,
+        name: found.link.name.clone(),
+        address: found.address,
+        mtu: found.link.mtu,
+        public_ip: options.public_ip.unwrap_or(found.address),
+        reason,
+    };
+    for wish in &options.iface {
+        match host.named(wish) {
+            Ok(found) => return Ok(done(found, format!("--iface={wish} names it"))),
+            Err(why) => refused.push((format!("--iface={wish}"), why)),
+        }
+    }
+    for pattern in &options.iface_regex {
+        let regex = Regex::new(pattern).map_err(|error| InterfaceError::Regex {
+            regex: pattern.clone(),
+            why: error.to_string(),
+        })?;
+        match host.matching(&regex) {
+            Ok((found, what)) => {
+                return Ok(done(found, format!("--iface-regex={pattern} matches its {what}")));
+            }
+            Err(why) => refused.push((format!("--iface-regex={pattern}"), why)),
+        }
+    }
+    if let Some((target, route)) = reach {
+        let found = match route {
+            Ok(route) => host.of_route(&route),
+            Err(error) => Err(error.to_string()),
+        };
+        match found {
+            Ok(found) => {
+                return Ok(done(found, format!("the route to --iface-can-reach={target} uses it")));
+            }
+            Err(why) => refused.push((format!("--iface-can-reach={target}"), why)),
+        }
+    }
+    if refused.is_empty() {
+        if let Some(public_ip) = options.public_ip {
+            match host.named(&public_ip.to_string()) {
+                Ok(found) => return Ok(done(found, format!("it has --public-ip={public_ip}"))),
+                Err(why) => refused.push((format!("--public-ip={public_ip}"), why)),
+            }
+        }
+        match host.of_default_route() {
+            Ok(found) => return Ok(done(found, "the default route uses it".into())),
+            Err(why) => refused.push(("default route".into(), why)),
+        }
+    }
+    Err(InterfaceError::NoneFits(host.explain(&refused)))
+}
+
+/// An interface and the address of it to use.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    link: &'a Link,
+    address: Ipv4Addr,
+}
+
+impl Host {
+    /// By address if the wish is one, else by name.
+    fn named(&self, wish: &str) -> Result<Found<'_>, String> {
+        if let Ok(address) = wish.parse::<Ipv4Addr>() {
+            let owner = self.addresses.iter().find(|a| a.local == address);
+            let link = owner.and_then(|a| self.links.iter().find(|l| l.index == a.index));
+            let link = link.ok_or("no interface of this host has this address")?;
+            check_mtu(link)?;
+            return Ok(Found { link, address });
+        }
+        if wish.parse::<std::net::Ipv6Addr>().is_ok() {
+            return Err("hosts are reached by IPv4, this is an IPv6 address".into());
+        }
+        let link = self.links.iter().find(|l| l.name == wish);
+        self.usable(link.ok_or("no interface of this host has this name")?)
+    }
+
+    /// Addresses of all interfaces first, then names.
+    fn matching(&self, regex: &Regex) -> Result<(Found<'_>, String), String> {
+        let mut last = "it matches no address and no name".to_owned();
+        for link in &self.links {
+            let matching = self.ranked(link).into_iter().find(|a| regex.is_match(&a.to_string()));
+            if let Some(address) = matching {
+                match check_mtu(link) {
+                    Ok(()) => return Ok((Found { link, address }, format!("address {address}"))),
+                    Err(why) => last = format!("it matches {address} of {}, but {why}", link.name),
+                }
+            }
+        }
+        for link in self.links.iter().filter(|l| regex.is_match(&l.name)) {
+            match self.usable(link) {
+                Ok(found) => return Ok((found, format!("name {}", link.name))),
+                Err(why) => last = format!("it matches {}, but {why}", link.name),
+            }
+        }
+        Err(last)
+    }
+
+    /// The interface of a route, with the source address that the route prefers.
+    fn of_route(&self, route: &Route) -> Result<Found<'_>, String> {
+        let link = route.oif.and_then(|index| self.links.iter().find(|l| l.index == index));
+        let link = link.ok_or("its route has no interface")?;
+        match route.source {
+            Some(address) if !address.is_loopback() => {
+                check_mtu(link)?;
+                Ok(Found { link, address })
+            }
+            _ => self.usable(link),
+        }
+    }
+
+    /// The default route with the lowest metric.
+    fn of_default_route(&self) -> Result<Found<'_>, String> {
+        let everywhere = Cidr::new(Ipv4Addr::UNSPECIFIED, 0);
+        let mut defaults: Vec<_> = self
+            .routes
+            .iter()
+            .filter(|r| {
+                r.destination == everywhere && r.kind == RouteType::Unicast && r.oif.is_some()
+            })
+            .collect();
+        defaults.sort_by_key(|route| route.priority);
+        let Some(best) = defaults.first() else {
+            return Err(
+                "this host has no IPv4 default route; name an interface with --iface".into()
+            );
+        };
+        self.of_route(best)
+    }
+
+    fn usable(&self, link: &Link) -> Result<Found<'_>, String> {
+        let link = self.links.iter().find(|l| l.index == link.index).ok_or("it has vanished")?;
+        check_mtu(link)?;
+        let address = self.ranked(link).first().copied().ok_or_else(|| {
+            let any = self.addresses.iter().any(|a| a.index == link.index);
+            if any { "it has only loopback addresses" } else { "it has no IPv4 address" }.to_owned()
+        })?;
+        Ok(Found { link, address })
+    }
+
+    /// Addresses of an interface: global ones first, then link-local, each in the kernel's order.
+    fn ranked(&self, link: &Link) -> Vec<Ipv4Addr> {
+        let own = self.addresses.iter().filter(|a| a.index == link.index).map(|a| a.local);
+        let mut usable: Vec<_> = own
+            .filter(|a| {
+                !(a.is_loopback() || a.is_multicast() || a.is_unspecified() || a.is_broadcast())
+            })
+            .collect();
+        usable.sort_by_key(Ipv4Addr::is_link_local);
+        usable
+    }
+
+    /// The message for a user whose wishes all failed.
+    fn explain(&self, refused: &[(String, String)]) -> String {
+        let mut text = String::from("no network interface fits");
+        for (wish, why) in refused {
+            let _ = write!(text, "\n  {wish}: {why}");
+        }
+        text.push_str("\ninterfaces of this host:");
+        for link in &self.links {
+            let own = self.addresses.iter().filter(|a| a.index == link.index);
+            let addresses: Vec<_> = own.map(|a| format!("{}/{}", a.local, a.prefix_len)).collect();
+            let state = if link.up { "" } else { ", down" };
+            let verdict = match self.usable(link) {
+                Ok(_) => "usable, but nothing above asks for it".to_owned(),
+                Err(why) => why,
+            };
+            let _ = write!(
+                text,
+                "\n  {} [{}] mtu {}{state}: {verdict}",
+                link.name,
+                addresses.join(" "),
+                link.mtu
+            );
+        }
+        text
+    }
+}
+
+fn check_mtu(link: &Link) -> Result<(), String> {
+    if link.mtu < MIN_OVERLAY_MTU + OVERHEAD {
+        return Err(format!(
+            "its MTU of {} leaves no room for encapsulation (least is {})",
+            link.mtu,
+            MIN_OVERLAY_MTU + OVERHEAD
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! flannel0 as it should be, and the way back to that: MTU, link state, address, route.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use rtnetlink::packet_route::route::RouteType;
+
+use super::netlink::{Link, Netlink, NetlinkError, Route};
+use crate::route::Cidr;
+
+/// How the TUN device should be set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// Interface index of the device.
+    pub index: u32,
+    /// Its name, for messages.
+    pub name: String,
+    /// Its address, the network address of `subnet`, held with a /32 prefix.
+    pub address: Ipv4Addr,
+    /// This host's subnet.
+    pub subnet: Cidr,
+    /// The overlay network, which is routed to the device.
+    pub network: Cidr,
+    /// MTU of the overlay, in bytes.
+    pub mtu: u32,
+    /// Keep a blackhole route for `subnet` (`--ip-blackhole-route`).
+    pub blackhole: bool,
+}
+
+/// Something that was not as it should be and has been put right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// The MTU was this.
+    Mtu(u32),
+    /// The link was down.
+    Up,
+    /// The address was missing.
+    Address(Ipv4Addr),
+    /// The route to the overlay network was missing.
+    Route(Cidr),
+    /// The blackhole route for the subnet was missing.
+    Blackhole(Cidr),
+}
+
+impl fmt::Display for Repair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mtu(was) => write!(f, "MTU (was {was})"),
+            Self::Up => f.write_str("link up"),
+            Self::Address(address) => write!(f, "address {address}/32"),
+            Self::Route(network) => write!(f, "route {network}"),
+            Self::Blackhole(subnet) => write!(f, "blackhole route {subnet}"),
+        }
+    }
+}
+
+/// A route of somebody else that takes overlay traffic away from the device.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Conflict {
+    /// Its destination.
+    pub destination: Cidr,
+    /// How `ip route` would write the rest of it.
+    pub route: String,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.destination, self.route)
+    }
+}
+
+/// What a look at the device found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// What was put right.
+    pub repairs: Vec<Repair>,
+    /// What is in the way and is not ours to remove.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// The device cannot be put right.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// There is no such device any more.
+    #[error("interface {0} is gone")]
+    Gone(String),
+    /// The kernel refused.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// Metric of the blackhole route: worse than any that a bridge or a daemon would use, so that it
+/// only counts when nothing else leads to the subnet.
+pub const BLACKHOLE_METRIC: u32 = u32::MAX - 1;
+
+/// Compares the device with `overlay` and puts right what differs. Called once at start it sets up
+/// the route; called again it repairs.
+pub async fn ensure(netlink: &Netlink, overlay: &Overlay) -> Result<Checked, LinkError> {
+    let mut checked = Checked::default();
+    let gone = || LinkError::Gone(overlay.name.clone());
+    let link = netlink.link(overlay.index).await?.ok_or_else(gone)?;
+    ensure_mtu_and_up(netlink, overlay, &link, &mut checked).await?;
+    ensure_address(netlink, overlay, &mut checked).await?;
+    ensure_route(netlink, overlay, &mut checked).await?;
+    if overlay.blackhole {
+        match netlink.add_blackhole(overlay.subnet, BLACKHOLE_METRIC).await {
+            Ok(()) => checked.repairs.push(Repair::Blackhole(overlay.subnet)),
+            Err(error) if error.errno() == Some(libc::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(checked)
+}
+
+/// Takes the address, route and blackhole route of `old` away where `new` has other ones: for a
+/// lease of another subnet while the device stays.
+pub async fn retire(netlink: &Netlink, old: &Overlay, new: &Overlay) -> Result<(), LinkError> {
+    if (old.index, old.network) != (new.index, new.network) {
+        ignore_missing(netlink.remove_device_route(old.network, old.index).await)?;
+    }
+    if (old.index, old.address) != (new.index, new.address) {
+        let mine = netlink.addresses().await?;
+        for address in mine.into_iter().filter(|a| a.index == old.index && a.local == old.address) {
+            ignore_missing(netlink.remove_address(address).await)?;
+        }
+    }
+    if old.blackhole && old.subnet != new.subnet {
+        ignore_missing(netlink.remove_blackhole(old.subnet, BLACKHOLE_METRIC).await)?;
+    }
+    Ok(())
+}
+
+async fn ensure_mtu_and_up(
+    netlink: &Netlink,
+    overlay: &Overlay,
+    link: &Link,
+    checked: &mut Checked,
+) -> Result<(), LinkError> {
+    if link.mtu != overlay.mtu {
+        checked.repairs.push(Repair::Mtu(link.mtu));
+    }
+    if !link.up {
+        checked.repairs.push(Repair::Up);
+    }
+    if !checked.repairs.is_empty() {
+        netlink.set_mtu_and_up(overlay.index, overlay.mtu).await?;
+    }
+    Ok(())
+}
+
+async fn ensure_address(
+    netlink: &Netlink,
+    overlay: &Overlay,
+    checked: &mut Checked,
+) -> Result<(), LinkError> {
+    let addresses = netlink.addresses().await?;
+    if addresses.iter().any(|a| a.index == overlay.index && a.local == overlay.address) {
+        return Ok(());
+    }
+    match netlink.add_host_address(overlay.index, overlay.address).await {
+        Err(error) if error.errno() == Some(libc::EEXIST) => {}
+        outcome => {
+            outcome?;
+            checked.repairs.push(Repair::Address(overlay.address));
+        }
+    }
+    Ok(())
+}
+
+/// Adds the network route unless it is there, and names every route of others that wins over it.
+async fn ensure_route(
+    netlink: &Netlink,
+    overlay: &Overlay,
+    checked: &mut Checked,
+) -> Result<(), LinkError> {
+    let routes = netlink.routes().await?;
+    let ours = |r: &&Route| r.destination == overlay.network && r.oif == Some(overlay.index);
+    if !routes.iter().any(|r| ours(&r)) {
+        match netlink.add_device_route(overlay.network, overlay.index).await {
+            Ok(()) => checked.repairs.push(Repair::Route(overlay.network)),
+            // Somebody else's route with the same destination: named below.
+            Err(error) if error.errno() == Some(libc::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let links = netlink.links().await?;
+    let stolen = routes.iter().filter(|route| takes_overlay_traffic(route, overlay));
+    checked.conflicts = stolen.map(|route| describe(route, &links)).collect();
+    Ok(())
+}
+
+/// Whether a route leads packets for other hosts' subnets elsewhere than into the device.
+///
+/// A route to our own subnet or a part of it is the container bridge. Everything else within the
+/// network wins over ours, by a longer prefix or by having been there first.
+fn takes_overlay_traffic(route: &Route, overlay: &Overlay) -> bool {
+    let local = matches!(route.kind, RouteType::Local | RouteType::Broadcast);
+    overlay.network.covers(route.destination)
+        && !overlay.subnet.covers(route.destination)
+        && route.oif != Some(overlay.index)
+        && !local
+        && (route.destination != overlay.network || route.priority == 0)
+}
+
+fn describe(route: &Route, links: &[Link]) -> Conflict {
+    let mut text = Vec::new();
+    if route.kind != RouteType::Unicast {
+        text.push(format!("{:?}", route.kind).to_lowercase());
+    }
+    if let Some(gateway) = route.gateway {
+        text.push(format!("via {gateway}"));
+    }
+    if let Some(index) = route.oif {
+        let name = links.iter().find(|l| l.index == index).map_or("?", |l| l.name.as_str());
+        text.push(format!("dev {name}"));
+    }
+    if route.priority != 0 {
+        text.push(format!("metric {}", route.priority));
+    }
+    Conflict { destination: route.destination, route: text.join(" ") }
+}
+
+fn ignore_missing(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    match outcome {
+        Err(error)
+            if matches!(
+                error.errno(),
+                Some(libc::ESRCH | libc::ENOENT | libc::ENODEV | libc::EADDRNOTAVAIL)
+            ) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overlay() -> Overlay {
+        Overlay {
+            index: 7,
+            name: "flannel0".into(),
+            address: Ipv4Addr::new(10, 0, 20, 0),
+            subnet: "10.0.20.0/24".parse().unwrap(),
+            network: "10.0.0.0/16".parse().unwrap(),
+            mtu: 1472,
+            blackhole: false,
+        }
+    }
+
+    #[test]
+    fn which_routes_are_in_the_way() {
+        for (destination, oif, priority, expected) in [
+            ("10.0.0.0/16", 7, 0, false),
+            ("10.0.0.0/16", 2, 0, true),
+            ("10.0.0.0/16", 2, 100, false),
+            ("10.0.0.0/17", 2, 100, true),
+            ("10.0.9.0/24", 2, 0, true),
+            ("10.0.20.0/24", 3, 0, false),
+            ("10.0.20.128/25", 3, 0, false),
+            ("10.0.0.0/8", 2, 0, false),
+            ("0.0.0.0/0", 2, 0, false),
+            ("192.168.0.0/16", 2, 0, false),
+        ] {
+            let route = Route {
+                destination: destination.parse().unwrap(),
+                oif: Some(oif),
+                gateway: None,
+                priority,
+                source: None,
+                kind: RouteType::Unicast,
+            };
+            assert_eq!(takes_overlay_traffic(&route, &overlay()), expected, "{destination} {oif}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_reads_like_ip_route() {
+        let links = [Link { index: 2, name: "eth1".into(), mtu: 1500, up: true }];
+        let route = Route {
+            destination: "10.0.0.0/16".parse().unwrap(),
+            oif: Some(2),
+            gateway: Some(Ipv4Addr::new(192, 168, 1, 1)),
+            priority: 5,
+            source: None,
+            kind: RouteType::Unicast,
+        };
+        let text = describe(&route, &links).to_string();
+        assert_eq!(text, "10.0.0.0/16 via 192.168.1.1 dev eth1 metric 5");
+    }
+}

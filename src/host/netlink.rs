@@ -1,0 +1,364 @@
+//! The few questions and orders that the daemon has for the kernel's routing sockets.
+//!
+//! All of it concerns IPv4 and the network namespace of the thread that calls [`Netlink::connect`].
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::AbortHandle;
+
+use crate::route::Cidr;
+
+/// A connection to the kernel's routing tables.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: Handle,
+    /// The kernel answers one dump a socket at a time and refuses a second with `EBUSY`.
+    turn: Arc<Mutex<()>>,
+    _driver: Arc<Driver>,
+}
+
+#[derive(Debug)]
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What the kernel said when it refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct NetlinkError {
+    what: String,
+    source: io::Error,
+}
+
+impl NetlinkError {
+    /// The kernel's error number, if it gave one.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
+    fn new(what: impl Into<String>, source: io::Error) -> Self {
+        Self { what: what.into(), source }
+    }
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// Largest IP packet, in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+}
+
+/// An IPv4 address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Index of the interface.
+    pub index: u32,
+    /// The host's own address.
+    pub local: Ipv4Addr,
+    /// Prefix length of its network.
+    pub prefix_len: u8,
+}
+
+/// An IPv4 route of the main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub destination: Cidr,
+    /// Index of the interface it leaves through; the first one of a multipath route.
+    pub oif: Option<u32>,
+    /// Next hop.
+    pub gateway: Option<Ipv4Addr>,
+    /// Metric; the lowest wins among equal destinations.
+    pub priority: u32,
+    /// Preferred source address.
+    pub source: Option<Ipv4Addr>,
+    /// Kind of the route, unicast for most.
+    pub kind: RouteType,
+}
+
+impl Netlink {
+    /// Opens a routing socket and serves it on the current tokio runtime.
+    pub fn connect() -> Result<Self, NetlinkError> {
+        let (connection, handle, _) = rtnetlink::new_connection()
+            .map_err(|e| NetlinkError::new("cannot open a netlink routing socket", e))?;
+        let driver = tokio::spawn(connection).abort_handle();
+        Ok(Self { handle, turn: Arc::default(), _driver: Arc::new(Driver(driver)) })
+    }
+
+    async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Every interface, by index.
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let _turn = self.turn().await;
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(to("list interfaces"))?;
+        let mut links: Vec<_> = messages.iter().map(link_of).collect();
+        links.sort_by_key(|link| link.index);
+        Ok(links)
+    }
+
+    /// One interface by index; `None` if there is none.
+    pub async fn link(&self, index: u32) -> Result<Option<Link>, NetlinkError> {
+        let _turn = self.turn().await;
+        match self.handle.link().get().match_index(index).execute().try_next().await {
+            Ok(message) => Ok(message.as_ref().map(link_of)),
+            Err(error) => match to(format!("look up interface {index}"))(error) {
+                error if error.errno() == Some(libc::ENODEV) => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Every IPv4 address, in the kernel's order.
+    pub async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
+        let _turn = self.turn().await;
+        let messages: Vec<AddressMessage> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(to("list addresses"))?;
+        Ok(messages.iter().filter_map(address_of).collect())
+    }
+
+    /// Every IPv4 route of the main table.
+    pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+        let _turn = self.turn().await;
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let messages: Vec<RouteMessage> = self
+            .handle
+            .route()
+            .get(all)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(to("list routes"))?;
+        Ok(messages.iter().filter(|m| table_of(m) == MAIN_TABLE).map(route_of).collect())
+    }
+
+    /// The route the kernel would take to `destination` now.
+    pub async fn route_to(&self, destination: Ipv4Addr) -> Result<Route, NetlinkError> {
+        let _turn = self.turn().await;
+        let question =
+            RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, 32).build();
+        let what = format!("find the route to {destination}");
+        let answer = self.handle.route().get(question).execute().try_next().await;
+        match answer.map_err(to(what.clone()))? {
+            Some(message) => Ok(route_of(&message)),
+            None => Err(NetlinkError::new(what, io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    /// Sets the MTU of an interface and takes it up.
+    pub async fn set_mtu_and_up(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
+        let _turn = self.turn().await;
+        let change = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
+        let what = format!("set MTU {mtu} and up on interface {index}");
+        self.handle.link().change(change).execute().await.map_err(to(what))
+    }
+
+    /// Gives an interface an address with a /32 prefix, no peer and no broadcast.
+    pub async fn add_host_address(
+        &self,
+        index: u32,
+        address: Ipv4Addr,
+    ) -> Result<(), NetlinkError> {
+        let _turn = self.turn().await;
+        let mut request = self.handle.address().add(index, address.into(), 32);
+        request
+            .message_mut()
+            .attributes
+            .retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
+        request.execute().await.map_err(to(format!("add address {address}/32")))
+    }
+
+    /// Takes an address off an interface.
+    pub async fn remove_address(&self, address: Address) -> Result<(), NetlinkError> {
+        let _turn = self.turn().await;
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.index = address.index;
+        message.header.prefix_len = address.prefix_len;
+        message.attributes.push(AddressAttribute::Local(address.local.into()));
+        let what = format!("remove address {}/{}", address.local, address.prefix_len);
+        self.handle.address().del(message).execute().await.map_err(to(what))
+    }
+
+    /// Adds a route to `destination` through an interface, with metric 0; fails with `EEXIST` if
+    /// there is one already, whatever its interface.
+    pub async fn add_device_route(
+        &self,
+        destination: Cidr,
+        index: u32,
+    ) -> Result<(), NetlinkError> {
+        let _turn = self.turn().await;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(destination.network(), destination.len())
+            .protocol(RouteProtocol::Boot)
+            .output_interface(index)
+            .build();
+        let what = format!("add route {destination}");
+        self.handle.route().add(route).execute().await.map_err(to(what))
+    }
+
+    /// Removes the route to `destination` through an interface.
+    pub async fn remove_device_route(
+        &self,
+        destination: Cidr,
+        index: u32,
+    ) -> Result<(), NetlinkError> {
+        let _turn = self.turn().await;
+        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(destination.network(), destination.len())
+            .output_interface(index)
+            .build();
+        route.header.protocol = RouteProtocol::Unspec;
+        let what = format!("remove route {destination}");
+        self.handle.route().del(route).execute().await.map_err(to(what))
+    }
+
+    /// Adds a route that drops what goes to `destination`.
+    pub async fn add_blackhole(
+        &self,
+        destination: Cidr,
+        priority: u32,
+    ) -> Result<(), NetlinkError> {
+        let _turn = self.turn().await;
+        let what = format!("add blackhole route {destination}");
+        let route = blackhole(destination, priority, RouteProtocol::Boot);
+        self.handle.route().add(route).execute().await.map_err(to(what))
+    }
+
+    /// Removes a route that [`Self::add_blackhole`] added.
+    pub async fn remove_blackhole(
+        &self,
+        destination: Cidr,
+        priority: u32,
+    ) -> Result<(), NetlinkError> {
+        let _turn = self.turn().await;
+        let what = format!("remove blackhole route {destination}");
+        let route = blackhole(destination, priority, RouteProtocol::Unspec);
+        self.handle.route().del(route).execute().await.map_err(to(what))
+    }
+}
+
+fn blackhole(destination: Cidr, priority: u32, protocol: RouteProtocol) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(destination.network(), destination.len())
+        .protocol(protocol)
+        .kind(RouteType::BlackHole)
+        .priority(priority)
+        .build()
+}
+
+const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
+
+fn to(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
+    let what = format!("cannot {}", what.into());
+    move |error| match error {
+        rtnetlink::Error::NetlinkError(message) => {
+            NetlinkError::new(what, io::Error::from_raw_os_error(message.raw_code().abs()))
+        }
+        other => NetlinkError::new(what, io::Error::other(other.to_string())),
+    }
+}
+
+pub(super) fn link_of(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            _ => {}
+        }
+    }
+    link
+}
+
+fn address_of(message: &AddressMessage) -> Option<Address> {
+    let mut peer = None;
+    let mut local = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(std::net::IpAddr::V4(addr)) => local = Some(*addr),
+            AddressAttribute::Address(std::net::IpAddr::V4(addr)) => peer = Some(*addr),
+            _ => {}
+        }
+    }
+    Some(Address {
+        index: message.header.index,
+        local: local.or(peer)?,
+        prefix_len: message.header.prefix_len,
+    })
+}
+
+fn table_of(message: &RouteMessage) -> u32 {
+    let attribute = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    attribute.unwrap_or_else(|| message.header.table.into())
+}
+
+fn route_of(message: &RouteMessage) -> Route {
+    let mut destination = Ipv4Addr::UNSPECIFIED;
+    let mut route = Route {
+        destination: Cidr::new(destination, 0),
+        oif: None,
+        gateway: None,
+        priority: 0,
+        source: None,
+        kind: message.header.kind,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(addr)) => destination = *addr,
+            RouteAttribute::Gateway(RouteAddress::Inet(addr)) => route.gateway = Some(*addr),
+            RouteAttribute::PrefSource(RouteAddress::Inet(addr)) => route.source = Some(*addr),
+            RouteAttribute::Oif(index) => route.oif = Some(*index),
+            RouteAttribute::Priority(priority) => route.priority = *priority,
+            RouteAttribute::MultiPath(hops) => {
+                route.oif = route.oif.or(hops.first().map(|hop| hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    route.destination = Cidr::new(destination, message.header.destination_prefix_length.min(32));
+    route
+}

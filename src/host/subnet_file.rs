@@ -1,0 +1,214 @@
+//! The environment file that tells the container runtime its subnet, `/run/flannel/subnet.env`.
+
+use std::fmt;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::route::Cidr;
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubnetFile {
+    /// The overlay network.
+    pub network: Cidr,
+    /// This host's subnet.
+    pub subnet: Cidr,
+    /// MTU of the overlay, in bytes.
+    pub mtu: u32,
+    /// Whether the daemon masquerades, so that the container runtime need not.
+    pub ip_masq: bool,
+}
+
+impl fmt::Display for SubnetFile {
+    /// The four lines of flannel's `WriteSubnetFile`. The subnet is given as its first host address
+    /// with the prefix length, ready for a bridge.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gateway =
+            std::net::Ipv4Addr::from_bits(self.subnet.network().to_bits().wrapping_add(1));
+        writeln!(f, "FLANNEL_NETWORK={}", self.network)?;
+        writeln!(f, "FLANNEL_SUBNET={gateway}/{}", self.subnet.len())?;
+        writeln!(f, "FLANNEL_MTU={}", self.mtu)?;
+        writeln!(f, "FLANNEL_IPMASQ={}", self.ip_masq)
+    }
+}
+
+/// The file cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the subnet file {}: {source}", path.display())]
+pub struct WriteError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Writes the file so that a reader sees the old or the new one and never a part: a temporary file
+/// beside it (`.subnet.env`), mode 0644 whatever the umask, then a rename. The directory is made if
+/// it is missing.
+pub fn write(path: &Path, content: &SubnetFile) -> Result<(), WriteError> {
+    write_text(path, &content.to_string())
+        .map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Replaces a file in one step.
+pub(super) fn write_text(path: &Path, text: &str) -> io::Result<()> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name in the path"))?;
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    let temporary = dir.join(hidden);
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .open(&temporary)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        // Best effort: the error that counts is the first one.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// What an earlier run left in the file; each part only where it can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Previous {
+    /// `FLANNEL_NETWORK`.
+    pub network: Option<Cidr>,
+    /// `FLANNEL_SUBNET`, as the subnet and not as the bridge's address.
+    pub subnet: Option<Cidr>,
+    /// What could not be read, in words for a warning.
+    pub problems: Vec<String>,
+}
+
+/// Reads what an earlier run, ours or flanneld's, left. A missing file is no problem.
+pub fn read_previous(path: &Path) -> Previous {
+    let mut previous = Previous::default();
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return previous,
+        Err(error) => {
+            previous.problems.push(format!("cannot read {}: {error}", path.display()));
+            return previous;
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    for (key, slot) in
+        [("FLANNEL_NETWORK", &mut previous.network), ("FLANNEL_SUBNET", &mut previous.subnet)]
+    {
+        match variable(&text, key)
+            .filter(|value| !value.is_empty())
+            .map(|value| (value.parse(), value))
+        {
+            None => {}
+            Some((Ok(cidr), _)) => *slot = Some(cidr),
+            Some((Err(error), value)) => previous
+                .problems
+                .push(format!("{key}={value:?} in {} is {error}; it is ignored", path.display())),
+        }
+    }
+    previous
+}
+
+/// The value of a variable in an environment file: the last assignment, with `export `, quotes and
+/// comments taken off.
+pub(super) fn variable(text: &str, key: &str) -> Option<String> {
+    text.lines().rev().find_map(|line| {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").map_or(line, str::trim_start);
+        let value = line.strip_prefix(key)?.strip_prefix('=')?;
+        for quote in ['"', '\''] {
+            if let Some((inner, _)) = value.strip_prefix(quote).and_then(|v| v.split_once(quote)) {
+                return Some(inner.to_owned());
+            }
+        }
+        let value = value.split_once(" #").map_or(value, |(value, _)| value);
+        Some(value.trim_end().to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> SubnetFile {
+        SubnetFile {
+            network: "10.0.0.0/16".parse().unwrap(),
+            subnet: "10.0.20.0/24".parse().unwrap(),
+            mtu: 1472,
+            ip_masq: true,
+        }
+    }
+
+    #[test]
+    fn bytes_are_flannels() {
+        assert_eq!(
+            sample().to_string(),
+            "FLANNEL_NETWORK=10.0.0.0/16\nFLANNEL_SUBNET=10.0.20.1/24\nFLANNEL_MTU=1472\n\
+             FLANNEL_IPMASQ=true\n"
+        );
+        assert!(SubnetFile { ip_masq: false, ..sample() }.to_string().ends_with("IPMASQ=false\n"));
+    }
+
+    #[test]
+    fn written_whole_with_mode_0644_and_no_leftovers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/subnet.env");
+        write(&path, &sample()).unwrap();
+        write(&path, &SubnetFile { mtu: 1400, ..sample() }).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("FLANNEL_MTU=1400\n"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        let previous = read_previous(&path);
+        assert_eq!(previous.network, Some(sample().network));
+        assert_eq!(previous.subnet, Some(sample().subnet));
+        assert!(previous.problems.is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let error = write(Path::new("/proc/nope/subnet.env"), &sample()).unwrap_err().to_string();
+        assert!(error.contains("/proc/nope/subnet.env"), "{error}");
+    }
+
+    #[test]
+    fn previous_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("subnet.env");
+        assert_eq!(read_previous(&path), Previous::default());
+        for (text, network, subnet, problems) in [
+            ("FLANNEL_SUBNET=10.0.7.1/24\n", None, Some("10.0.7.0/24"), 0),
+            ("export FLANNEL_SUBNET=\"10.0.7.1/24\"", None, Some("10.0.7.0/24"), 0),
+            ("FLANNEL_SUBNET='10.0.7.1/24' # mine", None, Some("10.0.7.0/24"), 0),
+            ("FLANNEL_SUBNET=10.0.7.1/24 # mine\r\n", None, Some("10.0.7.0/24"), 0),
+            (
+                "FLANNEL_SUBNET=10.0.7.1/24\nFLANNEL_SUBNET=10.0.8.1/24",
+                None,
+                Some("10.0.8.0/24"),
+                0,
+            ),
+            ("FLANNEL_NETWORK=10.0.0.0/16,10.1.0.0/16\nFLANNEL_SUBNET=x", None, None, 2),
+            ("FLANNEL_NETWORK=10.0.0.0/16\nFLANNEL_SUBNET=", Some("10.0.0.0/16"), None, 0),
+            ("# FLANNEL_SUBNET=10.0.7.1/24\n\u{fffd}\n", None, None, 0),
+            ("", None, None, 0),
+        ] {
+            fs::write(&path, text).unwrap();
+            let previous = read_previous(&path);
+            assert_eq!(previous.network.map(|c| c.to_string()).as_deref(), network, "{text:?}");
+            assert_eq!(previous.subnet.map(|c| c.to_string()).as_deref(), subnet, "{text:?}");
+            assert_eq!(previous.problems.len(), problems, "{text:?}");
+        }
+    }
+}
