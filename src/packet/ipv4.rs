@@ -180,6 +180,14 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     }
 }
 
+impl<'a> Ipv4<&'a [u8]> {
+    /// As [`Ipv4::as_bytes`], borrowed for as long as the bytes themselves.
+    #[inline(always)]
+    pub fn bytes(&self) -> &'a [u8] {
+        between(self.bytes, 0, self.total_len())
+    }
+}
+
 /// As tcpdump prints it, with absolute sequence numbers.
 impl<T: AsRef<[u8]>> fmt::Display for Ipv4<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

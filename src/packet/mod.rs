@@ -27,6 +27,7 @@
 )]
 
 pub mod checksum;
+pub mod coalesce;
 pub mod forward;
 pub mod icmp;
 pub mod icmpv4;

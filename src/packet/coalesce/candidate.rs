@@ -1,0 +1,137 @@
+//! What a packet is to the coalescer, read once.
+
+use super::super::bytes::{between, u16_at, u32_at};
+use super::super::checksum;
+use super::super::ipv4::{Ipv4, field};
+use super::super::tcp::{Flags, Tcp};
+use super::super::{protocol, udp::Udp};
+use super::Protocols;
+
+/// Length in bytes of the only IP header that is joined: one without options.
+pub(super) const IP_HEADER: usize = 20;
+
+/// Whom a packet must not overtake.
+pub(super) enum Order {
+    /// Nobody: no protocol of which any packet is joined.
+    Free,
+    /// Whatever passes between these addresses.
+    Fragment(u64),
+    /// Its flow.
+    Flow(Key),
+}
+
+/// Names a flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    /// Source and destination.
+    pub(super) addresses: u64,
+    /// Both ports, and the protocol.
+    pub(super) ports: u64,
+}
+
+impl Order {
+    #[inline(always)]
+    pub(super) fn of(packet: &Ipv4<&[u8]>) -> Self {
+        let protocol = packet.protocol();
+        if protocol != protocol::TCP && protocol != protocol::UDP {
+            return Self::Free;
+        }
+        let bytes = packet.as_bytes();
+        let addresses = u64::from(u32_at(bytes, field::SOURCE)) << 32
+            | u64::from(u32_at(bytes, field::DESTINATION));
+        let payload = packet.payload();
+        if packet.is_fragment() || payload.len() < 4 {
+            return Self::Fragment(addresses);
+        }
+        let ports = u64::from(u32_at(payload, 0)) << 8 | u64::from(protocol);
+        Self::Flow(Key { addresses, ports })
+    }
+}
+
+/// A packet that may be joined with others, as far as it alone can tell.
+pub(super) struct Candidate {
+    pub(super) protocol: u8,
+    pub(super) header_len: u8,
+    pub(super) payload_len: u16,
+    pub(super) id: u16,
+    /// No packet may follow it in its group (PSH).
+    pub(super) closes: bool,
+    /// TOS, TTL and DF.
+    pub(super) ip_word: u32,
+    pub(super) sequence: u32,
+    pub(super) acknowledgment: u32,
+    pub(super) window: u16,
+}
+
+impl Candidate {
+    #[inline(always)]
+    pub(super) fn read(packet: &Ipv4<&[u8]>, protocols: Protocols) -> Option<Self> {
+        if packet.header_len() != IP_HEADER {
+            return None;
+        }
+        let bytes = packet.as_bytes();
+        let ip_word = u32::from(packet.tos()) << 24
+            | u32::from(packet.ttl()) << 16
+            | u32::from(u16_at(bytes, field::FLAGS_OFFSET));
+        let common = Self {
+            protocol: packet.protocol(),
+            header_len: 0,
+            payload_len: 0,
+            id: packet.id(),
+            closes: false,
+            ip_word,
+            sequence: 0,
+            acknowledgment: 0,
+            window: 0,
+        };
+        match packet.protocol() {
+            protocol::TCP if protocols.tcp => {
+                let tcp = Tcp::parse(packet.payload()).ok()?;
+                let flags = tcp.flags();
+                let plain = flags | Flags::PSH == Flags::ACK | Flags::PSH
+                    && tcp.reserved() == 0
+                    && tcp.urgent_pointer() == 0;
+                if !plain || tcp.payload().is_empty() {
+                    return None;
+                }
+                Some(Self {
+                    header_len: (IP_HEADER + tcp.header_len()) as u8,
+                    payload_len: tcp.payload().len() as u16,
+                    closes: flags.contains(Flags::PSH),
+                    sequence: tcp.sequence(),
+                    acknowledgment: tcp.acknowledgment(),
+                    window: tcp.window(),
+                    ..common
+                })
+            }
+            protocol::UDP if protocols.udp => {
+                let udp = Udp::parse(packet.payload()).ok()?;
+                let whole = udp.total_len() == packet.payload().len();
+                if !whole || udp.checksum() == 0 || udp.payload().is_empty() {
+                    return None;
+                }
+                let header_len = (IP_HEADER + Udp::<&[u8]>::HEADER_LEN) as u8;
+                Some(Self { header_len, payload_len: udp.payload().len() as u16, ..common })
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn payload(&self) -> usize {
+        usize::from(self.payload_len)
+    }
+
+    /// TCP's options; none for UDP.
+    #[inline(always)]
+    pub(super) fn options<'a>(&self, packet: &Ipv4<&'a [u8]>) -> &'a [u8] {
+        between(packet.bytes(), IP_HEADER + 20, usize::from(self.header_len))
+    }
+
+    /// Whether both checksums are right.
+    #[inline(always)]
+    pub(super) fn is_intact(&self, packet: &Ipv4<&[u8]>) -> bool {
+        packet.verify_checksum()
+            && checksum::is_valid(checksum::sum(packet.payload(), packet.pseudo_header()))
+    }
+}
