@@ -1,0 +1,243 @@
+//! Rules in iptables, by `iptables-restore`: every change of a table is one transaction, so there is
+//! no moment without rules.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::rules::{CHAINS, Chain, Spec};
+use super::tools::{ToolError, Toolbox, run};
+
+/// One iptables installation, such as the nft or the legacy one.
+#[derive(Clone, Debug)]
+pub(super) struct Iptables {
+    iptables: PathBuf,
+    save: PathBuf,
+    restore: PathBuf,
+}
+
+/// What `iptables-save` showed of our rules right after they were put in place, per chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Installed {
+    lines: Vec<(&'static str, Vec<String>)>,
+}
+
+impl Iptables {
+    /// The programs called `name`, `name-save` and `name-restore`.
+    pub(super) fn find(tools: &Toolbox, name: &str) -> Option<Self> {
+        Some(Self {
+            iptables: tools.find(name)?,
+            save: tools.find(&format!("{name}-save"))?,
+            restore: tools.find(&format!("{name}-restore"))?,
+        })
+    }
+
+    /// The file that the command leads to, to tell installations apart.
+    pub(super) fn real_path(&self) -> Option<PathBuf> {
+        std::fs::canonicalize(&self.iptables).ok()
+    }
+
+    /// Puts the wanted rules in place of whatever our chains held, and removes rules of ours that
+    /// are not wanted any more.
+    pub(super) async fn install(&self, spec: &Spec) -> Result<Installed, ToolError> {
+        let fully_random = spec.fully_random && spec.masquerade && self.knows_fully_random().await;
+        match self.restore(spec, fully_random).await {
+            // The tool knows it and the kernel does not.
+            Err(ToolError::Failed { said, .. }) if fully_random => {
+                tracing::info!(%said, "going on without random source ports for masquerading");
+                self.restore(spec, false).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Whether everything that was installed is still there, in its order. Rules of others, before
+    /// or between ours, are no matter.
+    pub(super) async fn intact(&self, installed: &Installed) -> Result<bool, ToolError> {
+        for chain in CHAINS {
+            let Some((_, wanted)) = installed.lines.iter().find(|(name, _)| *name == chain.name)
+            else {
+                continue;
+            };
+            let now = self.lines(&chain).await?;
+            let mut found = now.iter();
+            if !wanted.iter().all(|line| found.any(|other| other == line)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes every rule with our comments, and our chains where nothing else is in them or leads
+    /// to them. Returns what was (or, for a dry run, would be) removed, a line each.
+    pub(super) async fn remove(
+        &self,
+        chains: &[Chain],
+        dry_run: bool,
+    ) -> Result<Vec<String>, ToolError> {
+        let mut removed = Vec::new();
+        for chain in chains {
+            let saved = self.save(chain).await?;
+            let (text, what) = removal(chain, &saved);
+            if !what.is_empty() && !dry_run {
+                self.feed(&text).await?;
+            }
+            removed
+                .extend(what.into_iter().map(|line| format!("iptables -t {} {line}", chain.table)));
+        }
+        Ok(removed)
+    }
+
+    async fn restore(&self, spec: &Spec, fully_random: bool) -> Result<Installed, ToolError> {
+        let mut installed = Installed::default();
+        for chain in CHAINS {
+            let rules = chain.rules(spec, fully_random);
+            if rules.is_empty() {
+                // Not wanted any more: what an earlier run put there goes.
+                if self.knows_chain(&chain).await {
+                    self.remove(&[chain], false).await?;
+                }
+                continue;
+            }
+            let before = self.save(&chain).await?;
+            self.feed(&transaction(&chain, &rules, &before)).await?;
+            installed.lines.push((chain.name, self.lines(&chain).await?));
+        }
+        Ok(installed)
+    }
+
+    async fn knows_chain(&self, chain: &Chain) -> bool {
+        run(&self.iptables, &["-w", "-t", chain.table, "-S", chain.name], "").await.is_ok()
+    }
+
+    /// Lines of `iptables-save` that are rules of ours: the jump and all of our chain.
+    async fn lines(&self, chain: &Chain) -> Result<Vec<String>, ToolError> {
+        let saved = self.save(chain).await?;
+        Ok(saved.lines().filter(|line| is_ours(chain, line)).map(str::to_owned).collect())
+    }
+
+    async fn save(&self, chain: &Chain) -> Result<String, ToolError> {
+        run(&self.save, &["-t", chain.table], "").await
+    }
+
+    async fn feed(&self, text: &str) -> Result<(), ToolError> {
+        run(&self.restore, &["--noflush", "-w"], text).await.map(drop)
+    }
+
+    /// `--random-fully` came with iptables 1.6.2.
+    async fn knows_fully_random(&self) -> bool {
+        let said = run(&self.iptables, &["--version"], "").await.unwrap_or_default();
+        version_of(&said).is_some_and(|version| version >= [1, 6, 2])
+    }
+}
+
+/// `iptables v1.8.9 (nf_tables)` to `[1, 8, 9]`.
+fn version_of(said: &str) -> Option<[u32; 3]> {
+    let number = said.split_whitespace().nth(1)?.strip_prefix('v')?;
+    let mut parts = number.split('.').map(|part| part.parse().ok());
+    Some([parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)])
+}
+
+/// The input of `iptables-restore --noflush` that fills our chain anew and moves the jump to it to
+/// the end of its built-in chain, where flannel puts it. Naming a chain of one's own empties it.
+fn transaction(chain: &Chain, rules: &[String], before: &str) -> String {
+    let jump = chain.jump();
+    let mut text = format!("*{}\n:{} - [0:0]\n", chain.table, chain.name);
+    for line in before.lines().filter_map(|line| line.strip_prefix("-A ")) {
+        if is_jump(chain, line) {
+            let _ = writeln!(text, "-D {line}");
+        }
+    }
+    let _ = writeln!(text, "-A {jump}");
+    for rule in rules {
+        let _ = writeln!(text, "-A {rule}");
+    }
+    text.push_str("COMMIT\n");
+    text
+}
+
+/// The input that takes our rules out, and the commands that it stands for.
+fn removal(chain: &Chain, saved: &str) -> (String, Vec<String>) {
+    let mut commands = Vec::new();
+    let (mut declared, mut others) = (false, false);
+    let comment = format!("--comment \"{}\"", chain.comment);
+    for line in saved.lines() {
+        declared |= line.strip_prefix(':').is_some_and(|l| first_word(l) == chain.name);
+        let Some(rule) = line.strip_prefix("-A ") else { continue };
+        if rule.contains(&comment) {
+            commands.push(format!("-D {rule}"));
+        } else if first_word(rule) == chain.name || target(rule) == Some(chain.name) {
+            others = true;
+        }
+    }
+    if declared && !others {
+        commands.push(format!("-X {}", chain.name));
+    }
+    let text = format!("*{}\n{}\nCOMMIT\n", chain.table, commands.join("\n"));
+    (text, commands)
+}
+
+fn is_ours(chain: &Chain, line: &str) -> bool {
+    line.strip_prefix("-A ").is_some_and(|rule| {
+        first_word(rule) == chain.name || (first_word(rule) == chain.hook && is_jump(chain, rule))
+    })
+}
+
+/// A jump to our chain with our comment; one of somebody else is theirs.
+fn is_jump(chain: &Chain, rule: &str) -> bool {
+    target(rule) == Some(chain.name) && rule.contains(&format!("--comment \"{}\"", chain.comment))
+}
+
+fn target(rule: &str) -> Option<&str> {
+    let mut words = rule.split_whitespace();
+    words.find(|word| matches!(*word, "-j" | "-g"))?;
+    words.next()
+}
+
+fn first_word(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::{FORWARD, MASQ};
+    use super::*;
+
+    #[test]
+    fn versions() {
+        assert_eq!(version_of("iptables v1.8.9 (nf_tables)\n"), Some([1, 8, 9]));
+        assert_eq!(version_of("iptables v1.4.21"), Some([1, 4, 21]));
+        assert_eq!(version_of("iptables v1.8 (legacy)"), Some([1, 8, 0]));
+        assert_eq!(version_of(""), None);
+    }
+
+    #[test]
+    fn removal_takes_ours_and_leaves_theirs() {
+        let saved = "*nat\n:POSTROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n:FLANNEL-POSTRTG - [0:0]\n\
+            -A POSTROUTING -j DOCKER\n\
+            -A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\n\
+            -A POSTROUTING -s 10.0.0.0/16 -m comment --comment \"flanneld masq\" -j MASQUERADE\n\
+            -A FLANNEL-POSTRTG -s 10.0.7.0/24 -m comment --comment \"flanneld masq\" -j RETURN\n\
+            COMMIT\n";
+        let (_, commands) = removal(&MASQ, saved);
+        assert_eq!(commands.len(), 4);
+        assert_eq!(commands.last().unwrap(), "-X FLANNEL-POSTRTG");
+        // A rule of somebody else in our chain keeps the chain, and so does a jump of theirs.
+        for theirs in ["-A FLANNEL-POSTRTG -p tcp -j ACCEPT\n", "-A DOCKER -j FLANNEL-POSTRTG\n"] {
+            let (_, commands) = removal(&MASQ, &saved.replace("COMMIT\n", theirs));
+            assert_eq!(commands.len(), 3);
+            assert!(commands.iter().all(|command| command.starts_with("-D ")));
+        }
+        assert!(removal(&FORWARD, saved).1.is_empty());
+    }
+
+    #[test]
+    fn an_existing_jump_moves_to_the_end() {
+        let before = "-A FORWARD -j FLANNEL-FWD\n\
+            -A FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD\n\
+            -A FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD\n";
+        let text = transaction(&FORWARD, &["FLANNEL-FWD -j ACCEPT".into()], before);
+        assert_eq!(text.matches("-D FORWARD").count(), 2);
+        assert_eq!(text.matches("-A FORWARD").count(), 1);
+        assert!(text.starts_with("*filter\n:FLANNEL-FWD - [0:0]\n") && text.ends_with("COMMIT\n"));
+    }
+}

@@ -1,0 +1,61 @@
+//! Rules in nftables, by `nft -f`: one transaction that replaces our whole table.
+
+use std::path::PathBuf;
+
+use super::rules::{NFT_TABLE, Spec, nft_removal, nft_transaction};
+use super::tools::{ToolError, Toolbox, run};
+
+/// The nft program.
+#[derive(Clone, Debug)]
+pub(super) struct Nft {
+    program: PathBuf,
+}
+
+/// How nft lists our table right after it was put in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Installed {
+    listing: String,
+}
+
+impl Nft {
+    pub(super) fn find(tools: &Toolbox) -> Option<Self> {
+        Some(Self { program: tools.find("nft")? })
+    }
+
+    /// Puts the wanted rules in place.
+    pub(super) async fn install(&self, spec: &Spec) -> Result<Installed, ToolError> {
+        let random = spec.masquerade && spec.fully_random && self.accepts(spec).await;
+        run(&self.program, &["-f", "-"], &nft_transaction(spec, random)).await?;
+        Ok(Installed { listing: self.listing().await?.unwrap_or_default() })
+    }
+
+    /// Whether the table is still as it was installed.
+    pub(super) async fn intact(&self, installed: &Installed) -> Result<bool, ToolError> {
+        Ok(self.listing().await?.as_ref() == Some(&installed.listing))
+    }
+
+    /// Removes our table; tells whether there was one.
+    pub(super) async fn remove(&self, dry_run: bool) -> Result<Vec<String>, ToolError> {
+        if self.listing().await?.is_none() {
+            return Ok(vec![]);
+        }
+        if !dry_run {
+            run(&self.program, &["-f", "-"], &nft_removal()).await?;
+        }
+        Ok(vec![format!("nft delete table ip {NFT_TABLE}")])
+    }
+
+    /// Whether tool and kernel know random source ports.
+    async fn accepts(&self, spec: &Spec) -> bool {
+        run(&self.program, &["--check", "-f", "-"], &nft_transaction(spec, true)).await.is_ok()
+    }
+
+    /// The table without counters; `None` if there is none.
+    async fn listing(&self) -> Result<Option<String>, ToolError> {
+        match run(&self.program, &["-s", "list", "table", "ip", NFT_TABLE], "").await {
+            Ok(listing) => Ok(Some(listing)),
+            Err(ToolError::Failed { said, .. }) if said.contains("No such file") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

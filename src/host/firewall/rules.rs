@@ -1,0 +1,189 @@
+//! The rules themselves: what flannel puts into iptables, to the letter, and the same meaning for nft.
+
+use crate::route::Cidr;
+
+/// What shall be in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The overlay network.
+    pub network: Cidr,
+    /// This host's subnet.
+    pub subnet: Cidr,
+    /// Masquerade what leaves the overlay (`--ip-masq`).
+    pub masquerade: bool,
+    /// Accept forwarded overlay traffic (`--iptables-forward-rules`).
+    pub forward: bool,
+    /// Random source ports where tool and kernel know them (not `--ip-masq-fully-random-disable`).
+    pub fully_random: bool,
+    /// Use nftables even if there is an iptables (`EnableNFTables` in the network config).
+    pub nftables: bool,
+}
+
+/// A chain of ours with its place: the built-in chain that jumps to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) table: &'static str,
+    pub(super) hook: &'static str,
+    pub(super) name: &'static str,
+    pub(super) comment: &'static str,
+}
+
+/// Masquerading.
+pub(super) const MASQ: Chain =
+    Chain { table: "nat", hook: "POSTROUTING", name: "FLANNEL-POSTRTG", comment: "flanneld masq" };
+
+/// Acceptance of forwarded packets.
+pub(super) const FORWARD: Chain =
+    Chain { table: "filter", hook: "FORWARD", name: "FLANNEL-FWD", comment: "flanneld forward" };
+
+/// Both.
+pub(super) const CHAINS: [Chain; 2] = [MASQ, FORWARD];
+
+impl Chain {
+    /// The jump to this chain, without `-A` or `-D`.
+    pub(super) fn jump(&self) -> String {
+        format!("{} -m comment --comment \"{}\" -j {}", self.hook, self.comment, self.name)
+    }
+
+    /// The rules of this chain in order, without `-A`; empty if the chain is not wanted.
+    pub(super) fn rules(&self, spec: &Spec, fully_random: bool) -> Vec<String> {
+        let Spec { network, subnet, .. } = spec;
+        let bodies = match *self {
+            MASQ if spec.masquerade => {
+                let masquerade =
+                    if fully_random { "MASQUERADE --random-fully" } else { "MASQUERADE" };
+                vec![
+                    // Marked by kube-proxy, which masquerades it itself.
+                    ("-m mark --mark 0x4000/0x4000".to_owned(), "RETURN"),
+                    // Within the overlay network sources stay as they are.
+                    (format!("-s {subnet} -d {network}"), "RETURN"),
+                    (format!("-s {network} -d {subnet}"), "RETURN"),
+                    // From outside to a container of this host: it shall see who is calling.
+                    (format!("! -s {network} -d {subnet}"), "RETURN"),
+                    // To the outside, in the name of this host.
+                    (format!("-s {network} ! -d 224.0.0.0/4"), masquerade),
+                    // From this host, or through it, into the overlay: in the name of flannel0.
+                    (format!("! -s {network} -d {network}"), masquerade),
+                ]
+            }
+            FORWARD if spec.forward => {
+                vec![(format!("-s {network}"), "ACCEPT"), (format!("-d {network}"), "ACCEPT")]
+            }
+            _ => vec![],
+        };
+        bodies
+            .into_iter()
+            .map(|(matches, target)| {
+                format!(
+                    "{} {matches} -m comment --comment \"{}\" -j {target}",
+                    self.name, self.comment
+                )
+            })
+            .collect()
+    }
+}
+
+/// flannel's table in nftables.
+pub(super) const NFT_TABLE: &str = "flannel-ipv4";
+
+/// A transaction for `nft -f` after which the table holds what `spec` wants and nothing else.
+pub(super) fn nft_transaction(spec: &Spec, fully_random: bool) -> String {
+    let Spec { network, subnet, .. } = spec;
+    let mut text = nft_removal();
+    let mut line = |statement: String| {
+        text.push_str(&statement);
+        text.push('\n');
+    };
+    line(format!("add table ip {NFT_TABLE}"));
+    if spec.forward {
+        line(format!(
+            "add chain ip {NFT_TABLE} forward {{ type filter hook forward priority 0; policy accept; }}"
+        ));
+        for matches in [format!("ip saddr {network}"), format!("ip daddr {network}")] {
+            line(format!(
+                "add rule ip {NFT_TABLE} forward {matches} accept comment \"flanneld forward\""
+            ));
+        }
+    }
+    if spec.masquerade {
+        let masquerade = if fully_random { "masquerade fully-random" } else { "masquerade" };
+        line(format!(
+            "add chain ip {NFT_TABLE} postrtg {{ type nat hook postrouting priority 100; policy accept; }}"
+        ));
+        for (matches, verdict) in [
+            ("meta mark & 0x4000 == 0x4000".to_owned(), "return"),
+            (format!("ip saddr {subnet} ip daddr {network}"), "return"),
+            (format!("ip saddr {network} ip daddr {subnet}"), "return"),
+            (format!("ip saddr != {network} ip daddr {subnet}"), "return"),
+            (format!("ip saddr {network} ip daddr != 224.0.0.0/4"), masquerade),
+            (format!("ip saddr != {network} ip daddr {network}"), masquerade),
+        ] {
+            line(format!(
+                "add rule ip {NFT_TABLE} postrtg {matches} {verdict} comment \"flanneld masq\""
+            ));
+        }
+    }
+    text
+}
+
+/// A transaction after which the table is gone. Adding it first makes that no error where there was
+/// none.
+pub(super) fn nft_removal() -> String {
+    format!("add table ip {NFT_TABLE}\ndelete table ip {NFT_TABLE}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> Spec {
+        Spec {
+            network: "10.0.0.0/16".parse().unwrap(),
+            subnet: "10.0.7.0/24".parse().unwrap(),
+            masquerade: true,
+            forward: true,
+            fully_random: true,
+            nftables: false,
+        }
+    }
+
+    #[test]
+    fn text_is_flannels() {
+        assert_eq!(
+            MASQ.jump(),
+            r#"POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG"#
+        );
+        assert_eq!(
+            FORWARD.jump(),
+            r#"FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD"#
+        );
+        assert_eq!(
+            MASQ.rules(&spec(), true),
+            [
+                r#"FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN"#,
+                r#"FLANNEL-POSTRTG -s 10.0.7.0/24 -d 10.0.0.0/16 -m comment --comment "flanneld masq" -j RETURN"#,
+                r#"FLANNEL-POSTRTG -s 10.0.0.0/16 -d 10.0.7.0/24 -m comment --comment "flanneld masq" -j RETURN"#,
+                r#"FLANNEL-POSTRTG ! -s 10.0.0.0/16 -d 10.0.7.0/24 -m comment --comment "flanneld masq" -j RETURN"#,
+                r#"FLANNEL-POSTRTG -s 10.0.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully"#,
+                r#"FLANNEL-POSTRTG ! -s 10.0.0.0/16 -d 10.0.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully"#,
+            ]
+        );
+        assert!(!MASQ.rules(&spec(), false).iter().any(|rule| rule.contains("random")));
+        assert_eq!(
+            FORWARD.rules(&spec(), true),
+            [
+                r#"FLANNEL-FWD -s 10.0.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT"#,
+                r#"FLANNEL-FWD -d 10.0.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_there() {
+        let neither = Spec { masquerade: false, forward: false, ..spec() };
+        assert!(CHAINS.iter().all(|chain| chain.rules(&neither, true).is_empty()));
+        assert!(!nft_transaction(&neither, true).contains("chain"));
+        let text = nft_transaction(&Spec { masquerade: false, ..spec() }, true);
+        assert!(text.contains("forward") && !text.contains("postrtg"));
+    }
+}
