@@ -1,10 +1,13 @@
-//! The only room with `unsafe`: one thin wrapper for each system call the data path makes.
+//! The only room with `unsafe`: one thin wrapper for each system call the data path makes, and
+//! those of the lab.
 //!
 //! Each wrapper states the rule of the man page or kernel file that it keeps, each block its proof.
-//! Nothing here decides anything: policy lives in [`crate::dataplane`].
+//! Nothing here decides anything: policy lives in [`crate::dataplane`] and [`crate::lab`].
 
 pub mod iovec;
 pub mod mmsg;
+pub mod netns;
+pub mod process;
 pub mod tun;
 pub mod udp;
 

@@ -1,0 +1,265 @@
+//! `flannel-udp demo`: two hosts on this machine, and packets between their containers.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use super::daemon::{DaemonOptions, Registry};
+use super::host::Host;
+use super::topology::Lab;
+use super::traffic::{Agent, SINK_PORT, SinkReport, TcpReport};
+use super::{CONFIG, LabError, Privilege, Underlay, interrupt, janitor, ping, privilege, scratch};
+use crate::sys::netns::Netns;
+
+/// Options of the demonstration.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DemoArgs {
+    /// Keep leases in a real two-member etcd cluster on the two hosts, not in a directory
+    #[arg(long)]
+    pub etcd: bool,
+    /// Leave everything running and print commands to look around
+    #[arg(long)]
+    pub keep: bool,
+    /// Take down what --keep left running, and end
+    #[arg(long, conflicts_with_all = ["etcd", "keep"])]
+    pub remove: bool,
+    /// Size of the verified transfer, in megabytes
+    #[arg(long, value_name = "MB", default_value_t = 100)]
+    pub megabytes: u64,
+    /// Length of each throughput measurement
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    pub seconds: u64,
+    /// MTU of the underlay
+    #[arg(long, value_name = "BYTES", default_value_t = 1500)]
+    pub mtu: u32,
+    /// Offload settings of the underlay
+    #[arg(long, value_enum, default_value_t = Underlay::Nic)]
+    pub underlay: Underlay,
+    /// One more flag for both daemons (repeatable), such as --daemon-flag=--offload=off
+    #[arg(long = "daemon-flag", value_name = "FLAG", allow_hyphen_values = true)]
+    pub daemon_flags: Vec<String>,
+}
+
+/// What was measured in one direction.
+#[derive(Debug)]
+struct Direction {
+    label: String,
+    ttl: u8,
+    round_trip: Duration,
+    transfer: Transfer,
+    tunnel_gbit: f64,
+    plain_gbit: f64,
+}
+
+#[derive(Debug)]
+struct Transfer {
+    seconds: f64,
+    checksum: u64,
+}
+
+/// Shows the daemon at work, and cleans up whatever happens.
+pub(super) fn run(arguments: &DemoArgs) -> Result<(), LabError> {
+    let privilege = privilege::ensure()?;
+    if arguments.remove {
+        return remove();
+    }
+    if privilege == Privilege::UserNamespace {
+        println!("not root: working in a user namespace of its own");
+    }
+    let mut lab = build(arguments)?;
+    let result = show(&lab, arguments);
+    if arguments.keep && !matches!(result, Err(LabError::Interrupted)) {
+        lab.keep();
+        print_ways_in(&lab, privilege);
+        if privilege == Privilege::UserNamespace {
+            // The namespaces' names exist only in this process's mounts: stay until told to go.
+            while interrupt::check().is_ok() {
+                let _ = interrupt::sleep(Duration::from_secs(1));
+            }
+        }
+    } else {
+        drop(lab);
+        println!("\neverything is taken down again");
+    }
+    result
+}
+
+fn build(arguments: &DemoArgs) -> Result<Lab, LabError> {
+    println!("underlay: two hosts on a veth pair, MTU {}", arguments.mtu);
+    let mut lab = Lab::builder().mtu(arguments.mtu).underlay(arguments.underlay).build()?;
+    let registry = if arguments.etcd { Registry::Etcd } else { Registry::Files };
+    if arguments.etcd {
+        println!("etcd: a cluster with a member on each host");
+        lab.start_etcd(2, CONFIG)?;
+    } else {
+        let directory = lab.create_file_registry(CONFIG)?;
+        println!("registry: files in {}", directory.display());
+    }
+    let flags = ["--ip-masq=true"].into_iter().chain(arguments.daemon_flags.iter().map(|f| &f[..]));
+    lab.start_daemons(&DaemonOptions::with_flags(flags).registry(registry))?;
+    for number in 0..lab.hosts().len() {
+        lab.add_container(number)?;
+        describe(lab.host(number));
+    }
+    Ok(lab)
+}
+
+fn describe(host: &Host) {
+    println!("{}: {} in namespace {}", host.name(), host.address(), host.netns_name());
+    if let Some(daemon) = host.daemon() {
+        if let Ok(subnet) = daemon.subnet() {
+            println!("  subnet {}, MTU {}", subnet.cidr(), subnet.mtu);
+        }
+        println!("  daemon: process {}, log {}", daemon.pid(), daemon.log_file().display());
+    }
+    let container = host.container();
+    println!("  container: {} in namespace {}", container.address(), container.netns_name());
+}
+
+fn show(lab: &Lab, arguments: &DemoArgs) -> Result<(), LabError> {
+    let (one, two) = (lab.host(0), lab.host(1));
+    let directions = [measure(lab, arguments, one, two)?, measure(lab, arguments, two, one)?];
+    print_table(&directions, arguments);
+    Ok(())
+}
+
+fn measure(lab: &Lab, arguments: &DemoArgs, from: &Host, to: &Host) -> Result<Direction, LabError> {
+    let label = format!("{} → {}", from.name(), to.name());
+    eprintln!("{label}: ping, {} MB, throughput …", arguments.megabytes);
+    let (source, sink) = (from.container(), to.container());
+    ping::between(source, sink, FIRST_PING)?;
+    let mut best = ping::between(source, sink, NEXT_PING)?;
+    for _ in 0..PINGS {
+        let pong = ping::between(source, sink, NEXT_PING)?;
+        best = if pong.round_trip < best.round_trip { pong } else { best };
+    }
+    let transfer = transfer(lab, source.netns(), sink.netns(), sink.address(), arguments)?;
+    let tunnel_gbit = throughput(lab, source.netns(), sink.netns(), sink.address(), arguments)?;
+    let plain_gbit = throughput(lab, from.netns(), to.netns(), to.address(), arguments)?;
+    let (ttl, round_trip) = (best.ttl, best.round_trip);
+    Ok(Direction { label, ttl, round_trip, transfer, tunnel_gbit, plain_gbit })
+}
+
+/// Sends a given amount and compares what arrived with what was sent.
+fn transfer(
+    lab: &Lab,
+    from: &Netns,
+    to: &Netns,
+    address: Ipv4Addr,
+    arguments: &DemoArgs,
+) -> Result<Transfer, LabError> {
+    let binary = lab.binary()?;
+    let bytes = arguments.megabytes * 1_000_000;
+    let _sink = Agent::start(&binary, to, "sink")?;
+    let target = SocketAddrV4::new(address, SINK_PORT);
+    let mut source = Agent::start(&binary, from, &format!("tcp --to {target} --bytes {bytes}"))?;
+    let mut before = 0;
+    let mut stalled = 0;
+    loop {
+        interrupt::sleep(Duration::from_millis(100))?;
+        let report: TcpReport = source.report()?;
+        if let Some(error) = report.errors.first() {
+            return Err(LabError::Unusable(format!("the transfer failed: {error}")));
+        }
+        if let ([verified], [sent]) = (&report.verified[..], &report.checksums[..]) {
+            if !verified.is(bytes, *sent) {
+                return Err(LabError::Unusable(format!(
+                    "the transfer is damaged: {bytes} bytes with checksum {sent:016x} sent, {} \
+                     with {:016x} received, first difference at {:?}",
+                    verified.bytes, verified.checksum, verified.first_wrong
+                )));
+            }
+            return Ok(Transfer { seconds: report.took_ns as f64 / 1e9, checksum: *sent });
+        }
+        stalled = if report.sent == before { stalled + 1 } else { 0 };
+        before = report.sent;
+        if stalled > STALLED {
+            return Err(LabError::Unusable(format!("the transfer stands still at {before} bytes")));
+        }
+    }
+}
+
+/// Gigabits a second of one TCP stream, as received.
+fn throughput(
+    lab: &Lab,
+    from: &Netns,
+    to: &Netns,
+    address: Ipv4Addr,
+    arguments: &DemoArgs,
+) -> Result<f64, LabError> {
+    let binary = lab.binary()?;
+    let mut sink = Agent::start(&binary, to, "sink")?;
+    let target = SocketAddrV4::new(address, SINK_PORT);
+    let _source = Agent::start(&binary, from, &format!("tcp --to {target}"))?;
+    interrupt::sleep(WARM_UP)?;
+    let before: SinkReport = sink.report()?;
+    interrupt::sleep(Duration::from_secs(arguments.seconds))?;
+    let after: SinkReport = sink.report()?;
+    Ok((after.tcp_bytes - before.tcp_bytes) as f64 * 8.0 / (after.at_ns - before.at_ns) as f64)
+}
+
+fn print_table(directions: &[Direction], arguments: &DemoArgs) {
+    let row = |name: &str, cell: &dyn Fn(&Direction) -> String| {
+        let cells: Vec<String> = directions.iter().map(|d| format!("{:<28}", cell(d))).collect();
+        println!("{name:<26}{}", cells.concat().trim_end());
+    };
+    println!();
+    row("", &|d| d.label.clone());
+    row("ping, best of 21", &|d| {
+        format!("{:.0} µs, answer's TTL {}", d.round_trip.as_secs_f64() * 1e6, d.ttl)
+    });
+    row(&format!("{} MB, verified", arguments.megabytes), &|d| {
+        format!("equal, {:.2} s", d.transfer.seconds)
+    });
+    row("  checksum (FNV-1a)", &|d| format!("{:016x}", d.transfer.checksum));
+    row("TCP through the tunnel", &|d| format!("{:.2} Gbit/s", d.tunnel_gbit));
+    row("TCP on the plain underlay", &|d| format!("{:.2} Gbit/s", d.plain_gbit));
+    row("  tunnel / underlay", &|d| format!("{:.2}", d.tunnel_gbit / d.plain_gbit));
+}
+
+fn print_ways_in(lab: &Lab, privilege: Privilege) {
+    let container = lab.host(0).container();
+    let other = lab.host(1).container().address();
+    println!("\neverything is left running; look around with");
+    if privilege == Privilege::UserNamespace {
+        let pid = std::process::id();
+        println!("  nsenter --target {pid} --user --preserve-credentials --mount --net    # first");
+    }
+    let node = lab.host(0).netns_name();
+    println!("  ip netns exec {} ping {other}", container.netns_name());
+    println!("  ip -n {node} address");
+    println!("  ip -n {node} route");
+    println!("  ip netns exec {node} tcpdump -ni eth0 udp port 8285");
+    for host in lab.hosts() {
+        if let Some(daemon) = host.daemon() {
+            println!("  tail -f {}", daemon.log_file().display());
+        }
+    }
+    match privilege {
+        Privilege::Root => println!("and take it down with\n  flannel-udp demo --remove"),
+        Privilege::UserNamespace => println!("and take it down with Ctrl-C"),
+    }
+}
+
+/// Takes down all labs that were left running.
+fn remove() -> Result<(), LabError> {
+    let mut names = Vec::new();
+    for prefix in janitor::labs_without_owner() {
+        names.extend(janitor::remove_labs(&prefix));
+        let _ = std::fs::remove_dir_all(scratch::path_of(&prefix));
+    }
+    if names.is_empty() {
+        println!("nothing was left running");
+    } else {
+        println!("removed {}", names.join(", "));
+    }
+    Ok(())
+}
+
+/// Until packets flow for the first time.
+const FIRST_PING: Duration = Duration::from_secs(5);
+const NEXT_PING: Duration = Duration::from_secs(1);
+const PINGS: usize = 20;
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Tenths of a second without a byte after which a transfer has failed.
+const STALLED: u32 = 100;

@@ -1,0 +1,58 @@
+//! The few programs the lab is set up with, run with errors that say what to do.
+
+use std::io::ErrorKind;
+use std::process::{Command, Stdio};
+
+use super::LabError;
+
+/// Runs `program` to its end and returns what it printed; its complaint becomes the error.
+pub fn run(program: &str, arguments: &[&str]) -> Result<String, LabError> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| could_not_start(program, source))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(LabError::Tool {
+        command: format!("{program} {}", arguments.join(" ")),
+        said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
+}
+
+/// Runs `ip` inside the namespace `netns` with the words of `line`.
+pub fn ip_in(netns: &str, line: &str) -> Result<String, LabError> {
+    let words: Vec<&str> = ["-n", netns].into_iter().chain(line.split_whitespace()).collect();
+    run("ip", &words)
+}
+
+/// Whether `program` can be started at all.
+pub fn exists(program: &str) -> bool {
+    let tried = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    !matches!(tried, Err(e) if e.kind() == ErrorKind::NotFound)
+}
+
+/// The error for a program that did not start, naming the package it is in.
+pub fn could_not_start(program: &str, source: std::io::Error) -> LabError {
+    if source.kind() != ErrorKind::NotFound {
+        return LabError::Start { program: program.to_owned(), source };
+    }
+    let package = PACKAGES.iter().find(|(tool, _)| *tool == program).map_or(program, |(_, p)| p);
+    LabError::Missing { program: program.to_owned(), package: package.to_owned() }
+}
+
+/// Debian's names of the packages.
+const PACKAGES: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("bridge", "iproute2"),
+    ("ethtool", "ethtool"),
+    ("etcd", "etcd-server"),
+    ("unshare", "util-linux"),
+    ("iperf3", "iperf3"),
+];
