@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::Options;
+use crate::lab::LabCommand;
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -43,10 +44,9 @@ pub struct Cli {
 /// The tools that come with the daemon.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Tool {
-    /// Build two hosts on this machine, send packets across, show the result, clean up
-    Demo(DemoArgs),
-    /// Measure the tunnel on this machine beside the plain underlay
-    Bench(BenchArgs),
+    /// Demonstration and benchmark, in network namespaces on this machine.
+    #[command(flatten)]
+    Lab(LabCommand),
     /// Turn subnet.env into options for dockerd, as mk-docker-opts.sh does
     DockerOpts(DockerOptsArgs),
     /// Remove the firewall rules, routes and files that the daemon (or flanneld) left on this host
@@ -55,37 +55,6 @@ pub enum Tool {
     Leases(LeasesArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
-    /// Helpers that the lab starts inside its namespaces
-    #[command(hide = true)]
-    Lab(LabArgs),
-}
-
-/// Arguments of `demo`.
-#[derive(Clone, Debug, Args)]
-pub struct DemoArgs {
-    /// Keep leases in a real two-member etcd on the two hosts
-    #[arg(long)]
-    pub etcd: bool,
-    /// Leave everything running and print how to look around
-    #[arg(long)]
-    pub keep: bool,
-    /// Seconds for each throughput measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-    pub seconds: u64,
-}
-
-/// Arguments of `bench`.
-#[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
-    /// Seconds for each measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    pub seconds: u64,
-    /// Write the results as JSON to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Measure only what has this text in its name
-    #[arg(long, value_name = "TEXT")]
-    pub only: Option<String>,
 }
 
 /// Arguments of `docker-opts`, those of flannel's `mk-docker-opts.sh`.
@@ -218,12 +187,4 @@ pub struct StoreArgs {
 pub struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,
-}
-
-/// Arguments of the hidden `lab` helper: passed on as they are.
-#[derive(Clone, Debug, Args)]
-pub struct LabArgs {
-    /// Name of the helper and its arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub args: Vec<String>,
 }
