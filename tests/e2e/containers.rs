@@ -1,0 +1,120 @@
+//! Container to container: what must cross, both ways, unchanged.
+
+use std::time::Duration;
+
+use flannel_udp::lab;
+
+use crate::support::world::{Place, World};
+use crate::support::{books, bulk, flow, gate, net, pattern::Pattern, raw, raw::Ip};
+
+#[test]
+fn pings_arrive_with_a_ttl_one_less_per_router() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::two_hosts(&[]);
+    for (one, other) in [(0, 1), (1, 0)] {
+        let (from, to) = (world.host(one), world.host(other));
+        let pong = lab::ping::between(from.container(), to.container(), PATIENCE).expect("a pong");
+        assert_eq!(pong.ttl, 60, "container to container: two hosts and two daemons");
+        let flannel = world.subnet(other).network();
+        let pong = lab::ping::ping(from.netns(), flannel, PATIENCE).expect("a pong");
+        assert_eq!(pong.ttl, 62, "host to host: two daemons");
+    }
+    books::check(&mut world);
+}
+
+#[test]
+fn tcp_carries_the_same_bytes_both_ways() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::two_hosts(&[]);
+    let (here, there) = (world.place(0), world.place(1));
+    bulk::transfer(here, there, 50 << 20, 1);
+    bulk::transfer(there, here, 50 << 20, 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| bulk::transfer(here, there, 20 << 20, 3));
+        scope.spawn(|| bulk::transfer(there, here, 20 << 20, 4));
+    });
+    books::check(&mut world);
+}
+
+#[test]
+fn udp_of_every_size_arrives() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::two_hosts(&[]);
+    // Payloads: the last ones make packets beyond the MTU, which the sender fragments.
+    flow::echo(world.place(0), world.place(1), 0..=1472);
+    flow::echo(world.place(1), world.place(0), 0..=1472);
+    books::check(&mut world);
+}
+
+#[test]
+fn fragmented_packets_arrive_whole() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::two_hosts(&[]);
+    let sizes = [1445, 1473, 2000, 2888, 4000, 8191, 16_000, 40_001, 65_507];
+    flow::echo(world.place(0), world.place(1), sizes);
+    flow::echo(world.place(1), world.place(0), sizes);
+    books::check(&mut world);
+}
+
+#[test]
+fn packets_of_exactly_the_mtu_with_df_arrive() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::two_hosts(&[]);
+    let (here, there) = (world.place(0), world.place(1));
+    let mtu = 1472;
+    for (number, dont_fragment) in [true, false].into_iter().enumerate() {
+        let payload = Pattern::bytes(number as u64, mtu - 28);
+        let packet = raw_udp(here, there, &payload, |ip| ip.dont_fragment = dont_fragment);
+        assert_eq!(packet.0.len(), mtu);
+        send_and_expect(here, &packet, &payload);
+    }
+    let too_long = raw_udp(here, there, &vec![0; mtu - 28 + 1], |_| ()).0;
+    let refused = net::send_raw(&net::raw_sender(here.netns), &too_long).expect_err("too long");
+    assert_eq!(refused.raw_os_error(), Some(90), "EMSGSIZE: the container knows the overlay MTU");
+    books::check(&mut world);
+}
+
+#[test]
+fn options_and_missing_checksums_are_carried() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::two_hosts(&[]);
+    odd_packets(world.place(0), world.place(1));
+    books::check(&mut world);
+}
+
+/// UDP with IP options and UDP without a checksum.
+#[track_caller]
+pub fn odd_packets(here: Place<'_>, there: Place<'_>) {
+    for size in [0, 1, 18, 999, 1400] {
+        let payload = Pattern::bytes(size as u64, size);
+        let options = raw_udp(here, there, &payload, |ip| ip.options = vec![1, 1, 1, 0]);
+        send_and_expect(here, &options, &payload);
+        let (mut unchecked, receiver) = raw_udp(here, there, &payload, |_| ());
+        unchecked[26..28].copy_from_slice(&[0, 0]);
+        send_and_expect(here, &(unchecked, receiver), &payload);
+    }
+}
+
+/// A UDP packet made by hand and the socket it is meant for.
+fn raw_udp(
+    from: Place<'_>,
+    to: Place<'_>,
+    payload: &[u8],
+    change: impl Fn(&mut Ip),
+) -> (Vec<u8>, std::net::UdpSocket) {
+    let receiver = net::udp(to.netns, to.address);
+    let port = receiver.local_addr().expect("its address").port();
+    let mut ip = Ip::new(from.address, to.address, raw::UDP);
+    change(&mut ip);
+    (ip.udp((9, port), payload), receiver)
+}
+
+#[track_caller]
+fn send_and_expect(from: Place<'_>, sent: &(Vec<u8>, std::net::UdpSocket), payload: &[u8]) {
+    net::send_raw(&net::raw_sender(from.netns), &sent.0).expect("sending");
+    let mut buffer = [0; 2048];
+    let len = sent.1.recv(&mut buffer).expect("the packet");
+    assert!(buffer[..len] == *payload, "{len} other bytes for {}", payload.len());
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,20 @@
+//! End-to-end tests: real daemons, real TUN devices, real etcd, in network namespaces.
+//!
+//! They need root and run one after the other. `make test` runs them all; without root each says
+//! `SKIPPED` and passes, unless `FLANNEL_UDP_REQUIRE_ROOT` is set. `FLANNEL_UDP_LONG=1` chooses the
+//! long form of the tests that have one: `make test-long`.
+#![allow(unreachable_pub, reason = "a test program has no outside")]
+
+mod support;
+
+mod allocation;
+mod containers;
+mod corruption;
+mod icmp;
+mod junk;
+mod matrix;
+mod membership;
+mod outage;
+mod reroute;
+mod restart;
+mod wire;

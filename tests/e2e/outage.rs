@@ -1,0 +1,107 @@
+//! etcd goes away in mid-transfer and comes back: nobody's packets notice.
+
+use std::thread;
+use std::time::Duration;
+
+use flannel_udp::lab::{self, Etcd};
+use flannel_udp::sys::netns::Netns;
+
+use crate::support::flow::Background;
+use crate::support::peer::{self, PlainPeer};
+use crate::support::world::{World, lease_key, lease_value};
+use crate::support::{books, bulk, gate, long, net, wait_for};
+
+#[test]
+fn etcd_stopped_and_started_again_costs_no_packet() {
+    let Some(_turn) = gate::turn() else { return };
+    outage(
+        World::with_etcd(3),
+        |world| world.etcd().expect("etcd").stop().expect("stopping it"),
+        |world| Etcd::start_again(world).expect("starting it again"),
+    );
+}
+
+#[test]
+fn etcd_frozen_costs_no_packet() {
+    let Some(_turn) = gate::turn() else { return };
+    outage(
+        World::with_etcd(3),
+        |world| world.etcd().expect("etcd").freeze().expect("freezing it"),
+        |world| world.etcd().expect("etcd").thaw().expect("thawing it"),
+    );
+}
+
+#[test]
+fn a_lease_put_while_a_daemon_is_cut_off_is_seen_afterwards() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::with_etcd(3);
+    // The third host has a daemon and no member of etcd: cutting it off leaves etcd whole.
+    world.join(0, &[]);
+    world.join(2, &[]);
+    world.meet(0, 2);
+    let steady = Background::start(world.place(2), world.place(0));
+    etcd_traffic(world.host(2).netns(), "-A");
+    thread::sleep(Duration::from_secs(2));
+    let peer = PlainPeer::register(&mut world, 1, 2, peer::SUBNET);
+    thread::sleep(downtime() - Duration::from_secs(2));
+    etcd_traffic(world.host(2).netns(), "-D");
+    reaches(&world, 2, &peer);
+    assert!(steady.finish() > 1000, "a flow that lasted");
+    books::check(&mut world);
+}
+
+/// Stops etcd in mid-transfer and brings it back. Not one packet is lost, and a lease that somebody
+/// puts as soon as etcd answers is seen.
+fn outage(mut world: World, go: impl Fn(&mut World), come_back: impl Fn(&mut World)) {
+    world.join(0, &[]);
+    world.join(1, &[]);
+    world.meet(0, 1);
+    let steady = Background::start(world.place(0), world.place(1));
+    let bulk = bulk::Endless::start(world.place(1), world.place(0), 6);
+    wait_for("the transfer", bulk::SOON, || bulk.received() > bulk::SOME);
+
+    go(&mut world);
+    thread::sleep(downtime());
+    let (received, sent) = (bulk.received(), steady.sent());
+    wait_for("the transfer to go on", bulk::SOON, || bulk.received() > received + bulk::SOME);
+    wait_for("the flow to go on", bulk::SOON, || steady.sent() > sent + 100);
+    come_back(&mut world);
+
+    let peer = PlainPeer::open(&world, 2, 0);
+    let address = world.host(2).address();
+    world.put(&lease_key(peer::SUBNET), &lease_value(address)).expect("a third party's lease");
+    reaches(&world, 0, &peer);
+    bulk.finish();
+    assert!(steady.finish() > 1000, "a flow that lasted");
+    world.meet(0, 1);
+    books::check(&mut world);
+}
+
+/// Waits until packets from the container of `host` reach `peer`.
+fn reaches(world: &World, host: usize, peer: &PlainPeer) {
+    let place = world.place(host);
+    let probe = net::udp(place.netns, place.address);
+    peer.patience(Duration::from_millis(50));
+    wait_for("the new lease to be seen", SEEN_WITHIN, || {
+        let _ = probe.send_to(b"probe", (peer::INSIDE, 9));
+        peer.try_receive().is_some()
+    });
+}
+
+/// Adds or deletes the rules that drop all packets between this host and etcd.
+fn etcd_traffic(netns: &Netns, verb: &str) {
+    for (chain, side) in [("OUTPUT", "--dport"), ("INPUT", "--sport")] {
+        let rule = [verb, chain, "-p", "tcp", side, "2379", "-j", "DROP"];
+        netns
+            .enter(|| lab::tool::run("iptables", &rule))
+            .expect("the namespace")
+            .expect("the rule");
+    }
+}
+
+fn downtime() -> Duration {
+    Duration::from_secs(if long() { 30 } else { 8 })
+}
+
+/// A member restarts and elects a leader, and the daemon's next try may be a few seconds away.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);

@@ -1,0 +1,126 @@
+//! A lab with the project's own daemon in it, that shows the logs when a test fails.
+
+use std::net::Ipv4Addr;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use flannel_udp::lab::{self, DaemonOptions, Lab, LabBuilder, Registry};
+use flannel_udp::route::Cidr;
+use flannel_udp::sys::netns::Netns;
+
+/// A lab that runs the binary under test.
+pub struct World(Lab);
+
+impl World {
+    /// The hosts, without daemons.
+    pub fn build(builder: LabBuilder) -> Self {
+        let builder = builder.binary(env!("CARGO_BIN_EXE_flannel-udp"));
+        Self(builder.build().expect("the lab"))
+    }
+
+    /// `hosts` hosts and two members of etcd, without daemons.
+    pub fn with_etcd(hosts: usize) -> Self {
+        let mut world = Self::build(Lab::builder().hosts(hosts));
+        world.start_etcd(2, lab::CONFIG).expect("etcd");
+        world
+    }
+
+    /// Two hosts with a daemon and a container each, leases in etcd.
+    pub fn two_hosts(flags: &[&str]) -> Self {
+        let mut world = Self::with_etcd(2);
+        for host in 0..2 {
+            world.join(host, flags);
+        }
+        world.meet(0, 1);
+        world
+    }
+
+    /// Starts a daemon on `host`, with its lease in etcd, and a container behind it.
+    pub fn join(&mut self, host: usize, flags: &[&str]) {
+        self.start_daemon(host, etcd(flags)).expect("the daemon");
+        self.add_container(host).expect("the container");
+    }
+
+    /// Waits until the first containers of both hosts ping each other.
+    pub fn meet(&self, one: usize, other: usize) {
+        for (from, to) in [(one, other), (other, one)] {
+            let (from, to) = (self.host(from).container(), self.host(to).container());
+            lab::ping::between(from, to, Duration::from_secs(10)).expect("a first ping");
+        }
+    }
+
+    /// The namespace and address of the first container of `host`.
+    pub fn place(&self, host: usize) -> Place<'_> {
+        let container = self.host(host).container();
+        Place { netns: container.netns(), address: container.address() }
+    }
+
+    /// The subnet leased to `host`.
+    pub fn subnet(&self, host: usize) -> Cidr {
+        self.host(host).daemon().expect("a daemon").subnet().expect("its subnet file").cidr()
+    }
+
+    /// What the daemon of `host` has logged.
+    pub fn log(&self, host: usize) -> String {
+        self.host(host).daemon().map(lab::Daemon::log).unwrap_or_default()
+    }
+
+    /// Runs a program inside the namespace and returns what it printed on both outputs.
+    pub fn run(netns: &Netns, program: &str, arguments: &[&str]) -> String {
+        let output = netns
+            .enter(|| std::process::Command::new(program).args(arguments).output())
+            .and_then(|output| output)
+            .unwrap_or_else(|e| panic!("{program}: {e}"));
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+}
+
+/// Somewhere to send from or to.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub netns: &'a Netns,
+    pub address: Ipv4Addr,
+}
+
+/// Options of a daemon with its lease in etcd.
+pub fn etcd(flags: &[&str]) -> DaemonOptions {
+    DaemonOptions::with_flags(flags).registry(Registry::Etcd)
+}
+
+/// The key of a subnet's lease.
+pub fn lease_key(subnet: &str) -> String {
+    format!("{}/subnets/{subnet}", lab::ETCD_PREFIX)
+}
+
+/// The value of a lease, as flannel's udp backend writes it.
+pub fn lease_value(public_ip: Ipv4Addr) -> String {
+    format!(r#"{{"PublicIP":"{public_ip}","PublicIPv6":null}}"#)
+}
+
+impl Deref for World {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        &self.0
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Lab {
+        &mut self.0
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for host in self.hosts().iter().take(4) {
+            let log = host.daemon().map(lab::Daemon::log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(40)..];
+            eprintln!("-- the daemon's log on {}:\n{}", host.name(), tail.join("\n"));
+        }
+    }
+}
