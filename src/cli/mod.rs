@@ -5,6 +5,7 @@ pub mod exit;
 pub mod goflags;
 pub mod options;
 mod parse;
+pub mod tools;
 pub mod values;
 
 pub use commands::Command;

@@ -1,5 +1,6 @@
 //! What the daemon asks of its operating system: interface, flannel0, firewall rules, files, systemd.
 
+pub mod docker_opts;
 pub mod firewall;
 pub mod interface;
 pub mod link;

@@ -1,0 +1,232 @@
+//! Options for dockerd out of subnet.env, as flannel's `mk-docker-opts.sh` makes them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use super::subnet_file::write_text;
+use crate::route::Cidr;
+
+/// What to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Each option as a variable of its own (`-i`).
+    pub individual: bool,
+    /// All options as one variable (`-c`). With neither, both are written.
+    pub combined: bool,
+    /// Name of that one variable (`-k`).
+    pub combined_key: String,
+    /// Leave `--ip-masq` out (`-m`).
+    pub omit_ip_masq: bool,
+}
+
+/// The options cannot be made.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// A variable is missing.
+    #[error("there is no {0} in it; is the daemon up?")]
+    Missing(&'static str),
+    /// A variable has a value that dockerd would choke on.
+    #[error("Invalid value of {name}: {value}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The name for the combined options is no variable name.
+    #[error("`{0}` is no name for a variable (option -k)")]
+    Key(String),
+}
+
+/// Prefix of the variables for single options.
+const SINGLE: &str = "DOCKER_OPT_";
+
+/// The text for dockerd's environment file.
+///
+/// `subnet_env` is the content of subnet.env. As in the script, `DOCKER_OPT_*` variables and the
+/// combined one that `environment` or the file already hold are carried over.
+pub fn render(
+    subnet_env: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+    form: &Form,
+) -> Result<String, OptionsError> {
+    if !is_name(&form.combined_key) {
+        return Err(OptionsError::Key(form.combined_key.clone()));
+    }
+    let mut variables: BTreeMap<String, String> = environment.into_iter().collect();
+    variables.extend(assignments(subnet_env));
+    let get = |name: &'static str| {
+        variables.get(name).filter(|v| !v.is_empty()).cloned().ok_or(OptionsError::Missing(name))
+    };
+    let (subnet, mtu) = (get("FLANNEL_SUBNET")?, get("FLANNEL_MTU")?);
+    if subnet.parse::<Cidr>().is_err() {
+        return Err(OptionsError::Invalid { name: "FLANNEL_SUBNET", value: subnet });
+    }
+    if mtu.parse::<u32>().is_err() {
+        return Err(OptionsError::Invalid { name: "FLANNEL_MTU", value: mtu });
+    }
+    let masquerade = match variables.get("FLANNEL_IPMASQ").map_or("", String::as_str) {
+        _ if form.omit_ip_masq => None,
+        "" => None,
+        // Whoever masquerades, the other must not.
+        "true" => Some("--ip-masq=false".to_owned()),
+        "false" => Some("--ip-masq=true".to_owned()),
+        value => {
+            return Err(OptionsError::Invalid { name: "FLANNEL_IPMASQ", value: value.to_owned() });
+        }
+    };
+    let before = variables.get(&form.combined_key).filter(|v| !v.is_empty()).cloned();
+    variables.retain(|name, _| name.starts_with(SINGLE));
+    variables.insert("DOCKER_OPT_BIP".into(), format!("--bip={subnet}"));
+    variables.insert("DOCKER_OPT_MTU".into(), format!("--mtu={mtu}"));
+    if let Some(masquerade) = masquerade {
+        variables.insert("DOCKER_OPT_IPMASQ".into(), masquerade);
+    }
+    let both = !form.individual && !form.combined;
+    let mut text = String::new();
+    let mut combined = before.map(|value| value + " ").unwrap_or_default();
+    for (name, value) in &variables {
+        if form.individual || both {
+            let _ = writeln!(text, "{name}=\"{value}\"");
+        }
+        let _ = write!(combined, " {value}");
+    }
+    if form.combined || both {
+        let _ = writeln!(text, "{}=\"{combined}\"", form.combined_key);
+    }
+    Ok(text)
+}
+
+/// Writes the file in one step; what is no regular file, such as `/dev/stdout`, is written to.
+pub fn write(path: &Path, text: &str) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(existing) if !existing.is_file() => {
+            std::fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
+        }
+        _ => write_text(path, text),
+    }
+}
+
+/// The bridge's subnet as subnet.env names it.
+pub fn subnet_of(subnet_env: &str) -> Option<Cidr> {
+    let (_, value) = assignments(subnet_env).filter(|(name, _)| name == "FLANNEL_SUBNET").last()?;
+    value.parse().ok()
+}
+
+/// The next hop of a route that already leads our subnet to another machine, so that dockerd's
+/// bridge for it could not work.
+pub async fn conflicting_gateway(
+    subnet: Cidr,
+) -> Result<Option<Ipv4Addr>, super::netlink::NetlinkError> {
+    let routes = super::netlink::Netlink::connect()?.routes().await?;
+    Ok(routes.iter().filter(|r| r.destination == subnet).find_map(|r| r.gateway))
+}
+
+fn assignments(text: &str) -> impl Iterator<Item = (String, String)> {
+    let names = text.lines().filter_map(|line| {
+        let line = line.trim();
+        let name = line.strip_prefix("export ").map_or(line, str::trim_start).split('=').next()?;
+        is_name(name).then(|| name.to_owned())
+    });
+    names.filter_map(|name| {
+        let value = super::subnet_file::variable(text, &name)?;
+        Some((name, value))
+    })
+}
+
+fn is_name(text: &str) -> bool {
+    !text.starts_with(|c: char| c.is_ascii_digit())
+        && !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.74.1/24\n\
+                              FLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n";
+    const BIP: &str = "DOCKER_OPT_BIP=\"--bip=10.1.74.1/24\"\n";
+    const IPMASQ: &str = "DOCKER_OPT_IPMASQ=\"--ip-masq=true\"\n";
+    const MTU: &str = "DOCKER_OPT_MTU=\"--mtu=1472\"\n";
+    const ALL: &str = " --bip=10.1.74.1/24 --ip-masq=true --mtu=1472";
+
+    fn form(flags: &str, key: &str) -> Form {
+        Form {
+            individual: flags.contains('i'),
+            combined: flags.contains('c'),
+            combined_key: key.to_owned(),
+            omit_ip_masq: flags.contains('m'),
+        }
+    }
+
+    fn plain(env: &str, flags: &str, key: &str) -> Result<String, OptionsError> {
+        render(env, [], &form(flags, key))
+    }
+
+    #[test]
+    fn bytes_are_the_scripts() {
+        for (flags, key, expected) in [
+            ("", "DOCKER_OPTS", format!("{BIP}{IPMASQ}{MTU}DOCKER_OPTS=\"{ALL}\"\n")),
+            ("i", "DOCKER_OPTS", format!("{BIP}{IPMASQ}{MTU}")),
+            ("c", "DOCKER_OPTS", format!("DOCKER_OPTS=\"{ALL}\"\n")),
+            ("ic", "DOCKER_OPTS", format!("{BIP}{IPMASQ}{MTU}DOCKER_OPTS=\"{ALL}\"\n")),
+            ("", "CUSTOM_KEY", format!("{BIP}{IPMASQ}{MTU}CUSTOM_KEY=\"{ALL}\"\n")),
+            (
+                "m",
+                "DOCKER_OPTS",
+                format!("{BIP}{MTU}DOCKER_OPTS=\" --bip=10.1.74.1/24 --mtu=1472\"\n"),
+            ),
+        ] {
+            assert_eq!(plain(SUBNET_ENV, flags, key).unwrap(), expected, "{flags} {key}");
+        }
+    }
+
+    #[test]
+    fn the_walkthroughs_file() {
+        let env = "FLANNEL_NETWORK=10.0.0.0/16\nFLANNEL_SUBNET=10.0.13.1/24\nFLANNEL_MTU=1472\n\
+                   FLANNEL_IPMASQ=true\n";
+        assert_eq!(
+            plain(env, "", "DOCKER_OPTS").unwrap(),
+            "DOCKER_OPT_BIP=\"--bip=10.0.13.1/24\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=false\"\n\
+             DOCKER_OPT_MTU=\"--mtu=1472\"\n\
+             DOCKER_OPTS=\" --bip=10.0.13.1/24 --ip-masq=false --mtu=1472\"\n"
+        );
+    }
+
+    #[test]
+    fn variables_that_are_there_already_are_carried_over() {
+        let environment = [("DOCKER_OPTS", "--debug"), ("DOCKER_OPT_A", "--a"), ("HOME", "/")];
+        let environment = environment.map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(
+            render(SUBNET_ENV, environment, &form("c", "DOCKER_OPTS")).unwrap(),
+            "DOCKER_OPTS=\"--debug  --a --bip=10.1.74.1/24 --ip-masq=true --mtu=1472\"\n"
+        );
+    }
+
+    #[test]
+    fn no_options_without_a_subnet() {
+        for (env, expected) in [
+            ("", OptionsError::Missing("FLANNEL_SUBNET")),
+            ("FLANNEL_SUBNET=10.1.74.1/24\n", OptionsError::Missing("FLANNEL_MTU")),
+            (
+                "FLANNEL_SUBNET=x\nFLANNEL_MTU=1\n",
+                OptionsError::Invalid { name: "FLANNEL_SUBNET", value: "x".into() },
+            ),
+            (
+                "FLANNEL_SUBNET=10.1.74.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=maybe\n",
+                OptionsError::Invalid { name: "FLANNEL_IPMASQ", value: "maybe".into() },
+            ),
+        ] {
+            assert_eq!(plain(env, "", "DOCKER_OPTS"), Err(expected), "{env:?}");
+        }
+        assert!(plain(SUBNET_ENV, "", "A B").is_err());
+        assert!(plain(SUBNET_ENV, "", "").is_err());
+        // Without the variable the script leaves the option out.
+        let without = SUBNET_ENV.replace("FLANNEL_IPMASQ=false\n", "");
+        assert_eq!(plain(&without, "i", "DOCKER_OPTS").unwrap(), format!("{BIP}{MTU}"));
+    }
+}

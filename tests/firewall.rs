@@ -1,0 +1,331 @@
+//! The firewall rules against the host's real tools, in network namespaces of their own.
+//!
+//! The expected text is flannel's, as `iptables-save` shows it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use flannel_udp::host::firewall::{Firewall, Spec, Toolbox, cleanup};
+use flannel_udp::host::subnet_file::Previous;
+use flannel_udp::sys::netns::Netns;
+
+const FILTER: &[&str] = &[
+    r#"-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD"#,
+    r#"-A FLANNEL-FWD -s 10.0.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT"#,
+    r#"-A FLANNEL-FWD -d 10.0.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT"#,
+];
+
+const NAT: &[&str] = &[
+    r#"-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG"#,
+    r#"-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN"#,
+    r#"-A FLANNEL-POSTRTG -s 10.0.7.0/24 -d 10.0.0.0/16 -m comment --comment "flanneld masq" -j RETURN"#,
+    r#"-A FLANNEL-POSTRTG -s 10.0.0.0/16 -d 10.0.7.0/24 -m comment --comment "flanneld masq" -j RETURN"#,
+    r#"-A FLANNEL-POSTRTG ! -s 10.0.0.0/16 -d 10.0.7.0/24 -m comment --comment "flanneld masq" -j RETURN"#,
+    r#"-A FLANNEL-POSTRTG -s 10.0.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully"#,
+    r#"-A FLANNEL-POSTRTG ! -s 10.0.0.0/16 -d 10.0.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully"#,
+];
+
+/// A namespace with one flavour of iptables (or none) in its toolbox.
+struct Bench {
+    netns: Netns,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    /// `None`, and a loud word, where the machine cannot do it.
+    fn new(flavour: &str, nft: bool) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("fu{}-fw{number}", std::process::id());
+        let netns = Netns::create(&name)
+            .inspect_err(|e| eprintln!("SKIPPED: no network namespace here: {e}"))
+            .ok()?;
+        let dir = tempfile::tempdir().unwrap();
+        let bench = Self { netns, dir };
+        if !flavour.is_empty() {
+            for suffix in ["", "-save", "-restore"] {
+                bench.link(&format!("{flavour}{suffix}"), &format!("iptables{suffix}"))?;
+            }
+            if !bench.works("iptables-save") || !bench.works_with("iptables", &["-t", "nat", "-S"])
+            {
+                eprintln!("SKIPPED: this kernel does not serve {flavour}");
+                return None;
+            }
+        }
+        if nft {
+            bench.link("nft", "nft")?;
+        }
+        Some(bench)
+    }
+
+    fn link(&self, program: &str, name: &str) -> Option<()> {
+        let real = ["/usr/sbin", "/sbin", "/usr/bin"].map(|d| Path::new(d).join(program));
+        let Some(real) = real.into_iter().find(|path| path.exists()) else {
+            eprintln!("SKIPPED: {program} is not installed");
+            return None;
+        };
+        // The legacy and the nft tool are one program each with many names: a link to the link.
+        std::os::unix::fs::symlink(real, self.dir.path().join(name)).unwrap();
+        Some(())
+    }
+
+    fn tool(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn works(&self, name: &str) -> bool {
+        self.works_with(name, &[])
+    }
+
+    fn works_with(&self, name: &str, args: &[&str]) -> bool {
+        let mut command = Command::new(self.tool(name));
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
+        self.netns.spawn(&mut command).unwrap().wait().unwrap().success()
+    }
+
+    fn run(&self, name: &str, args: &[&str]) -> String {
+        let mut command = Command::new(self.tool(name));
+        command.args(args).stdout(Stdio::piped());
+        let output = self.netns.spawn(&mut command).unwrap().wait_with_output().unwrap();
+        assert!(output.status.success(), "{name} {args:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Rules by table, as iptables-save shows them.
+    fn saved(&self) -> BTreeMap<String, Vec<String>> {
+        let mut tables = BTreeMap::<_, Vec<String>>::new();
+        let mut table = String::new();
+        for line in self.run("iptables-save", &[]).lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                table = name.to_owned();
+            } else if line.starts_with("-A") {
+                tables.entry(table.clone()).or_default().push(line.to_owned());
+            }
+        }
+        tables
+    }
+
+    fn rules(&self, table: &str) -> Vec<String> {
+        self.saved().remove(table).unwrap_or_default()
+    }
+
+    /// Runs async work inside the namespace.
+    fn block_on<T: Send>(&self, work: impl AsyncFnOnce(Toolbox) -> T + Send) -> T {
+        let tools = Toolbox::only([self.dir.path().to_owned()]);
+        self.netns
+            .enter(|| {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(work(tools))
+            })
+            .unwrap()
+    }
+
+    fn install(&self, spec: Spec) -> Firewall {
+        self.block_on(async |tools| Firewall::install(spec, &Previous::default(), tools).await)
+            .unwrap()
+    }
+
+    fn check(&self, mut firewall: Firewall) -> (bool, Firewall) {
+        self.block_on(async |_| (firewall.check().await.unwrap(), firewall))
+    }
+
+    fn cleanup(&self, dry_run: bool) -> Vec<String> {
+        self.block_on(async |tools| cleanup(&tools, dry_run).await).unwrap()
+    }
+}
+
+fn spec() -> Spec {
+    Spec {
+        network: "10.0.0.0/16".parse().unwrap(),
+        subnet: "10.0.7.0/24".parse().unwrap(),
+        masquerade: true,
+        forward: true,
+        fully_random: true,
+        nftables: false,
+    }
+}
+
+/// Both flavours of iptables that this machine has.
+fn each_flavour(test: impl Fn(Bench)) {
+    for flavour in ["iptables-nft", "iptables-legacy"] {
+        if let Some(bench) = Bench::new(flavour, false) {
+            test(bench);
+        }
+    }
+}
+
+#[test]
+fn every_combination_of_flags_gives_flannels_text() {
+    each_flavour(|bench| {
+        for (masquerade, forward) in [(true, true), (true, false), (false, true), (false, false)] {
+            bench.install(Spec { masquerade, forward, ..spec() });
+            let saved = bench.saved();
+            let text = |table: &str| saved.get(table).cloned().unwrap_or_default();
+            assert_eq!(text("nat"), if masquerade { NAT } else { &[] }, "{masquerade} {forward}");
+            assert_eq!(text("filter"), if forward { FILTER } else { &[] });
+        }
+        bench.install(Spec { fully_random: false, ..spec() });
+        let expected: Vec<_> = NAT.iter().map(|rule| rule.replace(" --random-fully", "")).collect();
+        assert_eq!(bench.rules("nat"), expected);
+    });
+}
+
+#[test]
+fn jumps_are_appended_and_rules_of_others_stay() {
+    each_flavour(|bench| {
+        let foreign = ["-A", "FORWARD", "-s", "192.0.2.1/32", "-j", "DROP"];
+        bench.run("iptables", &foreign);
+        bench.install(spec());
+        assert_eq!(bench.rules("filter")[0], foreign.join(" "));
+        // Installed again after a foreign rule came behind it, the jump moves to the end.
+        let second = ["-A", "FORWARD", "-s", "192.0.2.2/32", "-j", "DROP"];
+        bench.run("iptables", &second);
+        bench.install(spec());
+        let expected: Vec<_> = [foreign.join(" "), second.join(" ")]
+            .into_iter()
+            .chain(FILTER.iter().map(|s| (*s).into()))
+            .collect();
+        assert_eq!(bench.rules("filter"), expected);
+        // A foreign rule in front is left where it is by the look-after.
+        bench.run("iptables", &["-I", "FORWARD", "-s", "192.0.2.3/32", "-j", "DROP"]);
+        let firewall = bench.install(spec());
+        bench.run("iptables", &["-I", "FLANNEL-FWD", "-s", "192.0.2.4/32", "-j", "DROP"]);
+        let (repaired, _) = bench.check(firewall);
+        assert!(!repaired);
+    });
+}
+
+#[test]
+fn what_goes_missing_comes_back() {
+    each_flavour(|bench| {
+        let mut firewall = bench.install(spec());
+        for damage in [
+            &["-t nat -D POSTROUTING 1"][..],
+            &["-t nat -F FLANNEL-POSTRTG"],
+            &["-t nat -D FLANNEL-POSTRTG 3"],
+            &["-F FORWARD", "-F FLANNEL-FWD", "-X FLANNEL-FWD"],
+            &["-t nat -F", "-t nat -X"],
+            // The order within our chain counts: RETURN behind MASQUERADE would mean nothing.
+            &[
+                "-t nat -D FLANNEL-POSTRTG 2",
+                "-t nat -A FLANNEL-POSTRTG -s 10.0.7.0/24 -d 10.0.0.0/16 -m comment --comment flanneld~masq -j RETURN",
+            ],
+        ] {
+            for command in damage {
+                let words: Vec<_> = command.split(' ').map(|word| word.replace('~', " ")).collect();
+                bench.run("iptables", &words.iter().map(String::as_str).collect::<Vec<_>>());
+            }
+            let (repaired, same) = bench.check(firewall);
+            assert!(repaired, "{damage:?}");
+            let (again, same) = bench.check(same);
+            assert!(!again, "{damage:?} repaired twice");
+            firewall = same;
+            assert_eq!((bench.rules("nat"), bench.rules("filter")), (owned(NAT), owned(FILTER)));
+        }
+    });
+}
+
+#[test]
+fn another_network_leaves_nothing_of_the_old_one() {
+    each_flavour(|bench| {
+        let old = spec();
+        bench.install(old.clone());
+        let new = Spec {
+            network: "10.9.0.0/16".parse().unwrap(),
+            subnet: "10.9.48.0/24".parse().unwrap(),
+            ..spec()
+        };
+        let previous =
+            Previous { network: Some(old.network), subnet: Some(old.subnet), problems: vec![] };
+        bench.block_on(async |tools| Firewall::install(new, &previous, tools).await).unwrap();
+        let saved = bench.run("iptables-save", &[]);
+        assert!(!saved.contains("10.0.") && saved.contains("10.9.48.0/24"), "{saved}");
+    });
+}
+
+#[test]
+fn cleanup_takes_ours_and_leaves_theirs() {
+    each_flavour(|bench| {
+        let foreign = "-A FORWARD -s 192.0.2.1/32 -j DROP";
+        bench.run("iptables", &foreign.split(' ').collect::<Vec<_>>());
+        let before = bench.saved();
+        bench.install(spec());
+        // Rules as flannel before 0.18 left them, without a chain of its own.
+        let old = ["-m", "comment", "--comment", "flanneld masq", "-j", "MASQUERADE"];
+        bench.run(
+            "iptables",
+            &[&["-t", "nat", "-A", "POSTROUTING", "-s", "10.0.0.0/16"], &old[..]].concat(),
+        );
+        let would = bench.cleanup(true);
+        assert_eq!(would.len(), NAT.len() + FILTER.len() + 1 + 2);
+        assert_eq!(bench.cleanup(false), would);
+        assert_eq!(bench.saved(), before);
+        assert!(!bench.run("iptables-save", &[]).contains("FLANNEL"));
+        assert!(bench.cleanup(false).is_empty());
+    });
+}
+
+#[test]
+fn nftables_hold_the_same_meaning_and_are_looked_after() {
+    let Some(bench) = Bench::new("", true) else { return };
+    let firewall = bench.install(spec());
+    assert_eq!(firewall.tool(), "nftables");
+    let listing = bench.run("nft", &["-s", "list", "ruleset"]);
+    for rule in [
+        "type nat hook postrouting priority srcnat; policy accept;",
+        "ip saddr 10.0.7.0/24 ip daddr 10.0.0.0/16 return",
+        "ip saddr 10.0.0.0/16 ip daddr 10.0.7.0/24 return",
+        "ip saddr != 10.0.0.0/16 ip daddr 10.0.7.0/24 return",
+        "ip saddr 10.0.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random",
+        "ip saddr != 10.0.0.0/16 ip daddr 10.0.0.0/16 masquerade fully-random",
+        "ip saddr 10.0.0.0/16 accept",
+        "ip daddr 10.0.0.0/16 accept",
+    ] {
+        assert!(listing.contains(rule), "{rule}\n{listing}");
+    }
+    let (repaired, firewall) = bench.check(firewall);
+    assert!(!repaired);
+    bench.run("nft", &["flush", "chain", "ip", "flannel-ipv4", "postrtg"]);
+    let (repaired, firewall) = bench.check(firewall);
+    assert!(repaired);
+    bench.run("nft", &["delete", "table", "ip", "flannel-ipv4"]);
+    let (repaired, _) = bench.check(firewall);
+    assert!(repaired);
+    assert_eq!(bench.run("nft", &["-s", "list", "ruleset"]), listing);
+    bench.run("nft", &["add", "table", "ip", "theirs"]);
+    assert_eq!(bench.cleanup(false).len(), 1);
+    assert_eq!(bench.run("nft", &["-s", "list", "ruleset"]).trim(), "table ip theirs {\n}");
+}
+
+#[test]
+fn changing_over_to_nftables_takes_the_iptables_rules_along() {
+    let Some(bench) = Bench::new("iptables-nft", true) else { return };
+    bench.install(spec());
+    bench.install(Spec { nftables: true, ..spec() });
+    assert!(!bench.run("iptables-save", &[]).contains("flanneld"));
+    bench.install(spec());
+    assert_eq!(bench.rules("nat"), NAT);
+    assert!(!bench.works_with("nft", &["list", "table", "ip", "flannel-ipv4"]));
+}
+
+#[test]
+fn a_missing_tool_matters_only_if_a_rule_is_wanted() {
+    let Some(bench) = Bench::new("", false) else { return };
+    let install = |spec: Spec| {
+        bench.block_on(async |tools| Firewall::install(spec, &Previous::default(), tools).await)
+    };
+    let nothing = Spec { masquerade: false, forward: false, ..spec() };
+    assert_eq!(install(nothing).unwrap().tool(), "none");
+    let message = install(spec()).unwrap_err().to_string();
+    assert!(message.contains("--ip-masq") && message.contains("neither iptables"), "{message}");
+    let message = install(Spec { nftables: true, ..spec() }).unwrap_err().to_string();
+    assert!(message.contains("EnableNFTables"), "{message}");
+    assert!(bench.cleanup(false).is_empty());
+}
+
+fn owned(rules: &[&str]) -> Vec<String> {
+    rules.iter().map(|rule| (*rule).to_owned()).collect()
+}
