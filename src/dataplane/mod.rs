@@ -1,1 +1,22 @@
-//! The workers that carry packets: egress, ingress, what the kernel agreed to, counters.
+//! The data plane: workers that carry packets between the TUN device and UDP.
+//!
+//! Worker *i* owns TUN queue *i* and UDP socket *i*, as one thread for both directions or as a pair
+//! of threads, one for each. A packet is read, changed and written by one thread in one visit.
+//! Nothing on that way allocates, locks, logs or waits for a batch to fill.
+
+mod agreement;
+mod config;
+pub mod counters;
+mod device;
+mod egress;
+mod icmp;
+mod idle;
+mod ingress;
+mod plane;
+mod train;
+mod worker;
+
+pub use agreement::{Agreement, Feature, FeatureState};
+pub use config::{CheckMode, Config, Offloads, ParseOffloadError, Shape};
+pub use counters::{DropReason, Stats};
+pub use plane::{Dataplane, Event, StartError};

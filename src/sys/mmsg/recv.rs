@@ -115,6 +115,11 @@ impl RecvBatch {
         }
     }
 
+    /// The same, to be changed in place.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
     /// The bytes of all buffers, for slices by [`RecvBatch::offset`].
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

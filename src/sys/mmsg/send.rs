@@ -82,7 +82,8 @@ impl<'a> Filling<'_, 'a> {
         self.messages += 1;
     }
 
-    /// Appends bytes to the message opened last.
+    /// Appends bytes to the message opened last; bytes that lie behind the part before become one
+    /// part with it.
     ///
     /// # Panics
     /// Without room, or before the first message.
@@ -92,6 +93,14 @@ impl<'a> Filling<'_, 'a> {
             return;
         }
         let header = &mut self.batch.headers[self.messages - 1].msg_hdr;
+        if header.msg_iovlen > 0 {
+            let last = &mut self.batch.iovecs[self.parts - 1];
+            let end = last.iov_base.cast::<u8>().cast_const().wrapping_add(last.iov_len);
+            if end == part.as_ptr() {
+                last.iov_len += part.len();
+                return;
+            }
+        }
         debug_assert!((header.msg_iovlen as usize) < MAX_IOVECS);
         header.msg_iovlen += 1;
         self.batch.iovecs[self.parts] = iovec(part);

@@ -1,0 +1,263 @@
+//! From the TUN device to UDP: read, look up, cut, gather into trains, send.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use super::agreement::{Agreement, Feature};
+use super::config::Config;
+use super::counters::{DirectionCounters, DropReason, ThreadCounters};
+use super::icmp::{self, IcmpErrors, Reply};
+use super::train::{MAX_DATAGRAMS, MAX_TRAINS, Span, Trains};
+use super::worker::Turn;
+use crate::packet::forward;
+use crate::packet::icmp::ErrorKind;
+use crate::packet::ipv4::Ipv4;
+use crate::packet::segment::Segments;
+use crate::packet::vnet::VnetHeader;
+use crate::route::{NextHop, RouteTable};
+use crate::sys::iovec::GatherBuffer;
+use crate::sys::mmsg::{MAX_SEGMENTS, SendBatch};
+use crate::sys::tun::TunQueue;
+
+mod transmit;
+
+/// One worker's way from its TUN queue to its socket.
+pub(super) struct Egress {
+    queue: Arc<TunQueue>,
+    routes: Arc<RouteTable>,
+    agreement: Arc<Agreement>,
+    counters: Arc<ThreadCounters>,
+    /// Bytes before each packet: the `virtio_net_hdr`, if the device has one.
+    prefix: usize,
+    mtu: usize,
+    depth: usize,
+    /// Packets as read, one after the other.
+    packets: Box<[u8]>,
+    /// Where each packet of the batch lies in `packets`, its prefix included.
+    reads: Vec<Span>,
+    out: Out,
+    icmp: IcmpErrors,
+    icmp_parts: GatherBuffer,
+}
+
+/// What leaves: the plan and what carries it out.
+struct Out {
+    socket: Arc<UdpSocket>,
+    /// Headers stamped for segments, one after the other, with small payloads behind them.
+    headers: Box<[u8]>,
+    stamped: usize,
+    trains: Trains,
+    batch: SendBatch,
+    blocked: transmit::Blocked,
+    max_segments: u32,
+}
+
+impl Egress {
+    pub(super) fn new(
+        config: &Config,
+        queue: Arc<TunQueue>,
+        socket: Arc<UdpSocket>,
+        routes: Arc<RouteTable>,
+        agreement: Arc<Agreement>,
+        counters: Arc<ThreadCounters>,
+    ) -> Self {
+        let vnet = agreement.has(Feature::Vnet);
+        let batched = agreement.has(Feature::Batch);
+        Self {
+            queue,
+            routes,
+            agreement,
+            counters,
+            prefix: if vnet { VnetHeader::LEN } else { 0 },
+            mtu: config.mtu.into(),
+            depth: if batched { READS } else { 1 },
+            packets: vec![0; BATCH_BYTES + MAX_READ].into(),
+            reads: Vec::with_capacity(READS),
+            out: Out {
+                socket,
+                headers: vec![0; HEADER_BYTES].into(),
+                stamped: 0,
+                trains: Trains::new(),
+                batch: SendBatch::new(MAX_TRAINS, 2 * MAX_DATAGRAMS),
+                blocked: transmit::Blocked::default(),
+                max_segments: 1,
+            },
+            icmp: IcmpErrors::new(icmp::local_source(config.network, config.subnet)),
+            icmp_parts: GatherBuffer::new(),
+        }
+    }
+
+    /// Carries what the queue holds, up to one batch.
+    pub(super) fn turn(&mut self) -> Turn {
+        let turn = self.read();
+        if self.reads.is_empty() {
+            return turn;
+        }
+        self.out.max_segments =
+            if self.agreement.has(Feature::Gso) { MAX_SEGMENTS as u32 } else { 1 };
+        let before = self.counters.egress.packets.get();
+        for index in 0..self.reads.len() {
+            let span = self.reads[index];
+            self.accept(span);
+        }
+        self.out.flush(&self.packets, &self.agreement, &self.counters.egress);
+        let counters = &self.counters.egress;
+        counters.batch.record(counters.packets.get() - before);
+        turn
+    }
+
+    /// Reads until the queue is empty or the batch is full.
+    fn read(&mut self) -> Turn {
+        self.reads.clear();
+        let mut filled = 0;
+        let mut calls = 0;
+        let turn = loop {
+            if self.reads.len() == self.depth || filled >= BATCH_BYTES {
+                break Turn::Worked;
+            }
+            calls += 1;
+            match self.queue.read(&mut self.packets[filled..filled + MAX_READ]) {
+                Ok(len) => {
+                    self.reads.push(Span::new(filled, len));
+                    filled += len.next_multiple_of(ALIGN);
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    Some(libc::EBADFD) => break Turn::Lost,
+                    _ if self.reads.is_empty() => break Turn::Idle,
+                    _ => break Turn::Worked,
+                },
+            }
+        };
+        if !self.reads.is_empty() {
+            self.counters.egress.in_calls.add(calls);
+            self.counters.egress.in_units.add(self.reads.len() as u64);
+        }
+        turn
+    }
+
+    /// Plans one packet's way, or drops it.
+    fn accept(&mut self, span: Span) {
+        let counters = &self.counters.egress;
+        let read = &mut self.packets[span.range()];
+        let (vnet, start) = match read.split_first_chunk::<{ VnetHeader::LEN }>() {
+            Some((header, _)) if self.prefix > 0 => match VnetHeader::decode(header) {
+                Ok(vnet) => (vnet, self.prefix),
+                Err(_) => return counters.lose(DropReason::BadVnetHeader, 1, read.len()),
+            },
+            None if self.prefix > 0 => {
+                return counters.lose(DropReason::BadVnetHeader, 1, read.len());
+            }
+            _ => (VnetHeader::NONE, 0),
+        };
+        let packet = &mut read[start..];
+        let (destination, len) = match Ipv4::parse(&*packet) {
+            Ok(ip) => (ip.destination(), ip.total_len()),
+            Err(malformed) => return counters.lose(malformed.into(), 1, packet.len()),
+        };
+        let packet = &mut packet[..len];
+        let Some(hop) = self.routes.lookup(destination) else {
+            lose(counters, DropReason::NoRoute, &vnet, packet);
+            return self.answer(ErrorKind::NetUnreachable, span, start, len);
+        };
+        if forward::decrement_ttl(packet).is_err() {
+            lose(counters, DropReason::TtlExpired, &vnet, packet);
+            return self.answer(ErrorKind::TimeExceeded, span, start, len);
+        }
+        let segments = match Segments::new(&vnet, packet) {
+            Ok(segments) if segments.full_len() <= self.mtu => segments,
+            Ok(_) => return lose(counters, DropReason::OverMtu, &vnet, packet),
+            Err(_) => return counters.lose(DropReason::BadVnetHeader, 1, len),
+        };
+        counters.packets.add(segments.count() as u64);
+        counters.bytes.add(wire_len(&segments) as u64);
+        counters.in_unit_packets.record(segments.count() as u64);
+        self.plan(&segments, hop, span.start as usize + start, len);
+    }
+
+    /// Appends the segments of the packet at `start` to the trains.
+    fn plan(&mut self, segments: &Segments, hop: NextHop, start: usize, len: usize) {
+        let header_len = segments.header_len();
+        let max_segments = self.out.max_segments_to(hop);
+        for index in 0..segments.count() {
+            if self.out.is_full(header_len + COPIED) {
+                self.out.flush(&self.packets, &self.agreement, &self.counters.egress);
+            }
+            let packet = &self.packets[start..start + len];
+            let at = self.out.stamped;
+            let (header, rest) = self.out.headers[at..].split_at_mut(header_len);
+            let payload = segments.write_header(packet, index, header);
+            let mut body = Span::new(start + payload.start, payload.len());
+            let mut stamped = header_len;
+            if payload.len() <= COPIED {
+                rest[..payload.len()].copy_from_slice(&packet[payload]);
+                stamped += body.len as usize;
+                body = Span::default();
+            }
+            self.out.stamped += stamped;
+            self.out.trains.push(hop, Span::new(at, stamped), body, max_segments);
+        }
+    }
+
+    /// Tells the sender of the packet at `span` why it was dropped.
+    fn answer(&mut self, kind: ErrorKind, span: Span, start: usize, len: usize) {
+        let offender = &self.packets[span.range()][start..start + len];
+        let counters = &self.counters.egress;
+        match self.icmp.reply(kind, offender) {
+            Reply::Error(error) => {
+                let header = VnetHeader::NONE.encode();
+                let mut parts = self.icmp_parts.begin();
+                parts.push(&header[..self.prefix]);
+                parts.push(error);
+                if self.queue.write(&parts).is_ok() {
+                    counters.icmp.add(1);
+                }
+            }
+            Reply::Limited => counters.icmp_limited.add(1),
+            Reply::Forbidden => {}
+        }
+    }
+}
+
+impl DirectionCounters {
+    /// Counts packets that were taken in and dropped.
+    pub(super) fn lose(&self, reason: DropReason, packets: usize, bytes: usize) {
+        self.packets.add(packets as u64);
+        self.bytes.add(bytes as u64);
+        self.drop(reason, packets as u64);
+    }
+}
+
+/// Counts a packet off the TUN as dropped: the segments that it would have become.
+#[cold]
+fn lose(counters: &DirectionCounters, reason: DropReason, vnet: &VnetHeader, packet: &[u8]) {
+    let (count, bytes) = Segments::new(vnet, packet)
+        .map_or((1, packet.len()), |segments| (segments.count(), wire_len(&segments)));
+    counters.lose(reason, count, bytes);
+}
+
+/// Bytes of all segments together.
+fn wire_len(segments: &Segments) -> usize {
+    segments.full_len() * (segments.count() - 1) + segments.last_len()
+}
+
+/// Whether the device is gone: `EBADFD` from `tun_get` of `drivers/net/tun.c`.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBADFD)
+}
+
+/// Packets of one batch.
+const READS: usize = 128;
+/// Bytes of one batch after which no further packet is read: two or three super-packets, so that
+/// a batch stays in the second-level cache and the other end does not wait for it.
+const BATCH_BYTES: usize = 192 << 10;
+/// A `virtio_net_hdr` and the longest IP packet.
+const MAX_READ: usize = VnetHeader::LEN + 65_535;
+/// Packets begin on a cache line.
+const ALIGN: usize = 64;
+/// Payloads up to this length are copied behind their header: small datagrams of a train then lie
+/// side by side and need one entry of the scatter list instead of two each.
+const COPIED: usize = 256;
+/// Stamped bytes of one batch; a batch of greater ones is sent in parts.
+const HEADER_BYTES: usize = 128 << 10;

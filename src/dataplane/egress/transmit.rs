@@ -1,0 +1,202 @@
+//! Sending trains, and what to do when the kernel refuses one.
+
+use std::io;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::Out;
+use crate::dataplane::agreement::{Agreement, Feature};
+use crate::dataplane::counters::{DirectionCounters, DropReason};
+use crate::dataplane::train::{Datagram, Train};
+use crate::route::NextHop;
+use crate::sys::mmsg::Filling;
+
+impl Out {
+    /// Whether a datagram of which `stamped` bytes are stamped has no room.
+    #[inline]
+    pub(super) fn is_full(&self, stamped: usize) -> bool {
+        self.trains.is_full() || self.stamped + stamped > self.headers.len()
+    }
+
+    /// How many datagrams a train to `hop` may have.
+    #[inline]
+    pub(super) fn max_segments_to(&mut self, hop: NextHop) -> u32 {
+        match self.blocked.holds(hop) {
+            false => self.max_segments,
+            true => 1,
+        }
+    }
+
+    /// Sends all trains in their order and empties the plan. A refused train costs only itself.
+    pub(super) fn flush(
+        &mut self,
+        packets: &[u8],
+        agreement: &Agreement,
+        counters: &DirectionCounters,
+    ) {
+        let mut next = 0;
+        while next < self.trains.trains().len() {
+            let mut filling = self.batch.begin();
+            for train in &self.trains.trains()[next..] {
+                let segment = (train.count > 1).then_some(train.size as u16);
+                filling.open(address(train.hop), segment);
+                for datagram in self.trains.datagrams(train) {
+                    push(&mut filling, &self.headers, packets, datagram);
+                }
+            }
+            let (sent, error) = send(&mut filling, &self.socket, counters);
+            for train in &self.trains.trains()[next..next + sent] {
+                carried(train, counters);
+            }
+            next += sent;
+            if let Some(error) = error {
+                let train = self.trains.trains()[next];
+                next += 1;
+                if train.count > 1 && self.blocked.blames_segmentation(&error, &train, agreement) {
+                    self.send_singly(&train, packets, counters);
+                } else {
+                    counters.drop(reason(&error), train.count.into());
+                }
+            }
+            if !agreement.has(Feature::Gso) {
+                self.max_segments = 1;
+            }
+        }
+        self.trains.clear();
+        self.stamped = 0;
+    }
+
+    /// Sends a train that the kernel would not cut as one message for each datagram.
+    fn send_singly(&mut self, train: &Train, packets: &[u8], counters: &DirectionCounters) {
+        let mut filling = self.batch.begin();
+        for datagram in self.trains.datagrams(train) {
+            filling.open(address(train.hop), None);
+            push(&mut filling, &self.headers, packets, datagram);
+        }
+        let mut lens = self.trains.datagrams(train).map(|datagram| datagram.len());
+        let mut next = 0;
+        while next < filling.len() {
+            let (sent, error) = send_from(&mut filling, &self.socket, next, counters);
+            for len in lens.by_ref().take(sent) {
+                counters.carried_packets.add(1);
+                counters.carried_bytes.add(len.into());
+            }
+            next += sent;
+            if let Some(error) = error {
+                counters.drop(reason(&error), 1);
+                lens.next();
+                next += 1;
+            }
+        }
+    }
+}
+
+/// Next hops to which the kernel would not cut, because the path takes less than a segment.
+#[derive(Default)]
+pub(super) struct Blocked {
+    hops: Vec<(NextHop, Instant)>,
+}
+
+impl Blocked {
+    #[inline]
+    fn holds(&mut self, hop: NextHop) -> bool {
+        if self.hops.is_empty() {
+            return false;
+        }
+        self.hops.retain(|(_, until)| Instant::now() < *until);
+        self.hops.iter().any(|(blocked, _)| *blocked == hop)
+    }
+
+    /// Whether the datagrams of a refused train may pass one by one; takes note of why.
+    fn blames_segmentation(
+        &mut self,
+        error: &io::Error,
+        train: &Train,
+        agreement: &Agreement,
+    ) -> bool {
+        match error.raw_os_error() {
+            // The path's MTU is below the segment, where a plain datagram is fragmented:
+            // `udp_send_skb` of `net/ipv4/udp.c`, which said `EINVAL` in older kernels.
+            Some(libc::EMSGSIZE | libc::EINVAL) => {
+                if self.hops.len() < MAX_BLOCKED {
+                    self.hops.push((train.hop, Instant::now() + BLOCKED_FOR));
+                }
+                true
+            }
+            // The device of the underlay cannot complete checksums.
+            Some(libc::EIO | libc::EOPNOTSUPP) => {
+                agreement.lose(Feature::Gso, format!("sending {} segments: {error}", train.count));
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Sends the whole of `filling`; returns how many messages left and the error of the next one.
+fn send(
+    filling: &mut Filling<'_, '_>,
+    socket: &UdpSocket,
+    counters: &DirectionCounters,
+) -> (usize, Option<io::Error>) {
+    send_from(filling, socket, 0, counters)
+}
+
+fn send_from(
+    filling: &mut Filling<'_, '_>,
+    socket: &UdpSocket,
+    first: usize,
+    counters: &DirectionCounters,
+) -> (usize, Option<io::Error>) {
+    let mut next = first;
+    while next < filling.len() {
+        counters.out_calls.add(1);
+        match filling.send(socket, next) {
+            Ok(sent) => next += sent,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (next - first, Some(error)),
+        }
+    }
+    (next - first, None)
+}
+
+#[inline]
+fn push<'a>(
+    filling: &mut Filling<'_, 'a>,
+    headers: &'a [u8],
+    packets: &'a [u8],
+    datagram: &Datagram,
+) {
+    filling.push(&headers[datagram.header.range()]);
+    filling.push(&packets[datagram.body.range()]);
+}
+
+fn carried(train: &Train, counters: &DirectionCounters) {
+    counters.carried_packets.add(train.count.into());
+    counters.carried_bytes.add(train.bytes.into());
+    counters.out_units.add(1);
+    counters.out_unit_packets.record(train.count.into());
+}
+
+fn reason(error: &io::Error) -> DropReason {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => DropReason::SendQueueFull,
+        Some(libc::ENOBUFS | libc::ENOMEM) => DropReason::SendNoBuffers,
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN) => {
+            DropReason::SendUnreachable
+        }
+        Some(libc::EPERM | libc::EACCES) => DropReason::SendRefused,
+        Some(libc::EMSGSIZE) => DropReason::SendTooBig,
+        _ => DropReason::SendFailed,
+    }
+}
+
+fn address(hop: NextHop) -> SocketAddrV4 {
+    SocketAddrV4::new(hop.ip, hop.port)
+}
+
+/// How long a next hop gets plain datagrams after it refused a train: the kernel's own memory of a
+/// path MTU lasts ten minutes (`net.ipv4.route.mtu_expires`), a change back is found sooner.
+const BLOCKED_FOR: Duration = Duration::from_secs(10);
+/// Next hops remembered at a time; beyond them each train is tried and refused anew.
+const MAX_BLOCKED: usize = 1_024;

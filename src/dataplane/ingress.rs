@@ -1,0 +1,207 @@
+//! From UDP to the TUN device: receive, check, join segments, write.
+
+use std::io;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::sync::Arc;
+
+use super::agreement::{Agreement, Feature};
+use super::config::{CheckMode, Config};
+use super::counters::{DropReason, ThreadCounters};
+use super::icmp::{IcmpErrors, Reply};
+use super::train::Span;
+use super::worker::Turn;
+use crate::packet::coalesce::{Coalescer, Protocols};
+use crate::packet::forward;
+use crate::packet::icmp::ErrorKind;
+use crate::packet::ipv4::Ipv4;
+use crate::packet::vnet::VnetHeader;
+use crate::route::{Cidr, RouteTable};
+use crate::sys::iovec::GatherBuffer;
+use crate::sys::mmsg::RecvBatch;
+use crate::sys::tun::TunQueue;
+
+mod deliver;
+
+/// One worker's way from its socket to its TUN queue.
+pub(super) struct Ingress {
+    queue: Arc<TunQueue>,
+    socket: Arc<UdpSocket>,
+    routes: Arc<RouteTable>,
+    agreement: Arc<Agreement>,
+    counters: Arc<ThreadCounters>,
+    /// Bytes before each packet: the `virtio_net_hdr`, if the device has one.
+    prefix: usize,
+    mtu: usize,
+    subnet: Cidr,
+    source_check: CheckMode,
+    destination_check: CheckMode,
+    depth: Depth,
+    batch: RecvBatch,
+    /// Where each accepted packet of the coalescer's lies in the batch, by its number there.
+    packets: Vec<Span>,
+    coalescer: Box<Coalescer<PACKETS>>,
+    parts: GatherBuffer,
+    icmp: IcmpErrors,
+}
+
+impl Ingress {
+    pub(super) fn new(
+        config: &Config,
+        queue: Arc<TunQueue>,
+        socket: Arc<UdpSocket>,
+        routes: Arc<RouteTable>,
+        agreement: Arc<Agreement>,
+        counters: Arc<ThreadCounters>,
+    ) -> Self {
+        let depth = Depth::new(agreement.has(Feature::Batch));
+        Self {
+            queue,
+            socket,
+            routes,
+            prefix: if agreement.has(Feature::Vnet) { VnetHeader::LEN } else { 0 },
+            mtu: config.mtu.into(),
+            subnet: config.subnet,
+            source_check: config.source_check,
+            destination_check: config.destination_check,
+            batch: RecvBatch::new(depth.max),
+            depth,
+            packets: Vec::with_capacity(PACKETS),
+            coalescer: Box::new(Coalescer::new(Protocols { tcp: false, udp: false })),
+            parts: GatherBuffer::new(),
+            icmp: IcmpErrors::new(config.address),
+            agreement,
+            counters,
+        }
+    }
+
+    /// Carries what the socket holds, up to one batch.
+    pub(super) fn turn(&mut self) -> Turn {
+        let received = match self.batch.receive(&self.socket, self.depth.now) {
+            Ok(received) => received,
+            // Nothing there; or an error that an earlier send has left, which this call has cleared.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Idle,
+            Err(_) => return Turn::Worked,
+        };
+        self.coalescer.set_protocols(Protocols {
+            tcp: self.agreement.has(Feature::TcpCoalesce),
+            udp: self.agreement.has(Feature::UdpCoalesce),
+        });
+        let counters = Arc::clone(&self.counters);
+        let counters = &counters.ingress;
+        counters.in_calls.add(1);
+        counters.in_units.add(received as u64);
+        let before = counters.packets.get();
+        let mut bytes = 0;
+        let mut turn = Turn::Worked;
+        for index in 0..received {
+            let message = self.batch.message(index);
+            let (from, segment, len) = (message.from, message.segment.max(1), message.bytes.len());
+            if message.truncated {
+                counters.lose(DropReason::Truncated, 1, len);
+                continue;
+            }
+            bytes += len;
+            counters.in_unit_packets.record(len.div_ceil(segment) as u64);
+            let start = RecvBatch::offset(index);
+            // A datagram without a payload is one packet, too short.
+            for at in (0..len.max(1)).step_by(segment) {
+                if self.coalescer.is_full() {
+                    turn = turn.and(self.deliver());
+                }
+                self.accept(from, Span::new(start + at, segment.min(len - at)));
+            }
+        }
+        turn = turn.and(self.deliver());
+        counters.batch.record(counters.packets.get() - before);
+        self.depth.adapt(received, bytes);
+        turn
+    }
+
+    /// Hands one datagram to the coalescer, or drops it.
+    fn accept(&mut self, from: SocketAddrV4, span: Span) {
+        let counters = &self.counters.ingress;
+        let datagram = &mut self.batch.bytes_mut()[span.range()];
+        let ip = match Ipv4::parse(&*datagram) {
+            Ok(ip) => ip,
+            Err(malformed) => return counters.lose(malformed.into(), 1, datagram.len()),
+        };
+        let len = ip.total_len();
+        if len > self.mtu {
+            return counters.lose(DropReason::OverMtu, 1, len);
+        }
+        if self.source_check != CheckMode::Off
+            && self.routes.lookup(ip.source()).is_none_or(|hop| hop.ip != *from.ip())
+        {
+            counters.source_mismatches.add(1);
+            if self.source_check == CheckMode::Enforce {
+                return counters.lose(DropReason::SourceMismatch, 1, len);
+            }
+        }
+        if self.destination_check != CheckMode::Off && !self.subnet.contains(ip.destination()) {
+            counters.destination_mismatches.add(1);
+            if self.destination_check == CheckMode::Enforce {
+                return counters.lose(DropReason::DestinationMismatch, 1, len);
+            }
+        }
+        if forward::decrement_ttl(datagram).is_err() {
+            counters.lose(DropReason::TtlExpired, 1, len);
+            return self.answer(from, span, len);
+        }
+        // Parsed again: what the coalescer compares includes the TTL.
+        let Ok(ip) = Ipv4::parse(&*datagram) else {
+            return counters.lose(DropReason::Truncated, 1, len);
+        };
+        if self.coalescer.push(&ip).is_ok() {
+            counters.packets.add(1);
+            counters.bytes.add(len as u64);
+            self.packets.push(Span { len: len as u32, ..span });
+        }
+    }
+
+    /// Tells the sender of the packet at `span` that its TTL ran out here, by the way it came.
+    fn answer(&mut self, from: SocketAddrV4, span: Span, len: usize) {
+        let counters = &self.counters.ingress;
+        let offender = &self.batch.bytes()[span.range()][..len];
+        match self.icmp.reply(ErrorKind::TimeExceeded, offender) {
+            Reply::Error(error) => {
+                if self.socket.send_to(error, from).is_ok() {
+                    counters.icmp.add(1);
+                }
+            }
+            Reply::Limited => counters.icmp_limited.add(1),
+            Reply::Forbidden => {}
+        }
+    }
+}
+
+/// How many messages one `recvmmsg` may bring: few while they are long, so that a batch stays in
+/// the cache and the other end does not wait for it, many while they are short.
+struct Depth {
+    now: usize,
+    max: usize,
+}
+
+impl Depth {
+    fn new(batched: bool) -> Self {
+        match batched {
+            true => Self { now: MIN_DEPTH, max: MAX_DEPTH },
+            false => Self { now: 1, max: 1 },
+        }
+    }
+
+    #[inline]
+    fn adapt(&mut self, received: usize, bytes: usize) {
+        if bytes > BATCH_BYTES {
+            self.now = (self.now / 2).max(MIN_DEPTH).min(self.max);
+        } else if received == self.now {
+            self.now = (self.now * 2).min(self.max);
+        }
+    }
+}
+
+/// Packets that are joined and written together; more of a batch follow in further parts.
+const PACKETS: usize = 1_024;
+const MIN_DEPTH: usize = 4;
+const MAX_DEPTH: usize = 64;
+/// Bytes of one batch beyond which the next is made of fewer messages.
+const BATCH_BYTES: usize = 256 << 10;

@@ -1,0 +1,113 @@
+//! Writing what the coalescer made of a batch.
+
+use std::io;
+
+use super::Ingress;
+use crate::dataplane::agreement::Feature;
+use crate::dataplane::counters::DropReason;
+use crate::dataplane::egress::is_gone;
+use crate::dataplane::worker::Turn;
+use crate::packet::coalesce::Group;
+use crate::packet::segment::MAX_HEADER_LEN;
+use crate::packet::vnet::{GsoType, VnetHeader};
+
+impl Ingress {
+    /// Writes all groups in their order and empties the coalescer.
+    pub(super) fn deliver(&mut self) -> Turn {
+        let mut turn = Turn::Worked;
+        for index in 0..self.coalescer.groups().len() {
+            let group = self.coalescer.groups().as_slice()[index];
+            let result = if group.count() > 1 {
+                self.write_joined(&group)
+            } else {
+                self.write_plain(&group)
+            };
+            if result.is_err_and(|error| is_gone(&error)) {
+                turn = Turn::Lost;
+            }
+        }
+        self.coalescer.clear();
+        self.packets.clear();
+        turn
+    }
+
+    /// Writes a group as one super-packet; one by one where the kernel does not take it.
+    fn write_joined(&mut self, group: &Group) -> io::Result<()> {
+        let first = self.packets[group.first()].range();
+        let header_len = group.header_len();
+        let mut original = [0; MAX_HEADER_LEN];
+        let header = &mut self.batch.bytes_mut()[first.clone()][..header_len];
+        original[..header_len].copy_from_slice(header);
+        let vnet = group.finish(header);
+        let prefix = vnet.encode();
+        let mut parts = self.parts.begin();
+        parts.push(&prefix[..self.prefix]);
+        parts.push(&self.batch.bytes()[first.clone()]);
+        let mut bytes = first.len();
+        for number in self.coalescer.members(group).skip(1) {
+            let payload = &self.batch.bytes()[self.packets[number].range()][header_len..];
+            parts.push(payload);
+            bytes += payload.len() + header_len;
+        }
+        let counters = &self.counters.ingress;
+        counters.out_calls.add(1);
+        match self.queue.write(&parts) {
+            Ok(_) => {
+                counters.carried_packets.add(group.count() as u64);
+                counters.carried_bytes.add(bytes as u64);
+                counters.out_units.add(1);
+                counters.out_unit_packets.record(group.count() as u64);
+                Ok(())
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+                let feature = match vnet.gso {
+                    GsoType::UdpL4 => Feature::UdpCoalesce,
+                    _ => Feature::TcpCoalesce,
+                };
+                self.agreement.lose(feature, format!("writing {} joined: {error}", group.count()));
+                self.batch.bytes_mut()[first][..header_len]
+                    .copy_from_slice(&original[..header_len]);
+                self.write_plain(group)
+            }
+            Err(error) => {
+                counters.drop(reason(&error), group.count() as u64);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the members of a group one by one, as they came but for the TTL.
+    fn write_plain(&mut self, group: &Group) -> io::Result<()> {
+        let prefix = VnetHeader::NONE.encode();
+        let counters = &self.counters.ingress;
+        let mut result = Ok(());
+        for number in self.coalescer.members(group) {
+            let packet = &self.batch.bytes()[self.packets[number].range()];
+            let mut parts = self.parts.begin();
+            parts.push(&prefix[..self.prefix]);
+            parts.push(packet);
+            counters.out_calls.add(1);
+            match self.queue.write(&parts) {
+                Ok(_) => {
+                    counters.carried_packets.add(1);
+                    counters.carried_bytes.add(packet.len() as u64);
+                    counters.out_units.add(1);
+                    counters.out_unit_packets.record(1);
+                }
+                Err(error) => {
+                    counters.drop(reason(&error), 1);
+                    result = Err(error);
+                }
+            }
+        }
+        result
+    }
+}
+
+fn reason(error: &io::Error) -> DropReason {
+    match error.raw_os_error() {
+        Some(libc::EIO) => DropReason::TunDown,
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => DropReason::TunFull,
+        _ => DropReason::TunRefused,
+    }
+}

@@ -1,0 +1,268 @@
+//! The data plane as a whole: start, watch, stop.
+
+use std::io;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use mio::Waker;
+use tokio::sync::mpsc;
+
+use super::agreement::{Agreement, FeatureState};
+use super::config::{Config, Shape};
+use super::counters::{Stats, ThreadCounters};
+use super::device;
+use super::egress::Egress;
+use super::ingress::Ingress;
+use super::worker::{Worker, fd};
+use crate::route::RouteTable;
+use crate::sys::udp;
+
+/// Something that control must act on.
+#[derive(Debug)]
+pub enum Event {
+    /// The TUN device was deleted: a new data plane is needed.
+    TunLost,
+    /// A thread cannot go on.
+    Failed(io::Error),
+}
+
+/// Why a data plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// `/dev/net/tun` cannot be opened.
+    #[error(
+        "cannot open /dev/net/tun: {0}: the tun module is not loaded or the device node is missing \
+         (modprobe tun; mknod /dev/net/tun c 10 200)"
+    )]
+    NoTunDevice(io::Error),
+    /// The process may not make a TUN device.
+    #[error("cannot make the TUN device {name}: {error}: CAP_NET_ADMIN is needed (run as root)")]
+    NoTunPermission {
+        /// Name asked for.
+        name: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The TUN device cannot be made.
+    #[error("cannot make the TUN device {name}: {error}")]
+    Tun {
+        /// Name asked for.
+        name: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The TUN device takes no address or MTU.
+    #[error("cannot give the TUN device {name} its address and MTU: {error}")]
+    Configure {
+        /// The device.
+        name: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The UDP port is not to be had.
+    #[error("cannot listen on UDP {address}: {error}")]
+    Bind {
+        /// Address and port asked for.
+        address: SocketAddrV4,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// A thread or its poller cannot be made.
+    #[error("cannot start a worker: {0}")]
+    Thread(#[from] io::Error),
+}
+
+impl StartError {
+    pub(super) fn tun(name: &str, error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => Self::NoTunDevice(error),
+            Some(libc::EPERM | libc::EACCES) => {
+                Self::NoTunPermission { name: name.to_owned(), error }
+            }
+            _ => Self::Tun { name: name.to_owned(), error },
+        }
+    }
+}
+
+/// Running workers. Dropping it stops them; the TUN device goes with the last of them.
+pub struct Dataplane {
+    name: String,
+    agreement: Arc<Agreement>,
+    sockets: Vec<Arc<UdpSocket>>,
+    threads: Vec<Thread>,
+    stop: Arc<AtomicBool>,
+    events: mpsc::UnboundedReceiver<Event>,
+}
+
+struct Thread {
+    name: String,
+    counters: Arc<ThreadCounters>,
+    waker: Waker,
+    handle: Option<JoinHandle<()>>,
+}
+
+/// Where threads tell what happened.
+#[derive(Clone)]
+pub(super) struct Events(mpsc::UnboundedSender<Event>);
+
+impl Events {
+    pub(super) fn send(&self, event: Event) {
+        // Nobody listens once the data plane is being dropped.
+        let _ = self.0.send(event);
+    }
+}
+
+impl Dataplane {
+    /// Opens the device and the sockets and starts the workers, which look up in `routes`.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing is left behind.
+    pub fn start(config: &Config, routes: &Arc<RouteTable>) -> Result<Self, StartError> {
+        let agreement = Arc::new(Agreement::new(config.offloads));
+        // The port first: a second daemon finds it taken before it has made a device.
+        let sockets = device::bind(config, &agreement)?;
+        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+        let device = device::open(config, &agreement)?;
+        let (sender, events) = mpsc::unbounded_channel();
+        let mut plane = Self {
+            name: device.name,
+            agreement: Arc::clone(&agreement),
+            sockets: sockets.clone(),
+            threads: vec![],
+            stop: Arc::default(),
+            events,
+        };
+        for (index, (queue, socket)) in device.queues.into_iter().zip(sockets).enumerate() {
+            let queue = Arc::new(queue);
+            let (queue_fd, socket_fd) = (fd(&*queue), fd(&*socket));
+            let egress = |counters: &Arc<ThreadCounters>| {
+                let (queue, socket) = (Arc::clone(&queue), Arc::clone(&socket));
+                let routes = Arc::clone(routes);
+                Egress::new(config, queue, socket, routes, agreement.clone(), counters.clone())
+            };
+            let ingress = |counters: &Arc<ThreadCounters>| {
+                let (queue, socket) = (Arc::clone(&queue), Arc::clone(&socket));
+                let routes = Arc::clone(routes);
+                Ingress::new(config, queue, socket, routes, agreement.clone(), counters.clone())
+            };
+            let counters = Arc::default();
+            match config.shape {
+                Shape::Single => {
+                    let (egress, ingress) = (Some(egress(&counters)), Some(ingress(&counters)));
+                    let fds = [queue_fd, socket_fd];
+                    let name = format!("worker-{index}");
+                    plane.spawn(name, egress, ingress, &fds, config, counters, &sender)?;
+                }
+                Shape::Pair => {
+                    let (name, half) = (format!("egress-{index}"), Some(egress(&counters)));
+                    plane.spawn(name, half, None, &[queue_fd], config, counters, &sender)?;
+                    let counters = Arc::default();
+                    let (name, half) = (format!("ingress-{index}"), Some(ingress(&counters)));
+                    plane.spawn(name, None, half, &[socket_fd], config, counters, &sender)?;
+                }
+            }
+        }
+        Ok(plane)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one thread")]
+    fn spawn(
+        &mut self,
+        name: String,
+        egress: Option<Egress>,
+        ingress: Option<Ingress>,
+        fds: &[std::os::fd::RawFd],
+        config: &Config,
+        counters: Arc<ThreadCounters>,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<(), StartError> {
+        let (worker, waker) = Worker::new(
+            egress,
+            ingress,
+            fds,
+            config.spin,
+            Arc::clone(&counters),
+            Arc::clone(&self.stop),
+            Events(events.clone()),
+        )?;
+        let events = Events(events.clone());
+        let run = move || {
+            // The worker's own state is thrown away with it; what it shares is counters and flags.
+            if panic::catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                events.send(Event::Failed(io::Error::other("a worker panicked")));
+            }
+        };
+        let handle = Some(std::thread::Builder::new().name(name.clone()).spawn(run)?);
+        self.threads.push(Thread { name, counters, waker, handle });
+        Ok(())
+    }
+
+    /// The name of the TUN device.
+    pub fn tun_name(&self) -> &str {
+        &self.name
+    }
+
+    /// How every feature of the kernel stands.
+    pub fn features(&self) -> Vec<FeatureState> {
+        self.agreement.states()
+    }
+
+    /// The sum of all counters.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::sum(self.threads.iter().map(|thread| &*thread.counters));
+        stats.socket_overflows = self
+            .sockets
+            .iter()
+            .map(|socket| u64::from(udp::dropped(socket).unwrap_or_default()))
+            .sum();
+        stats
+    }
+
+    /// Counters of each thread, by name.
+    pub fn threads(&self) -> impl Iterator<Item = (&str, &ThreadCounters)> {
+        self.threads.iter().map(|thread| (thread.name.as_str(), &*thread.counters))
+    }
+
+    /// Wakes every thread, so that one that lives moves its count of rounds.
+    pub fn nudge(&self) {
+        for thread in &self.threads {
+            // A full wake counter means that a wake-up is already on its way.
+            let _ = thread.waker.wake();
+        }
+    }
+
+    /// The next event; pends while there is none.
+    pub async fn event(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => event,
+            // Every thread has ended without a word.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops the workers, waits for them and returns the final counters.
+    pub fn stop(mut self) -> Stats {
+        self.join();
+        self.stats()
+    }
+
+    fn join(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.nudge();
+        for thread in &mut self.threads {
+            if let Some(handle) = thread.handle.take() {
+                // A panic has been told as an event.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
