@@ -23,6 +23,10 @@ test:  ## every test; needs root or sudo
 	@scripts/setup.sh build test
 	scripts/test.sh $(ARGS)
 
+test-long:  ## the end-to-end tests in their long form: the whole offload matrix, 30 s outages
+	@scripts/setup.sh build test
+	FLANNEL_UDP_LONG=1 scripts/test.sh --test e2e $(ARGS)
+
 lint:  ## formatting, clippy, documentation, licences of the dependencies
 	@scripts/setup.sh build
 	$(CARGO) fmt --check
@@ -36,4 +40,4 @@ doc:  ## the library's documentation, under target/doc
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup demo test lint doc clean
+.PHONY: help setup demo test test-long lint doc clean

@@ -68,6 +68,16 @@ fn many_flows_over_four_queues_stay_in_order() {
     books::check(&mut world);
 }
 
+/// The same traffic without any tunnel: what fails here is the tests' own fault, or the kernel's.
+#[test]
+fn plain_routes_deliver_the_same() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::build(Lab::builder().underlay(Underlay::Nic));
+    world.route_plainly().expect("plain routes");
+    world.meet(0, 1);
+    mixed(world.place(0), world.place(1), 1500);
+}
+
 fn run(mtu: u32, underlay: Underlay, cases: &[Case]) {
     let mut world = world(mtu, underlay);
     for case in cases {

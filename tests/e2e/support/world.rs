@@ -42,7 +42,15 @@ impl World {
     }
 
     /// Waits until the first containers of both hosts ping each other.
+    #[track_caller]
     pub fn meet(&self, one: usize, other: usize) {
+        for host in [one, other] {
+            keep_order(self.host(host).netns_name());
+            keep_order(self.host(host).container().netns_name());
+        }
+        if self.hosts().len() > 2 {
+            keep_order(&format!("{}switch", self.prefix()));
+        }
         for (from, to) in [(one, other), (other, one)] {
             let (from, to) = (self.host(from).container(), self.host(to).container());
             lab::ping::between(from, to, Duration::from_secs(10)).expect("a first ping");
@@ -80,6 +88,18 @@ impl World {
 pub struct Place<'a> {
     pub netns: &'a Netns,
     pub address: Ipv4Addr,
+}
+
+/// Makes the links in a namespace keep a flow's order, as the queues of a network card do: a veth
+/// queues each packet on the CPU that sent it, so that a thread which moves to another CPU
+/// overtakes itself. Receive packet steering queues by flow instead.
+fn keep_order(netns: &str) {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(32);
+    let script = format!(
+        "for queue in /sys/class/net/[epv]*/queues/rx-*/rps_cpus; do echo {:x} > $queue; done",
+        (1u64 << cpus) - 1
+    );
+    lab::tool::run("ip", &["netns", "exec", netns, "sh", "-c", &script]).expect("steering");
 }
 
 /// Options of a daemon with its lease in etcd.
