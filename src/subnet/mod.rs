@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod config;
 pub mod instance;
 pub mod lease;
+pub mod registry;
 
 pub use config::{ConfigError, NetworkConfig};
 pub use instance::{Instance, LeaseId};

@@ -1,0 +1,177 @@
+//! Listing leases, and watching them from there on.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use etcd_client::{
+    Client, Error, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream,
+};
+use tokio::time::timeout;
+
+use super::connect::{Connector, Link};
+use super::error::explain;
+use crate::subnet::LeaseId;
+use crate::subnet::registry::{
+    Change, Changes, Follow, Record, RegistryError, Snapshot, Trouble,
+};
+
+/// Lists and watches over one connection of its own, so that the watch dies with the member that
+/// holds it and with nothing else.
+pub(super) async fn follow(connector: &Arc<Connector>) -> Result<Follow, RegistryError> {
+    let mut outcome = Err(RegistryError::unavailable(Trouble::Other, "not tried"));
+    for _ in 0..connector.options.endpoints.len() {
+        let link = match connector.dial().await {
+            Ok(link) => link,
+            Err(error) => {
+                outcome = Err(error);
+                continue;
+            }
+        };
+        match begin(connector, &link).await {
+            Ok(follow) => return Ok(follow),
+            Err((error, false)) => return Err(error),
+            Err((error, true)) => {
+                connector.blame(link.turn);
+                outcome = Err(error);
+            }
+        }
+    }
+    outcome
+}
+
+async fn begin(connector: &Arc<Connector>, link: &Link) -> Result<Follow, (RegistryError, bool)> {
+    let subnets = connector.keys.subnets.clone();
+    let snapshot = connector.run(link, |client| list(client, subnets.clone())).await?;
+    let from = snapshot.revision + 1;
+    let stream = connector.run(link, |client| watch(client, subnets, from)).await?;
+    let mut changes = EtcdChanges { connector: Arc::clone(connector), turn: link.turn, stream };
+    // The call returns before etcd has agreed: that is in the first message.
+    let limit = connector.options.request_timeout;
+    match timeout(limit, changes.next()).await {
+        Ok(Ok(_)) => Ok(Follow { snapshot, changes: Box::new(changes) }),
+        Ok(Err(error)) => {
+            let elsewhere = !matches!(error, RegistryError::Compacted);
+            Err((error, elsewhere))
+        }
+        Err(_) => {
+            let detail = format!("{}: no watch within {limit:?}", connector.endpoint(link.turn));
+            Err((RegistryError::unavailable(Trouble::Timeout, detail), true))
+        }
+    }
+}
+
+/// All entries, in pages of one revision. Pages come in the order of keys; asking for a sort
+/// would make etcd read everything for each page.
+pub(super) async fn list(mut client: Client, subnets: String) -> Result<Snapshot, Error> {
+    let mut snapshot = Snapshot::default();
+    let mut start = subnets.clone().into_bytes();
+    // The first key after all that begin with the prefix: its last byte is a slash.
+    let mut end = subnets.clone().into_bytes();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    loop {
+        let options = GetOptions::new()
+            .with_range(end.clone())
+            .with_limit(PAGE)
+            .with_revision(snapshot.revision);
+        let reply = client.get(start, Some(options)).await?;
+        if snapshot.revision == 0 {
+            snapshot.revision = reply.header().map_or(0, |header| header.revision());
+        }
+        snapshot.records.extend(reply.kvs().iter().map(|kv| record(kv, &subnets)));
+        match reply.kvs().last() {
+            Some(last) if reply.more() => {
+                start = last.key().to_vec();
+                start.push(0);
+            }
+            _ => return Ok(snapshot),
+        }
+    }
+}
+
+pub(super) fn record(kv: &KeyValue, subnets: &str) -> Record {
+    Record {
+        name: name(kv, subnets),
+        value: kv.value().to_vec(),
+        revision: kv.mod_revision(),
+        lease: (kv.lease() != 0).then_some(LeaseId(kv.lease())),
+    }
+}
+
+fn name(kv: &KeyValue, subnets: &str) -> String {
+    let key = kv.key();
+    String::from_utf8_lossy(key.strip_prefix(subnets.as_bytes()).unwrap_or(key)).into_owned()
+}
+
+async fn watch(mut client: Client, subnets: String, from: i64) -> Result<WatchStream, Error> {
+    // Fragments: a burst of changes would outgrow the size of one message.
+    let options = WatchOptions::new().with_prefix().with_start_revision(from).with_fragment();
+    client.watch(subnets, Some(options)).await
+}
+
+struct EtcdChanges {
+    connector: Arc<Connector>,
+    turn: usize,
+    stream: WatchStream,
+}
+
+impl EtcdChanges {
+    fn failed(&self, error: RegistryError) -> RegistryError {
+        self.connector.blame(self.turn);
+        error
+    }
+
+    fn ended(&self, why: &str) -> RegistryError {
+        let detail = format!("{}: {why}", self.connector.endpoint(self.turn));
+        self.failed(RegistryError::unavailable(Trouble::Closed, detail))
+    }
+
+    fn read(&self, reply: &WatchResponse) -> Result<Vec<Change>, RegistryError> {
+        if reply.compact_revision() > 0 {
+            return Err(RegistryError::Compacted);
+        }
+        if reply.canceled() {
+            let why = format!("the watch was cancelled: {}", reply.cancel_reason());
+            return Err(self.ended(&why));
+        }
+        let subnets = &self.connector.keys.subnets;
+        let changes = reply.events().iter().filter_map(|event| {
+            let kv = event.kv()?;
+            // A removed key has no version. (The library's own way to tell the two apart panics
+            // on a kind of event that it does not know.)
+            Some(if kv.version() == 0 {
+                Change::Delete { name: name(kv, subnets), revision: kv.mod_revision() }
+            } else {
+                Change::Put(record(kv, subnets))
+            })
+        });
+        Ok(changes.collect())
+    }
+}
+
+#[async_trait]
+impl Changes for EtcdChanges {
+    async fn next(&mut self) -> Result<Vec<Change>, RegistryError> {
+        match self.stream.message().await {
+            Ok(Some(reply)) => self.read(&reply),
+            Ok(None) => Err(self.ended("the watch ended")),
+            Err(error) => {
+                let (error, _) = explain(&error, self.connector.endpoint(self.turn));
+                Err(self.failed(error))
+            }
+        }
+    }
+
+    async fn probe(&mut self) -> Result<(), RegistryError> {
+        // Only puts the request into a queue: the answer is what counts. Its revision does not:
+        // etcd before 3.4.25 may answer ahead of events that are still under way.
+        self.stream.request_progress().await.map_err(|error| {
+            let (error, _) = explain(&error, self.connector.endpoint(self.turn));
+            self.failed(error)
+        })
+    }
+}
+
+/// Entries in one answer: about 150 bytes each, far below the 4 MB limit of a message.
+const PAGE: i64 = 2000;

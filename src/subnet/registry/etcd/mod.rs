@@ -1,0 +1,271 @@
+//! Leases in etcd v3, in stock flannel's keys.
+//!
+//! One endpoint a connection, and we rotate ourselves: the client library's balancer would keep
+//! asking a dead member. Reads are bounded: a list is paged at one revision, and no lease but our
+//! own is ever asked for its time to live.
+
+mod connect;
+mod error;
+mod follow;
+mod options;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use etcd_client::{
+    Client, Compare, CompareOp, DeleteOptions, Error, GetOptions, KeyValue, LeaseGrantOptions,
+    LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp,
+};
+
+use super::{Follow, Grant, OpenError, Record, Registry, RegistryError, Snapshot};
+use crate::subnet::LeaseId;
+use connect::Connector;
+
+pub use options::{EtcdOptions, Secret};
+
+/// A registry in an etcd cluster.
+pub struct EtcdRegistry {
+    connector: Arc<Connector>,
+}
+
+impl EtcdRegistry {
+    /// Checks the options; connects to nothing yet.
+    ///
+    /// # Errors
+    /// No endpoint, one that is no address, or a certificate file that cannot be read.
+    pub fn new(options: EtcdOptions) -> Result<Self, OpenError> {
+        Ok(Self { connector: Arc::new(Connector::new(options)?) })
+    }
+
+    /// Runs `op` on the current connection; another endpoint gets a try if this one fails.
+    async fn call<T, F, R>(&self, op: F) -> Result<T, RegistryError>
+    where
+        F: Fn(Client) -> R + Send + Sync,
+        R: Future<Output = Result<T, Error>> + Send,
+        T: Send,
+    {
+        self.connector.call(op).await
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.connector.keys.subnets)
+    }
+
+    /// Puts under a condition, with a new lease if one is wanted.
+    async fn put_if(
+        &self,
+        condition: Compare,
+        name: &str,
+        value: &[u8],
+        grant: Option<Grant>,
+    ) -> Result<Record, RegistryError> {
+        if let Some(grant) = grant {
+            let ttl = i64::try_from(grant.ttl.as_secs().max(1)).unwrap_or(i64::MAX);
+            self.call(|mut client| async move {
+                let options = LeaseGrantOptions::new().with_id(grant.id.0);
+                match client.lease_grant(ttl, Some(options)).await {
+                    // Our own earlier attempt, whose answer was lost: the number is random.
+                    Err(Error::GRpcStatus(status)) if status.message().contains(LEASE_EXISTS) => {
+                        Ok(())
+                    }
+                    other => other.map(drop),
+                }
+            })
+            .await?;
+        }
+        let key = self.key(name);
+        let txn = {
+            let options = grant.map(|grant| PutOptions::new().with_lease(grant.id.0));
+            Txn::new().when([condition]).and_then([TxnOp::put(key, value, options)])
+        };
+        let reply = self
+            .call(|mut client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }
+            })
+            .await;
+        let outcome = match reply {
+            Ok(reply) if reply.succeeded() => {
+                let revision = reply.header().map_or(0, |header| header.revision());
+                Ok(Record {
+                    name: name.to_owned(),
+                    value: value.to_vec(),
+                    revision,
+                    lease: grant.map(|grant| grant.id),
+                })
+            }
+            Ok(_) => self.mine_after_all(name, value, grant).await,
+            Err(error) => Err(error),
+        };
+        if let (Err(RegistryError::Conflict), Some(grant)) = (&outcome, grant) {
+            // Best effort: what is left of it dies by itself.
+            let _ = self.revoke_unused(grant.id).await;
+        }
+        outcome
+    }
+
+    /// A refused put may be the repetition of one whose answer was lost: then the key hangs on
+    /// the very lease that was made for it.
+    async fn mine_after_all(
+        &self,
+        name: &str,
+        value: &[u8],
+        grant: Option<Grant>,
+    ) -> Result<Record, RegistryError> {
+        match (self.get(name).await?, grant) {
+            (Some(record), Some(grant))
+                if record.lease == Some(grant.id) && record.value == value =>
+            {
+                Ok(record)
+            }
+            _ => Err(RegistryError::Conflict),
+        }
+    }
+}
+
+#[async_trait]
+impl Registry for EtcdRegistry {
+    fn describe(&self) -> String {
+        let options = &self.connector.options;
+        format!("etcd at {}", options.endpoints.join(", "))
+    }
+
+    async fn identity(&self) -> Result<String, RegistryError> {
+        let reply = self
+            .call(|mut client| {
+                let key = self.connector.keys.config.clone();
+                async move { client.get(key, Some(GetOptions::new().with_count_only())).await }
+            })
+            .await?;
+        let cluster = reply.header().map_or(0, |header| header.cluster_id());
+        Ok(format!("etcd {cluster:016x} {}", self.connector.keys.prefix))
+    }
+
+    async fn config(&self) -> Result<Option<Vec<u8>>, RegistryError> {
+        let reply = self
+            .call(|mut client| {
+                let key = self.connector.keys.config.clone();
+                async move { client.get(key, None).await }
+            })
+            .await?;
+        Ok(reply.kvs().first().map(|kv| kv.value().to_vec()))
+    }
+
+    async fn other_keys(&self) -> Result<Vec<String>, RegistryError> {
+        let options = || GetOptions::new().with_keys_only().with_limit(SAMPLE);
+        let names = |kvs: &[KeyValue]| {
+            kvs.iter().map(|kv| String::from_utf8_lossy(kv.key()).into_owned()).collect::<Vec<_>>()
+        };
+        let near = self
+            .call(|mut client| {
+                let prefix = self.connector.keys.prefix.clone();
+                async move { client.get(prefix, Some(options().with_prefix())).await }
+            })
+            .await?;
+        if !near.kvs().is_empty() {
+            return Ok(names(near.kvs()));
+        }
+        // A role may be confined to the prefix: then there is just nothing more to say.
+        let any = self
+            .call(|mut client| async move {
+                client.get("", Some(options().with_all_keys())).await
+            })
+            .await;
+        Ok(any.map_or_else(|_| Vec::new(), |reply| names(reply.kvs())))
+    }
+
+    async fn list(&self) -> Result<Snapshot, RegistryError> {
+        self.call(|client| follow::list(client, self.connector.keys.subnets.clone())).await
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Record>, RegistryError> {
+        let key = self.key(name);
+        let reply = self
+            .call(|mut client| {
+                let key = key.clone();
+                async move { client.get(key, None).await }
+            })
+            .await?;
+        let subnets = &self.connector.keys.subnets;
+        Ok(reply.kvs().first().map(|kv| follow::record(kv, subnets)))
+    }
+
+    async fn create(
+        &self,
+        name: &str,
+        value: &[u8],
+        grant: Option<Grant>,
+    ) -> Result<Record, RegistryError> {
+        let absent = Compare::version(self.key(name), CompareOp::Equal, 0);
+        self.put_if(absent, name, value, grant).await
+    }
+
+    async fn replace(
+        &self,
+        name: &str,
+        revision: i64,
+        value: &[u8],
+        grant: Option<Grant>,
+    ) -> Result<Record, RegistryError> {
+        let unchanged = Compare::mod_revision(self.key(name), CompareOp::Equal, revision);
+        self.put_if(unchanged, name, value, grant).await
+    }
+
+    async fn remove(&self, name: &str, revision: i64) -> Result<(), RegistryError> {
+        let key = self.key(name);
+        let txn = Txn::new()
+            .when([Compare::mod_revision(key.clone(), CompareOp::Equal, revision)])
+            .and_then([TxnOp::delete(key, None::<DeleteOptions>)]);
+        let reply = self
+            .call(|mut client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }
+            })
+            .await?;
+        if reply.succeeded() || self.get(name).await?.is_none() {
+            return Ok(());
+        }
+        Err(RegistryError::Conflict)
+    }
+
+    async fn time_left(&self, record: &Record) -> Result<Option<Duration>, RegistryError> {
+        let Some(lease) = record.lease else { return Ok(None) };
+        let reply = self
+            .call(|mut client| async move { client.lease_time_to_live(lease.0, None).await })
+            .await?;
+        Ok(u64::try_from(reply.ttl()).ok().filter(|&ttl| ttl > 0).map(Duration::from_secs))
+    }
+
+    async fn revoke_unused(&self, lease: LeaseId) -> Result<(), RegistryError> {
+        let options = LeaseTimeToLiveOptions::new().with_keys();
+        let reply = self
+            .call(|mut client| {
+                let options = options.clone();
+                async move { client.lease_time_to_live(lease.0, Some(options)).await }
+            })
+            .await?;
+        // Revoking deletes every key that hangs on the lease, whoever put it there.
+        if reply.ttl() < 0 || !reply.keys().is_empty() {
+            return Ok(());
+        }
+        self.call(|mut client| async move {
+            match client.lease_revoke(lease.0).await {
+                Err(Error::GRpcStatus(status)) if status.message().contains(LEASE_GONE) => Ok(()),
+                other => other.map(drop),
+            }
+        })
+        .await
+    }
+
+    async fn follow(&self) -> Result<Follow, RegistryError> {
+        follow::follow(&self.connector).await
+    }
+}
+
+/// How many keys are shown to an operator whose config is not found.
+const SAMPLE: i64 = 5;
+/// etcd's `ErrLeaseExist` and `ErrLeaseNotFound`, by their texts: their codes are shared.
+const LEASE_EXISTS: &str = "lease already exists";
+const LEASE_GONE: &str = "lease not found";

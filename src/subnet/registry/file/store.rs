@@ -1,0 +1,272 @@
+//! The files themselves. All of this blocks.
+//!
+//! ```text
+//! DIR/config                  the network config, as in etcd
+//! DIR/subnets/10.0.20.0-24    a lease's value, byte for byte as in etcd
+//! DIR/terms/10.0.20.0-24      how long it lives after its last write; none: it is a reservation
+//! DIR/.lock                   held while anything is changed
+//! ```
+//!
+//! A file under `subnets/` is made complete elsewhere and linked into place, which fails if the
+//! name is taken: two hosts never get one subnet, even on a file system whose locks do nothing.
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::subnet::LeaseId;
+use crate::subnet::registry::{Grant, Record};
+
+/// A directory of leases.
+pub(super) struct Store {
+    dir: PathBuf,
+    /// The file system's clock less ours, in milliseconds: it may be a server's.
+    skew: AtomicI64,
+    /// Distinguishes this process's temporary files.
+    serial: AtomicU64,
+}
+
+/// An entry, and when it dies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Entry {
+    pub(super) record: Record,
+    pub(super) dies: Option<SystemTime>,
+}
+
+/// Why a change was not made.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Conflict,
+    Io(io::Error),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What `terms/` holds.
+#[derive(Serialize, Deserialize)]
+struct Terms {
+    lease: i64,
+    ttl_ms: u64,
+}
+
+impl Store {
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        for part in ["", SUBNETS, TERMS] {
+            fs::create_dir_all(dir.join(part))?;
+        }
+        let store =
+            Self { dir: dir.to_owned(), skew: AtomicI64::new(0), serial: AtomicU64::new(0) };
+        store.lock()?;
+        Ok(store)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn subnets(&self) -> PathBuf {
+        self.dir.join(SUBNETS)
+    }
+
+    pub(super) fn config(&self) -> io::Result<Option<Vec<u8>>> {
+        absent_is_none(fs::read(self.dir.join("config")))
+    }
+
+    pub(super) fn other_keys(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.dir)?
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+            .filter(|name| !name.starts_with('.') && name != SUBNETS && name != TERMS);
+        Ok(names.take(5).collect())
+    }
+
+    /// The time by the file system's clock.
+    pub(super) fn now(&self) -> SystemTime {
+        let skew = self.skew.load(Ordering::Relaxed);
+        let shift = Duration::from_millis(skew.unsigned_abs());
+        let now = SystemTime::now();
+        if skew < 0 { now - shift } else { now + shift }
+    }
+
+    /// All living entries, by name.
+    pub(super) fn list(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for file in fs::read_dir(self.subnets())? {
+            if let Some(name) = file?.file_name().to_str()
+                && let Some(entry) = self.get(name)?
+            {
+                entries.push(entry);
+            }
+        }
+        entries.sort_by(|a, b| a.record.name.cmp(&b.record.name));
+        Ok(entries)
+    }
+
+    /// One entry, if it lives.
+    pub(super) fn get(&self, name: &str) -> io::Result<Option<Entry>> {
+        Ok(self.read(name)?.filter(|entry| entry.dies.is_none_or(|dies| dies > self.now())))
+    }
+
+    pub(super) fn create(
+        &self,
+        name: &str,
+        value: &[u8],
+        grant: Option<Grant>,
+    ) -> Result<Record, Refusal> {
+        let path = self.path(SUBNETS, name)?;
+        let _lock = self.lock()?;
+        if let Some(entry) = self.read(name)? {
+            if entry.dies.is_none_or(|dies| dies > self.now()) {
+                return Err(Refusal::Conflict);
+            }
+            self.unlink(name)?;
+        }
+        self.set_terms(name, grant)?;
+        let temporary = self.temporary(value)?;
+        let linked = fs::hard_link(&temporary, &path);
+        fs::remove_file(&temporary)?;
+        match linked {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Refusal::Conflict),
+            Err(error) => Err(error.into()),
+            Ok(()) => self.written(name),
+        }
+    }
+
+    pub(super) fn replace(
+        &self,
+        name: &str,
+        revision: i64,
+        value: &[u8],
+        grant: Option<Grant>,
+    ) -> Result<Record, Refusal> {
+        let path = self.path(SUBNETS, name)?;
+        let _lock = self.lock()?;
+        self.expect(name, revision)?;
+        self.set_terms(name, grant)?;
+        fs::rename(self.temporary(value)?, path)?;
+        self.written(name)
+    }
+
+    pub(super) fn remove(&self, name: &str, revision: i64) -> Result<(), Refusal> {
+        let _lock = self.lock()?;
+        if self.get(name)?.is_none() {
+            return Ok(());
+        }
+        self.expect(name, revision)?;
+        Ok(self.unlink(name)?)
+    }
+
+    fn expect(&self, name: &str, revision: i64) -> Result<(), Refusal> {
+        match self.get(name)? {
+            Some(entry) if entry.record.revision == revision => Ok(()),
+            _ => Err(Refusal::Conflict),
+        }
+    }
+
+    fn written(&self, name: &str) -> Result<Record, Refusal> {
+        Ok(self.read(name)?.ok_or(Refusal::Conflict)?.record)
+    }
+
+    /// One entry, dead or alive.
+    fn read(&self, name: &str) -> io::Result<Option<Entry>> {
+        let Ok(path) = self.path(SUBNETS, name) else { return Ok(None) };
+        let Some(mut file) = absent_is_none(File::open(path))? else { return Ok(None) };
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Ok(None);
+        }
+        let mut value = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(&mut file, MAX_VALUE), &mut value)?;
+        let terms = absent_is_none(fs::read(self.path(TERMS, name)?))?
+            .and_then(|text| serde_json::from_slice::<Terms>(&text).ok());
+        let dies = match &terms {
+            Some(terms) => meta.modified()?.checked_add(Duration::from_millis(terms.ttl_ms)),
+            None => None,
+        };
+        let mut hasher = DefaultHasher::new();
+        (meta.ino(), meta.mtime(), meta.mtime_nsec(), &value).hash(&mut hasher);
+        let lease = terms.map(|terms| LeaseId(terms.lease));
+        lease.map(|lease| lease.0).hash(&mut hasher);
+        let revision = (hasher.finish() >> 1) as i64;
+        Ok(Some(Entry { record: Record { name: name.to_owned(), value, revision, lease }, dies }))
+    }
+
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        absent_is_none(fs::remove_file(self.path(SUBNETS, name)?))?;
+        absent_is_none(fs::remove_file(self.path(TERMS, name)?))?;
+        Ok(())
+    }
+
+    fn set_terms(&self, name: &str, grant: Option<Grant>) -> io::Result<()> {
+        let path = self.path(TERMS, name)?;
+        let Some(grant) = grant else {
+            return absent_is_none(fs::remove_file(path)).map(drop);
+        };
+        let ttl_ms = u64::try_from(grant.ttl.as_millis()).unwrap_or(u64::MAX);
+        let text = serde_json::to_vec(&Terms { lease: grant.id.0, ttl_ms })?;
+        fs::rename(self.temporary(&text)?, path)
+    }
+
+    /// A new file of this content, out of the way of readers.
+    fn temporary(&self, content: &[u8]) -> io::Result<PathBuf> {
+        let host = rustix::system::uname();
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let host = host.nodename().to_string_lossy();
+        let path = self.dir.join(format!(".new-{host}-{}-{serial}", std::process::id()));
+        absent_is_none(fs::remove_file(&path))?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        Ok(path)
+    }
+
+    /// Takes the lock, and reads the file system's clock on the way.
+    fn lock(&self) -> io::Result<File> {
+        let path = self.dir.join(".lock");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
+        if let Err(error) = flock(&file, FlockOperation::LockExclusive) {
+            warn!(dir = %self.dir.display(), %error, "no lock; links alone keep leases apart");
+        }
+        file.write_all(b"\n")?;
+        let theirs = file.metadata()?.modified()?;
+        let skew = match theirs.duration_since(SystemTime::now()) {
+            Ok(ahead) => ahead.as_millis() as i64,
+            Err(behind) => -(behind.duration().as_millis() as i64),
+        };
+        self.skew.store(skew, Ordering::Relaxed);
+        Ok(file)
+    }
+
+    /// The file of an entry; names that would lead elsewhere are refused.
+    fn path(&self, part: &str, name: &str) -> io::Result<PathBuf> {
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "not a name of a lease"));
+        }
+        Ok(self.dir.join(part).join(name))
+    }
+}
+
+fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+const SUBNETS: &str = "subnets";
+const TERMS: &str = "terms";
+/// No lease's value is longer; what is, is junk, and is read no further.
+const MAX_VALUE: u64 = 64 * 1024;
