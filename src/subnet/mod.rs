@@ -5,8 +5,13 @@ pub mod backoff;
 pub mod config;
 pub mod instance;
 pub mod lease;
+pub mod manager;
 pub mod registry;
 
 pub use config::{ConfigError, NetworkConfig};
 pub use instance::{Instance, LeaseId};
 pub use lease::{LeaseKey, LeaseValue, NotALease};
+pub use manager::{
+    AcquireError, Lease, Manager, ManagerOptions, Peer, RunError, SubnetStatus, Timing,
+};
+pub use registry::{EtcdOptions, Registry, RegistryError, RegistryKind, RegistryOptions, Secret};

@@ -157,13 +157,11 @@ impl Connector {
 
     async fn connect(&self, endpoint: &str) -> Result<Client, RegistryError> {
         let options = self.connect_options(endpoint)?;
-        let user = self.options.username.as_deref().filter(|_| {
-            !self.no_user.load(Ordering::Relaxed)
-        });
+        let user =
+            self.options.username.as_deref().filter(|_| !self.no_user.load(Ordering::Relaxed));
         if let Some(user) = user {
             let password = self.options.password.as_ref().map_or("", |secret| secret.reveal());
-            let with_user =
-                options.clone().with_user(user, password).with_auto_token_refresh(true);
+            let with_user = options.clone().with_user(user, password).with_auto_token_refresh(true);
             match Client::connect([endpoint], Some(with_user)).await {
                 Err(Error::GRpcStatus(status)) if status.message().contains(AUTH_DISABLED) => {
                     warn!(endpoint, user, "etcd asks for no user; going on without");
@@ -172,9 +170,9 @@ impl Connector {
                 other => return other.map_err(|error| explain(&error, endpoint).0),
             }
         }
-        Client::connect([endpoint], Some(options)).await.map_err(|error| {
-            explain(&error, endpoint).0
-        })
+        Client::connect([endpoint], Some(options))
+            .await
+            .map_err(|error| explain(&error, endpoint).0)
     }
 
     /// Reads the certificates anew each time: they may have been replaced.
@@ -249,11 +247,8 @@ const HTTPS: &str = "https://";
 /// etcd's `ErrAuthNotEnabled`.
 const AUTH_DISABLED: &str = "authentication is not enabled";
 /// Where distributions keep the authorities that everybody trusts.
-const SYSTEM_AUTHORITIES: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
+const SYSTEM_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 #[cfg(test)]
 mod tests {

@@ -3,17 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use etcd_client::{
-    Client, Error, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream,
-};
+use etcd_client::{Client, Error, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
 use tokio::time::timeout;
 
 use super::connect::{Connector, Link};
 use super::error::explain;
 use crate::subnet::LeaseId;
-use crate::subnet::registry::{
-    Change, Changes, Follow, Record, RegistryError, Snapshot, Trouble,
-};
+use crate::subnet::registry::{Change, Changes, Follow, Record, RegistryError, Snapshot, Trouble};
 
 /// Lists and watches over one connection of its own, so that the watch dies with the member that
 /// holds it and with nothing else.

@@ -169,9 +169,7 @@ impl Registry for EtcdRegistry {
         }
         // A role may be confined to the prefix: then there is just nothing more to say.
         let any = self
-            .call(|mut client| async move {
-                client.get("", Some(options().with_all_keys())).await
-            })
+            .call(|mut client| async move { client.get("", Some(options().with_all_keys())).await })
             .await;
         Ok(any.map_or_else(|_| Vec::new(), |reply| names(reply.kvs())))
     }

@@ -1,0 +1,170 @@
+//! The feed: lists and watches the registry, for ever, whatever happens to it.
+//!
+//! After any break everything is listed anew: a server that was restored from an older snapshot,
+//! or restarted empty, keeps its name and may count past our revision, so nothing but a list tells
+//! the truth.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, OptionFuture};
+use tokio::sync::mpsc::Sender;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::Timing;
+use super::wait::Throttle;
+use crate::subnet::backoff::Backoff;
+use crate::subnet::registry::{Change, Changes, Follow, Registry, RegistryError, Snapshot};
+
+/// What the feed tells.
+pub(super) enum FeedEvent {
+    /// Everything there is.
+    List(Snapshot),
+    /// What changed after the list; nothing is a sign of life.
+    Changes(Vec<Change>),
+    /// The registry cannot be reached.
+    Lost(String),
+}
+
+/// Runs until the receiver is gone.
+pub(super) async fn feed(registry: Arc<dyn Registry>, timing: Timing, to: Sender<FeedEvent>) {
+    let backoff = Backoff::new(timing.backoff_first, timing.backoff_limit);
+    let throttle = Throttle::new(timing.say_every);
+    let mut feed = Feed { registry, timing, to, backoff, throttle, lost_at: None, said: false };
+    while feed.session().await.is_some() {}
+}
+
+struct Feed {
+    registry: Arc<dyn Registry>,
+    timing: Timing,
+    to: Sender<FeedEvent>,
+    backoff: Backoff,
+    throttle: Throttle,
+    lost_at: Option<Instant>,
+    /// Whether the log says that the registry is lost.
+    said: bool,
+}
+
+impl Feed {
+    /// One attempt, and the watch that came of it; `None` if nobody listens any more.
+    async fn session(&mut self) -> Option<()> {
+        match self.registry.follow().await {
+            Ok(Follow { snapshot, changes }) => {
+                self.came_back();
+                self.to.send(FeedEvent::List(snapshot)).await.ok()?;
+                let began = Instant::now();
+                let error = self.live(changes).await?;
+                if began.elapsed() > STABLE {
+                    self.backoff.reset();
+                }
+                debug!(%error, "the watch ended");
+                self.lost_at.get_or_insert_with(Instant::now);
+            }
+            Err(error) => self.failed(&error).await?,
+        }
+        sleep(self.backoff.next_wait()).await;
+        Some(())
+    }
+
+    /// Passes changes on until the watch ends; returns why it did.
+    ///
+    /// A watch can die without a word. So a silent one is asked for a sign of life, and if none
+    /// comes soon a second connection is tried beside it: whichever speaks first is the watch.
+    async fn live(&mut self, mut changes: Box<dyn Changes>) -> Option<RegistryError> {
+        let mut asked: Option<Instant> = None;
+        let mut probe_at = Instant::now() + self.timing.probe;
+        let mut resync_at = self.resync_at();
+        let mut patience = self.timing.suspect;
+        let mut second: Option<BoxFuture<'static, Result<Follow, RegistryError>>> = None;
+        let mut second_at = Instant::now();
+        loop {
+            let suspect_at = asked.map(|asked| (asked + patience).max(second_at));
+            let idle = second.is_none();
+            tokio::select! {
+                heard = changes.next() => {
+                    let heard = match heard {
+                        Ok(heard) => heard,
+                        Err(error) => return Some(error),
+                    };
+                    if let Some(asked) = asked.take() {
+                        patience = (asked.elapsed() * 2).clamp(self.timing.suspect, MAX_PATIENCE);
+                        second = None;
+                    }
+                    self.came_back();
+                    probe_at = Instant::now() + self.timing.probe;
+                    self.to.send(FeedEvent::Changes(heard)).await.ok()?;
+                }
+                () = sleep_until(probe_at), if asked.is_none() => {
+                    if let Err(error) = changes.probe().await {
+                        return Some(error);
+                    }
+                    asked = Some(Instant::now());
+                }
+                () = sleep_until(suspect_at.unwrap_or(probe_at)), if suspect_at.is_some() && idle => {
+                    debug!("the watch is silent; trying another connection beside it");
+                    second = Some(self.follow());
+                }
+                () = sleep_until(resync_at), if idle => {
+                    second = Some(self.follow());
+                    resync_at = self.resync_at();
+                }
+                Some(outcome) = OptionFuture::from(second.as_mut()) => {
+                    second = None;
+                    match outcome {
+                        Ok(follow) => {
+                            asked = None;
+                            self.came_back();
+                            changes = follow.changes;
+                            probe_at = Instant::now() + self.timing.probe;
+                            self.to.send(FeedEvent::List(follow.snapshot)).await.ok()?;
+                        }
+                        Err(error) if asked.is_some() => {
+                            self.failed(&error).await?;
+                            second_at = Instant::now() + self.backoff.next_wait();
+                        }
+                        // A list that was only meant to make sure; the watch is well.
+                        Err(error) => debug!(%error, "could not list anew"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn follow(&self) -> BoxFuture<'static, Result<Follow, RegistryError>> {
+        let registry = Arc::clone(&self.registry);
+        Box::pin(async move { registry.follow().await })
+    }
+
+    fn resync_at(&self) -> Instant {
+        Instant::now() + self.timing.resync.mul_f64(0.75 + fastrand::f64() / 2.0)
+    }
+
+    async fn failed(&mut self, error: &RegistryError) -> Option<()> {
+        self.lost_at.get_or_insert_with(Instant::now);
+        if self.throttle.pass() {
+            self.said = true;
+            let registry = self.registry.describe();
+            warn!(%registry, %error, "registry lost; forwarding goes on with the routes as they are");
+        }
+        self.to.send(FeedEvent::Lost(error.to_string())).await.ok()
+    }
+
+    fn came_back(&mut self) {
+        let Some(lost_at) = self.lost_at.take() else { return };
+        if std::mem::take(&mut self.said) {
+            let registry = self.registry.describe();
+            info!(%registry, away = ?rounded(lost_at.elapsed()), "registry is back");
+        }
+        self.throttle.calm();
+    }
+}
+
+fn rounded(time: Duration) -> Duration {
+    Duration::from_millis(time.as_millis() as u64)
+}
+
+/// A watch that lived this long was a good one.
+const STABLE: Duration = Duration::from_secs(2);
+/// However slow the registry is, a watch that is silent for longer is doubted.
+const MAX_PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,433 @@
+//! The keeper: renews this host's lease, and defends it.
+//!
+//! Every write is conditional on the revision that we wrote last, so a host that slept through its
+//! lease can never take a subnet back from the host that has it now. Renewal needs no watch; the
+//! watch only makes us look at once when something happened to our entry.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{Sender, UnboundedReceiver};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
+
+use super::acquire::{self, AcquireError, Held, Term, duplicate, name};
+use super::status::Lease;
+use super::wait::Throttle;
+use super::{ManagerOptions, RunError};
+use crate::subnet::backoff::Backoff;
+use crate::subnet::instance::Print;
+use crate::subnet::registry::{Change, Grant, Record, Registry, RegistryError};
+use crate::subnet::{LeaseValue, NetworkConfig};
+
+/// What the watch saw that concerns this host.
+pub(super) enum OwnEvent {
+    /// A full list; these of its entries are ours or announce our address.
+    Listed(Vec<Record>),
+    /// Such an entry changed.
+    Changed(Change),
+}
+
+/// What the keeper tells.
+pub(super) enum KeeperEvent {
+    /// The lease is ours.
+    Held {
+        /// The lease.
+        lease: Lease,
+        /// Whether it has just been renewed.
+        renewed: bool,
+    },
+    /// The lease is in danger, or lost for the moment.
+    Trouble {
+        /// What happened.
+        error: String,
+        /// Whether the lease is still ours as far as we know.
+        held: bool,
+    },
+    /// The manager has to end.
+    GaveUp(RunError),
+}
+
+/// Keeps one lease.
+pub(super) struct Keeper {
+    registry: Arc<dyn Registry>,
+    options: ManagerOptions,
+    config: NetworkConfig,
+    held: Held,
+    public_ip: watch::Receiver<Ipv4Addr>,
+    to: Sender<KeeperEvent>,
+    backoff: Backoff,
+    throttle: Throttle,
+    /// When to act next, and what for.
+    next: Option<(Instant, Duty)>,
+    /// When a rival for our address was last answered.
+    answered: Option<Instant>,
+    rivals: Throttle,
+}
+
+/// What there is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Duty {
+    /// Write our entry anew, with a new lease.
+    Renew,
+    /// See what became of our entry.
+    Check,
+}
+
+/// Why a duty was not done.
+enum Failure {
+    /// The registry does not answer: try again.
+    Later(RegistryError),
+    /// The manager has to end.
+    GiveUp(RunError),
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        Self::Later(error)
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(
+        registry: Arc<dyn Registry>,
+        options: ManagerOptions,
+        config: NetworkConfig,
+        held: Held,
+        public_ip: watch::Receiver<Ipv4Addr>,
+        to: Sender<KeeperEvent>,
+    ) -> Self {
+        let timing = &options.timing;
+        let backoff = Backoff::new(timing.backoff_first, timing.backoff_limit * 10);
+        let throttle = Throttle::new(timing.say_every * 4);
+        let rivals = Throttle::new(timing.say_every * 4);
+        let mut keeper = Self {
+            registry,
+            options,
+            config,
+            held,
+            public_ip,
+            to,
+            backoff,
+            throttle,
+            next: None,
+            answered: None,
+            rivals,
+        };
+        keeper.plan_renewal();
+        keeper
+    }
+
+    /// Runs until the lease is lost for good, or nobody listens any more.
+    pub(super) async fn run(mut self, mut events: UnboundedReceiver<OwnEvent>) {
+        loop {
+            let (at, duty) = self.next.unzip();
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.on_event(event),
+                    None => return,
+                },
+                Ok(()) = self.public_ip.changed() => self.on_address(),
+                () = sleep_until(at.unwrap_or_else(Instant::now)), if at.is_some() => {
+                    let outcome = match duty {
+                        Some(Duty::Renew) => self.renew().await,
+                        _ => self.check().await,
+                    };
+                    match outcome {
+                        Ok(()) => self.backoff.reset(),
+                        Err(Failure::Later(error)) => self.later(&error).await,
+                        Err(Failure::GiveUp(error)) => {
+                            let _ = self.to.send(KeeperEvent::GaveUp(error)).await;
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: OwnEvent) {
+        let name = name(self.held.subnet);
+        match event {
+            OwnEvent::Listed(records) => {
+                if !records.iter().any(|record| *record == self.held.record) {
+                    self.check_now();
+                }
+                let rivals = records.iter().filter(|record| record.name != name);
+                if rivals.filter(|record| self.rival(record)).count() > 0 {
+                    self.check_now();
+                }
+            }
+            OwnEvent::Changed(Change::Put(record)) if record.name != name => {
+                if self.rival(&record) {
+                    self.check_now();
+                }
+            }
+            OwnEvent::Changed(Change::Put(record)) if record == self.held.record => {}
+            // Late news of our own writes end here too; looking costs one small request.
+            OwnEvent::Changed(_) => self.check_now(),
+        }
+    }
+
+    fn on_address(&mut self) {
+        let address = *self.public_ip.borrow_and_update();
+        if address != self.held.public_ip {
+            info!(old = %self.held.public_ip, new = %address, "public IP changed; the lease follows");
+            self.options.public_ip = address;
+            self.next = Some((Instant::now(), Duty::Renew));
+        }
+    }
+
+    /// Writes our entry anew, if it is still as we wrote it.
+    async fn renew(&mut self) -> Result<(), Failure> {
+        let began = Instant::now();
+        let grant = self.held.record.lease.map(|_| self.grant());
+        let value = LeaseValue::new(self.options.public_ip).encode();
+        let Record { name, revision, lease: old, .. } = self.held.record.clone();
+        match self.registry.replace(&name, revision, &value, grant).await {
+            Ok(record) => {
+                self.now_held(record, began, true).await;
+                // Our entry hangs on the new lease by now, so nothing hangs on the old one.
+                if let Some(old) = old {
+                    let _ = self.registry.revoke_unused(old).await;
+                }
+                Ok(())
+            }
+            Err(RegistryError::Conflict) => {
+                self.check_now();
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks at our entry, and does what its state asks for.
+    async fn check(&mut self) -> Result<(), Failure> {
+        let Some(record) = self.registry.get(&self.held.record.name).await? else {
+            return self.restore().await;
+        };
+        if record == self.held.record {
+            self.throttle.calm();
+            self.plan_renewal();
+            return Ok(());
+        }
+        let Ok(value) = LeaseValue::decode(&record.value) else {
+            warn!(entry = ?record, "somebody wrote junk over our lease; restoring it");
+            return self.rewrite(record).await;
+        };
+        if value.public_ip != self.held.public_ip && value.public_ip != self.options.public_ip {
+            return self.lost(value.public_ip).await;
+        }
+        let me = self.options.instance.print();
+        match record.lease.map(|lease| lease.signer()) {
+            None => {
+                info!(subnet = %self.held.subnet, "our lease was made a reservation");
+                self.adopt(record).await;
+                Ok(())
+            }
+            // A successor, or a twin, of this daemon on this host; or our own lost write.
+            Some(Some(signer)) if signer == me => {
+                self.adopt(record).await;
+                Ok(())
+            }
+            Some(Some(signer)) => self.rewritten_by(signer, record).await,
+            Some(None) => {
+                if self.rivals.pass() {
+                    warn!(
+                        subnet = %self.held.subnet, public_ip = %self.held.public_ip,
+                        "another flanneld rewrites our lease and announces our public IP: is one \
+                         still running on this host, or does another host have this address?"
+                    );
+                }
+                self.answer(record).await
+            }
+        }
+    }
+
+    /// Another living instance with our address wrote our entry. It waits for our answer: writing
+    /// the entry back tells it that we live, and it gives up. Should it not, the higher print
+    /// gives up, so that not both do.
+    async fn rewritten_by(&mut self, other: Print, record: Record) -> Result<(), Failure> {
+        let text = duplicate(&self.options, other, self.held.subnet);
+        if self.rivals.pass() {
+            error!("{text}");
+        }
+        let patience = self.options.timing.contest * 3;
+        if self.answered.is_some_and(|at| at.elapsed() < patience)
+            && self.options.instance.print() > other
+        {
+            return Err(Failure::GiveUp(RunError::DuplicatePublicIp(text)));
+        }
+        self.answer(record).await
+    }
+
+    /// Writes our entry back, though not in a tight duel.
+    async fn answer(&mut self, record: Record) -> Result<(), Failure> {
+        let pause = self.options.timing.contest;
+        match self.answered {
+            Some(at) if at.elapsed() < pause / 4 => {
+                self.next = Some((at + pause / 4, Duty::Check));
+                Ok(())
+            }
+            _ => {
+                self.answered = Some(Instant::now());
+                self.rewrite(record).await
+            }
+        }
+    }
+
+    /// Puts our value back over what `record` holds.
+    async fn rewrite(&mut self, record: Record) -> Result<(), Failure> {
+        let began = Instant::now();
+        let value = LeaseValue::new(self.options.public_ip).encode();
+        let grant = Some(self.grant());
+        let name = &record.name;
+        match self.registry.replace(name, record.revision, &value, grant).await {
+            Ok(record) => {
+                self.now_held(record, began, false).await;
+                Ok(())
+            }
+            Err(RegistryError::Conflict) => {
+                self.check_now();
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Our entry is gone: deleted, revoked, expired, or the registry lost its data.
+    async fn restore(&mut self) -> Result<(), Failure> {
+        let subnet = self.held.subnet;
+        warn!(%subnet, "our lease is gone from the registry; taking the same subnet again");
+        self.trouble(format!("the lease of {subnet} was gone"), false).await;
+        self.acquire_again().await
+    }
+
+    async fn lost(&mut self, holder: Ipv4Addr) -> Result<(), Failure> {
+        let subnet = self.held.subnet;
+        error!(%subnet, %holder, "our lease was lost: another host holds our subnet now");
+        if self.options.exit_on_lease_loss {
+            return Err(Failure::GiveUp(RunError::LeaseLost { subnet, holder }));
+        }
+        self.trouble(format!("{subnet} is held by {holder} now"), false).await;
+        self.acquire_again().await
+    }
+
+    /// The three steps again; step two finds the subnet that we had, if it is free.
+    async fn acquire_again(&mut self) -> Result<(), Failure> {
+        let options = ManagerOptions { previous: Some(self.held.subnet), ..self.options.clone() };
+        match acquire::acquire(&*self.registry, &self.config, &options).await {
+            Ok(held) => {
+                if held.subnet != self.held.subnet {
+                    warn!(old = %self.held.subnet, new = %held.subnet, "this host has a new subnet");
+                }
+                self.held = held;
+                self.tell_held(false).await;
+                self.plan_renewal();
+                Ok(())
+            }
+            Err(AcquireError::Registry(error)) => Err(error.into()),
+            Err(AcquireError::DuplicatePublicIp(text)) => {
+                Err(Failure::GiveUp(RunError::DuplicatePublicIp(text)))
+            }
+            Err(AcquireError::OutOfSubnets) => Err(Failure::Later(RegistryError::unavailable(
+                crate::subnet::registry::Trouble::Other,
+                "out of subnets",
+            ))),
+        }
+    }
+
+    /// Whether an entry of another name is a rival for our address: then the higher print has to
+    /// go, and only a look can tell.
+    fn rival(&mut self, record: &Record) -> bool {
+        let me = self.options.instance.print();
+        let same_ip = LeaseValue::decode(&record.value)
+            .is_ok_and(|value| value.public_ip == self.held.public_ip);
+        let signer = record.lease.and_then(|lease| lease.signer());
+        if !same_ip || signer == Some(me) {
+            return false;
+        }
+        if self.rivals.pass() {
+            let (ip, own) = (self.held.public_ip, self.held.subnet);
+            match signer {
+                Some(other) => error!("{}", duplicate(&self.options, other, own)),
+                None => {
+                    warn!(entry = ?record, "another entry announces our public IP {ip}: an old \
+                    lease of this host, a reservation, or a host with the same address")
+                }
+            }
+        }
+        false
+    }
+
+    async fn adopt(&mut self, record: Record) {
+        // How long it lives is known to the registry only; ask, and be early if it does not say.
+        let left = match self.registry.time_left(&record).await {
+            Ok(Some(left)) => left,
+            _ => Duration::ZERO,
+        };
+        self.now_held(record, Instant::now(), false).await;
+        if let Some(term) = &mut self.held.term {
+            *term = Term::new(Instant::now(), left);
+            self.plan_renewal();
+        }
+    }
+
+    async fn now_held(&mut self, record: Record, began: Instant, renewed: bool) {
+        let ttl = self.options.timing.ttl;
+        self.held.term = record.lease.map(|_| Term::new(began, ttl));
+        self.held.record = record;
+        self.held.public_ip = self.options.public_ip;
+        if renewed {
+            info!(subnet = %self.held.subnet, for_seconds = ttl.as_secs(), "lease renewed");
+        }
+        self.throttle.calm();
+        self.plan_renewal();
+        self.tell_held(renewed).await;
+    }
+
+    async fn tell_held(&self, renewed: bool) {
+        let lease = self.held.lease();
+        let _ = self.to.send(KeeperEvent::Held { lease, renewed }).await;
+    }
+
+    async fn trouble(&self, error: String, held: bool) {
+        let _ = self.to.send(KeeperEvent::Trouble { error, held }).await;
+    }
+
+    async fn later(&mut self, error: &RegistryError) {
+        let left = self.held.term.map(|term| term.ends.saturating_duration_since(Instant::now()));
+        if self.throttle.pass() {
+            warn!(subnet = %self.held.subnet, %error, lease_left = ?left,
+                "cannot see after our lease; trying on");
+        }
+        let held = left.is_none_or(|left| !left.is_zero());
+        self.trouble(error.to_string(), held).await;
+        let duty = self.next.map_or(Duty::Check, |(_, duty)| duty);
+        self.next = Some((Instant::now() + self.backoff.next_wait(), duty));
+    }
+
+    fn check_now(&mut self) {
+        self.next = Some((Instant::now(), Duty::Check));
+    }
+
+    /// Some time before the margin, so that hosts that started together do not renew together.
+    fn plan_renewal(&mut self) {
+        let margin = self.options.timing.renew_margin;
+        self.next = self.held.term.map(|term| {
+            let early = margin.mul_f64(1.0 + fastrand::f64() * RENEW_JITTER);
+            let at = term.ends.checked_sub(early).unwrap_or_else(Instant::now);
+            (at.max(Instant::now()), Duty::Renew)
+        });
+    }
+
+    fn grant(&self) -> Grant {
+        let id = self.options.instance.sign(&mut fastrand::Rng::new());
+        Grant { id, ttl: self.options.timing.ttl }
+    }
+}
+
+/// Share of the margin by which a renewal may come earlier.
+const RENEW_JITTER: f64 = 0.05;

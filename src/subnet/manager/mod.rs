@@ -1,0 +1,333 @@
+//! A host's part in the overlay: it takes a subnet, keeps it, and follows those of the others.
+//!
+//! Three tasks on one thread, so that none waits for another's network: the *feed* lists and
+//! watches the registry, the *keeper* renews and defends this host's own lease, and
+//! [`Manager::run`] brings the route table in line. Errors keep the table as it is.
+
+mod acquire;
+mod feed;
+mod keeper;
+mod peers;
+mod status;
+mod wait;
+
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::registry::{Change, Record, Registry};
+use super::{Instance, LeaseValue, NetworkConfig};
+use crate::route::{Cidr, RouteWriter};
+use feed::FeedEvent;
+use keeper::{Keeper, KeeperEvent, OwnEvent};
+use peers::Peers;
+
+pub use acquire::AcquireError;
+pub use status::{Lease, Peer, SubnetStatus};
+
+/// What a manager needs to know.
+#[derive(Clone, Debug)]
+pub struct ManagerOptions {
+    /// The address under which this host announces its subnet.
+    pub public_ip: Ipv4Addr,
+    /// The subnet that this host had before, from its subnet file.
+    pub previous: Option<Cidr>,
+    /// Whether to give up rather than to take a new subnet if the lease is lost to another host.
+    pub exit_on_lease_loss: bool,
+    /// Who this is.
+    pub instance: Instance,
+    /// How long things take.
+    pub timing: Timing,
+}
+
+impl ManagerOptions {
+    /// Options for a host of this address; everything else as usual.
+    pub fn new(public_ip: Ipv4Addr) -> Self {
+        Self {
+            public_ip,
+            previous: None,
+            exit_on_lease_loss: false,
+            instance: Instance::current(),
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// How long things take.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// Life of a lease (flannel: 24 h).
+    pub ttl: Duration,
+    /// How long before its end a lease is renewed (flannel: `--subnet-lease-renew-margin`).
+    pub renew_margin: Duration,
+    /// How often a silent watch is asked for a sign of life.
+    pub probe: Duration,
+    /// How long an answer to that may take before another connection is tried beside this one;
+    /// more if the registry is known to be slow.
+    pub suspect: Duration,
+    /// First wait after a failure.
+    pub backoff_first: Duration,
+    /// Longest wait between attempts to reach the registry. It bounds how late its return is
+    /// noticed.
+    pub backoff_limit: Duration,
+    /// How often everything is listed even if nothing seems wrong.
+    pub resync: Duration,
+    /// How long a lease that another instance signed has to stay unclaimed after it was taken
+    /// over.
+    pub contest: Duration,
+    /// How often a missing config is looked for.
+    pub config_poll: Duration,
+    /// How often a lasting trouble is logged.
+    pub say_every: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(86_400),
+            renew_margin: Duration::from_secs(3600),
+            probe: Duration::from_secs(2),
+            suspect: Duration::from_secs(1),
+            backoff_first: Duration::from_millis(50),
+            backoff_limit: Duration::from_secs(1),
+            resync: Duration::from_secs(3600),
+            contest: Duration::from_secs(3),
+            config_poll: Duration::from_secs(1),
+            say_every: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Takes a subnet, keeps it, follows those of the other hosts.
+pub struct Manager {
+    registry: Arc<dyn Registry>,
+    options: ManagerOptions,
+    public_ip: watch::Sender<Ipv4Addr>,
+    /// The lease, once it is acquired.
+    held: Option<(NetworkConfig, acquire::Held)>,
+}
+
+/// Why a manager gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another host announces our public IP. The text names both.
+    #[error("{0}")]
+    DuplicatePublicIp(String),
+    /// The lease went to another host, and the options say to give up then.
+    #[error("the lease of {subnet} was lost: {holder} holds it now")]
+    LeaseLost {
+        /// The subnet that was ours.
+        subnet: Cidr,
+        /// Who holds it.
+        holder: Ipv4Addr,
+    },
+    /// The lease was lost, and no other could be taken.
+    #[error("failed to acquire lease: {0}")]
+    Acquire(#[from] AcquireError),
+}
+
+impl Manager {
+    /// A manager of one host; asks the registry for nothing yet.
+    pub fn new(registry: Arc<dyn Registry>, options: ManagerOptions) -> Self {
+        let (public_ip, _) = watch::channel(options.public_ip);
+        Self { registry, options, public_ip, held: None }
+    }
+
+    /// Where to tell a running manager that this host's address has changed: the lease follows,
+    /// the subnet stays.
+    pub fn public_ip(&self) -> watch::Sender<Ipv4Addr> {
+        self.public_ip.clone()
+    }
+
+    /// Waits until there is a good config, and says what keeps it waiting.
+    ///
+    /// # Errors
+    /// A config with which flannel gives up at once.
+    pub async fn wait_for_config(&self) -> Result<NetworkConfig, super::ConfigError> {
+        wait::config(&*self.registry, &self.options.timing).await
+    }
+
+    /// Takes a subnet: the one that this host has, the one that it had, or a free one.
+    ///
+    /// # Errors
+    /// No subnet is free, or another host announces our public IP. An unreachable registry is
+    /// waited for.
+    pub async fn acquire(&mut self, config: &NetworkConfig) -> Result<Lease, AcquireError> {
+        self.options.public_ip = *self.public_ip.borrow();
+        let held = acquire::acquire(&*self.registry, config, &self.options).await?;
+        let lease = held.lease();
+        self.held = Some((config.clone(), held));
+        Ok(lease)
+    }
+
+    /// Keeps the lease and the route table until `shutdown` comes. The lease stays in the
+    /// registry, so that a restart finds it.
+    ///
+    /// # Errors
+    /// The lease is lost for good.
+    ///
+    /// # Panics
+    /// If no lease was acquired before.
+    pub async fn run(
+        self,
+        writer: RouteWriter,
+        status: watch::Sender<SubnetStatus>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), RunError> {
+        let (config, held) = self.held.expect("acquire() comes before run()");
+        let own = held.lease();
+        let peers = Peers::new(&config, writer, own.subnet, own.public_ip);
+        let (feed_tx, feed) = mpsc::channel(CHANNEL);
+        let (keeper_tx, keeper) = mpsc::channel(CHANNEL);
+        // Unbounded, so that table and keeper never wait for each other; our own news is rare.
+        let (own_tx, own_events) = mpsc::unbounded_channel();
+        // Dropping the set ends the tasks.
+        let mut tasks = JoinSet::new();
+        let registry = Arc::clone(&self.registry);
+        tasks.spawn(feed::feed(registry, self.options.timing.clone(), feed_tx));
+        let public_ip = self.public_ip.subscribe();
+        let keeper_task =
+            Keeper::new(self.registry, self.options, config, held, public_ip, keeper_tx);
+        tasks.spawn(keeper_task.run(own_events));
+        let mut runner = Runner { peers, status, own, own_tx, was_connected: false };
+        tokio::select! {
+            outcome = runner.run(feed, keeper) => outcome,
+            () = shutdown => Ok(()),
+        }
+    }
+}
+
+/// Joins feed, keeper and table.
+struct Runner {
+    peers: Peers,
+    status: watch::Sender<SubnetStatus>,
+    own: Lease,
+    own_tx: mpsc::UnboundedSender<OwnEvent>,
+    was_connected: bool,
+}
+
+impl Runner {
+    async fn run(
+        &mut self,
+        mut feed: mpsc::Receiver<FeedEvent>,
+        mut keeper: mpsc::Receiver<KeeperEvent>,
+    ) -> Result<(), RunError> {
+        loop {
+            tokio::select! {
+                Some(event) = feed.recv() => self.on_feed(event),
+                Some(event) = keeper.recv() => self.on_keeper(event)?,
+                else => return Ok(()),
+            }
+        }
+    }
+
+    fn on_feed(&mut self, event: FeedEvent) {
+        let now = Instant::now();
+        match event {
+            FeedEvent::List(snapshot) => {
+                self.peers.reset(&snapshot.records);
+                let restarted = std::mem::replace(&mut self.was_connected, true);
+                let first = !self.status.borrow().synced;
+                self.status.send_modify(|status| {
+                    status.synced = true;
+                    status.connected = true;
+                    status.revision = snapshot.revision;
+                    status.watch_restarts += u64::from(restarted);
+                    status.last_contact = Some(now);
+                });
+                if first {
+                    info!(routes = self.peers.routes(), "route table is in step with the registry");
+                }
+                self.tell_keeper(OwnEvent::Listed(self.of_interest(snapshot.records)));
+            }
+            FeedEvent::Changes(changes) => {
+                self.peers.apply(&changes);
+                self.status.send_modify(|status| {
+                    status.connected = true;
+                    status.last_contact = Some(now);
+                    for change in &changes {
+                        let (Change::Put(Record { revision, .. })
+                        | Change::Delete { revision, .. }) = change;
+                        status.revision = status.revision.max(*revision);
+                    }
+                });
+                for change in changes {
+                    if self.is_ours(&change) {
+                        self.tell_keeper(OwnEvent::Changed(change));
+                    }
+                }
+            }
+            FeedEvent::Lost(error) => self.status.send_modify(|status| {
+                status.connected = false;
+                status.last_error = Some(error);
+            }),
+        }
+        self.publish_peers();
+    }
+
+    fn on_keeper(&mut self, event: KeeperEvent) -> Result<(), RunError> {
+        match event {
+            KeeperEvent::Held { lease, renewed } => {
+                self.status.send_modify(|status| {
+                    status.lease = lease.subnet;
+                    status.lease_expires = lease.expires;
+                    status.lease_held = true;
+                    status.renewals += u64::from(renewed);
+                });
+                if lease.subnet != self.own.subnet || lease.public_ip != self.own.public_ip {
+                    self.peers.set_own(lease.subnet, lease.public_ip);
+                    self.publish_peers();
+                }
+                self.own = lease;
+            }
+            KeeperEvent::Trouble { error, held } => self.status.send_modify(|status| {
+                status.lease_held = held;
+                status.last_error = Some(error);
+            }),
+            KeeperEvent::GaveUp(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn publish_peers(&self) {
+        let (peers, skipped) = (self.peers.peers(), self.peers.skipped());
+        self.status.send_if_modified(|status| {
+            let same = Arc::ptr_eq(&status.peers, &peers) && status.skipped_keys == skipped;
+            status.peers = peers;
+            status.skipped_keys = skipped;
+            !same
+        });
+    }
+
+    fn tell_keeper(&self, event: OwnEvent) {
+        // Its end shows on its own channel.
+        let _ = self.own_tx.send(event);
+    }
+
+    fn of_interest(&self, records: Vec<Record>) -> Vec<Record> {
+        records.into_iter().filter(|record| self.is_ours_record(record)).collect()
+    }
+
+    fn is_ours(&self, change: &Change) -> bool {
+        match change {
+            Change::Put(record) => self.is_ours_record(record),
+            Change::Delete { name, .. } => *name == acquire::name(self.own.subnet),
+        }
+    }
+
+    /// Our own entry, or one that announces our address.
+    fn is_ours_record(&self, record: &Record) -> bool {
+        record.name == acquire::name(self.own.subnet)
+            || LeaseValue::decode(&record.value)
+                .is_ok_and(|value| value.public_ip == self.own.public_ip)
+    }
+}
+
+/// Events that may be under way between two tasks.
+const CHANNEL: usize = 64;
