@@ -214,11 +214,8 @@ impl Acquirer<'_> {
         let until = Instant::now() + self.options.timing.contest;
         while Instant::now() < until {
             sleep(self.options.timing.contest / 10).await;
-            let current = match self.registry.get(&held.record.name).await {
-                Ok(current) => current,
-                // Unreachable: nothing is known, so nothing is decided. Wait on.
-                Err(_) => continue,
-            };
+            // Unreachable: nothing is known, so nothing is decided. Wait on.
+            let Ok(current) = self.registry.get(&held.record.name).await else { continue };
             let Some(current) = current else { return Ok(None) };
             if current.revision == held.record.revision {
                 continue;

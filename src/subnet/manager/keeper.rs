@@ -116,7 +116,7 @@ impl Keeper {
             answered: None,
             rivals,
         };
-        keeper.plan_renewal();
+        keeper.plan(SECOND_LOOK);
         keeper
     }
 
@@ -152,7 +152,7 @@ impl Keeper {
         let name = name(self.held.subnet);
         match event {
             OwnEvent::Listed(records) => {
-                if !records.iter().any(|record| *record == self.held.record) {
+                if !records.contains(&self.held.record) {
                     self.check_now();
                 }
                 let rivals = records.iter().filter(|record| record.name != name);
@@ -210,7 +210,7 @@ impl Keeper {
         };
         if record == self.held.record {
             self.throttle.calm();
-            self.plan_renewal();
+            self.plan(self.options.timing.check.mul_f64(0.75 + fastrand::f64() / 2.0));
             return Ok(());
         }
         let Ok(value) = LeaseValue::decode(&record.value) else {
@@ -325,7 +325,7 @@ impl Keeper {
                 }
                 self.held = held;
                 self.tell_held(false).await;
-                self.plan_renewal();
+                self.plan(SECOND_LOOK);
                 Ok(())
             }
             Err(AcquireError::Registry(error)) => Err(error.into()),
@@ -371,7 +371,7 @@ impl Keeper {
         self.now_held(record, Instant::now(), false).await;
         if let Some(term) = &mut self.held.term {
             *term = Term::new(Instant::now(), left);
-            self.plan_renewal();
+            self.plan(SECOND_LOOK);
         }
     }
 
@@ -384,7 +384,7 @@ impl Keeper {
             info!(subnet = %self.held.subnet, for_seconds = ttl.as_secs(), "lease renewed");
         }
         self.throttle.calm();
-        self.plan_renewal();
+        self.plan(SECOND_LOOK);
         self.tell_held(renewed).await;
     }
 
@@ -413,13 +413,20 @@ impl Keeper {
         self.next = Some((Instant::now(), Duty::Check));
     }
 
-    /// Some time before the margin, so that hosts that started together do not renew together.
-    fn plan_renewal(&mut self) {
+    /// A renewal comes some time before the margin, so that hosts that started together do not
+    /// renew together. Until then a look now and then needs no watch to find that our entry is
+    /// gone.
+    fn plan(&mut self, check_in: Duration) {
         let margin = self.options.timing.renew_margin;
-        self.next = self.held.term.map(|term| {
+        let now = Instant::now();
+        let renewal = self.held.term.map(|term| {
             let early = margin.mul_f64(1.0 + fastrand::f64() * RENEW_JITTER);
-            let at = term.ends.checked_sub(early).unwrap_or_else(Instant::now);
-            (at.max(Instant::now()), Duty::Renew)
+            term.ends.checked_sub(early).map_or(now, |at| at.max(now))
+        });
+        let check = now + check_in;
+        self.next = Some(match renewal {
+            Some(renewal) if renewal <= check => (renewal, Duty::Renew),
+            _ => (check, Duty::Check),
         });
     }
 
@@ -429,5 +436,8 @@ impl Keeper {
     }
 }
 
+/// How soon after a write our entry is looked at: a watch that compares lists does not see what
+/// came and went between two of them.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
 /// Share of the margin by which a renewal may come earlier.
 const RENEW_JITTER: f64 = 0.05;

@@ -78,6 +78,8 @@ pub struct Timing {
     pub backoff_limit: Duration,
     /// How often everything is listed even if nothing seems wrong.
     pub resync: Duration,
+    /// How often this host's own entry is looked at, watch or no watch.
+    pub check: Duration,
     /// How long a lease that another instance signed has to stay unclaimed after it was taken
     /// over.
     pub contest: Duration,
@@ -97,6 +99,7 @@ impl Default for Timing {
             backoff_first: Duration::from_millis(50),
             backoff_limit: Duration::from_secs(1),
             resync: Duration::from_secs(3600),
+            check: Duration::from_secs(60),
             contest: Duration::from_secs(3),
             config_poll: Duration::from_secs(1),
             say_every: Duration::from_secs(15),
