@@ -176,7 +176,8 @@ impl Host {
     fn matching(&self, regex: &Regex) -> Result<(Found<'_>, String), String> {
         let mut last = "it matches no address and no name".to_owned();
         for link in &self.links {
-            let matching = self.ranked(link).into_iter().find(|a| regex.is_match(&a.to_string()));
+            let matching =
+                ranked(link, &self.addresses).into_iter().find(|a| regex.is_match(&a.to_string()));
             if let Some(address) = matching {
                 match check_mtu(link) {
                     Ok(()) => return Ok((Found { link, address }, format!("address {address}"))),
@@ -228,23 +229,11 @@ impl Host {
     fn usable(&self, link: &Link) -> Result<Found<'_>, String> {
         let link = self.links.iter().find(|l| l.index == link.index).ok_or("it has vanished")?;
         check_mtu(link)?;
-        let address = self.ranked(link).first().copied().ok_or_else(|| {
+        let address = ranked(link, &self.addresses).first().copied().ok_or_else(|| {
             let any = self.addresses.iter().any(|a| a.index == link.index);
             if any { "it has only loopback addresses" } else { "it has no IPv4 address" }.to_owned()
         })?;
         Ok(Found { link, address })
-    }
-
-    /// Addresses of an interface: global ones first, then link-local, each in the kernel's order.
-    fn ranked(&self, link: &Link) -> Vec<Ipv4Addr> {
-        let own = self.addresses.iter().filter(|a| a.index == link.index).map(|a| a.local);
-        let mut usable: Vec<_> = own
-            .filter(|a| {
-                !(a.is_loopback() || a.is_multicast() || a.is_unspecified() || a.is_broadcast())
-            })
-            .collect();
-        usable.sort_by_key(Ipv4Addr::is_link_local);
-        usable
     }
 
     /// The message for a user whose wishes all failed.
@@ -272,6 +261,19 @@ impl Host {
         }
         text
     }
+}
+
+/// Addresses of an interface that a socket may be bound to: global ones first, then link-local, each
+/// in the kernel's order.
+pub(super) fn ranked(link: &Link, addresses: &[Address]) -> Vec<Ipv4Addr> {
+    let own = addresses.iter().filter(|a| a.index == link.index).map(|a| a.local);
+    let mut usable: Vec<_> = own
+        .filter(|a| {
+            !(a.is_loopback() || a.is_multicast() || a.is_unspecified() || a.is_broadcast())
+        })
+        .collect();
+    usable.sort_by_key(Ipv4Addr::is_link_local);
+    usable
 }
 
 fn check_mtu(link: &Link) -> Result<(), String> {

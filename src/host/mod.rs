@@ -7,3 +7,4 @@ pub mod link;
 pub mod netlink;
 pub mod subnet_file;
 pub mod systemd;
+pub mod watch;

@@ -28,8 +28,15 @@ pub struct Netlink {
     _driver: Arc<Driver>,
 }
 
+/// The task that serves a socket; it ends with this value.
 #[derive(Debug)]
-struct Driver(AbortHandle);
+pub(super) struct Driver(AbortHandle);
+
+impl Driver {
+    pub(super) fn spawn(connection: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(connection).abort_handle())
+    }
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
@@ -49,6 +56,10 @@ impl NetlinkError {
     /// The kernel's error number, if it gave one.
     pub fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()
+    }
+
+    pub(super) fn cannot_watch(source: io::Error) -> Self {
+        Self::new("cannot watch interfaces and routes", source)
     }
 
     fn new(what: impl Into<String>, source: io::Error) -> Self {
@@ -102,8 +113,8 @@ impl Netlink {
     pub fn connect() -> Result<Self, NetlinkError> {
         let (connection, handle, _) = rtnetlink::new_connection()
             .map_err(|e| NetlinkError::new("cannot open a netlink routing socket", e))?;
-        let driver = tokio::spawn(connection).abort_handle();
-        Ok(Self { handle, turn: Arc::default(), _driver: Arc::new(Driver(driver)) })
+        let driver = Driver::spawn(connection);
+        Ok(Self { handle, turn: Arc::default(), _driver: Arc::new(driver) })
     }
 
     async fn turn(&self) -> MutexGuard<'_, ()> {

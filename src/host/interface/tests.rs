@@ -91,13 +91,11 @@ fn names_addresses_and_patterns() {
 
 #[test]
 fn public_ip_is_advertised_and_the_bind_address_stays() {
-    let public_ip = Some(Ipv4Addr::new(203, 0, 113, 9));
+    let advertised = Ipv4Addr::new(203, 0, 113, 9);
+    let public_ip = Some(advertised);
     let given = InterfaceOptions { public_ip, ..options(&["eth1"], &[]) };
     let chosen = choose_among(&host(), &given, None).unwrap();
-    assert_eq!(
-        (chosen.address, chosen.public_ip),
-        (Ipv4Addr::new(10, 1, 2, 3), public_ip.unwrap())
-    );
+    assert_eq!((chosen.address, chosen.public_ip), (Ipv4Addr::new(10, 1, 2, 3), advertised));
     // Alone: its owner, or with no owner (NAT) the default route's interface.
     let alone = InterfaceOptions { public_ip, ..InterfaceOptions::default() };
     assert_eq!(pick(&alone).0, "eth0");

@@ -1,0 +1,214 @@
+//! flannel0 and the interface beneath it, with a real kernel, in network namespaces of their own.
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use flannel_udp::host::interface::{self, Interface, InterfaceOptions};
+use flannel_udp::host::link::{Overlay, Repair, ensure};
+use flannel_udp::host::netlink::Netlink;
+use flannel_udp::host::watch::{self, LinkEvent, Underlay};
+use flannel_udp::sys::netns::Netns;
+use tokio::sync::{mpsc, watch as state};
+
+/// A host: eth0 with an address and a default route, and a device in flannel0's place.
+fn host() -> Option<Netns> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let netns = Netns::create(&format!("fu{}-link{number}", std::process::id()))
+        .inspect_err(|e| eprintln!("SKIPPED: no network namespace here: {e}"))
+        .ok()?;
+    for command in [
+        "link add eth0 type veth peer name switch",
+        "link set switch up",
+        "link set eth0 up",
+        "address add 192.168.77.11/24 dev eth0",
+        "address add 192.168.77.12/24 dev eth0",
+        "route add default via 192.168.77.1",
+    ] {
+        ip(&netns, command);
+    }
+    add_tun(&netns);
+    Some(netns)
+}
+
+fn add_tun(netns: &Netns) {
+    ip(netns, "tuntap add dev flannel0 mode tun");
+}
+
+fn ip(netns: &Netns, command: &str) {
+    let mut process = Command::new("ip");
+    process.args(command.split(' '));
+    assert!(netns.spawn(&mut process).unwrap().wait().unwrap().success(), "ip {command}");
+}
+
+fn show(netns: &Netns, command: &str) -> String {
+    let mut process = Command::new("ip");
+    process.args(command.split(' ')).stdout(std::process::Stdio::piped());
+    let output = netns.spawn(&mut process).unwrap().wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn block_on<T: Send>(netns: &Netns, work: impl AsyncFnOnce() -> T + Send) -> T {
+    netns
+        .enter(|| {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(work())
+        })
+        .unwrap()
+}
+
+async fn index_of(name: &str) -> u32 {
+    let links = Netlink::connect().unwrap().links().await.unwrap();
+    links.iter().find(|link| link.name == name).unwrap().index
+}
+
+fn overlay(index: u32) -> Overlay {
+    Overlay {
+        index,
+        name: "flannel0".into(),
+        address: Ipv4Addr::new(10, 0, 20, 0),
+        subnet: "10.0.20.0/24".parse().unwrap(),
+        network: "10.0.0.0/16".parse().unwrap(),
+        mtu: 1472,
+        blackhole: false,
+    }
+}
+
+async fn chosen() -> Interface {
+    interface::choose(&InterfaceOptions::default()).await.unwrap()
+}
+
+#[test]
+fn the_default_routes_interface_is_chosen() {
+    let Some(netns) = host() else { return };
+    let interface = block_on(&netns, chosen);
+    assert_eq!(interface.name, "eth0");
+    assert_eq!(interface.address, Ipv4Addr::new(192, 168, 77, 11));
+    assert_eq!(interface.mtu, 1500);
+    let can_reach = InterfaceOptions {
+        can_reach: Some(Ipv4Addr::new(192, 0, 2, 1)),
+        ..InterfaceOptions::default()
+    };
+    let interface = block_on(&netns, async || interface::choose(&can_reach).await.unwrap());
+    assert_eq!(interface.name, "eth0");
+    ip(&netns, "route del default");
+    let error = block_on(&netns, async || interface::choose(&InterfaceOptions::default()).await);
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("default route") && text.contains("eth0 [192.168.77.11/24"), "{text}");
+}
+
+#[test]
+fn flannel0_is_set_up_as_flannel_does() {
+    let Some(netns) = host() else { return };
+    let repairs = block_on(&netns, async || {
+        let netlink = Netlink::connect().unwrap();
+        let overlay = Overlay { blackhole: true, ..overlay(index_of("flannel0").await) };
+        let first = ensure(&netlink, &overlay).await.unwrap();
+        assert_eq!(ensure(&netlink, &overlay).await.unwrap(), Default::default());
+        first.repairs
+    });
+    assert_eq!(repairs.len(), 5);
+    assert_eq!(show(&netns, "route show 10.0.0.0/16").trim(), "10.0.0.0/16 dev flannel0 linkdown");
+    let addresses = show(&netns, "-4 -o address show dev flannel0");
+    assert!(addresses.contains("inet 10.0.20.0/32 scope global flannel0"), "{addresses}");
+    assert!(!addresses.contains("brd") && !addresses.contains("peer"), "{addresses}");
+    assert!(show(&netns, "link show flannel0").contains("mtu 1472"));
+    assert!(show(&netns, "route").contains("blackhole 10.0.20.0/24"));
+}
+
+/// Runs the watcher, breaks something, and waits for what it says about it.
+async fn expect(
+    events: &mut mpsc::UnboundedReceiver<LinkEvent>,
+    wanted: impl Fn(&LinkEvent) -> bool,
+) -> LinkEvent {
+    let found = tokio::time::timeout(Duration::from_secs(5), async {
+        loop {
+            let event = events.recv().await.expect("the watcher has ended");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    });
+    found.await.expect("nothing was said about it within 5 s")
+}
+
+#[test]
+fn what_is_taken_from_flannel0_comes_back_and_the_rest_is_told() {
+    let Some(netns) = host() else { return };
+    let inside = &netns;
+    block_on(&netns, async || {
+        let first = overlay(index_of("flannel0").await);
+        let (overlays, receiver) = state::channel(first.clone());
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let watcher = tokio::spawn(watch::run(receiver, chosen().await, sender));
+        expect(&mut events, |e| matches!(e, LinkEvent::Repaired(r) if r.len() == 4)).await;
+
+        for (damage, repair) in [
+            ("address flush dev flannel0", Repair::Address(first.address)),
+            ("route del 10.0.0.0/16", Repair::Route(first.network)),
+            ("link set flannel0 mtu 1300", Repair::Mtu(1300)),
+            ("link set flannel0 down", Repair::Up),
+        ] {
+            ip(inside, damage);
+            expect(&mut events, |e| matches!(e, LinkEvent::Repaired(r) if r.contains(&repair)))
+                .await;
+        }
+        let route = show(inside, "route show 10.0.0.0/16");
+        assert!(route.contains("dev flannel0"), "{route}");
+
+        // Routes of others: named while they are there.
+        ip(inside, "route add 10.0.9.0/24 dev eth0");
+        let event = expect(&mut events, |e| matches!(e, LinkEvent::Conflicts(c) if c.len() == 1));
+        let LinkEvent::Conflicts(conflicts) = event.await else { unreachable!() };
+        assert_eq!(conflicts[0].to_string(), "10.0.9.0/24 dev eth0");
+        ip(inside, "route del 10.0.9.0/24");
+        expect(&mut events, |e| matches!(e, LinkEvent::Conflicts(c) if c.is_empty())).await;
+        // A bridge in our own subnet is none.
+        ip(inside, "route add 10.0.20.0/24 dev eth0");
+
+        // The interface beneath.
+        ip(inside, "link set eth0 mtu 1400");
+        expect(&mut events, |e| matches!(e, LinkEvent::Underlay(Underlay { mtu: 1400, .. }))).await;
+        ip(inside, "address del 192.168.77.12/24 dev eth0");
+        ip(inside, "address add 10.9.9.9/24 dev eth0");
+        ip(inside, "address del 192.168.77.11/24 dev eth0");
+        let address = Some(Ipv4Addr::new(10, 9, 9, 9));
+        expect(&mut events, |e| matches!(e, LinkEvent::Underlay(u) if u.address == address)).await;
+        ip(inside, "link del eth0");
+        expect(&mut events, |e| matches!(e, LinkEvent::Underlay(u) if u.index.is_none())).await;
+
+        // Deleted: told at once, and a new device is taken on.
+        let before = tokio::time::Instant::now();
+        ip(inside, "link del flannel0");
+        expect(&mut events, |e| *e == LinkEvent::Gone(first.index)).await;
+        assert!(before.elapsed() < Duration::from_secs(1));
+        add_tun(inside);
+        let second = overlay(index_of("flannel0").await);
+        overlays.send(second.clone()).unwrap();
+        expect(&mut events, |e| matches!(e, LinkEvent::Repaired(r) if r.len() == 4)).await;
+
+        // Another lease: nothing of the old one is left.
+        let third = Overlay {
+            address: Ipv4Addr::new(10, 0, 5, 0),
+            subnet: "10.0.5.0/24".parse().unwrap(),
+            ..second
+        };
+        overlays.send(third).unwrap();
+        expect(&mut events, |e| matches!(e, LinkEvent::Repaired(r) if r.len() == 1)).await;
+        // Taken away after the new one is in place, so a moment later.
+        let addresses = async || {
+            while show(inside, "-4 -o address show dev flannel0").contains("10.0.20.0") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            show(inside, "-4 -o address show dev flannel0")
+        };
+        let addresses = tokio::time::timeout(Duration::from_secs(5), addresses()).await.unwrap();
+        assert!(addresses.contains("10.0.5.0/32"), "{addresses}");
+
+        drop(overlays);
+        watcher.await.unwrap().unwrap();
+    });
+}
