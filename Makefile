@@ -14,6 +14,10 @@ help:  ## this list
 setup:  ## install what is missing (Debian, Ubuntu)
 	@scripts/setup.sh
 
+build:  ## the program in release mode: target/release/flannel-udp
+	@scripts/setup.sh build
+	$(CARGO) build --locked --release
+
 demo:  ## two hosts on this machine: ping, a checked transfer, throughput (ARGS=--etcd, ARGS=--keep)
 	@scripts/setup.sh build demo
 	$(CARGO) build --locked --release
@@ -40,4 +44,4 @@ doc:  ## the library's documentation, under target/doc
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup demo test test-long lint doc clean
+.PHONY: help setup build demo test test-long lint doc clean
