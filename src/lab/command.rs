@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::bench::{self, BenchArgs};
 use super::demo::{self, DemoArgs};
 use super::traffic::{AgentCommand, run_agent};
 use super::{LabError, interrupt};
@@ -11,6 +12,8 @@ use super::{LabError, interrupt};
 pub enum LabCommand {
     /// Two hosts on this machine: packets across, a transfer, a short measurement
     Demo(DemoArgs),
+    /// The tunnel measured beside the kernel's VXLAN and the plain underlay
+    Bench(BenchArgs),
     /// A generator, sink or janitor of a lab
     #[command(hide = true)]
     LabAgent {
@@ -25,6 +28,7 @@ pub enum LabCommand {
 pub fn run(command: LabCommand) -> ExitCode {
     let outcome = match command {
         LabCommand::Demo(arguments) => interrupt::listen().and_then(|()| demo::run(&arguments)),
+        LabCommand::Bench(arguments) => interrupt::listen().and_then(|()| bench::run(&arguments)),
         LabCommand::LabAgent { agent } => {
             run_agent(agent).map_err(|e| LabError::Unusable(e.to_string()))
         }

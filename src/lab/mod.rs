@@ -3,6 +3,7 @@
 //! [`Lab`] builds the hosts, runs daemons (and etcd) on them and takes everything down on drop.
 //! [`traffic`] has the generators, [`ping`] a ping that tells the TTL it saw.
 
+mod bench;
 mod command;
 mod daemon;
 mod demo;
@@ -21,6 +22,7 @@ mod topology;
 pub mod traffic;
 mod underlay;
 
+pub use bench::BenchArgs;
 pub use command::{LabCommand, run};
 pub use daemon::{Daemon, DaemonOptions, Registry};
 pub use demo::DemoArgs;

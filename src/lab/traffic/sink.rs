@@ -2,7 +2,7 @@
 //! requests.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::content::Checker;
 use super::tcp::{Greeting, Verified};
 use super::udp::Tag;
+use crate::sys::udp;
 
 /// What a sink has received since it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,11 +84,10 @@ impl Sink {
     }
 }
 
+/// A socket with a receive buffer that outlasts the moments in which a busy machine does not run
+/// this process: what is lost must be the tunnel's loss.
 fn udp_socket(port: u16) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
-    // The kernel caps this at net.core.rmem_max; what it grants is the same for every tunnel.
-    socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
-    Ok(socket)
+    udp::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
 }
 
 fn accept(listener: &TcpListener, counters: &Arc<Counters>) {
@@ -176,4 +176,3 @@ pub const SINK_PORT: u16 = 5301;
 pub const ECHO_PORT: u16 = 5302;
 
 const BUFFER: usize = 128 * 1024;
-const RECEIVE_BUFFER: usize = 4 << 20;

@@ -1,0 +1,257 @@
+//! The results as text: Markdown tables, readable as they are.
+
+use std::fmt::Write;
+
+use super::measure::{Measure, Sample, full_size};
+use super::mode::{OFF, OURS};
+use super::results::{Results, Row, Spread, Table};
+
+/// All tables, then the verdict.
+pub(super) fn render(results: &Results) -> String {
+    let mut text = String::new();
+    let m = &results.machine;
+    let _ = writeln!(
+        text,
+        "{} × {}, {}, Linux {}; flannel-udp {}. Median of {} rounds of {} s, [lowest–highest]; \
+         modes taken in turn within each round; TCP with cubic.",
+        m.processors,
+        m.processor,
+        m.architecture,
+        m.kernel,
+        m.version,
+        results.rounds,
+        results.seconds
+    );
+    if let Some(warning) = m.warning() {
+        let _ = writeln!(text, "\n**Warning**: {warning}.");
+    }
+    for table in &results.tables {
+        let _ = writeln!(text, "\n### Underlay `{}`, MTU {}", table.underlay, table.mtu);
+        for (mode, why) in &table.left_out {
+            let _ = writeln!(text, "\n`{mode}` is left out: {why}.");
+        }
+        values(&mut text, table);
+        ratios(&mut text, table);
+        costs(&mut text, table);
+        latencies(&mut text, table);
+        threads(&mut text, table);
+        notes(&mut text, table);
+    }
+    let _ = writeln!(text, "\n**Verdict**: {}", verdict(results));
+    text
+}
+
+/// One sentence.
+pub(super) fn verdict(results: &Results) -> String {
+    let judged = results.tables.iter().find(|t| t.row(Measure::Tcp1).is_some());
+    let Some(table) = judged.or(results.tables.first()) else {
+        return "nothing was measured.".into();
+    };
+    let mut parts = Vec::new();
+    for (measure, what) in [
+        (Measure::Tcp1, "carries one TCP stream at"),
+        (Measure::Pps18, "small packets at"),
+        (Measure::Rr, "and takes, for a round trip,"),
+    ] {
+        let Some(row) = table.row(measure) else { continue };
+        let against: Vec<String> = [("vxlan", "kernel VXLAN"), ("underlay", "the plain underlay")]
+            .into_iter()
+            .chain([(OFF, "one packet a system call")])
+            .filter_map(|(mode, name)| {
+                let ratio = row.ratio(OURS, mode, |s| s.value)?;
+                Some(format!("{}× {name}", two_digits(ratio.median)))
+            })
+            .collect();
+        if !against.is_empty() {
+            parts.push(format!("{what} {}", against.join(", ")));
+        }
+    }
+    if parts.is_empty() {
+        return "nothing to compare was measured.".into();
+    }
+    format!(
+        "on this machine, underlay `{}`, MTU {}, flannel-udp {}.",
+        table.underlay,
+        table.mtu,
+        parts.join("; ")
+    )
+}
+
+fn values(text: &mut String, table: &Table) {
+    head(text, "measure", table.modes.iter().map(|m| format!("`{m}`")));
+    for row in &table.rows {
+        let cells = table.modes.iter().map(|mode| {
+            row.spread(mode, |s| s.value).map_or("failed".into(), |s| spread(s, amount))
+        });
+        line(text, &format!("{} ({})", label(row.measure, table.mtu), row.unit), cells);
+    }
+}
+
+fn ratios(text: &mut String, table: &Table) {
+    if !table.modes.iter().any(|m| m == OURS) || table.modes.len() < 2 {
+        return;
+    }
+    let others: Vec<&String> = table.modes.iter().filter(|m| *m != OURS).collect();
+    let _ = writeln!(text, "\nRatios, paired within each round:");
+    head(text, "`flannel-udp` over", others.iter().map(|m| format!("`{m}`")));
+    for row in &table.rows {
+        for (part, name) in [(false, row.unit), (true, row.cpu_unit)] {
+            if part && matches!(row.measure, Measure::Rr | Measure::RrLoad) {
+                continue;
+            }
+            let pick = move |s: &Sample| if part { s.cpu } else { s.value };
+            let cells = others.iter().map(|other| {
+                row.ratio(OURS, other, pick).map_or("–".into(), |s| spread(s, two_digits))
+            });
+            line(text, &format!("{} ({name})", row.measure.name()), cells);
+        }
+    }
+}
+
+fn costs(text: &mut String, table: &Table) {
+    let _ = writeln!(text, "\nProcessor time, both hosts with generators and kernel:");
+    head(text, "measure", table.modes.iter().map(|m| format!("`{m}`")));
+    for row in &table.rows {
+        let cells = table.modes.iter().map(|mode| {
+            row.spread(mode, |s| s.cpu).map_or("–".into(), |s| spread(s, two_digits))
+        });
+        line(text, &format!("{} ({})", row.measure.name(), row.cpu_unit), cells);
+    }
+}
+
+fn latencies(text: &mut String, table: &Table) {
+    let rows: Vec<&Row> =
+        table.rows.iter().filter(|r| matches!(r.measure, Measure::Rr | Measure::RrLoad)).collect();
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\nRound trips in µs, median over rounds of each percentile:");
+    let names = ["p50", "p90", "p99", "p99.9", "unanswered", "bulk beside"];
+    head(text, "measure, mode", names.iter().map(|n| (*n).to_owned()));
+    for row in rows {
+        for mode in &table.modes {
+            let part = |pick: &dyn Fn(&Sample) -> Option<f64>| {
+                Spread::of(row.good(mode).filter_map(pick))
+                    .map_or("–".into(), |s| amount(s.median))
+            };
+            let cells = [
+                part(&|s| s.times.map(|t| t.p50)),
+                part(&|s| s.times.map(|t| t.p90)),
+                part(&|s| s.times.map(|t| t.p99)),
+                part(&|s| s.times.map(|t| t.p999)),
+                part(&|s| s.unanswered.map(|n| n as f64)),
+                part(&|s| s.beside),
+            ];
+            line(text, &format!("{}, `{mode}`", row.measure.name()), cells.into_iter());
+        }
+    }
+}
+
+fn threads(text: &mut String, table: &Table) {
+    let mut lines = Vec::new();
+    for row in &table.rows {
+        for mode in &table.modes {
+            let mut names: Vec<&String> = row.good(mode).flat_map(|s| s.threads.keys()).collect();
+            names.sort();
+            names.dedup();
+            let mut cells: Vec<String> = names
+                .into_iter()
+                .filter_map(|name| {
+                    let share =
+                        row.spread(mode, |s| s.threads.get(name).copied().unwrap_or(0.0))?;
+                    (share.median >= 0.005).then(|| format!("{name} {:.2}", share.median))
+                })
+                .collect();
+            if let Some(calls) = Spread::of(row.good(mode).filter_map(|s| s.calls_per_packet)) {
+                cells.push(format!("{} calls/packet", two_digits(calls.median)));
+            }
+            if !cells.is_empty() {
+                lines.push((format!("{}, `{mode}`", row.measure.name()), cells.join(", ")));
+            }
+        }
+    }
+    if lines.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "\nProcessors in use by each thread of the two daemons together, and their system calls \
+         that moved packets per inner packet (each packet passes two daemons):"
+    );
+    head(text, "measure, mode", ["threads".to_owned()].into_iter());
+    for (name, cell) in lines {
+        line(text, &name, [cell].into_iter());
+    }
+}
+
+fn notes(text: &mut String, table: &Table) {
+    let mut notes = Vec::new();
+    for row in &table.rows {
+        for mode in &table.modes {
+            let median = |pick: fn(&Sample) -> Option<f64>| {
+                Spread::of(row.good(mode).filter_map(pick)).map(|s| s.median)
+            };
+            let name = format!("{}, `{mode}`", row.measure.name());
+            match (median(|s| s.generator), median(|s| s.loss)) {
+                (Some(busy), Some(loss)) if busy > SATURATED && loss < FEW => notes.push(format!(
+                    "{name}: the generator used {:.0} % of a processor and {:.1} % was lost: it, \
+                     not the tunnel, is the limit",
+                    busy * 100.0,
+                    loss * 100.0
+                )),
+                (_, Some(loss)) if loss >= FEW => {
+                    notes.push(format!("{name}: {:.0} % of what was sent was lost", loss * 100.0));
+                }
+                _ => {}
+            }
+            let disordered: u64 = row.good(mode).map(|s| s.disordered).sum();
+            if disordered > 0 {
+                notes.push(format!("{name}: {disordered} packets out of order"));
+            }
+        }
+    }
+    if !notes.is_empty() {
+        let _ = writeln!(text, "\n- {}", notes.join("\n- "));
+    }
+}
+
+fn label(measure: Measure, mtu: u32) -> String {
+    match measure {
+        Measure::PpsFull => format!("{}, {} B", measure.name(), full_size(mtu)),
+        _ => measure.name().to_owned(),
+    }
+}
+
+fn head(text: &mut String, first: &str, names: impl Iterator<Item = String>) {
+    let names: Vec<String> = names.collect();
+    let _ = writeln!(text, "\n| {first} | {} |", names.join(" | "));
+    let _ = writeln!(text, "|---|{}", "---:|".repeat(names.len()));
+}
+
+fn line(text: &mut String, first: &str, cells: impl Iterator<Item = String>) {
+    let _ = writeln!(text, "| {first} | {} |", cells.collect::<Vec<_>>().join(" | "));
+}
+
+fn spread(spread: Spread, show: fn(f64) -> String) -> String {
+    format!("**{}** [{}–{}]", show(spread.median), show(spread.min), show(spread.max))
+}
+
+/// A number with a sensible count of digits; thousands as `k`.
+pub(super) fn amount(value: f64) -> String {
+    match value.abs() {
+        v if v >= 10_000.0 => format!("{:.0}k", value / 1000.0),
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn two_digits(value: f64) -> String {
+    if value.abs() >= 10.0 { format!("{value:.1}") } else { format!("{value:.2}") }
+}
+
+/// The share of a processor from which a generator counts as the limit.
+const SATURATED: f64 = 0.85;
+
+/// The share of lost packets below which the tunnel kept up with its generator.
+const FEW: f64 = 0.05;
