@@ -1,15 +1,7 @@
-//! The program `flannel-udp`.
+//! The daemon `flannel-udp` and its tools.
 
-use std::process::{ExitCode, Termination};
-
-use flannel_udp::cli::commands::Tool;
-use flannel_udp::cli::{self, Command};
-use flannel_udp::lab;
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os()) {
-        Ok(Command::Tool(Tool::Lab(command))) => lab::run(command),
-        Ok(_) => ExitCode::FAILURE,
-        Err(exit) => exit.report(),
-    }
+    flannel_udp::cli::run(std::env::args_os())
 }

@@ -179,7 +179,7 @@ pub struct StoreArgs {
         default_value = "etcd",
         global = true
     )]
-    pub registry: super::values::RegistryChoice,
+    pub registry: crate::subnet::registry::RegistryKind,
 }
 
 /// Arguments of `completions`.

@@ -1,10 +1,12 @@
 //! Command line, wiring and exit codes.
 
 pub mod commands;
+pub mod daemon;
 pub mod exit;
 pub mod goflags;
 pub mod options;
 mod parse;
+mod run;
 pub mod tools;
 pub mod values;
 
@@ -12,3 +14,4 @@ pub use commands::Command;
 pub use exit::{Code, Exit};
 pub use options::Options;
 pub use parse::{clap_command, parse, parse_from};
+pub use run::run;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use super::values::{
-    OffloadChoice, RegistryChoice, SourceCheck, Workers, go_bool, go_int, go_int_in, go_port,
-};
+use super::values::{Workers, go_bool, go_int, go_int_in, go_port};
+use crate::dataplane::{CheckMode, Offloads};
+use crate::subnet::registry::RegistryKind;
 
 /// The daemon's options.
 #[derive(Clone, Debug, Args)]
@@ -56,7 +56,7 @@ pub struct Options {
     pub subnet_lease_renew_margin: i64,
     /// Where leases are kept: `etcd`, or `file:DIR` for a directory shared by all hosts
     #[arg(long, value_name = "STORE", default_value = "etcd", help_heading = "Lease store")]
-    pub registry: RegistryChoice,
+    pub registry: RegistryKind,
     /// End with exit code 75 when the lease is lost, instead of acquiring one again
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
@@ -121,17 +121,18 @@ pub struct Options {
     /// Packet workers, each with its own TUN queue and socket: `auto` (cores, at most 8) or a number
     #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
     pub workers: Workers,
-    /// Kernel offloads: `auto`, `off`, or a list out of vnet,csum,tso,uso,gso,gro
+    /// Kernel features that may be used: `auto` (all that the kernel has), `off` (one packet a system
+    /// call), a list out of vnet,uso,gso,gro,tcp-coalesce,udp-coalesce,batch, or `auto` and what to
+    /// leave out: auto,-udp-coalesce
     #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Data path")]
-    pub offload: OffloadChoice,
+    pub offload: Offloads,
     /// Microseconds a worker looks for more work before it sleeps
-    #[arg(long, value_name = "USEC", default_value = "0", value_parser = go_int_in::<0, 1_000_000>,
+    #[arg(long, value_name = "USEC", default_value = "50", value_parser = go_int_in::<0, 1_000_000>,
           help_heading = "Data path")]
     pub spin: i64,
     /// Whether the source of an inner packet must belong to the lease of the host that sent it
-    #[arg(long, value_name = "MODE", value_enum, default_value_t = SourceCheck::Off,
-          help_heading = "Data path")]
-    pub source_check: SourceCheck,
+    #[arg(long, value_name = "MODE", default_value = "log", help_heading = "Data path")]
+    pub source_check: CheckMode,
 
     /// Address for health checks
     #[arg(long, value_name = "IP", default_value = "0.0.0.0", help_heading = "Watching it")]

@@ -1,7 +1,6 @@
 //! Values of flags, read as Go's `flag` package reads them where flannel has the flag too.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 /// A boolean in one of the spellings of Go's `strconv.ParseBool`.
@@ -63,115 +62,6 @@ pub fn go_int_in<const MIN: i64, const MAX: i64>(text: &str) -> Result<i64, Stri
 pub fn go_port(text: &str) -> Result<u16, String> {
     let value = go_int(text)?;
     u16::try_from(value).map_err(|_| format!("{value} is out of range, a port is 0 to 65535"))
-}
-
-/// Where leases are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RegistryChoice {
-    /// etcd v3 at `--etcd-endpoints`.
-    Etcd,
-    /// A directory in which every host keeps its lease as a file.
-    File(PathBuf),
-}
-
-impl FromStr for RegistryChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "etcd" => Ok(Self::Etcd),
-            Some(("file", dir)) if !dir.is_empty() => Ok(Self::File(dir.into())),
-            _ => Err("expected `etcd` or `file:DIRECTORY`".into()),
-        }
-    }
-}
-
-impl fmt::Display for RegistryChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Etcd => f.write_str("etcd"),
-            Self::File(dir) => write!(f, "file:{}", dir.display()),
-        }
-    }
-}
-
-/// Which offers of the kernel the data plane may accept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OffloadChoice {
-    /// Probe all, use what the kernel agrees to.
-    Auto,
-    /// None: one packet a system call, as flannel's own proxy works.
-    Off,
-    /// Probe only the named ones, each out of [`OFFLOADS`].
-    Only(Vec<String>),
-}
-
-/// Names for `--offload=LIST`, and what each one is.
-pub const OFFLOADS: [(&str, &str); 6] = [
-    ("vnet", "virtio-net header on the TUN device, needed by csum, tso and uso"),
-    ("csum", "checksums left to us by the kernel"),
-    ("tso", "TCP super-packets on the TUN device"),
-    ("uso", "UDP super-packets on the TUN device (Linux 6.2 or later)"),
-    ("gso", "UDP_SEGMENT on the tunnel socket"),
-    ("gro", "UDP_GRO on the tunnel socket"),
-];
-
-impl FromStr for OffloadChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => return Ok(Self::Auto),
-            "off" | "none" => return Ok(Self::Off),
-            _ => {}
-        }
-        let mut names: Vec<String> = Vec::new();
-        for name in text.split(',').map(str::trim) {
-            if !OFFLOADS.iter().any(|(known, _)| *known == name) {
-                let known: Vec<_> = OFFLOADS.iter().map(|(name, _)| *name).collect();
-                return Err(format!(
-                    "`{name}` is no offload: expected auto, off, or a list of {}",
-                    known.join(",")
-                ));
-            }
-            if !names.iter().any(|n| n == name) {
-                names.push(name.to_owned());
-            }
-        }
-        Ok(Self::Only(names))
-    }
-}
-
-impl fmt::Display for OffloadChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Off => f.write_str("off"),
-            Self::Only(names) => f.write_str(&names.join(",")),
-        }
-    }
-}
-
-/// What to do with an inner packet whose source does not belong to the host that sent it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum SourceCheck {
-    /// Deliver it, as flannel does.
-    #[default]
-    Off,
-    /// Deliver it, count it and name it in the log now and then.
-    Log,
-    /// Drop it, with its own counter.
-    Enforce,
-}
-
-impl fmt::Display for SourceCheck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Off => "off",
-            Self::Log => "log",
-            Self::Enforce => "enforce",
-        })
-    }
 }
 
 /// How many workers carry packets.
@@ -257,17 +147,9 @@ mod tests {
 
     #[test]
     fn choices_print_as_they_are_read() {
-        for text in ["etcd", "file:/var/lib/x"] {
-            assert_eq!(text.parse::<RegistryChoice>().unwrap().to_string(), text);
-        }
-        for text in ["auto", "off", "csum,tso", "gro"] {
-            assert_eq!(text.parse::<OffloadChoice>().unwrap().to_string(), text);
-        }
         for text in ["auto", "1", "8", "256"] {
             assert_eq!(text.parse::<Workers>().unwrap().to_string(), text);
         }
-        assert!("file:".parse::<RegistryChoice>().is_err());
-        assert!("csum,tsoo".parse::<OffloadChoice>().is_err());
         assert!("257".parse::<Workers>().is_err());
     }
 }

@@ -51,7 +51,7 @@ pub fn write(path: &Path, content: &SubnetFile) -> Result<(), WriteError> {
 }
 
 /// Replaces a file in one step.
-pub(super) fn write_text(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name in the path"))?;

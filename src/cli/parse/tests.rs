@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::cli::options::Options;
-use crate::cli::values::{OffloadChoice, RegistryChoice, SourceCheck, Workers};
+use crate::cli::values::Workers;
+use crate::dataplane::{CheckMode, Offloads};
+use crate::subnet::RegistryKind;
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Exit> {
     let env: HashMap<_, _> = env.iter().copied().collect();
@@ -44,10 +46,10 @@ fn defaults_are_flannels() {
     assert_eq!(o.resync_period().as_secs(), 5);
     assert_eq!(o.renew_margin().as_secs(), 3600);
     assert_eq!(o.log_filter(), "info");
-    assert_eq!(o.registry, RegistryChoice::Etcd);
+    assert_eq!(o.registry, RegistryKind::Etcd);
     assert_eq!(o.workers, Workers::Auto);
-    assert_eq!(o.offload, OffloadChoice::Auto);
-    assert_eq!(o.source_check, SourceCheck::Off);
+    assert_eq!(o.offload, Offloads::AUTO);
+    assert_eq!(o.source_check, CheckMode::Log);
     assert_eq!(o.tun_name, "flannel%d");
     assert!(o.warnings.is_empty());
 }

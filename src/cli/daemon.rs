@@ -1,0 +1,135 @@
+//! The daemon: from its options to packets, and back to nothing at the end.
+//!
+//! Everything here runs on one thread: the control thread, with the registry, the firewall, the
+//! links and the health endpoints. The workers of the data plane run beside it and never wait for
+//! it.
+
+mod logging;
+mod node;
+mod signals;
+mod stats;
+mod supervise;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::run::block_on;
+use super::{Code, Exit, Options};
+use crate::host::interface::{self, InterfaceError, InterfaceOptions};
+use crate::host::{subnet_file, systemd};
+use crate::route;
+use crate::subnet::registry::{self, EtcdOptions, RegistryOptions, Secret};
+use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
+use node::Node;
+use signals::Signals;
+
+pub use stats::Report;
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// What keeps it from starting or going on, with the exit code that says so.
+pub fn run(options: &Options) -> Result<(), Exit> {
+    logging::init(options)?;
+    let outcome = block_on(daemon(options));
+    match &outcome {
+        Ok(()) => tracing::info!("stopped; the lease is kept for the next start"),
+        Err(exit) => tracing::error!("{exit}"),
+    }
+    // The log has said it; the exit code is left.
+    outcome.map_err(|exit| Exit::new(exit.code, ""))
+}
+
+async fn daemon(options: &Options) -> Result<(), Exit> {
+    let mut signals = Signals::listen()
+        .map_err(|error| Exit::new(Code::System, format!("cannot listen for signals: {error}")))?;
+    tokio::select! {
+        node = start(options) => supervise::run(node?, &mut signals).await,
+        () = signals.stop() => {
+            tracing::info!("stopping before the start was complete");
+            Ok(())
+        }
+    }
+}
+
+/// Everything up to the first packet.
+async fn start(options: &Options) -> Result<supervise::Running<'_>, Exit> {
+    let previous = subnet_file::read_previous(&options.subnet_file);
+    for problem in &previous.problems {
+        tracing::warn!("{problem}");
+    }
+    let registry = registry::open(&registry_options(options))
+        .map_err(|error| Exit::new(Code::Config, format!("cannot use the lease store: {error}")))?;
+    let interface = interface::choose(&interface_options(options)).await.map_err(interface_exit)?;
+    tracing::info!(
+        interface = %interface.name,
+        address = %interface.address,
+        mtu = interface.mtu,
+        public_ip = %interface.public_ip,
+        "using this interface: {}", interface.reason
+    );
+    let mut manager = Manager::new(
+        Arc::clone(&registry),
+        ManagerOptions {
+            previous: previous.subnet,
+            exit_on_lease_loss: options.exit_on_lease_loss,
+            timing: Timing { renew_margin: options.renew_margin(), ..Timing::default() },
+            ..ManagerOptions::new(interface.public_ip)
+        },
+    );
+    let config = manager
+        .wait_for_config()
+        .await
+        .map_err(|error| Exit::new(Code::BadData, format!("the network config: {error}")))?;
+    tracing::info!(
+        network = %config.network,
+        subnet_len = config.subnet_len,
+        port = config.port,
+        "found the network config, backend udp"
+    );
+    let lease = manager.acquire(&config).await.map_err(acquire_exit)?;
+    let (writer, routes) = route::table(config.network, config.subnet_len);
+    let node = Node::start(options, &config, interface, lease.subnet, routes, &previous).await?;
+    let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
+    systemd::status("waiting for the list of peers");
+    Ok(supervise::Running { node, manager, writer, status, subscriber })
+}
+
+fn registry_options(options: &Options) -> RegistryOptions {
+    RegistryOptions {
+        kind: options.registry.clone(),
+        etcd: EtcdOptions {
+            endpoints: options.etcd_endpoints.clone(),
+            prefix: options.etcd_prefix.clone(),
+            ca_file: options.etcd_cafile.clone(),
+            cert_file: options.etcd_certfile.clone(),
+            key_file: options.etcd_keyfile.clone(),
+            username: options.etcd_username.clone(),
+            password: options.etcd_password.as_ref().map(|secret| Secret::new(secret.reveal())),
+            ..EtcdOptions::default()
+        },
+    }
+}
+
+fn interface_options(options: &Options) -> InterfaceOptions {
+    InterfaceOptions {
+        iface: options.iface.clone(),
+        iface_regex: options.iface_regex.clone(),
+        can_reach: options.iface_can_reach,
+        public_ip: options.public_ip,
+    }
+}
+
+fn interface_exit(error: InterfaceError) -> Exit {
+    let code = match &error {
+        InterfaceError::Regex { .. } => Code::Usage,
+        InterfaceError::Netlink(_) => Code::System,
+        _ => Code::NoInterface,
+    };
+    Exit::new(code, error.to_string())
+}
+
+fn acquire_exit(error: AcquireError) -> Exit {
+    Exit::new(Code::NoLease, format!("failed to acquire lease: {error}"))
+}

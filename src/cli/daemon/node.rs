@@ -1,0 +1,281 @@
+//! This host's end of the overlay: the data plane, the TUN device's place in the system, the files.
+
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use tokio::sync::watch;
+
+use super::stats::Report;
+use crate::cli::values::Workers;
+use crate::cli::{Code, Exit, Options};
+use crate::dataplane::{self, Dataplane, Event, Shape, StartError, Stats};
+use crate::host::firewall::{Firewall, Spec, Toolbox};
+use crate::host::interface::{Interface, OVERHEAD};
+use crate::host::link::{self, LinkError, Overlay};
+use crate::host::netlink::Netlink;
+use crate::host::subnet_file::{self, Previous, SubnetFile};
+use crate::route::{Cidr, RouteTable};
+use crate::subnet::NetworkConfig;
+
+/// This host, carrying packets.
+pub(super) struct Node<'a> {
+    options: &'a Options,
+    network: Cidr,
+    port: u16,
+    interface: Interface,
+    subnet: Cidr,
+    routes: Arc<RouteTable>,
+    netlink: Netlink,
+    /// `None` only while it is being replaced.
+    plane: Option<Dataplane>,
+    tun_name: String,
+    /// Counters of data planes that have ended.
+    past: Stats,
+    /// The firewall rules that shall be in force.
+    rules: watch::Sender<Spec>,
+}
+
+impl<'a> Node<'a> {
+    /// Starts the data plane, routes the overlay to it and writes the subnet file.
+    pub(super) async fn start(
+        options: &'a Options,
+        config: &NetworkConfig,
+        interface: Interface,
+        subnet: Cidr,
+        routes: Arc<RouteTable>,
+        previous: &Previous,
+    ) -> Result<Self, Exit> {
+        let netlink =
+            Netlink::connect().map_err(|error| Exit::new(Code::System, error.to_string()))?;
+        let mut node = Self {
+            options,
+            network: config.network,
+            port: config.port,
+            interface,
+            subnet,
+            routes,
+            netlink,
+            plane: None,
+            tun_name: options.tun_name.clone(),
+            past: Stats::default(),
+            rules: watch::Sender::new(rules(options, config, subnet)),
+        };
+        node.start_plane()?;
+        node.check_link().await.map_err(|error| Exit::new(Code::System, error.to_string()))?;
+        let rules = node.rules.borrow().clone();
+        let firewall = Firewall::install(rules, previous, Toolbox::from_environment())
+            .await
+            .map_err(|error| Exit::new(Code::Unavailable, error.to_string()))?;
+        tokio::spawn(firewall.run(options.resync_period(), node.rules.subscribe()));
+        node.write_subnet_file();
+        Ok(node)
+    }
+
+    /// What happens on the data plane.
+    pub(super) async fn event(&mut self) -> Event {
+        match &mut self.plane {
+            Some(plane) => plane.event().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Puts a new data plane in the place of the old one.
+    pub(super) async fn replace_plane(&mut self) -> Result<(), Exit> {
+        self.stop_plane();
+        self.start_plane()?;
+        self.check_link().await.map_err(|error| Exit::new(Code::System, error.to_string()))
+    }
+
+    /// Whether packets are being carried.
+    pub(super) fn has_plane(&self) -> bool {
+        self.plane.is_some()
+    }
+
+    /// The subnet of this host.
+    pub(super) fn subnet(&self) -> Cidr {
+        self.subnet
+    }
+
+    /// Takes another subnet, because the old one was lost.
+    pub(super) async fn move_to(&mut self, subnet: Cidr) -> Result<(), Exit> {
+        tracing::warn!(
+            from = %self.subnet, to = %subnet,
+            "this host has another subnet: containers must be restarted with the new subnet file"
+        );
+        self.subnet = subnet;
+        self.rules.send_modify(|rules| rules.subnet = subnet);
+        self.write_subnet_file();
+        self.replace_plane().await
+    }
+
+    /// Puts the TUN device's address, MTU and route right where they are not.
+    pub(super) async fn check_link(&mut self) -> Result<(), LinkError> {
+        let Some(overlay) = self.overlay().await? else { return Ok(()) };
+        let checked = link::ensure(&self.netlink, &overlay).await?;
+        for repair in &checked.repairs {
+            tracing::info!(device = %overlay.name, "set {repair}");
+        }
+        for conflict in &checked.conflicts {
+            tracing::warn!(
+                device = %overlay.name,
+                "the route {conflict} takes traffic away from the overlay; remove it: ip route del {}",
+                conflict.destination
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes the statistics file, if there shall be one.
+    pub(super) fn write_stats(&self) {
+        if let Some(path) = &self.options.stats_json {
+            let features = self.plane.as_ref().map(Dataplane::features).unwrap_or_default();
+            self.report(features, &self.stats()).write(path);
+        }
+    }
+
+    /// Stops the data plane; the TUN device goes with it. Writes the statistics file.
+    pub(super) fn stop(mut self) {
+        let features = self.plane.as_ref().map(Dataplane::features).unwrap_or_default();
+        self.stop_plane();
+        if let Some(path) = &self.options.stats_json {
+            self.report(features, &self.past).write(path);
+        }
+    }
+
+    /// All counters since the start of the process.
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = self.past.clone();
+        if let Some(plane) = &self.plane {
+            stats += &plane.stats();
+        }
+        stats
+    }
+
+    fn report<'r>(
+        &'r self,
+        features: Vec<dataplane::FeatureState>,
+        stats: &'r Stats,
+    ) -> Report<'r> {
+        Report {
+            version: 1,
+            tun: &self.tun_name,
+            subnet: self.subnet.to_string(),
+            routes: self.routes.len(),
+            features,
+            stats,
+        }
+    }
+
+    fn stop_plane(&mut self) {
+        if let Some(plane) = self.plane.take() {
+            self.past += &plane.stop();
+        }
+    }
+
+    fn start_plane(&mut self) -> Result<(), Exit> {
+        let config = self.plane_config();
+        let plane = Dataplane::start(&config, &self.routes).map_err(start_exit)?;
+        self.tun_name = plane.tun_name().to_owned();
+        let lost: Vec<_> = plane.features().into_iter().filter(|feature| !feature.on).collect();
+        tracing::info!(
+            device = %self.tun_name,
+            address = %config.address,
+            mtu = config.mtu,
+            workers = config.workers,
+            without = ?lost.iter().map(|feature| feature.name).collect::<Vec<_>>(),
+            "carrying packets on UDP {}", config.bind
+        );
+        self.plane = Some(plane);
+        Ok(())
+    }
+
+    fn plane_config(&self) -> dataplane::Config {
+        let cores = available_parallelism().map_or(1, usize::from);
+        dataplane::Config {
+            // A device that comes back shall have the name it had.
+            tun_name: self.tun_name.clone(),
+            address: self.subnet.network(),
+            network: self.network,
+            subnet: self.subnet,
+            mtu: self.mtu(),
+            bind: SocketAddrV4::new(self.interface.address, self.port),
+            workers: match self.options.workers {
+                Workers::Auto => default_workers(cores),
+                Workers::Count(count) => count.into(),
+            },
+            shape: if cores > 1 { Shape::Pair } else { Shape::Single },
+            offloads: self.options.offload,
+            spin: self.options.spin_time(),
+            source_check: self.options.source_check,
+            destination_check: dataplane::CheckMode::Off,
+        }
+    }
+
+    /// Greatest inner packet.
+    fn mtu(&self) -> u16 {
+        u16::try_from(self.interface.mtu.saturating_sub(OVERHEAD)).unwrap_or(MAX_MTU).min(MAX_MTU)
+    }
+
+    async fn overlay(&self) -> Result<Option<Overlay>, LinkError> {
+        let links = self.netlink.links().await?;
+        let Some(link) = links.into_iter().find(|link| link.name == self.tun_name) else {
+            return Ok(None);
+        };
+        Ok(Some(Overlay {
+            index: link.index,
+            name: link.name,
+            address: self.subnet.network(),
+            subnet: self.subnet,
+            network: self.network,
+            mtu: self.mtu().into(),
+            blackhole: self.options.ip_blackhole_route,
+        }))
+    }
+
+    fn write_subnet_file(&self) {
+        let file = SubnetFile {
+            network: self.network,
+            subnet: self.subnet,
+            mtu: self.mtu().into(),
+            ip_masq: self.options.ip_masq,
+        };
+        let path = &self.options.subnet_file;
+        match subnet_file::write(path, &file) {
+            Ok(()) => {
+                tracing::info!(file = %path.display(), subnet = %self.subnet, "wrote the subnet file")
+            }
+            // As flannel: the overlay works without it.
+            Err(error) => tracing::warn!("{error}; going on without it"),
+        }
+    }
+}
+
+fn rules(options: &Options, config: &NetworkConfig, subnet: Cidr) -> Spec {
+    Spec {
+        network: config.network,
+        subnet,
+        masquerade: options.ip_masq,
+        forward: options.iptables_forward_rules,
+        fully_random: !options.ip_masq_fully_random_disable,
+        nftables: config.enable_nftables,
+    }
+}
+
+fn default_workers(cores: usize) -> usize {
+    cores.min(MAX_DEFAULT_WORKERS)
+}
+
+fn start_exit(error: StartError) -> Exit {
+    let code = match &error {
+        StartError::NoTunPermission { .. } => Code::Permission,
+        StartError::NoTunDevice(_) | StartError::Tun { .. } => Code::Tun,
+        _ => Code::System,
+    };
+    Exit::new(code, error.to_string())
+}
+
+/// Longest inner packet that fits a UDP datagram (`MAX_DATAGRAM`), for links such as loopback.
+const MAX_MTU: u16 = 65_507;
+/// More workers than this need more flows than most hosts have.
+const MAX_DEFAULT_WORKERS: usize = 8;

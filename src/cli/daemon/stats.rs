@@ -1,0 +1,39 @@
+//! The statistics file: all counters as JSON, at the end and on SIGUSR1.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::dataplane::{FeatureState, Stats};
+use crate::host::subnet_file::write_text;
+
+/// What the file holds.
+#[derive(Serialize)]
+pub struct Report<'a> {
+    /// Version of this layout.
+    pub version: u32,
+    /// The TUN device.
+    pub tun: &'a str,
+    /// The subnet of this host.
+    pub subnet: String,
+    /// Number of routes in the table.
+    pub routes: usize,
+    /// How every feature of the kernel stands.
+    pub features: Vec<FeatureState>,
+    /// All counters since the start of the process.
+    #[serde(flatten)]
+    pub stats: &'a Stats,
+}
+
+impl Report<'_> {
+    /// Replaces the file at `path` in one step.
+    pub(super) fn write(&self, path: &Path) {
+        let text = serde_json::to_string_pretty(self).expect("numbers and strings make JSON");
+        match write_text(path, &(text + "\n")) {
+            Ok(()) => tracing::debug!(file = %path.display(), "wrote the statistics"),
+            Err(error) => {
+                tracing::error!(file = %path.display(), "cannot write the statistics: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The running daemon: one loop that hears the manager, the data plane, the links and the signals.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::node::Node;
+use super::signals::Signals;
+use crate::cli::{Code, Exit};
+use crate::dataplane::Event;
+use crate::host::systemd;
+use crate::route::RouteWriter;
+use crate::subnet::{Manager, RunError, SubnetStatus};
+
+/// What a started daemon consists of.
+pub(super) struct Running<'a> {
+    pub(super) node: Node<'a>,
+    pub(super) manager: Manager,
+    pub(super) writer: RouteWriter,
+    pub(super) status: watch::Sender<SubnetStatus>,
+    pub(super) subscriber: watch::Receiver<SubnetStatus>,
+}
+
+/// Runs until told to stop or until there is no lease to be had.
+pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(), Exit> {
+    let Running { mut node, manager, writer, status, mut subscriber } = running;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut manager = pin!(manager.run(writer, status, async {
+        // A dropped sender stops as well.
+        let _ = stopped.await;
+    }));
+    let mut ready = false;
+    let mut check = interval(CHECK);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut manager => break outcome.map_err(run_exit),
+            write = signals.next() => match write {
+                true => node.write_stats(),
+                false => break Ok(()),
+            },
+            Ok(()) = subscriber.changed() => {
+                let status = subscriber.borrow_and_update().clone();
+                if status.synced && !ready {
+                    ready = true;
+                    systemd::ready(&summary(&status));
+                    tracing::info!(subnet = %status.lease, peers = status.peers.len(), "ready");
+                }
+                if status.lease != node.subnet()
+                    && let Err(exit) = node.move_to(status.lease).await
+                {
+                    tracing::error!("{exit}; trying again");
+                }
+            }
+            event = node.event() => {
+                match event {
+                    Event::TunLost => tracing::warn!("the TUN device was deleted; making it again"),
+                    Event::Failed(error) => tracing::error!("a worker failed: {error}; starting anew"),
+                }
+                if let Err(exit) = node.replace_plane().await {
+                    tracing::error!("{exit}; trying again");
+                }
+            }
+            _ = check.tick() => {
+                if !node.has_plane() {
+                    if let Err(exit) = node.replace_plane().await {
+                        tracing::error!("{exit}; trying again");
+                    }
+                } else if let Err(error) = node.check_link().await {
+                    tracing::warn!("cannot check the TUN device: {error}");
+                }
+            }
+        }
+    };
+    tracing::info!("stopping");
+    systemd::stopping("stopping");
+    drop(stop);
+    node.stop();
+    outcome
+}
+
+fn run_exit(error: RunError) -> Exit {
+    let code = match &error {
+        RunError::LeaseLost { .. } => Code::LeaseLost,
+        RunError::DuplicatePublicIp(_) | RunError::Acquire(_) => Code::NoLease,
+    };
+    Exit::new(code, error.to_string())
+}
+
+/// One line for `systemctl status`.
+fn summary(status: &SubnetStatus) -> String {
+    format!("subnet {}, {} peers", status.lease, status.peers.len())
+}
+
+/// How often the TUN device's place in the system is looked at.
+const CHECK: Duration = Duration::from_secs(1);

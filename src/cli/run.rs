@@ -1,0 +1,45 @@
+//! From a command line to its work.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::{ExitCode, Termination};
+
+use super::commands::Tool;
+use super::{Code, Command, Exit, daemon, parse, tools};
+use crate::lab;
+
+/// Runs the program with these arguments, its own name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let outcome = match parse(args) {
+        Ok(Command::Daemon(options)) => daemon::run(&options),
+        Ok(Command::Tool(Tool::Lab(command))) => return lab::run(command),
+        Ok(Command::Tool(tool)) => run_tool(tool),
+        Err(exit) => Err(exit),
+    };
+    match outcome {
+        Ok(()) => Code::Ok.into(),
+        Err(exit) => exit.report(),
+    }
+}
+
+fn run_tool(tool: Tool) -> Result<(), Exit> {
+    match tool {
+        Tool::DockerOpts(args) => block_on(tools::docker_opts(&args)),
+        Tool::Cleanup(args) => block_on(tools::cleanup(&args)),
+        Tool::Completions(args) => {
+            tools::completions(&args);
+            Ok(())
+        }
+        Tool::Leases(_) => Err(Exit::new(Code::Unavailable, "not yet")),
+        Tool::Lab(_) => unreachable!("the lab has its own exit codes"),
+    }
+}
+
+/// Runs a tool's work on this thread.
+pub(super) fn block_on(work: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Exit::new(Code::System, format!("cannot start: {error}")))?
+        .block_on(work)
+}
