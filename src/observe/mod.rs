@@ -1,1 +1,3 @@
 //! Metrics, health and the status socket.
+
+pub mod health;

@@ -1,0 +1,298 @@
+//! Health for supervisors: `/healthz` as flannel's, `/readyz`, `/livez`, and what the watchdog asks.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::any;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// The daemon's state of health; clones share it.
+#[derive(Clone, Debug)]
+pub struct Health(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    born: Instant,
+    /// What is still missing; `None` once ready.
+    missing: Mutex<Option<String>>,
+    threads: Mutex<Vec<Arc<Thread>>>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    name: String,
+    limit: Duration,
+    /// Milliseconds from `born` to the last sign of life.
+    last: AtomicU64,
+}
+
+/// One thread's way to show that it lives. It leaves the list when this value is dropped.
+#[derive(Debug)]
+pub struct Pulse {
+    health: Health,
+    thread: Arc<Thread>,
+}
+
+impl Pulse {
+    /// A sign of life: one relaxed store and a look at the clock.
+    pub fn beat(&self) {
+        self.thread.last.store(self.health.now(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        lock(&self.health.0.threads).retain(|thread| !Arc::ptr_eq(thread, &self.thread));
+    }
+}
+
+/// What a thread's last sign of life says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Name of the thread.
+    pub name: String,
+    /// Time since its last sign of life.
+    pub age: Duration,
+    /// Longest time that counts as alive.
+    pub limit: Duration,
+}
+
+impl Heartbeat {
+    /// Whether the thread has shown itself in time.
+    pub fn alive(&self) -> bool {
+        self.age <= self.limit
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(Arc::new(Shared {
+            born: Instant::now(),
+            missing: Mutex::new(Some("starting".into())),
+            threads: Mutex::default(),
+        }))
+    }
+}
+
+impl Health {
+    /// Adds a thread that promises a sign of life at least every `limit`.
+    pub fn register(&self, name: impl Into<String>, limit: Duration) -> Pulse {
+        let last = AtomicU64::new(self.now());
+        let thread = Arc::new(Thread { name: name.into(), limit, last });
+        lock(&self.0.threads).push(Arc::clone(&thread));
+        Pulse { health: self.clone(), thread }
+    }
+
+    /// The first full list of routes is in the table and everything is set up.
+    pub fn set_ready(&self) {
+        *lock(&self.0.missing) = None;
+    }
+
+    /// Not ready, and what for, such as `waiting for the network config`.
+    pub fn set_waiting(&self, missing: impl Into<String>) {
+        *lock(&self.0.missing) = Some(missing.into());
+    }
+
+    /// What is still missing; `None` once ready.
+    pub fn missing(&self) -> Option<String> {
+        lock(&self.0.missing).clone()
+    }
+
+    /// Every thread's last sign of life.
+    pub fn heartbeats(&self) -> Vec<Heartbeat> {
+        let now = self.now();
+        lock(&self.0.threads)
+            .iter()
+            .map(|thread| Heartbeat {
+                name: thread.name.clone(),
+                age: Duration::from_millis(now.saturating_sub(thread.last.load(Ordering::Relaxed))),
+                limit: thread.limit,
+            })
+            .collect()
+    }
+
+    /// Whether every thread has shown itself in time: what the service manager's watchdog is fed by.
+    pub fn alive(&self) -> bool {
+        self.heartbeats().iter().all(Heartbeat::alive)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// No thread leaves these locks in a half-done state, so a panic elsewhere is no reason to fail.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The port for health checks cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen for health checks on {address} (--healthz-ip, --healthz-port): {source}")]
+pub struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Listens for health checks. `0.0.0.0` means every address of either family where the kernel has
+/// both, as it does for flannel.
+pub fn listen(ip: IpAddr, port: u16) -> Result<std::net::TcpListener, ListenError> {
+    let address = SocketAddr::new(ip, port);
+    let fail = |source| ListenError { address, source };
+    if ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+        match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
+            outcome => return outcome.map_err(fail),
+        }
+    }
+    open(address).map_err(fail)
+}
+
+/// Connections that may wait to be accepted; health checks come one at a time.
+const BACKLOG: i32 = 128;
+
+fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Answers health checks until it is dropped.
+pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Result<()> {
+    let routes = Router::new()
+        .route("/healthz", any(|| async { "flanneld is running" }))
+        .route("/readyz", any(ready))
+        .route("/livez", any(live))
+        .with_state(health);
+    axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await
+}
+
+async fn ready(State(health): State<Health>) -> (StatusCode, String) {
+    match health.missing() {
+        None => (StatusCode::OK, "flanneld is ready".into()),
+        Some(missing) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("flanneld is not ready yet\n{missing}\n"))
+        }
+    }
+}
+
+async fn live(State(health): State<Health>) -> (StatusCode, String) {
+    let heartbeats = health.heartbeats();
+    let mut text = String::new();
+    for beat in &heartbeats {
+        let word = if beat.alive() { "ok" } else { "LATE" };
+        let _ = writeln!(text, "{} {word} last seen {} ms ago", beat.name, beat.age.as_millis());
+    }
+    let all = heartbeats.iter().all(Heartbeat::alive);
+    (if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    /// Serves `health` on a free port and returns what `requests` ask it.
+    fn ask(health: &Health, requests: &[(&str, &str)]) -> Vec<(u16, String, String)> {
+        let listener = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let health = health.clone();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    outcome = serve(listener, health) => panic!("{outcome:?}"),
+                    _ = stopped => {}
+                }
+            });
+        });
+        let answers = requests.iter().map(|(method, path)| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                .unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+            (status, head.to_ascii_lowercase(), body.to_owned())
+        });
+        let answers = answers.collect();
+        stop.send(()).unwrap();
+        server.join().unwrap();
+        answers
+    }
+
+    #[test]
+    fn healthz_is_flannels() {
+        let health = Health::default();
+        let asked = ask(
+            &health,
+            &[
+                ("GET", "/healthz"),
+                ("POST", "/healthz"),
+                ("GET", "/healthz/"),
+                ("GET", "/"),
+                ("GET", "/metrics"),
+            ],
+        );
+        for (status, head, body) in &asked[..2] {
+            assert_eq!((*status, body.as_str()), (200, "flanneld is running"));
+            assert!(head.contains("content-type: text/plain; charset=utf-8"), "{head}");
+        }
+        assert!(asked[2..].iter().all(|(status, ..)| *status == 404));
+    }
+
+    #[test]
+    fn readiness_comes_with_the_first_full_list() {
+        let health = Health::default();
+        health.set_waiting("waiting for the network config");
+        let asked = ask(&health, &[("GET", "/readyz")]);
+        assert_eq!(asked[0].0, 503);
+        assert_eq!(asked[0].2, "flanneld is not ready yet\nwaiting for the network config\n");
+        health.set_ready();
+        let asked = ask(&health, &[("GET", "/readyz")]);
+        assert_eq!((asked[0].0, asked[0].2.as_str()), (200, "flanneld is ready"));
+    }
+
+    #[test]
+    fn a_late_thread_is_named() {
+        let health = Health::default();
+        let worker = health.register("worker 0", Duration::from_secs(60));
+        let stuck = health.register("worker 1", Duration::ZERO);
+        worker.beat();
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(!health.alive());
+        let asked = ask(&health, &[("GET", "/livez")]);
+        assert_eq!(asked[0].0, 503);
+        assert!(asked[0].2.contains("worker 0 ok") && asked[0].2.contains("worker 1 LATE"));
+        drop(stuck);
+        assert!(health.alive());
+        assert_eq!(ask(&health, &[("GET", "/livez")])[0].0, 200);
+    }
+
+    #[test]
+    fn a_busy_port_is_an_error_with_words() {
+        let taken = listen(Ipv4Addr::UNSPECIFIED.into(), 0).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        // Both families where there are both.
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        let error = listen(Ipv4Addr::UNSPECIFIED.into(), port).unwrap_err().to_string();
+        assert!(error.contains("--healthz-port") && error.contains("in use"), "{error}");
+    }
+}
