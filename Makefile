@@ -1,4 +1,5 @@
 # make demo   two hosts on this machine, packets across, a small table of results
+# make bench  the tunnel measured beside the kernel's VXLAN and the plain underlay
 # make test   every test, the end-to-end ones included (they need root: sudo is used)
 # make help   the rest
 
@@ -23,6 +24,16 @@ demo:  ## two hosts on this machine: ping, a checked transfer, throughput (ARGS=
 	$(CARGO) build --locked --release
 	@target/release/flannel-udp demo $(ARGS)
 
+bench:  ## the tunnel beside VXLAN and the plain underlay, 40 minutes; rewrites docs/benchmarks.*
+	@scripts/setup.sh build demo
+	$(CARGO) build --locked --release
+	$(CC) -O2 -Wall -o target/release/baseline-loop benches/baseline/loop.c
+	target/release/flannel-udp bench --modes underlay,vxlan,flannel-udp,off,spin0,half \
+		--baseline target/release/baseline-loop \
+		--svg docs/benchmarks.svg --markdown docs/benchmarks.md $(ARGS)
+	target/release/flannel-udp bench --mtu 9000 --underlay nic --only tcp1,tcp4,ppsfull \
+		--markdown docs/benchmarks.md --mark bench9000 $(ARGS)
+
 test:  ## every test; needs root or sudo
 	@scripts/setup.sh build test
 	scripts/test.sh $(ARGS)
@@ -44,4 +55,4 @@ doc:  ## the library's documentation, under target/doc
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo test test-long lint doc clean
+.PHONY: help setup build demo bench test test-long lint doc clean

@@ -70,10 +70,13 @@ pub struct BenchArgs {
     /// Write a plot of the first underlay
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// Put the tables into this file, between the lines `<!-- bench:begin -->` and
-    /// `<!-- bench:end -->`
+    /// Put the tables into this file, between the lines `<!-- MARK:begin -->` and
+    /// `<!-- MARK:end -->`
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
+    /// The mark to look for
+    #[arg(long, value_name = "MARK", default_value = "bench", requires = "markdown")]
+    pub mark: String,
 }
 
 /// Measures, prints, writes the files.
@@ -101,7 +104,7 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), LabError> {
     if let (Some(path), Some(svg)) = (&arguments.svg, svg::render(&results)) {
         write(path, &svg)?;
     }
-    arguments.markdown.as_ref().map_or(Ok(()), |path| refresh(path, &text))
+    arguments.markdown.as_ref().map_or(Ok(()), |path| refresh(path, &arguments.mark, &text))
 }
 
 /// What will be measured.
@@ -260,27 +263,30 @@ fn write(path: &Path, text: &str) -> Result<(), LabError> {
 }
 
 /// Replaces what stands between the two marks in the file.
-fn refresh(path: &Path, text: &str) -> Result<(), LabError> {
+fn refresh(path: &Path, mark: &str, text: &str) -> Result<(), LabError> {
     let old = fs::read_to_string(path).map_err(|e| LabError::file(path, e))?;
-    let new = between_marks(&old, text).ok_or_else(|| {
-        LabError::Unusable(format!("{}: the lines {BEGIN} and {END} are missing", path.display()))
+    let new = between_marks(&old, mark, text).ok_or_else(|| {
+        let [begin, end] = marks(mark);
+        LabError::Unusable(format!("{}: the lines {begin} and {end} are missing", path.display()))
     })?;
     write(path, &new)
 }
 
-fn between_marks(old: &str, text: &str) -> Option<String> {
-    let (before, rest) = old.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", text.trim()))
+fn between_marks(old: &str, mark: &str, text: &str) -> Option<String> {
+    let [begin, end] = marks(mark);
+    let (before, rest) = old.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}\n\n{}\n\n{end}{after}", text.trim()))
+}
+
+fn marks(mark: &str) -> [String; 2] {
+    ["begin", "end"].map(|which| format!("<!-- {mark}:{which} -->"))
 }
 
 const QUICK: [Measure; 4] = [Measure::Tcp1, Measure::Tcp4, Measure::Pps18, Measure::Rr];
 
 /// Between two samples: connections of the last one end, spinning threads fall asleep.
 const BETWEEN: Duration = Duration::from_millis(150);
-
-const BEGIN: &str = "<!-- bench:begin -->";
-const END: &str = "<!-- bench:end -->";
 
 #[cfg(test)]
 mod tests {
@@ -296,10 +302,11 @@ mod tests {
 
     #[test]
     fn only_the_marked_part_changes() {
-        let old = format!("a\n{BEGIN}\nold\n{END}\nb\n");
-        let new = between_marks(&old, "new\n").unwrap();
-        assert_eq!(new, format!("a\n{BEGIN}\n\nnew\n\n{END}\nb\n"));
-        assert_eq!(between_marks(&new, "new").unwrap(), new);
-        assert_eq!(between_marks("a", "b"), None);
+        let [begin, end] = marks("x");
+        let old = format!("a\n{begin}\nold\n{end}\nb\n");
+        let new = between_marks(&old, "x", "new\n").unwrap();
+        assert_eq!(new, format!("a\n{begin}\n\nnew\n\n{end}\nb\n"));
+        assert_eq!(between_marks(&new, "x", "new").unwrap(), new);
+        assert_eq!(between_marks(&new, "y", "new"), None);
     }
 }
