@@ -1,6 +1,7 @@
 //! A real etcd for one test, on a loopback port of its own, and managers beside it.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod log;
 pub mod proxy;
 
 use std::future::Future;

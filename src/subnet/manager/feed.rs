@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
+use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
@@ -47,22 +49,26 @@ struct Feed {
 }
 
 impl Feed {
-    /// One attempt, and the watch that came of it; `None` if nobody listens any more.
+    /// Attempts until one comes through, and the watch that came of it; `None` if nobody listens
+    /// any more.
     async fn session(&mut self) -> Option<()> {
-        match self.registry.follow().await {
-            Ok(Follow { snapshot, changes }) => {
-                self.came_back();
-                self.to.send(FeedEvent::List(snapshot)).await.ok()?;
-                let began = Instant::now();
-                let error = self.live(changes).await?;
-                if began.elapsed() > STABLE {
-                    self.backoff.reset();
-                }
-                debug!(%error, "the watch ended");
-                self.lost_at.get_or_insert_with(Instant::now);
+        let mut race = self.race();
+        let Follow { snapshot, changes } = loop {
+            match race.next().await {
+                Ok(follow) => break follow,
+                Err(error) => self.failed(&error).await?,
             }
-            Err(error) => self.failed(&error).await?,
+        };
+        drop(race);
+        self.came_back();
+        self.to.send(FeedEvent::List(snapshot)).await.ok()?;
+        let began = Instant::now();
+        let error = self.live(changes).await?;
+        if began.elapsed() > STABLE {
+            self.backoff.reset();
         }
+        debug!(%error, "the watch ended");
+        self.lost_at.get_or_insert_with(Instant::now);
         sleep(self.backoff.next_wait()).await;
         Some(())
     }
@@ -76,10 +82,9 @@ impl Feed {
         let mut probe_at = Instant::now() + self.timing.probe;
         let mut resync_at = self.resync_at();
         let mut patience = self.timing.suspect;
-        let mut second: Option<BoxFuture<'static, Result<Follow, RegistryError>>> = None;
-        let mut second_at = Instant::now();
+        let mut second: Option<Race> = None;
         loop {
-            let suspect_at = asked.map(|asked| (asked + patience).max(second_at));
+            let suspect_at = asked.map(|asked| asked + patience);
             let idle = second.is_none();
             tokio::select! {
                 heard = changes.next() => {
@@ -103,37 +108,43 @@ impl Feed {
                 }
                 () = sleep_until(suspect_at.unwrap_or(probe_at)), if suspect_at.is_some() && idle => {
                     debug!("the watch is silent; trying another connection beside it");
-                    second = Some(self.follow());
+                    second = Some(self.race());
                 }
                 () = sleep_until(resync_at), if idle => {
-                    second = Some(self.follow());
+                    second = Some(self.race());
                     resync_at = self.resync_at();
                 }
-                Some(outcome) = OptionFuture::from(second.as_mut()) => {
-                    second = None;
+                Some(outcome) = OptionFuture::from(second.as_mut().map(Race::next)) => {
                     match outcome {
                         Ok(follow) => {
+                            second = None;
                             asked = None;
                             self.came_back();
                             changes = follow.changes;
                             probe_at = Instant::now() + self.timing.probe;
                             self.to.send(FeedEvent::List(follow.snapshot)).await.ok()?;
                         }
-                        Err(error) if asked.is_some() => {
-                            self.failed(&error).await?;
-                            second_at = Instant::now() + self.backoff.next_wait();
-                        }
+                        Err(error) if asked.is_some() => self.failed(&error).await?,
                         // A list that was only meant to make sure; the watch is well.
-                        Err(error) => debug!(%error, "could not list anew"),
+                        Err(error) => {
+                            second = None;
+                            debug!(%error, "could not list anew");
+                        }
                     }
                 }
             }
         }
     }
 
-    fn follow(&self) -> BoxFuture<'static, Result<Follow, RegistryError>> {
-        let registry = Arc::clone(&self.registry);
-        Box::pin(async move { registry.follow().await })
+    fn race(&self) -> Race {
+        let backoff = Backoff::new(self.timing.backoff_first, self.timing.backoff_limit);
+        Race {
+            registry: Arc::clone(&self.registry),
+            hedge: self.timing.hedge,
+            backoff,
+            attempts: FuturesUnordered::new(),
+            next_at: Instant::now(),
+        }
     }
 
     fn resync_at(&self) -> Instant {
@@ -160,10 +171,48 @@ impl Feed {
     }
 }
 
+/// Lists and watches by whichever attempt comes through first.
+///
+/// An attempt that fell into a hole says nothing until its time is out. So as long as none has
+/// come through, another is started beside it: the registry's return is seen by the next one.
+struct Race {
+    registry: Arc<dyn Registry>,
+    hedge: Duration,
+    backoff: Backoff,
+    attempts: FuturesUnordered<BoxFuture<'static, Result<Follow, RegistryError>>>,
+    next_at: Instant,
+}
+
+impl Race {
+    /// The outcome of the next attempt that has one; more attempts follow a failed one. May be
+    /// dropped while it waits.
+    async fn next(&mut self) -> Result<Follow, RegistryError> {
+        loop {
+            if self.attempts.len() < MAX_ATTEMPTS && Instant::now() >= self.next_at {
+                let registry = Arc::clone(&self.registry);
+                self.attempts.push(Box::pin(async move { registry.follow().await }));
+                self.next_at = Instant::now() + self.hedge.mul_f64(0.75 + fastrand::f64() / 4.0);
+            }
+            let room = self.attempts.len() < MAX_ATTEMPTS;
+            tokio::select! {
+                Some(outcome) = self.attempts.next() => {
+                    if outcome.is_err() && self.attempts.is_empty() {
+                        self.next_at = Instant::now() + self.backoff.next_wait();
+                    }
+                    return outcome;
+                }
+                () = sleep_until(self.next_at), if room => {}
+            }
+        }
+    }
+}
+
 fn rounded(time: Duration) -> Duration {
     Duration::from_millis(time.as_millis() as u64)
 }
 
+/// Attempts that may be under way at once.
+const MAX_ATTEMPTS: usize = 6;
 /// A watch that lived this long was a good one.
 const STABLE: Duration = Duration::from_secs(2);
 /// However slow the registry is, a watch that is silent for longer is doubted.

@@ -62,6 +62,8 @@ pub(super) struct Keeper {
     throttle: Throttle,
     /// When to act next, and what for.
     next: Option<(Instant, Duty)>,
+    /// Whether the registry did not answer when we last needed it.
+    failing: bool,
     /// When a rival for our address was last answered.
     answered: Option<Instant>,
     rivals: Throttle,
@@ -113,6 +115,7 @@ impl Keeper {
             backoff,
             throttle,
             next: None,
+            failing: false,
             answered: None,
             rivals,
         };
@@ -136,7 +139,10 @@ impl Keeper {
                         _ => self.check().await,
                     };
                     match outcome {
-                        Ok(()) => self.backoff.reset(),
+                        Ok(()) => {
+                            self.failing = false;
+                            self.backoff.reset();
+                        }
                         Err(Failure::Later(error)) => self.later(&error).await,
                         Err(Failure::GiveUp(error)) => {
                             let _ = self.to.send(KeeperEvent::GaveUp(error)).await;
@@ -152,6 +158,10 @@ impl Keeper {
         let name = name(self.held.subnet);
         match event {
             OwnEvent::Listed(records) => {
+                // The registry is back: what could not be done is done now.
+                if let Some((at, _)) = self.next.as_mut().filter(|_| self.failing) {
+                    *at = Instant::now();
+                }
                 if !records.contains(&self.held.record) {
                     self.check_now();
                 }
@@ -406,6 +416,7 @@ impl Keeper {
         let held = left.is_none_or(|left| !left.is_zero());
         self.trouble(error.to_string(), held).await;
         let duty = self.next.map_or(Duty::Check, |(_, duty)| duty);
+        self.failing = true;
         self.next = Some((Instant::now() + self.backoff.next_wait(), duty));
     }
 

@@ -71,6 +71,9 @@ pub struct Timing {
     /// How long an answer to that may take before another connection is tried beside this one;
     /// more if the registry is known to be slow.
     pub suspect: Duration,
+    /// How long an attempt to reach the registry may be silent before another is started beside
+    /// it.
+    pub hedge: Duration,
     /// First wait after a failure.
     pub backoff_first: Duration,
     /// Longest wait between attempts to reach the registry. It bounds how late its return is
@@ -96,6 +99,7 @@ impl Default for Timing {
             renew_margin: Duration::from_secs(3600),
             probe: Duration::from_secs(2),
             suspect: Duration::from_secs(1),
+            hedge: Duration::from_secs(1),
             backoff_first: Duration::from_millis(50),
             backoff_limit: Duration::from_secs(1),
             resync: Duration::from_secs(3600),

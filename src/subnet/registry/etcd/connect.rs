@@ -22,6 +22,8 @@ pub(super) struct Connector {
     link: Mutex<Option<Link>>,
     /// The endpoint that is tried next; counts up, taken modulo the number of endpoints.
     turn: AtomicUsize,
+    /// Watches that are being begun at this moment.
+    beginning: AtomicUsize,
     /// etcd answered that it asks for no user.
     no_user: AtomicBool,
 }
@@ -63,6 +65,7 @@ impl Connector {
             options,
             link: Mutex::new(None),
             turn: AtomicUsize::new(0),
+            beginning: AtomicUsize::new(0),
             no_user: AtomicBool::new(false),
         })
     }
@@ -109,9 +112,15 @@ impl Connector {
         }
     }
 
-    /// A connection of its own, for a watch.
-    pub(super) async fn dial(&self) -> Result<Link, RegistryError> {
-        let turn = self.turn.load(Ordering::Relaxed);
+    /// The turns of one more watch that is begun. Attempts that run at the same time begin at
+    /// different endpoints.
+    pub(super) fn itinerary(&self) -> Itinerary<'_> {
+        let ahead = self.beginning.fetch_add(1, Ordering::Relaxed);
+        Itinerary { first: self.turn.load(Ordering::Relaxed).wrapping_add(ahead), connector: self }
+    }
+
+    /// A new connection.
+    pub(super) async fn dial(&self, turn: usize) -> Result<Link, RegistryError> {
         let endpoint = self.endpoint(turn);
         // Twice the connection's limit: with a user there is a request in it.
         let limit = self.options.connect_timeout * 2;
@@ -134,6 +143,11 @@ impl Connector {
         let _ = self.turn.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// Remembers that this turn's endpoint does well.
+    pub(super) fn prefer(&self, turn: usize) {
+        self.turn.fetch_max(turn, Ordering::Relaxed);
+    }
+
     pub(super) fn endpoint(&self, turn: usize) -> &str {
         &self.options.endpoints[turn % self.options.endpoints.len()]
     }
@@ -143,7 +157,7 @@ impl Connector {
         if let Some(link) = link.as_ref() {
             return Ok(link.clone());
         }
-        Ok(link.insert(self.dial().await?).clone())
+        Ok(link.insert(self.dial(self.turn.load(Ordering::Relaxed)).await?).clone())
     }
 
     /// Forgets the shared connection, unless somebody has replaced it already.
@@ -218,6 +232,26 @@ impl Connector {
     fn slow(&self, endpoint: &str, limit: Duration) -> RegistryError {
         let detail = format!("{endpoint}: nothing within {limit:?}");
         RegistryError::unavailable(Trouble::Timeout, detail)
+    }
+}
+
+/// Which endpoints one attempt to begin a watch tries.
+pub(super) struct Itinerary<'a> {
+    first: usize,
+    connector: &'a Connector,
+}
+
+impl Itinerary<'_> {
+    /// One turn for each endpoint.
+    pub(super) fn turns(&self) -> impl Iterator<Item = usize> + use<> {
+        let first = self.first;
+        (0..self.connector.options.endpoints.len()).map(move |step| first.wrapping_add(step))
+    }
+}
+
+impl Drop for Itinerary<'_> {
+    fn drop(&mut self) {
+        self.connector.beginning.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -15,8 +15,9 @@ use crate::subnet::registry::{Change, Changes, Follow, Record, RegistryError, Sn
 /// holds it and with nothing else.
 pub(super) async fn follow(connector: &Arc<Connector>) -> Result<Follow, RegistryError> {
     let mut outcome = Err(RegistryError::unavailable(Trouble::Other, "not tried"));
-    for _ in 0..connector.options.endpoints.len() {
-        let link = match connector.dial().await {
+    let itinerary = connector.itinerary();
+    for turn in itinerary.turns() {
+        let link = match connector.dial(turn).await {
             Ok(link) => link,
             Err(error) => {
                 outcome = Err(error);
@@ -24,10 +25,13 @@ pub(super) async fn follow(connector: &Arc<Connector>) -> Result<Follow, Registr
             }
         };
         match begin(connector, &link).await {
-            Ok(follow) => return Ok(follow),
+            Ok(follow) => {
+                connector.prefer(turn);
+                return Ok(follow);
+            }
             Err((error, false)) => return Err(error),
             Err((error, true)) => {
-                connector.blame(link.turn);
+                connector.blame(turn);
                 outcome = Err(error);
             }
         }
