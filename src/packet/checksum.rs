@@ -2,7 +2,7 @@
 //!
 //! A [`Sum`] is added up in the machine's own byte order: the one's complement sum does not care,
 //! as long as all of it is added in one order and the result is read in the same (RFC 1071 §2B).
-//! Words of 32 bits go into lanes of 64, which leaves carries to the end and vectorizes.
+//! Words of 64 bits are added with end-around carry, or in lanes that leave the carries to the end.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -54,21 +54,7 @@ impl Sum {
 #[inline]
 pub fn sum(bytes: &[u8], initial: Sum) -> Sum {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-    let mut total = initial;
-    if !blocks.is_empty() {
-        let mut lanes = [0u64; LANES];
-        for block in blocks {
-            let (words, _) = block.as_chunks::<4>();
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                // Cannot overflow below 2^32 blocks, that is 128 GiB.
-                *lane = lane.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
-            }
-        }
-        for lane in lanes {
-            total = total.carrying(lane);
-        }
-    }
-    tail(rest, total)
+    if blocks.is_empty() { tail(rest, initial) } else { tail(rest, initial.join(whole(blocks))) }
 }
 
 /// Folds a sum to the 16 bits that, complemented, are the checksum.
@@ -129,26 +115,59 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     finish(Sum::ZERO.add_u16(!checksum).add_u16(!old).add_u16(new))
 }
 
+/// The sum of whole blocks, in a form that vectorizes to three instructions a vector.
+///
+/// A word `w` stands for `(w & 0xffff_ffff) + (w >> 32)`. Adding up all `w`, modulo 2^64, and
+/// apart from that all `w >> 32` leaves the low halves as the difference, which cannot have
+/// overflowed below 2^32 words, that is 32 GiB.
+///
+/// Never inlined: amid other code the compiler was seen to vectorize a quarter of it.
+#[inline(never)]
+fn whole(blocks: &[[u8; BLOCK]]) -> Sum {
+    let (mut all, mut high) = ([0u64; LANES], [0u64; LANES]);
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        for ((all, high), word) in all.iter_mut().zip(&mut high).zip(words) {
+            let word = u64::from_ne_bytes(*word);
+            *all = all.wrapping_add(word);
+            *high = high.wrapping_add(word >> 32);
+        }
+    }
+    let (mut all_lanes, mut high_lanes) = (0u64, 0u64);
+    for (all, high) in all.into_iter().zip(high) {
+        all_lanes = all_lanes.wrapping_add(all);
+        high_lanes = high_lanes.wrapping_add(high);
+    }
+    Sum(all_lanes.wrapping_sub(high_lanes << 32)).carrying(high_lanes)
+}
+
 /// What is left after the blocks: fewer than [`BLOCK`] bytes.
 #[inline(always)]
 fn tail(rest: &[u8], mut total: Sum) -> Sum {
+    let (words, rest) = rest.as_chunks::<8>();
+    for word in words {
+        total = total.carrying(u64::from_ne_bytes(*word));
+    }
+    if rest.is_empty() {
+        return total;
+    }
     let (words, rest) = rest.as_chunks::<4>();
     let mut sum = 0u64;
     for word in words {
-        sum += u64::from(u32::from_ne_bytes(*word));
+        sum = u64::from(u32::from_ne_bytes(*word));
     }
-    total = total.carrying(sum);
-    match *rest {
-        [a, b, c] => total.carrying(u64::from(u32::from_ne_bytes([a, b, c, 0]))),
-        [a, b] => total.carrying(u64::from(u16::from_ne_bytes([a, b]))),
-        [a] => total.carrying(u64::from(u16::from_ne_bytes([a, 0]))),
-        _ => total,
-    }
+    sum += match *rest {
+        [a, b, c] => u64::from(u32::from_ne_bytes([a, b, c, 0])),
+        [a, b] => u64::from(u16::from_ne_bytes([a, b])),
+        [a] => u64::from(u16::from_ne_bytes([a, 0])),
+        _ => 0,
+    };
+    total.carrying(sum)
 }
 
-/// Bytes in a block, and the lanes of its words.
+/// Bytes in a block, and its words.
 const BLOCK: usize = 64;
-const LANES: usize = BLOCK / 4;
+const LANES: usize = BLOCK / 8;
 
 #[cfg(test)]
 #[path = "checksum/tests.rs"]
