@@ -37,6 +37,8 @@ pub(super) enum Measure {
     Rr,
     /// The same beside one bulk TCP stream.
     RrLoad,
+    /// What the daemons use when nothing moves.
+    Idle,
     /// One bulk TCP stream, measured by iperf3.
     Iperf3,
 }
@@ -82,7 +84,7 @@ pub(super) struct Pace {
 }
 
 impl Measure {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Tcp1,
         Self::Tcp4,
         Self::Tcp1r,
@@ -93,6 +95,7 @@ impl Measure {
         Self::Lossless,
         Self::Rr,
         Self::RrLoad,
+        Self::Idle,
     ];
 
     /// What `--only` and the tables call it.
@@ -108,6 +111,7 @@ impl Measure {
             Self::Lossless => "lossless",
             Self::Rr => "rr",
             Self::RrLoad => "rrload",
+            Self::Idle => "idle",
             Self::Iperf3 => "iperf3",
         }
     }
@@ -131,6 +135,7 @@ impl Measure {
             Self::Pps18 | Self::Pps64 | Self::PpsFull | Self::Lossless => "packets/s",
             Self::Rr => "µs, p50",
             Self::RrLoad => "µs, p99",
+            Self::Idle => "ms CPU/s",
         }
     }
 
@@ -140,6 +145,7 @@ impl Measure {
             Self::Tcp1 | Self::Tcp4 | Self::Tcp1r | Self::TcpBoth | Self::Iperf3 => "CPU s/GB",
             Self::Pps18 | Self::Pps64 | Self::PpsFull | Self::Lossless => "CPU µs/packet",
             Self::Rr | Self::RrLoad => "CPU µs/round trip",
+            Self::Idle => "CPU s/s, whole machine",
         }
     }
 
@@ -159,6 +165,7 @@ impl Measure {
             Self::Lossless => lossless(stage, pace),
             Self::Rr => round_trips(stage, pace, false),
             Self::RrLoad => round_trips(stage, pace, true),
+            Self::Idle => idle(stage, pace),
             Self::Iperf3 => super::iperf3::sample(stage, pace),
         }
     }
@@ -285,6 +292,17 @@ fn round_trips(stage: &mut Stage, pace: Pace, loaded: bool) -> Result<Sample, La
         times: Some(seen.times),
         unanswered: Some(seen.lost),
         beside: loaded.then(|| rate(&before[1], &after[1], |r| r.tcp_bytes) * 8.0 / 1e9),
+        ..Sample::default()
+    })
+}
+
+/// Nothing but time.
+fn idle(stage: &mut Stage, pace: Pace) -> Result<Sample, LabError> {
+    let (_, _, used, _) = window(stage, pace)?;
+    Ok(Sample {
+        value: used.threads.values().sum::<f64>() / used.elapsed * 1e3,
+        cpu: used.busy / used.elapsed,
+        threads: shares(&used),
         ..Sample::default()
     })
 }

@@ -34,7 +34,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     pub seconds: f64,
     /// Only these measures: tcp1, tcp4, tcp1r, tcpboth, pps18 (or pps), pps64, ppsfull, lossless,
-    /// rr, rrload; a beginning such as tcp means all that start so
+    /// rr, rrload, idle; a beginning such as tcp means all that start so
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub only: Vec<String>,
     /// Modes: underlay, vxlan, flannel-udp, off, spin0 (--spin=0), half (offloads on one end only)

@@ -94,7 +94,7 @@ fn ratios(text: &mut String, table: &Table) {
     let others: Vec<&String> = table.modes.iter().filter(|m| *m != OURS).collect();
     let _ = writeln!(text, "\nRatios, paired within each round:");
     head(text, "`flannel-udp` over", others.iter().map(|m| format!("`{m}`")));
-    for row in &table.rows {
+    for row in table.rows.iter().filter(|row| row.measure != Measure::Idle) {
         for (part, name) in [(false, row.unit), (true, row.cpu_unit)] {
             if part && matches!(row.measure, Measure::Rr | Measure::RrLoad) {
                 continue;
