@@ -42,6 +42,10 @@ test-long:  ## the end-to-end tests in their long form: the whole offload matrix
 	@scripts/setup.sh build test
 	FLANNEL_UDP_LONG=1 scripts/test.sh --test e2e $(ARGS)
 
+test-docker:  ## the walk-through of docs/walkthrough.md with two real Docker engines
+	@scripts/setup.sh build docker
+	scripts/test.sh --test docker -- --ignored
+
 lint:  ## formatting, clippy, documentation, licences of the dependencies
 	@scripts/setup.sh build
 	$(CARGO) fmt --check
@@ -55,4 +59,4 @@ doc:  ## the library's documentation, under target/doc
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo bench test test-long lint doc clean
+.PHONY: help setup build demo bench test test-long test-docker lint doc clean
