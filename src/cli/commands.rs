@@ -13,7 +13,7 @@ pub enum Command {
     /// Run the daemon.
     Daemon(Box<Options>),
     /// Anything else.
-    Tool(Tool),
+    Tool(Box<Tool>),
 }
 
 /// The whole command line.

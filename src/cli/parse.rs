@@ -56,7 +56,7 @@ pub fn parse_from(
         .map_err(exit_of)?;
     let cli = Cli::from_arg_matches(&matches).map_err(exit_of)?;
     if let Some(tool) = cli.tool {
-        return Ok(Command::Tool(tool));
+        return Ok(Command::Tool(Box::new(tool)));
     }
     let mut options = cli.options;
     if let Some(sentence) = options.refused() {

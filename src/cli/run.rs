@@ -12,8 +12,10 @@ use crate::lab;
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match parse(args) {
         Ok(Command::Daemon(options)) => daemon::run(&options),
-        Ok(Command::Tool(Tool::Lab(command))) => return lab::run(command),
-        Ok(Command::Tool(tool)) => run_tool(tool),
+        Ok(Command::Tool(tool)) => match *tool {
+            Tool::Lab(command) => return lab::run(command),
+            tool => run_tool(tool),
+        },
         Err(exit) => Err(exit),
     };
     match outcome {

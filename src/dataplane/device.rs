@@ -1,6 +1,5 @@
 //! Opening the TUN device and the sockets, and asking the kernel for each feature.
 
-use std::io;
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -53,9 +52,20 @@ pub(super) fn open(config: &Config, agreement: &Agreement) -> Result<Device, Sta
 
 /// A socket for each worker, all on one address and port.
 pub(super) fn bind(config: &Config, agreement: &Agreement) -> Result<Vec<UdpSocket>, StartError> {
-    let sockets = (0..config.workers)
-        .map(|_| bind_one(config))
-        .collect::<io::Result<Vec<_>>>()
+    let shared = config.workers > 1;
+    // Sockets that share would share with another daemon's too, which one that does not finds out.
+    let sockets = udp::bind(config.bind, false)
+        .and_then(|alone| match shared {
+            false => Ok(vec![alone]),
+            true => {
+                drop(alone);
+                (0..config.workers).map(|_| udp::bind(config.bind, true)).collect()
+            }
+        })
+        .and_then(|sockets: Vec<_>| {
+            sockets.iter().try_for_each(|socket| socket.set_write_timeout(Some(SEND_TIMEOUT)))?;
+            Ok(sockets)
+        })
         .map_err(|error| StartError::Bind { address: config.bind, error })?;
     if agreement.has(Feature::Gso) && !udp::has_segment(&sockets[0]) {
         agreement.lose(Feature::Gso, "the kernel has no UDP_SEGMENT");
@@ -66,12 +76,6 @@ pub(super) fn bind(config: &Config, agreement: &Agreement) -> Result<Vec<UdpSock
         agreement.lose(Feature::Gro, format!("UDP_GRO: {error}"));
     }
     Ok(sockets)
-}
-
-fn bind_one(config: &Config) -> io::Result<UdpSocket> {
-    let socket = udp::bind(config.bind)?;
-    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
-    Ok(socket)
 }
 
 /// Asks for as much of `TUNSETOFFLOAD` as the kernel knows.

@@ -13,7 +13,7 @@ pub enum LabCommand {
     /// Two hosts on this machine: packets across, a transfer, a short measurement
     Demo(DemoArgs),
     /// The tunnel measured beside the kernel's VXLAN and the plain underlay
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
     /// A generator, sink or janitor of a lab
     #[command(hide = true)]
     LabAgent {

@@ -207,13 +207,14 @@ impl RouteWriter {
             (0, area.last().to_bits() - base)
         };
         let slot_len = 32 - shift;
-        for index in shr(first, shift)..=shr(last, shift) {
+        let touched = shr(first, shift)..=shr(last, shift);
+        for (index, word) in slots.iter().enumerate().skip(*touched.start()).take(touched.count()) {
             let slot = Cidr::new(Ipv4Addr::from_bits(base + shl(index, shift)), slot_len);
-            let word = if self.has_longer(slot) {
+            let value = if self.has_longer(slot) {
                 let chunk = self.chunk(slot)?;
                 let table = Arc::clone(&self.table);
                 let Some(below) = table.chunks[chunk].get() else { continue };
-                let changed = if is_chunk(slots[index].load(Ordering::Relaxed)) {
+                let changed = if is_chunk(word.load(Ordering::Relaxed)) {
                     changed
                 } else {
                     slot // Not in use until now: its words are stale.
@@ -223,7 +224,7 @@ impl RouteWriter {
             } else {
                 encode(self.best(slot))
             };
-            slots[index].store(word, Ordering::Release);
+            word.store(value, Ordering::Release);
         }
         Ok(())
     }

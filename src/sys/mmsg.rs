@@ -3,6 +3,11 @@
 //!
 //! All storage is allocated and wired once; a call rewrites lengths, addresses and segment sizes.
 
+#![allow(clippy::unnecessary_cast, reason = "the lengths have other types with other C libraries")]
+
+use std::mem;
+use std::net::SocketAddrV4;
+
 mod cmsg;
 mod recv;
 mod send;
@@ -17,6 +22,20 @@ pub const MAX_DATAGRAM: usize = 65_507;
 /// Segments that one `UDP_SEGMENT` send may have: `UDP_MAX_SEGMENTS` of `include/linux/udp.h`
 /// before Linux 6.9; newer kernels take 128.
 pub const MAX_SEGMENTS: usize = 64;
+
+fn empty_header() -> libc::mmsghdr {
+    // SAFETY: `mmsghdr` is a C struct of integers and pointers: all zeros is a value.
+    unsafe { mem::zeroed() }
+}
+
+fn sockaddr(to: SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: to.ip().to_bits().to_be() },
+        sin_zero: [0; 8],
+    }
+}
 
 #[cfg(test)]
 mod tests;

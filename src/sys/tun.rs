@@ -143,9 +143,9 @@ pub fn set_tx_queue_len(name: &str, packets: u16) -> io::Result<()> {
     let mut request = ifreq(name)?;
     request.ifr_ifru.ifru_metric = packets.into();
     // SAFETY: SIOCSIFTXQLEN reads one `ifreq`, which `request` is, alive for the call.
-    check(
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN as _, &raw mut request) } as _
-    )?;
+    let result =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN as _, &raw mut request) };
+    check(result as _)?;
     Ok(())
 }
 

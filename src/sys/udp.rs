@@ -13,14 +13,14 @@ use super::check;
 /// refuses without `CAP_NET_ADMIN`, and enough for 4 ms at 16 Gbit/s.
 const SOCKET_BUFFER: usize = 8 << 20;
 
-/// A socket bound to `bind`, several of which may share the address (`SO_REUSEPORT`): the kernel
-/// then keeps each sender on one of them, by a hash of addresses and ports.
+/// A socket bound to `bind`. With `shared`, several may have the address (`SO_REUSEPORT`): the
+/// kernel then keeps each sender on one of them, by a hash of addresses and ports.
 ///
 /// # Errors
 /// As `bind(2)`: the address is not this host's, or another program has the port.
-pub fn bind(bind: SocketAddrV4) -> io::Result<UdpSocket> {
+pub fn bind(bind: SocketAddrV4, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     grow_buffer(&socket, libc::SO_RCVBUFFORCE, |size| socket.set_recv_buffer_size(size));
     grow_buffer(&socket, libc::SO_SNDBUFFORCE, |size| socket.set_send_buffer_size(size));
     socket.bind(&bind.into())?;

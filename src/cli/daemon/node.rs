@@ -1,22 +1,33 @@
 //! This host's end of the overlay: the data plane, the TUN device's place in the system, the files.
 
-use std::net::SocketAddrV4;
+use std::future::pending;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::stats::Report;
 use crate::cli::values::Workers;
 use crate::cli::{Code, Exit, Options};
 use crate::dataplane::{self, Dataplane, Event, Shape, StartError, Stats};
+use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
 use crate::host::interface::{Interface, OVERHEAD};
-use crate::host::link::{self, LinkError, Overlay};
+use crate::host::link::{self, Conflict, LinkError, Overlay};
 use crate::host::netlink::Netlink;
 use crate::host::subnet_file::{self, Previous, SubnetFile};
+use crate::host::watch::{LinkEvent, Underlay};
 use crate::route::{Cidr, RouteTable};
 use crate::subnet::NetworkConfig;
+
+/// Something that [`Node::event`] tells.
+pub(super) enum NodeEvent {
+    /// Of the data plane.
+    Plane(Event),
+    /// Of the TUN device or the interface between hosts.
+    Link(LinkEvent),
+}
 
 /// This host, carrying packets.
 pub(super) struct Node<'a> {
@@ -27,6 +38,9 @@ pub(super) struct Node<'a> {
     subnet: Cidr,
     routes: Arc<RouteTable>,
     netlink: Netlink,
+    /// What the watcher of the links keeps the TUN device at.
+    overlays: Option<watch::Sender<Overlay>>,
+    link_events: mpsc::UnboundedReceiver<LinkEvent>,
     /// `None` only while it is being replaced.
     plane: Option<Dataplane>,
     tun_name: String,
@@ -56,13 +70,15 @@ impl<'a> Node<'a> {
             subnet,
             routes,
             netlink,
+            overlays: None,
+            link_events: mpsc::unbounded_channel().1,
             plane: None,
             tun_name: options.tun_name.clone(),
             past: Stats::default(),
             rules: watch::Sender::new(rules(options, config, subnet)),
         };
         node.start_plane()?;
-        node.check_link().await.map_err(|error| Exit::new(Code::System, error.to_string()))?;
+        node.route_overlay().await.map_err(link_exit)?;
         let rules = node.rules.borrow().clone();
         let firewall = Firewall::install(rules, previous, Toolbox::from_environment())
             .await
@@ -72,11 +88,23 @@ impl<'a> Node<'a> {
         Ok(node)
     }
 
-    /// What happens on the data plane.
-    pub(super) async fn event(&mut self) -> Event {
-        match &mut self.plane {
-            Some(plane) => plane.event().await,
-            None => std::future::pending().await,
+    /// The next thing that happens on the data plane or to the links.
+    pub(super) async fn event(&mut self) -> NodeEvent {
+        let plane = async {
+            match &mut self.plane {
+                Some(plane) => plane.event().await,
+                None => pending().await,
+            }
+        };
+        let link = async {
+            match self.link_events.recv().await {
+                Some(event) => event,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            event = plane => NodeEvent::Plane(event),
+            event = link => NodeEvent::Link(event),
         }
     }
 
@@ -84,7 +112,7 @@ impl<'a> Node<'a> {
     pub(super) async fn replace_plane(&mut self) -> Result<(), Exit> {
         self.stop_plane();
         self.start_plane()?;
-        self.check_link().await.map_err(|error| Exit::new(Code::System, error.to_string()))
+        self.route_overlay().await.map_err(link_exit)
     }
 
     /// Whether packets are being carried.
@@ -109,21 +137,91 @@ impl<'a> Node<'a> {
         self.replace_plane().await
     }
 
-    /// Puts the TUN device's address, MTU and route right where they are not.
-    pub(super) async fn check_link(&mut self) -> Result<(), LinkError> {
-        let Some(overlay) = self.overlay().await? else { return Ok(()) };
-        let checked = link::ensure(&self.netlink, &overlay).await?;
-        for repair in &checked.repairs {
-            tracing::info!(device = %overlay.name, "set {repair}");
+    /// Acts on a change of the TUN device or of the interface below it. Returns the address under
+    /// which other hosts reach this one from now on, if it has changed.
+    pub(super) async fn on_link(&mut self, event: LinkEvent) -> Result<Option<Ipv4Addr>, Exit> {
+        match event {
+            LinkEvent::Repaired(repairs) => {
+                for repair in repairs {
+                    tracing::info!(device = %self.tun_name, "set {repair} again");
+                }
+            }
+            LinkEvent::Conflicts(conflicts) => self.warn_of(&conflicts),
+            // The workers notice as well, and sooner.
+            LinkEvent::Gone(_) => {}
+            LinkEvent::Underlay(Underlay { address: None, .. }) => tracing::warn!(
+                interface = %self.interface.name,
+                "the interface between hosts has no address; waiting for one"
+            ),
+            LinkEvent::Underlay(Underlay { index, mtu, address: Some(address) }) => {
+                return self.follow(index, mtu, address).await;
+            }
         }
-        for conflict in &checked.conflicts {
+        Ok(None)
+    }
+
+    /// Follows the interface between hosts to another MTU or address.
+    async fn follow(
+        &mut self,
+        index: Option<u32>,
+        mtu: u32,
+        address: Ipv4Addr,
+    ) -> Result<Option<Ipv4Addr>, Exit> {
+        let before = self.interface.clone();
+        self.interface.index = index.unwrap_or(before.index);
+        (self.interface.mtu, self.interface.address) = (mtu, address);
+        if self.options.public_ip.is_none() {
+            self.interface.public_ip = address;
+        }
+        if self.interface == before {
+            return Ok(None);
+        }
+        tracing::warn!(
+            interface = %before.name, %address, mtu,
+            "the interface between hosts has changed (it had {}, MTU {}); following it",
+            before.address, before.mtu
+        );
+        if (before.mtu, before.address) != (mtu, address) {
+            self.replace_plane().await?;
+            self.write_subnet_file();
+        }
+        let moved = self.interface.public_ip != before.public_ip;
+        Ok(moved.then_some(self.interface.public_ip))
+    }
+
+    /// Routes the overlay to the TUN device and has the watcher keep it so.
+    async fn route_overlay(&mut self) -> Result<(), LinkError> {
+        let overlay = self.overlay().await?;
+        let checked = link::ensure(&self.netlink, &overlay).await?;
+        self.warn_of(&checked.conflicts);
+        match &self.overlays {
+            // Nobody watching is a trouble that the watcher's own end has told.
+            Some(overlays) => drop(overlays.send(overlay)),
+            None => self.watch(overlay),
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, overlay: Overlay) {
+        let (sender, receiver) = watch::channel(overlay);
+        let (events, link_events) = mpsc::unbounded_channel();
+        (self.overlays, self.link_events) = (Some(sender), link_events);
+        let interface = self.interface.clone();
+        tokio::spawn(async move {
+            if let Err(error) = host::watch::run(receiver, interface, events).await {
+                tracing::error!("nobody looks after the TUN device's address and route: {error}");
+            }
+        });
+    }
+
+    fn warn_of(&self, conflicts: &[Conflict]) {
+        for conflict in conflicts {
             tracing::warn!(
-                device = %overlay.name,
+                device = %self.tun_name,
                 "the route {conflict} takes traffic away from the overlay; remove it: ip route del {}",
                 conflict.destination
             );
         }
-        Ok(())
     }
 
     /// Writes the statistics file, if there shall be one.
@@ -217,12 +315,13 @@ impl<'a> Node<'a> {
         u16::try_from(self.interface.mtu.saturating_sub(OVERHEAD)).unwrap_or(MAX_MTU).min(MAX_MTU)
     }
 
-    async fn overlay(&self) -> Result<Option<Overlay>, LinkError> {
+    async fn overlay(&self) -> Result<Overlay, LinkError> {
         let links = self.netlink.links().await?;
-        let Some(link) = links.into_iter().find(|link| link.name == self.tun_name) else {
-            return Ok(None);
-        };
-        Ok(Some(Overlay {
+        let link = links
+            .into_iter()
+            .find(|link| link.name == self.tun_name)
+            .ok_or_else(|| LinkError::Gone(self.tun_name.clone()))?;
+        Ok(Overlay {
             index: link.index,
             name: link.name,
             address: self.subnet.network(),
@@ -230,7 +329,7 @@ impl<'a> Node<'a> {
             network: self.network,
             mtu: self.mtu().into(),
             blackhole: self.options.ip_blackhole_route,
-        }))
+        })
     }
 
     fn write_subnet_file(&self) {
@@ -262,8 +361,13 @@ fn rules(options: &Options, config: &NetworkConfig, subnet: Cidr) -> Spec {
     }
 }
 
+/// A worker for every two cores: it is a pair of threads.
 fn default_workers(cores: usize) -> usize {
-    cores.min(MAX_DEFAULT_WORKERS)
+    (cores / 2).clamp(1, MAX_DEFAULT_WORKERS)
+}
+
+fn link_exit(error: LinkError) -> Exit {
+    Exit::new(Code::System, error.to_string())
 }
 
 fn start_exit(error: StartError) -> Exit {

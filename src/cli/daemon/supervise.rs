@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::node::Node;
+use super::node::{Node, NodeEvent};
 use super::signals::Signals;
 use crate::cli::{Code, Exit};
 use crate::dataplane::Event;
@@ -26,14 +26,15 @@ pub(super) struct Running<'a> {
 /// Runs until told to stop or until there is no lease to be had.
 pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(), Exit> {
     let Running { mut node, manager, writer, status, mut subscriber } = running;
+    let public_ip = manager.public_ip();
     let (stop, stopped) = oneshot::channel::<()>();
     let mut manager = pin!(manager.run(writer, status, async {
         // A dropped sender stops as well.
         let _ = stopped.await;
     }));
     let mut ready = false;
-    let mut check = interval(CHECK);
-    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut retry = interval(RETRY);
+    retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let outcome = loop {
         tokio::select! {
             outcome = &mut manager => break outcome.map_err(run_exit),
@@ -55,21 +56,33 @@ pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(
                 }
             }
             event = node.event() => {
-                match event {
-                    Event::TunLost => tracing::warn!("the TUN device was deleted; making it again"),
-                    Event::Failed(error) => tracing::error!("a worker failed: {error}; starting anew"),
-                }
-                if let Err(exit) = node.replace_plane().await {
+                let outcome = match event {
+                    NodeEvent::Plane(event) => {
+                        match event {
+                            Event::TunLost => {
+                                tracing::warn!("the TUN device was deleted; making it again");
+                            }
+                            Event::Failed(error) => {
+                                tracing::error!("a worker failed: {error}; starting anew");
+                            }
+                        }
+                        node.replace_plane().await
+                    }
+                    NodeEvent::Link(event) => node.on_link(event).await.map(|moved| {
+                        if let Some(address) = moved {
+                            public_ip.send_replace(address);
+                        }
+                    }),
+                };
+                if let Err(exit) = outcome {
                     tracing::error!("{exit}; trying again");
                 }
             }
-            _ = check.tick() => {
-                if !node.has_plane() {
-                    if let Err(exit) = node.replace_plane().await {
-                        tracing::error!("{exit}; trying again");
-                    }
-                } else if let Err(error) = node.check_link().await {
-                    tracing::warn!("cannot check the TUN device: {error}");
+            _ = retry.tick(), if !node.has_plane() => {
+                if let Err(exit) = node.replace_plane().await {
+                    tracing::debug!("still no data plane: {exit}");
+                } else {
+                    tracing::info!("packets are being carried again");
                 }
             }
         }
@@ -94,5 +107,5 @@ fn summary(status: &SubnetStatus) -> String {
     format!("subnet {}, {} peers", status.lease, status.peers.len())
 }
 
-/// How often the TUN device's place in the system is looked at.
-const CHECK: Duration = Duration::from_secs(1);
+/// How often a data plane that could not be made is tried again.
+const RETRY: Duration = Duration::from_secs(1);

@@ -87,7 +87,7 @@ impl Sink {
 /// A socket with a receive buffer that outlasts the moments in which a busy machine does not run
 /// this process: what is lost must be the tunnel's loss.
 fn udp_socket(port: u16) -> io::Result<UdpSocket> {
-    udp::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
+    udp::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port), false)
 }
 
 fn accept(listener: &TcpListener, counters: &Arc<Counters>) {

@@ -70,7 +70,7 @@ fn extreme_layouts() {
         writer.insert(Cidr::new(network.last(), 32), hop(1)).unwrap();
         assert_eq!(table.lookup(network.last()), Some(hop(1)), "{network}");
         writer.insert(network, hop(2)).unwrap();
-        assert_eq!(writer.remove(Cidr::new(network.last(), 32)).is_some(), true);
+        assert!(writer.remove(Cidr::new(network.last(), 32)).is_some());
         if network.len() < 32 {
             assert_eq!(table.lookup(network.last()), Some(hop(2)), "{network}");
             assert_eq!(table.lookup(network.network()), Some(hop(2)), "{network}");

@@ -1,12 +1,12 @@
 //! `recvmmsg(2)`.
 
 use std::io;
-use std::mem;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
 use super::cmsg::{CONTROL_LEN, Control, gro_segment};
+use super::{empty_header, sockaddr};
 use crate::sys::check;
 
 /// Bytes of one receive buffer: a run of coalesced datagrams may fill 65,535.
@@ -44,13 +44,10 @@ pub struct Received<'a> {
 impl RecvBatch {
     /// Buffers for up to `messages` messages.
     pub fn new(messages: usize) -> Self {
-        // SAFETY: `mmsghdr` and `sockaddr_in` are C structs of integers and pointers: all zeros is a
-        // value.
-        let (header, address) = unsafe { (mem::zeroed(), mem::zeroed()) };
         let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {
-            headers: vec![header; messages].into(),
-            addresses: vec![address; messages].into(),
+            headers: vec![empty_header(); messages].into(),
+            addresses: vec![sockaddr(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)); messages].into(),
             controls: vec![Control::EMPTY; messages].into(),
             iovecs: vec![iovec; messages].into(),
             bytes: vec![0; messages * STRIDE].into(),

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::mem;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
 use super::cmsg::{CONTROL_LEN, Control};
+use super::{empty_header, sockaddr};
 use crate::sys::check;
 use crate::sys::iovec::{MAX_IOVECS, iovec};
 
@@ -28,13 +28,10 @@ unsafe impl Send for SendBatch {}
 impl SendBatch {
     /// Storage for `messages` messages of `parts` parts in all.
     pub fn new(messages: usize, parts: usize) -> Self {
-        // SAFETY: `mmsghdr` and `sockaddr_in` are C structs of integers and pointers: all zeros is a
-        // value.
-        let (header, address) = unsafe { (mem::zeroed(), mem::zeroed()) };
         let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {
-            headers: vec![header; messages].into(),
-            addresses: vec![address; messages].into(),
+            headers: vec![empty_header(); messages].into(),
+            addresses: vec![sockaddr(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)); messages].into(),
             controls: vec![Control::EMPTY; messages].into(),
             starts: vec![0; messages].into(),
             iovecs: vec![iovec; parts].into(),
@@ -148,14 +145,5 @@ impl<'a> Filling<'_, 'a> {
                 libc::MSG_NOSIGNAL as _,
             )
         } as _)
-    }
-}
-
-fn sockaddr(to: SocketAddrV4) -> libc::sockaddr_in {
-    libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: to.port().to_be(),
-        sin_addr: libc::in_addr { s_addr: to.ip().to_bits().to_be() },
-        sin_zero: [0; 8],
     }
 }
