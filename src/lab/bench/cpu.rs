@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 /// Processor time up to one moment.
@@ -9,6 +10,7 @@ use std::time::Instant;
 pub(super) struct Reading {
     at: Instant,
     busy: f64,
+    own: f64,
     threads: BTreeMap<(u32, u32), (String, f64)>,
 }
 
@@ -20,20 +22,28 @@ pub(super) struct Used {
     /// Seconds of all processors: everything but idling, waiting for I/O and time that a
     /// hypervisor took away.
     pub(super) busy: f64,
+    /// Seconds of the lab's processes and of the kernel's threads for network interrupts: unlike
+    /// `busy`, next to nothing of what neighbours do.
+    pub(super) own: f64,
     /// Seconds by thread name, threads of one name added up.
     pub(super) threads: BTreeMap<String, f64>,
 }
 
 impl Reading {
-    /// Reads the machine's clock and those of all threads of `processes`.
-    pub(super) fn take(processes: &[u32]) -> Self {
+    /// Reads the clocks of the machine, of all threads of `carriers`, and of `others` of the lab.
+    pub(super) fn take(carriers: &[u32], others: &[u32]) -> Self {
         let mut threads = BTreeMap::new();
-        for process in processes {
+        let mut own = 0.0;
+        for process in carriers {
             for (thread, name, seconds) in threads_of(*process) {
                 threads.insert((*process, thread), (name, seconds));
+                own += seconds;
             }
         }
-        Self { at: Instant::now(), busy: machine(), threads }
+        for process in others.iter().chain(softirq_threads()) {
+            own += threads_of(*process).iter().map(|(_, _, seconds)| seconds).sum::<f64>();
+        }
+        Self { at: Instant::now(), busy: machine(), own, threads }
     }
 
     /// What was used from `self` to `later`.
@@ -43,7 +53,12 @@ impl Reading {
             let before = self.threads.get(id).map_or(0.0, |(_, seconds)| *seconds);
             *threads.entry(name.clone()).or_insert(0.0) += seconds - before;
         }
-        Used { elapsed: (later.at - self.at).as_secs_f64(), busy: later.busy - self.busy, threads }
+        Used {
+            elapsed: (later.at - self.at).as_secs_f64(),
+            busy: later.busy - self.busy,
+            own: later.own - self.own,
+            threads,
+        }
     }
 }
 
@@ -72,6 +87,20 @@ fn machine() -> f64 {
     busy / TICKS_PER_SECOND
 }
 
+/// The kernel's `ksoftirqd/N`, which take over when network interrupts pile up.
+fn softirq_threads() -> &'static [u32] {
+    static FOUND: OnceLock<Vec<u32>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let is_one = |pid: &u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            name.starts_with("ksoftirqd/")
+        };
+        pids.filter(is_one).collect()
+    })
+}
+
 /// Number, name and seconds on a processor of each thread: `/proc/PID/task/TID/schedstat`, whose
 /// first field is in nanoseconds (Documentation/scheduler/sched-stats.rst).
 fn threads_of(process: u32) -> Vec<(u32, String, f64)> {
@@ -97,13 +126,14 @@ mod tests {
     #[test]
     fn work_is_seen() {
         let me = [std::process::id()];
-        let before = Reading::take(&me);
+        let before = Reading::take(&me, &[]);
         let mut x = 1u64;
         while before.at.elapsed().as_millis() < 60 {
             x = std::hint::black_box(x.wrapping_mul(3));
         }
-        let used = before.until(&Reading::take(&me));
+        let used = before.until(&Reading::take(&me, &[]));
         assert!(used.elapsed >= 0.06);
+        assert!(used.own > 0.01);
         assert!(used.threads.values().sum::<f64>() > 0.01, "{used:?}");
         assert!(processors() >= 1);
     }

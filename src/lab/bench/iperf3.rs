@@ -21,12 +21,12 @@ pub(super) fn sample(stage: &Stage, pace: Pace) -> Result<Sample, LabError> {
     let seconds = pace.window.as_secs().max(1).to_string();
     let target = address(stage, 1).to_string();
     let words = ["-c", &target, "-C", "cubic", "-t", &seconds, "-J"];
-    let before = Reading::take(&[]);
+    let before = Reading::take(&[], &[]);
     let netns = stage.lab.host(0).container().netns();
     let said = netns.enter(|| tool::run("iperf3", &words)).map_err(|source| {
         LabError::Netns { name: netns.name().unwrap_or_default().to_owned(), source }
     })??;
-    let used = before.until(&Reading::take(&[]));
+    let used = before.until(&Reading::take(&[], &[]));
     server.kill()?;
     let report: Value = serde_json::from_str(&said)
         .map_err(|e| LabError::Unusable(format!("iperf3 printed no JSON: {e}")))?;

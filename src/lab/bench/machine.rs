@@ -28,9 +28,9 @@ pub(super) struct Machine {
 impl Machine {
     /// Looks around, for one second.
     pub(super) fn look() -> Result<Self, LabError> {
-        let before = Reading::take(&[]);
+        let before = Reading::take(&[], &[]);
         interrupt::sleep(Duration::from_secs(1))?;
-        let used = before.until(&Reading::take(&[]));
+        let used = before.until(&Reading::take(&[], &[]));
         let processors = processors();
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = info

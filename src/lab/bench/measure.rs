@@ -51,6 +51,8 @@ pub(super) struct Sample {
     /// Processor seconds per gigabyte, or microseconds per packet or round trip; both ends, both
     /// tunnels and the kernel together.
     pub(super) cpu: f64,
+    /// The same, of the lab's own processes and the kernel's softirq threads only.
+    pub(super) own_cpu: f64,
     /// Processors in use on average, by thread of the carrying processes.
     pub(super) threads: BTreeMap<String, f64>,
     /// System calls that moved packets, per inner packet, over both directions and both ends.
@@ -151,6 +153,7 @@ impl Measure {
 
     /// Takes one sample.
     pub(super) fn sample(self, stage: &mut Stage, pace: Pace) -> Result<Sample, LabError> {
+        stage.sources.clear();
         match self {
             Self::Tcp1 => bulk(stage, pace, &[(0, 1)]),
             Self::Tcp4 => bulk(stage, pace, &[(0, 4)]),
@@ -197,6 +200,7 @@ fn bulk(stage: &mut Stage, pace: Pace, flows: &[(usize, usize)]) -> Result<Sampl
     Ok(Sample {
         value: rate,
         cpu: per(used.busy, bytes as f64 / 1e9),
+        own_cpu: per(used.own, bytes as f64 / 1e9),
         threads: shares(&used),
         calls_per_packet: calls,
         ..Sample::default()
@@ -209,10 +213,10 @@ fn blast(stage: &mut Stage, pace: Pace, size: u32) -> Result<Sample, LabError> {
     let mut source = start(stage, 0, &words)?;
     interrupt::sleep(pace.warm_up)?;
     let sent_before: UdpReport = source.report()?;
-    let generator = Reading::take(&[source.pid()]);
+    let generator = Reading::take(&[source.pid()], &[]);
     let now = Pace { warm_up: Duration::ZERO, ..pace };
     let (before, after, used, calls) = window(stage, now)?;
-    let generator = generator.until(&Reading::take(&[source.pid()]));
+    let generator = generator.until(&Reading::take(&[source.pid()], &[]));
     let sent_after: UdpReport = source.report()?;
     let sent = (sent_after.sent - sent_before.sent) as f64
         / (sent_after.at_ns - sent_before.at_ns) as f64
@@ -222,6 +226,7 @@ fn blast(stage: &mut Stage, pace: Pace, size: u32) -> Result<Sample, LabError> {
     Ok(Sample {
         value,
         cpu: per(used.busy * 1e6, received as f64),
+        own_cpu: per(used.own * 1e6, received as f64),
         threads: shares(&used),
         calls_per_packet: calls,
         loss: Some((1.0 - value / sent).max(0.0)),
@@ -237,9 +242,9 @@ fn lossless(stage: &mut Stage, pace: Pace) -> Result<Sample, LabError> {
     let mut best = Sample::default();
     for _ in 0..HALVINGS {
         let rate = (low + high) / 2;
-        let before = Reading::take(&stage.carriers());
+        let before = Reading::take(&stage.carriers(), &stage.agents());
         let (sent, received, seconds) = trial(stage, rate, pace.window.min(TRIAL))?;
-        let used = before.until(&Reading::take(&stage.carriers()));
+        let used = before.until(&Reading::take(&stage.carriers(), &stage.agents()));
         // A generator that cannot keep the pace has not tried that rate.
         let kept_pace = sent as f64 >= rate as f64 * seconds * 0.95;
         if kept_pace && received as f64 >= sent as f64 * (1.0 - TOLERATED_LOSS) {
@@ -247,6 +252,8 @@ fn lossless(stage: &mut Stage, pace: Pace) -> Result<Sample, LabError> {
             best = Sample {
                 value: received as f64 / seconds,
                 cpu: per(used.busy * 1e6, received as f64),
+                // Each trial's generator is gone before its time can be read.
+                own_cpu: f64::NAN,
                 threads: shares(&used),
                 loss: Some(1.0 - received as f64 / sent as f64),
                 ..Sample::default()
@@ -274,10 +281,14 @@ fn trial(stage: &mut Stage, rate: u64, length: Duration) -> Result<(u64, u64, f6
 /// Requests one after another, alone or beside a bulk stream.
 fn round_trips(stage: &mut Stage, pace: Pace, loaded: bool) -> Result<Sample, LabError> {
     let load = match loaded {
-        true => Some(start(stage, 0, &format!("tcp --to {}", target(stage, 0, SINK_PORT)))?),
+        true => {
+            let words = format!("tcp --to {}", target(stage, 0, SINK_PORT));
+            Some(start(stage, 0, &words)?)
+        }
         false => None,
     };
-    let mut client = start(stage, 0, &format!("echo --to {}", target(stage, 0, ECHO_PORT)))?;
+    let words = format!("echo --to {}", target(stage, 0, ECHO_PORT));
+    let mut client = start(stage, 0, &words)?;
     interrupt::sleep(pace.warm_up)?;
     let _: EchoReport = client.mark()?;
     let now = Pace { warm_up: Duration::ZERO, ..pace };
@@ -287,6 +298,7 @@ fn round_trips(stage: &mut Stage, pace: Pace, loaded: bool) -> Result<Sample, La
     Ok(Sample {
         value: if loaded { seen.times.p99 } else { seen.times.p50 },
         cpu: per(used.busy * 1e6, seen.answered as f64),
+        own_cpu: per(used.own * 1e6, seen.answered as f64),
         threads: shares(&used),
         calls_per_packet: calls,
         times: Some(seen.times),
@@ -302,6 +314,7 @@ fn idle(stage: &mut Stage, pace: Pace) -> Result<Sample, LabError> {
     Ok(Sample {
         value: used.threads.values().sum::<f64>() / used.elapsed * 1e3,
         cpu: used.busy / used.elapsed,
+        own_cpu: used.own / used.elapsed,
         threads: shares(&used),
         ..Sample::default()
     })
@@ -315,10 +328,11 @@ fn window(stage: &mut Stage, pace: Pace) -> Result<Window, LabError> {
     let carriers = stage.carriers();
     let calls = super::calls::Calls::read(stage);
     let before = reports(stage)?;
-    let started = Reading::take(&carriers);
+    let agents = stage.agents();
+    let started = Reading::take(&carriers, &agents);
     interrupt::sleep(pace.window)?;
     let after = reports(stage)?;
-    let used = started.until(&Reading::take(&carriers));
+    let used = started.until(&Reading::take(&carriers, &agents));
     let calls = calls.zip(super::calls::Calls::read(stage)).map(|(a, b)| b.per_packet_since(a));
     Ok((before, after, used, calls.flatten()))
 }
@@ -327,8 +341,11 @@ fn reports(stage: &mut Stage) -> Result<[SinkReport; 2], LabError> {
     Ok([stage.sinks[0].report()?, stage.sinks[1].report()?])
 }
 
-fn start(stage: &Stage, from: usize, words: &str) -> Result<Agent, LabError> {
-    Agent::start(&stage.lab.binary()?, stage.lab.host(from).container().netns(), words)
+fn start(stage: &mut Stage, from: usize, words: &str) -> Result<Agent, LabError> {
+    let place = stage.lab.host(from).container().netns();
+    let agent = Agent::start(&stage.lab.binary()?, place, words)?;
+    stage.sources.push(agent.pid());
+    Ok(agent)
 }
 
 /// The sink's address as seen by the container of host `from`.

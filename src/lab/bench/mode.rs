@@ -40,6 +40,8 @@ pub(super) struct Stage {
     pub(super) sinks: [Agent; 2],
     loops: Vec<Process>,
     pub(super) lab: Lab,
+    /// The generators of the sample that is being taken, by process.
+    pub(super) sources: Vec<u32>,
 }
 
 impl Mode {
@@ -125,13 +127,18 @@ impl Stage {
         let sink =
             |number: usize| Agent::start(&binary, lab.host(number).container().netns(), "sink");
         let sinks = [sink(0)?, sink(1)?];
-        Ok(Self { mode, sinks, loops, lab })
+        Ok(Self { mode, sinks, loops, lab, sources: Vec::new() })
     }
 
     /// The processes that carry packets; none where the kernel does.
     pub(super) fn carriers(&self) -> Vec<u32> {
         let daemons = self.lab.hosts().iter().filter_map(|h| h.daemon()).map(|d| d.pid());
         daemons.chain(self.loops.iter().map(Process::pid)).collect()
+    }
+
+    /// Generators and sinks.
+    pub(super) fn agents(&self) -> Vec<u32> {
+        self.sinks.iter().map(Agent::pid).chain(self.sources.iter().copied()).collect()
     }
 }
 

@@ -95,11 +95,14 @@ fn ratios(text: &mut String, table: &Table) {
     let _ = writeln!(text, "\nRatios, paired within each round:");
     head(text, "`flannel-udp` over", others.iter().map(|m| format!("`{m}`")));
     for row in table.rows.iter().filter(|row| row.measure != Measure::Idle) {
-        for (part, name) in [(false, row.unit), (true, row.cpu_unit)] {
-            if part && matches!(row.measure, Measure::Rr | Measure::RrLoad) {
+        let value: fn(&Sample) -> f64 = |s| s.value;
+        let whole: fn(&Sample) -> f64 = |s| s.cpu;
+        let own: fn(&Sample) -> f64 = |s| s.own_cpu;
+        let own_unit = format!("{}, own", row.cpu_unit);
+        for (pick, name) in [(value, row.unit), (whole, row.cpu_unit), (own, &own_unit)] {
+            if name != row.unit && matches!(row.measure, Measure::Rr | Measure::RrLoad) {
                 continue;
             }
-            let pick = move |s: &Sample| if part { s.cpu } else { s.value };
             let cells = others.iter().map(|other| {
                 row.ratio(OURS, other, pick).map_or("–".into(), |s| spread(s, two_digits))
             });
@@ -109,13 +112,21 @@ fn ratios(text: &mut String, table: &Table) {
 }
 
 fn costs(text: &mut String, table: &Table) {
-    let _ = writeln!(text, "\nProcessor time, both hosts with generators and kernel:");
-    head(text, "measure", table.modes.iter().map(|m| format!("`{m}`")));
-    for row in &table.rows {
-        let cells = table.modes.iter().map(|mode| {
-            row.spread(mode, |s| s.cpu).map_or("–".into(), |s| spread(s, two_digits))
-        });
-        line(text, &format!("{} ({})", row.measure.name(), row.cpu_unit), cells);
+    let whole: fn(&Sample) -> f64 = |s| s.cpu;
+    let own: fn(&Sample) -> f64 = |s| s.own_cpu;
+    for (title, part) in [
+        ("Processor time of the whole machine", whole),
+        ("Processor time of generators, sinks and daemons with their system calls", own),
+    ] {
+        let _ = writeln!(text, "\n{title}:");
+        head(text, "measure", table.modes.iter().map(|m| format!("`{m}`")));
+        for row in &table.rows {
+            let cells = table
+                .modes
+                .iter()
+                .map(|mode| row.spread(mode, part).map_or("–".into(), |s| spread(s, two_digits)));
+            line(text, &format!("{} ({})", row.measure.name(), row.cpu_unit), cells);
+        }
     }
 }
 
