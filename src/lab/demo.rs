@@ -67,19 +67,18 @@ pub(super) fn run(arguments: &DemoArgs) -> Result<(), LabError> {
     }
     let mut lab = build(arguments)?;
     let result = show(&lab, arguments);
-    if arguments.keep && !matches!(result, Err(LabError::Interrupted)) {
-        lab.keep();
+    let stays = arguments.keep && !matches!(result, Err(LabError::Interrupted));
+    if stays {
         print_ways_in(&lab, privilege);
-        if privilege == Privilege::UserNamespace {
-            // The namespaces' names exist only in this process's mounts: stay until told to go.
-            while interrupt::check().is_ok() {
-                let _ = interrupt::sleep(Duration::from_secs(1));
-            }
-        }
-    } else {
-        drop(lab);
-        println!("\neverything is taken down again");
     }
+    if stays && privilege == Privilege::Root {
+        lab.keep();
+        return result;
+    }
+    // In a user namespace of its own, names and mounts end with this process: stay until told to go.
+    while stays && interrupt::sleep(Duration::from_secs(3600)).is_ok() {}
+    drop(lab);
+    println!("\neverything is taken down again");
     result
 }
 
