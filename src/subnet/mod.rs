@@ -1,11 +1,13 @@
 //! Network config, leases, the registry (etcd or files), reconciliation of the route table.
 
+pub mod admin;
 pub mod allocate;
 pub mod backoff;
 pub mod config;
 pub mod instance;
 pub mod lease;
 pub mod manager;
+pub mod origin;
 pub mod registry;
 
 pub use config::{ConfigError, NetworkConfig};
@@ -14,4 +16,5 @@ pub use lease::{LeaseKey, LeaseValue, NotALease};
 pub use manager::{
     AcquireError, Lease, Manager, ManagerOptions, Peer, RunError, SubnetStatus, Timing,
 };
+pub use origin::Origin;
 pub use registry::{EtcdOptions, Registry, RegistryError, RegistryKind, RegistryOptions, Secret};

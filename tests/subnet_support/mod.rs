@@ -1,6 +1,8 @@
 //! A real etcd for one test, on a loopback port of its own, and managers beside it.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod certificates;
+pub mod cluster;
 pub mod log;
 pub mod proxy;
 
@@ -130,6 +132,10 @@ impl Etcd {
     pub async fn revive(&mut self) {
         self.spawn();
         assert!(self.ready().await, "etcd did not come back");
+    }
+
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     pub fn wipe(&mut self) {

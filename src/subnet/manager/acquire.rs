@@ -141,7 +141,7 @@ impl Acquirer<'_> {
             return Err(AcquireError::OutOfSubnets);
         };
         info!("Picking subnet in range {} ... {}", self.config.subnet_min, self.config.subnet_max);
-        self.create(subnet).await
+        self.create(subnet, survey).await
     }
 
     /// Step 1. The outer `None` is "nothing to reuse".
@@ -248,21 +248,39 @@ impl Acquirer<'_> {
             return Ok(None);
         }
         info!("Found previously leased subnet ({previous}), reusing");
-        self.create(previous).await.map(Some)
+        self.create(previous, survey).await.map(Some)
     }
 
-    async fn create(&self, subnet: Cidr) -> Result<Option<Held>, AcquireError> {
+    async fn create(&self, subnet: Cidr, survey: &Survey) -> Result<Option<Held>, AcquireError> {
         let began = Instant::now();
         let grant = self.grant();
         let (name, value) = (name(subnet), self.value());
         match self.repeat(|| self.registry.create(&name, &value, Some(grant))).await {
             Ok(record) => {
+                let held = self.held(subnet, record, began);
+                self.alone(&held, survey).await?;
                 info!("Allocated lease ({subnet}) to current node ({})", self.options.public_ip);
-                Ok(Some(self.held(subnet, record, began)))
+                Ok(Some(held))
             }
             Err(RegistryError::Conflict) => Ok(None),
             Err(error) => Err(fatal(error)),
         }
+    }
+
+    /// Makes sure that no other instance took a subnet for our address at the same moment: then
+    /// neither found the other's entry to take over. Who wrote since our list is alive; of the
+    /// two the higher print goes.
+    async fn alone(&self, held: &Held, before: &Survey) -> Result<(), AcquireError> {
+        let snapshot = self.repeat(|| self.registry.list()).await.map_err(fatal)?;
+        let now = Survey::new(&snapshot, self.config, self.options.public_ip);
+        let me = self.options.instance.print();
+        let rival = now.ours.iter().find_map(|entry| {
+            let other = entry.1.lease?.signer()?;
+            (other < me && !before.ours.contains(entry)).then_some((other, entry.0.subnet))
+        });
+        let Some((other, subnet)) = rival else { return Ok(()) };
+        let _ = self.registry.remove(&held.record.name, held.record.revision).await;
+        Err(AcquireError::DuplicatePublicIp(duplicate(self.options, other, subnet)))
     }
 
     async fn repeat<T, F, R>(&self, op: F) -> Result<T, RegistryError>

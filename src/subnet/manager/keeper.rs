@@ -17,10 +17,11 @@ use super::acquire::{self, AcquireError, Held, Term, duplicate, name};
 use super::status::Lease;
 use super::wait::Throttle;
 use super::{ManagerOptions, RunError};
+use crate::route::Cidr;
 use crate::subnet::backoff::Backoff;
 use crate::subnet::instance::Print;
 use crate::subnet::registry::{Change, Grant, Record, Registry, RegistryError};
-use crate::subnet::{LeaseValue, NetworkConfig};
+use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig};
 
 /// What the watch saw that concerns this host.
 pub(super) enum OwnEvent {
@@ -76,6 +77,8 @@ enum Duty {
     Renew,
     /// See what became of our entry.
     Check,
+    /// Leave our address to another instance.
+    Yield { to: Print, subnet: Cidr },
 }
 
 /// Why a duty was not done.
@@ -136,6 +139,7 @@ impl Keeper {
                 () = sleep_until(at.unwrap_or_else(Instant::now)), if at.is_some() => {
                     let outcome = match duty {
                         Some(Duty::Renew) => self.renew().await,
+                        Some(Duty::Yield { to, subnet }) => Err(self.yield_to(to, subnet).await),
                         _ => self.check().await,
                     };
                     match outcome {
@@ -165,15 +169,12 @@ impl Keeper {
                 if !records.contains(&self.held.record) {
                     self.check_now();
                 }
-                let rivals = records.iter().filter(|record| record.name != name);
-                if rivals.filter(|record| self.rival(record)).count() > 0 {
-                    self.check_now();
+                for record in records.iter().filter(|record| record.name != name) {
+                    self.rival(record, false);
                 }
             }
             OwnEvent::Changed(Change::Put(record)) if record.name != name => {
-                if self.rival(&record) {
-                    self.check_now();
-                }
+                self.rival(&record, true);
             }
             OwnEvent::Changed(Change::Put(record)) if record == self.held.record => {}
             // Late news of our own writes end here too; looking costs one small request.
@@ -349,27 +350,38 @@ impl Keeper {
         }
     }
 
-    /// Whether an entry of another name is a rival for our address: then the higher print has to
-    /// go, and only a look can tell.
-    fn rival(&mut self, record: &Record) -> bool {
+    /// Another entry announces our address. If it was written just now, by another instance, that
+    /// one is alive, and of the two the higher print goes.
+    fn rival(&mut self, record: &Record, just_now: bool) {
         let me = self.options.instance.print();
         let same_ip = LeaseValue::decode(&record.value)
             .is_ok_and(|value| value.public_ip == self.held.public_ip);
         let signer = record.lease.and_then(|lease| lease.signer());
         if !same_ip || signer == Some(me) {
-            return false;
+            return;
         }
+        let subnet = record.name.parse().map_or(self.held.subnet, |key: LeaseKey| key.subnet);
         if self.rivals.pass() {
-            let (ip, own) = (self.held.public_ip, self.held.subnet);
+            let ip = self.held.public_ip;
             match signer {
-                Some(other) => error!("{}", duplicate(&self.options, other, own)),
+                Some(other) => error!("{}", duplicate(&self.options, other, subnet)),
                 None => {
                     warn!(entry = ?record, "another entry announces our public IP {ip}: an old \
                     lease of this host, a reservation, or a host with the same address")
                 }
             }
         }
-        false
+        if let Some(other) = signer.filter(|&other| just_now && other < me) {
+            self.next = Some((Instant::now(), Duty::Yield { to: other, subnet }));
+        }
+    }
+
+    /// Leaves the address to the other instance, and the subnet to whoever wants it.
+    async fn yield_to(&self, other: Print, subnet: Cidr) -> Failure {
+        let Record { name, revision, .. } = &self.held.record;
+        let _ = self.registry.remove(name, *revision).await;
+        let text = duplicate(&self.options, other, subnet);
+        Failure::GiveUp(RunError::DuplicatePublicIp(text))
     }
 
     async fn adopt(&mut self, record: Record) {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::Timing;
 use crate::subnet::backoff::Backoff;
@@ -21,11 +21,7 @@ pub(super) async fn config(
     loop {
         let trouble = match registry.config().await {
             Ok(Some(text)) => match NetworkConfig::parse(&text) {
-                Ok(config) => {
-                    info!(network = %config.network, subnet_len = config.subnet_len,
-                        port = config.port, "found network config");
-                    return Ok(config);
-                }
+                Ok(config) => return Ok(config),
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => format!("Couldn't fetch network config: {error}"),
             },
@@ -33,7 +29,7 @@ pub(super) async fn config(
             Ok(None) => String::new(),
             Err(error) => format!("cannot reach {}: {error}", registry.describe()),
         };
-        if throttle.pass() {
+        if !trouble.is_empty() && throttle.pass() {
             error!("{trouble}; waiting");
         }
         sleep(backoff.next_wait()).await;
@@ -52,6 +48,12 @@ async fn missing(registry: &dyn Registry) -> String {
          Did you create your config using etcdv3 API? ({others})",
         registry.describe()
     )
+}
+
+/// What the registry is called; waits until it answers.
+pub(super) async fn identity(registry: &dyn Registry, timing: &Timing) -> String {
+    // An error that is no silence leaves the identity unknown, which contradicts nothing.
+    answer(registry, timing, || registry.identity()).await.unwrap_or_default()
 }
 
 /// Repeats `op` until the registry answers; what it answers is for the caller.

@@ -1,0 +1,237 @@
+//! etcd behind TLS and passwords, and etcd of several members.
+#![allow(missing_docs)]
+
+mod subnet_support;
+
+use std::time::{Duration, Instant};
+
+use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
+use flannel_udp::subnet::registry::{EtcdRegistry, Grant, RegistryError, Trouble};
+use flannel_udp::subnet::{EtcdOptions, LeaseId, Registry, Secret};
+use subnet_support::certificates::Authority;
+use subnet_support::cluster::Cluster;
+use subnet_support::*;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+async fn trouble(options: EtcdOptions) -> (Trouble, String) {
+    match EtcdRegistry::new(options).unwrap().config().await {
+        Err(RegistryError::Unavailable { trouble, detail }) => (trouble, detail),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A server with a certificate, which asks for one if it is told to.
+async fn tls_server(dir: &TempDir, authority: &Authority, mutual: bool) -> (Etcd, EtcdOptions) {
+    let ca = authority.write(dir.path());
+    let (cert, key) = authority.sign(dir.path(), "server");
+    let ca_arg = format!("--trusted-ca-file={}", ca.display());
+    let cert_arg = format!("--cert-file={}", cert.display());
+    let key_arg = format!("--key-file={}", key.display());
+    let mut args = vec![cert_arg.as_str(), key_arg.as_str()];
+    if mutual {
+        args.extend(["--client-cert-auth", ca_arg.as_str()]);
+    }
+    let etcd = Etcd::start_with(&args).await;
+    let options = EtcdOptions { ca_file: Some(ca), ..etcd.options() };
+    // The port is open before there is a leader.
+    let registry = EtcdRegistry::new(options.clone()).unwrap();
+    if !mutual {
+        until("an answer", async || registry.config().await.is_ok()).await;
+    }
+    (etcd, options)
+}
+
+#[tokio::test]
+async fn authority_alone_is_enough() {
+    let dir = TempDir::new().unwrap();
+    let authority = Authority::new("one");
+    let (etcd, options) = tls_server(&dir, &authority, false).await;
+    let one = Running::start(etcd_registry(options.clone()), self::options(1)).await;
+    let two = Running::start(etcd_registry(options.clone()), self::options(2)).await;
+    one.wait_hop(&two.lease.subnet.network().to_string(), Some(2)).await;
+    // Without a scheme, the authority says that TLS is meant.
+    let plain = EtcdOptions { endpoints: vec![format!("127.0.0.1:{}", etcd.port)], ..options };
+    assert!(EtcdRegistry::new(plain).unwrap().config().await.is_ok());
+}
+
+#[tokio::test]
+async fn wrong_certificates_are_named() {
+    let dir = TempDir::new().unwrap();
+    let other_dir = TempDir::new().unwrap();
+    let authority = Authority::new("one");
+    let (etcd, mut options) = tls_server(&dir, &authority, true).await;
+    let (found, detail) = trouble(options.clone()).await;
+    assert_eq!(found, Trouble::Tls, "no certificate: {detail}");
+    let stranger = Authority::new("stranger");
+    let (cert, key) = stranger.sign(other_dir.path(), "client");
+    (options.cert_file, options.key_file) = (Some(cert), Some(key));
+    let (found, detail) = trouble(options.clone()).await;
+    assert_eq!(found, Trouble::Tls, "a stranger's certificate: {detail}");
+    let (cert, key) = authority.sign(dir.path(), "client");
+    (options.cert_file, options.key_file) = (Some(cert), Some(key));
+    assert!(EtcdRegistry::new(options.clone()).unwrap().config().await.is_ok());
+    options.ca_file = Some(stranger.write(other_dir.path()));
+    let (found, detail) = trouble(options.clone()).await;
+    assert_eq!(found, Trouble::Tls, "an unknown authority: {detail}");
+    options.endpoints = vec![format!("http://127.0.0.1:{}", etcd.port)];
+    let (found, detail) = trouble(options).await;
+    assert_ne!(found, Trouble::Refused, "http to an https port: {detail}");
+}
+
+/// The whole authority is replaced, on both ends, while we run.
+#[tokio::test]
+async fn certificates_may_be_replaced() {
+    let dir = TempDir::new().unwrap();
+    let old = Authority::new("old");
+    let (mut etcd, mut options) = tls_server(&dir, &old, true).await;
+    let (cert, key) = old.sign(dir.path(), "client");
+    (options.cert_file, options.key_file) = (Some(cert), Some(key));
+    let mut one = Running::start(etcd_registry(options.clone()), self::options(1)).await;
+    etcd.kill();
+    one.wait("the loss", |status| !status.connected).await;
+    let new = Authority::new("new");
+    new.write(dir.path());
+    new.sign(dir.path(), "server");
+    etcd.revive().await;
+    sleep(Duration::from_millis(500)).await;
+    new.sign(dir.path(), "client");
+    let began = Instant::now();
+    one.wait("the return", |status| status.connected).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+async fn with_auth(args: &[&str]) -> (Etcd, EtcdOptions) {
+    let etcd = Etcd::start_with(args).await;
+    let mut client = etcd.client().await;
+    client.user_add("root", "s3cret-root", None).await.unwrap();
+    client.role_add("root").await.unwrap();
+    client.user_grant_role("root", "root").await.unwrap();
+    client.user_add("flannel", "s3cret", None).await.unwrap();
+    client.role_add("flannel").await.unwrap();
+    let all = Permission::new(PermissionType::Readwrite, PREFIX).with_prefix();
+    client.role_grant_permission("flannel", all).await.unwrap();
+    client.user_grant_role("flannel", "flannel").await.unwrap();
+    client.auth_enable().await.unwrap();
+    let options = EtcdOptions {
+        username: Some("flannel".into()),
+        password: Some(Secret::new("s3cret")),
+        ..etcd.options()
+    };
+    (etcd, options)
+}
+
+async fn root(etcd: &Etcd) -> Client {
+    let options = ConnectOptions::new().with_user("root", "s3cret-root");
+    Client::connect([etcd.url()], Some(options)).await.unwrap()
+}
+
+#[tokio::test]
+async fn tokens_expire_and_servers_forget_them() {
+    let (mut etcd, options) = with_auth(&["--auth-token-ttl", "1"]).await;
+    let registry = etcd_registry(options);
+    let mut hurried = self::options(1);
+    hurried.timing.ttl = Duration::from_secs(6);
+    hurried.timing.renew_margin = Duration::from_secs(3);
+    let mut one = Running::start(registry.clone(), hurried).await;
+    // Nothing is asked for longer than a token lives; then a renewal.
+    one.wait("a renewal after the token's end", |status| status.renewals >= 1).await;
+    assert!(registry.config().await.is_ok());
+    let put = async |etcd: &Etcd, host: u8| {
+        let key = format!("{PREFIX}/subnets/10.0.20{}.0-24", host % 10);
+        root(etcd).await.put(key, value(host), None).await.unwrap();
+    };
+    put(&etcd, 21).await;
+    one.wait_hop("10.0.201.1", Some(21)).await;
+    etcd.kill();
+    one.wait("the loss", |status| !status.connected).await;
+    etcd.revive().await;
+    put(&etcd, 22).await;
+    let took = one.wait_hop("10.0.202.1", Some(22)).await;
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn passwords_are_checked_and_kept_secret() {
+    let (_etcd, options) = with_auth(&[]).await;
+    let wrong = EtcdOptions { password: Some(Secret::new("hunter2")), ..options.clone() };
+    assert!(!format!("{wrong:?}").contains("hunter2"));
+    let (found, detail) = trouble(wrong).await;
+    assert_eq!(found, Trouble::Authentication, "{detail}");
+    assert!(!detail.contains("hunter2"));
+    let nobody = EtcdOptions { username: None, password: None, ..options.clone() };
+    let (found, detail) = trouble(nobody).await;
+    assert_eq!(found, Trouble::Authentication, "{detail}");
+    let elsewhere = EtcdOptions { prefix: "/elsewhere".into(), ..options };
+    let (found, detail) = trouble(elsewhere).await;
+    assert_eq!(found, Trouble::Authentication, "{detail}");
+    // A user where none is asked for.
+    let open = Etcd::start().await;
+    let needless = EtcdOptions {
+        username: Some("flannel".into()),
+        password: Some(Secret::new("s3cret")),
+        ..open.options()
+    };
+    assert!(EtcdRegistry::new(needless).unwrap().config().await.is_ok());
+}
+
+#[tokio::test]
+async fn the_leader_may_change() {
+    let mut cluster = Cluster::start(3).await;
+    let options = EtcdOptions { endpoints: cluster.endpoints(), ..EtcdOptions::default() };
+    let mut one = Running::start(etcd_registry(options), self::options(1)).await;
+    let leader = cluster.leader().await;
+    cluster.members[leader].kill();
+    let next = cluster.leader().await;
+    let began = Instant::now();
+    cluster.members[next].put("subnets/10.0.201.0-24", value(21)).await;
+    one.wait_hop("10.0.201.1", Some(21)).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // And without any loss, handed over.
+    cluster.members[leader].revive().await;
+    let to = (next + 1) % 3;
+    let status = cluster.members[to].client().await.status().await.unwrap();
+    let id = status.header().unwrap().member_id();
+    cluster.members[next].client().await.move_leader(id).await.unwrap();
+    cluster.members[to].put("subnets/10.0.202.0-24", value(22)).await;
+    one.wait_hop("10.0.202.1", Some(22)).await;
+    one.wait("the lease", |status| status.lease_held).await;
+}
+
+/// The member that holds the watch loses its peers: alive, but nothing that it says counts.
+#[tokio::test]
+async fn a_member_without_a_leader_is_left() {
+    let mut cluster = Cluster::start(3).await;
+    let good = Etcd::start().await;
+    let leaderless = cluster.members[0].url();
+    cluster.members[1].kill();
+    cluster.members[2].kill();
+    let options =
+        EtcdOptions { endpoints: vec![leaderless.clone(), good.url()], ..EtcdOptions::default() };
+    let began = Instant::now();
+    let one = Running::start(etcd_registry(options), self::options(1)).await;
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    good.put("subnets/10.0.201.0-24", value(21)).await;
+    assert!(one.wait_hop("10.0.201.1", Some(21)).await < Duration::from_secs(2));
+    // Given some time, it says itself what is wrong.
+    sleep(Duration::from_secs(1)).await;
+    let (found, detail) =
+        trouble(EtcdOptions { endpoints: vec![leaderless], ..EtcdOptions::default() }).await;
+    assert!(matches!(found, Trouble::NoLeader | Trouble::Timeout), "{found:?} {detail}");
+}
+
+/// A put whose answer was lost is not taken for somebody else's.
+#[tokio::test]
+async fn an_answer_may_be_lost() {
+    let etcd = Etcd::start().await;
+    let registry = etcd.registry();
+    let grant = Grant { id: LeaseId(4711), ttl: Duration::from_secs(60) };
+    let first = registry.create("10.0.7.0-24", b"x", Some(grant)).await.unwrap();
+    // The same request again, as after a time-out.
+    let again = registry.create("10.0.7.0-24", b"x", Some(grant)).await.unwrap();
+    assert_eq!(first, again);
+    let other = Grant { id: LeaseId(4712), ttl: Duration::from_secs(60) };
+    let refused = registry.create("10.0.7.0-24", b"x", Some(other)).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::Conflict));
+    assert_eq!(etcd.leases().await, 1, "the loser's lease is revoked");
+}
