@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(super) struct Link {
     pub(super) client: Client,
     /// The turn at which it was made.
     pub(super) turn: usize,
+    /// Whether anything was ever answered over it.
+    proven: Arc<AtomicBool>,
 }
 
 impl Connector {
@@ -106,8 +109,21 @@ impl Connector {
     {
         let endpoint = self.endpoint(link.turn);
         match timeout(self.options.request_timeout, op(link.client.clone())).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(explain(&error, endpoint)),
+            Ok(Ok(value)) => {
+                link.proven.store(true, Ordering::Relaxed);
+                Ok(value)
+            }
+            Ok(Err(error)) => match explain(&error, endpoint) {
+                // In TLS 1.3 a server refuses a certificate after the handshake, and its reason
+                // may be lost with the connection.
+                (RegistryError::Unavailable { trouble: Trouble::Closed, detail }, elsewhere)
+                    if self.is_tls(endpoint) && !link.proven.load(Ordering::Relaxed) =>
+                {
+                    let detail = format!("{detail} before the first answer; {}", self.hint());
+                    Err((RegistryError::unavailable(Trouble::Tls, detail), elsewhere))
+                }
+                other => Err(other),
+            },
             Err(_) => Err((self.slow(endpoint, self.options.request_timeout), true)),
         }
     }
@@ -129,7 +145,7 @@ impl Connector {
             Err(_) => Err(self.slow(endpoint, limit)),
         };
         match outcome {
-            Ok(client) => Ok(Link { client, turn }),
+            Ok(client) => Ok(Link { client, turn, proven: Arc::default() }),
             Err(error) => {
                 self.blame(turn);
                 Err(error)
@@ -226,6 +242,14 @@ impl Connector {
         match &self.options.ca_file {
             Some(file) => read(file).map(Some),
             None => Ok(SYSTEM_AUTHORITIES.iter().find_map(|file| std::fs::read(file).ok())),
+        }
+    }
+
+    /// What may be wrong if a server closes a TLS connection without a word.
+    fn hint(&self) -> &'static str {
+        match self.options.cert_file {
+            Some(_) => "does the server trust the authority of --etcd-certfile?",
+            None => "does the server ask for a client certificate (--etcd-certfile)?",
         }
     }
 
