@@ -1,16 +1,12 @@
 //! etcd behind TLS and passwords, and etcd of several members.
-#![allow(missing_docs)]
-
-mod subnet_support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::certificates::Authority;
+use crate::support::cluster::Cluster;
+use crate::support::*;
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
 use flannel_udp::subnet::registry::{EtcdRegistry, Grant, RegistryError, Trouble};
 use flannel_udp::subnet::{EtcdOptions, LeaseId, Registry, Secret};
-use subnet_support::certificates::Authority;
-use subnet_support::cluster::Cluster;
-use subnet_support::*;
 use tempfile::TempDir;
 use tokio::time::sleep;
 

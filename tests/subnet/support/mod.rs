@@ -17,8 +17,8 @@ use etcd_client::{Client, ConnectOptions, DeleteOptions, PutOptions};
 use flannel_udp::route::{self, Cidr, RouteTable};
 use flannel_udp::subnet::registry::EtcdRegistry;
 use flannel_udp::subnet::{
-    EtcdOptions, Instance, Lease, LeaseValue, Manager, ManagerOptions, NetworkConfig, Registry,
-    RunError, SubnetStatus, Timing,
+    AcquireError, EtcdOptions, Instance, Lease, LeaseValue, Manager, ManagerOptions, NetworkConfig,
+    Registry, RunError, SubnetStatus, Timing,
 };
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
@@ -259,8 +259,19 @@ impl Running {
         options: ManagerOptions,
         config: &NetworkConfig,
     ) -> Self {
+        let mut running = Self::launch(registry, options, config).await.unwrap();
+        running.wait("the first list", |status| status.synced).await;
+        running
+    }
+
+    /// Takes a subnet and goes on at once.
+    pub async fn launch(
+        registry: Arc<dyn Registry>,
+        options: ManagerOptions,
+        config: &NetworkConfig,
+    ) -> Result<Self, AcquireError> {
         let mut manager = Manager::new(registry, options);
-        let lease = manager.acquire(config).await.unwrap();
+        let lease = manager.acquire(config).await?;
         let (writer, table) = route::table(config.network, config.subnet_len);
         let (status_tx, status) = watch::channel(SubnetStatus::new(&lease));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -268,9 +279,7 @@ impl Running {
         let task = tokio::spawn(manager.run(writer, status_tx, async move {
             let _ = stopped.await;
         }));
-        let mut running = Self { lease, table, status, public_ip, task, stop: Some(stop) };
-        running.wait("the first list", |status| status.synced).await;
-        running
+        Ok(Self { lease, table, status, public_ip, task, stop: Some(stop) })
     }
 
     /// Waits for a state of the status.
@@ -322,3 +331,10 @@ pub async fn until<R: Future<Output = bool>>(what: &str, mut is: impl FnMut() ->
 }
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A lease of two seconds that is renewed twice in its life.
+pub fn short(mut options: ManagerOptions) -> ManagerOptions {
+    options.timing.ttl = Duration::from_secs(2);
+    options.timing.renew_margin = Duration::from_millis(1200);
+    options
+}

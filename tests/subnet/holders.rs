@@ -1,0 +1,170 @@
+//! Who may hold a subnet: foreign holders, twins, clones, reservations; on both registries.
+
+use std::time::Duration;
+
+use flannel_udp::subnet::admin::{self, AdminError, HoldingTerm};
+use flannel_udp::subnet::{AcquireError, Manager, ManagerOptions, Origin, RunError, SubnetStatus};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::bed::{Bed, both};
+use crate::support::*;
+
+both! {
+    a_reservation_stays_one
+    a_foreign_holder_means_lost
+    a_foreign_holder_ends_it_if_so_told
+    two_hosts_of_one_address_are_refused
+    twins_that_start_together_are_told_apart
+    a_cloned_subnet_file_is_not_believed
+    operators_list_reserve_and_release
+}
+
+async fn a_reservation_stays_one(bed: Bed) {
+    bed.put("subnets/10.0.7.0-24", &format!(r#"{{"PublicIP":"{}"}}"#, ip(1))).await;
+    let mut one = Running::start(bed.registry(), short(options(1))).await;
+    assert_eq!(one.lease.subnet, cidr("10.0.7.0/24"));
+    assert_eq!((one.lease.expires, one.lease.id), (None, None));
+    assert_eq!(bed.value("10.0.7.0-24").await.unwrap(), value(1), "rewritten as flannel writes");
+    sleep(Duration::from_millis(2500)).await;
+    let record = bed.registry().get("10.0.7.0-24").await.unwrap().unwrap();
+    assert_eq!(record.lease, None, "still no lease under it");
+    one.public_ip.send_replace(ip(9));
+    until("the value to follow", async || bed.value("10.0.7.0-24").await == Some(value(9))).await;
+    assert_eq!(bed.registry().get("10.0.7.0-24").await.unwrap().unwrap().lease, None);
+    one.wait("no trouble", |status| status.lease_held).await;
+}
+
+async fn a_foreign_holder_means_lost(bed: Bed) {
+    let mut one = Running::start(bed.registry(), options(1)).await;
+    let old = one.lease.subnet;
+    let name = old.to_string().replace('/', "-");
+    bed.lease(&name, 66).await;
+    one.wait("another subnet", |status| status.lease != old && status.lease_held).await;
+    assert_eq!(bed.value(&name).await.unwrap(), value(66), "the holder keeps it");
+    one.wait_hop(&old.network().to_string(), Some(66)).await;
+    let new = one.status.borrow().lease;
+    assert_eq!(bed.value(&new.to_string().replace('/', "-")).await.unwrap(), value(1));
+}
+
+async fn a_foreign_holder_ends_it_if_so_told(bed: Bed) {
+    let mut options = options(1);
+    options.exit_on_lease_loss = true;
+    let mut one = Running::start(bed.registry(), options).await;
+    bed.lease(&one.lease.subnet.to_string().replace('/', "-"), 66).await;
+    match one.end().await {
+        Err(RunError::LeaseLost { subnet, holder }) => {
+            assert_eq!((subnet, holder), (one.lease.subnet, ip(66)));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn two_hosts_of_one_address_are_refused(bed: Bed) {
+    let mut one = Running::start(bed.registry(), options(1)).await;
+    let mut twin = options(2);
+    twin.public_ip = ip(1);
+    let error = Manager::new(bed.registry(), twin.clone()).acquire(&config()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, AcquireError::DuplicatePublicIp(_)), "{text}");
+    for part in ["192.168.77.1", "host2", &options(1).instance.print().to_string()] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    one.wait("the first to keep it", |status| status.lease_held).await;
+    let subnet = one.lease.subnet;
+    assert_eq!(one.status.borrow().lease, subnet);
+    // Once the first is gone for good, the address and its subnet are the other's.
+    one.stop().await;
+    let lease = Manager::new(bed.registry(), twin).acquire(&config()).await.unwrap();
+    assert_eq!(lease.subnet, subnet);
+}
+
+async fn twins_that_start_together_are_told_apart(bed: Bed) {
+    for _ in 0..5 {
+        let tasks: Vec<_> = (1..=2)
+            .map(|host| {
+                let registry = bed.registry();
+                let options = ManagerOptions { public_ip: ip(1), ..options(host) };
+                tokio::spawn(async move {
+                    // As a daemon does it: it goes on to keep what it has.
+                    let mut manager = Manager::new(registry, options);
+                    let lease = manager.acquire(&config()).await.map_err(|e| e.to_string())?;
+                    let (writer, _) = flannel_udp::route::table(config().network, 24);
+                    let (status, _keep) = tokio::sync::watch::channel(SubnetStatus::new(&lease));
+                    let stop = sleep(Duration::from_millis(2500));
+                    manager.run(writer, status, stop).await.map_err(|e| e.to_string())?;
+                    Ok::<_, String>(lease.subnet)
+                })
+            })
+            .collect();
+        let mut outcomes = Vec::new();
+        for task in tasks {
+            outcomes.push(task.await.unwrap());
+        }
+        let kept: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).collect();
+        assert_eq!(kept.len(), 1, "{outcomes:?}");
+        let text = outcomes.iter().find_map(|outcome| outcome.as_ref().err()).unwrap();
+        assert!(text.contains("two hosts announce the public IP 192.168.77.1"), "{text}");
+        for record in bed.registry().list().await.unwrap().records {
+            bed.delete(&record.name).await;
+        }
+    }
+}
+
+async fn a_cloned_subnet_file_is_not_believed(bed: Bed) {
+    let dir = TempDir::new().unwrap();
+    let path = Origin::path(&dir.path().join("subnet.env"));
+    let with = |host| {
+        let mut options = options(host);
+        options.previous = Some(cidr("10.0.11.0/24"));
+        options.origin_file = Some(path.clone());
+        let registry = bed.registry();
+        async move { Manager::new(registry, options).acquire(&config()).await.unwrap().subnet }
+    };
+    assert_eq!(with(1).await, cidr("10.0.11.0/24"), "no note: stock flanneld wrote the file");
+    bed.delete("10.0.11.0-24").await;
+    assert_eq!(with(2).await, cidr("10.0.11.0/24"), "our own note");
+    bed.delete("10.0.11.0-24").await;
+    Origin::new("another machine", "", cidr("10.0.11.0/24")).save(&path).unwrap();
+    assert_ne!(with(3).await, cidr("10.0.11.0/24"), "a cloned disk");
+    Origin::new("", "another registry", cidr("10.0.11.0/24")).save(&path).unwrap();
+    assert_ne!(with(4).await, cidr("10.0.11.0/24"), "another cluster");
+}
+
+async fn operators_list_reserve_and_release(bed: Bed) {
+    let registry = bed.registry();
+    let registry = &*registry;
+    let subnet = cidr("10.0.7.0/24");
+    admin::reserve(registry, &config(), subnet, ip(1)).await.unwrap();
+    admin::reserve(registry, &config(), subnet, ip(1)).await.unwrap();
+    assert_eq!(bed.value("10.0.7.0-24").await.unwrap(), value(1));
+    let refused = async |subnet: &str, host| {
+        admin::reserve(registry, &config(), cidr(subnet), ip(host)).await.unwrap_err()
+    };
+    assert!(matches!(refused("10.0.7.0/24", 2).await, AdminError::Taken { .. }));
+    assert!(matches!(refused("10.0.8.0/24", 1).await, AdminError::HostHolds { .. }));
+    assert!(matches!(refused("10.0.8.0/25", 2).await, AdminError::NotLeasable { .. }));
+    assert!(matches!(refused("10.9.8.0/24", 2).await, AdminError::NotLeasable { .. }));
+    // The host comes and finds its subnet.
+    let one = Running::start(bed.registry(), options(1)).await;
+    assert_eq!((one.lease.subnet, one.lease.expires), (subnet, None));
+    // A running host's lease becomes a reservation, and stays one.
+    let mut two = Running::start(bed.registry(), options(2)).await;
+    let second = two.lease.subnet;
+    bed.put("subnets/junk", "junk").await;
+    let rows = admin::list(registry).await.unwrap();
+    let terms: Vec<_> = rows.iter().map(|row| row.lease.as_ref().map(|l| l.term)).collect();
+    assert_eq!(rows.len(), 3);
+    assert!(terms.contains(&Ok(HoldingTerm::Reserved)));
+    assert!(terms.iter().any(|term| matches!(term, Ok(HoldingTerm::Left(_)))), "{rows:?}");
+    assert!(rows[2].lease.is_err(), "junk comes last");
+    let alive = admin::release(registry, second, false).await.unwrap_err();
+    assert!(matches!(alive, AdminError::Alive { .. }), "{alive}");
+    admin::reserve(registry, &config(), second, ip(2)).await.unwrap();
+    two.wait("the reservation", |status| status.lease_expires.is_none()).await;
+    two.stop().await;
+    assert_eq!(admin::release(registry, second, false).await.unwrap().len(), 1);
+    assert_eq!(bed.value(&second.to_string().replace('/', "-")).await, None);
+    let none = admin::release(registry, second, true).await.unwrap_err();
+    assert!(matches!(none, AdminError::NotFound(_)));
+}
