@@ -1,5 +1,6 @@
 //! Container to container: what must cross, both ways, unchanged.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use flannel_udp::lab;
@@ -101,7 +102,7 @@ fn raw_udp(
     to: Place<'_>,
     payload: &[u8],
     change: impl Fn(&mut Ip),
-) -> (Vec<u8>, std::net::UdpSocket) {
+) -> (Vec<u8>, UdpSocket) {
     let receiver = net::udp(to.netns, to.address);
     let port = receiver.local_addr().expect("its address").port();
     let mut ip = Ip::new(from.address, to.address, raw::UDP);
@@ -109,11 +110,18 @@ fn raw_udp(
     (ip.udp((9, port), payload), receiver)
 }
 
+/// Sends a packet until it arrives: beside other traffic a queue on the way may overflow.
 #[track_caller]
-fn send_and_expect(from: Place<'_>, sent: &(Vec<u8>, std::net::UdpSocket), payload: &[u8]) {
-    net::send_raw(&net::raw_sender(from.netns), &sent.0).expect("sending");
+fn send_and_expect(from: Place<'_>, sent: &(Vec<u8>, UdpSocket), payload: &[u8]) {
+    let (packet, receiver) = sent;
+    let sender = net::raw_sender(from.netns);
+    receiver.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
     let mut buffer = [0; 2048];
-    let len = sent.1.recv(&mut buffer).expect("the packet");
+    let came = (0..5).find_map(|_| {
+        net::send_raw(&sender, packet).expect("sending");
+        receiver.recv(&mut buffer).ok()
+    });
+    let len = came.expect("the packet");
     assert!(buffer[..len] == *payload, "{len} other bytes for {}", payload.len());
 }
 

@@ -15,44 +15,77 @@ use super::world::Place;
 /// that each arrives, in order and unchanged. At most [`WINDOW`] are on their way at a time.
 #[track_caller]
 pub fn in_order(from: Place<'_>, to: Place<'_>, count: u64, size: impl Fn(u64) -> usize + Sync) {
+    let arrived = ordered(from, to, count, size);
+    assert_eq!(arrived, count, "packets that arrived");
+}
+
+/// The same beside other traffic, which may fill a queue on the way: packets may be lost, yet what
+/// arrives is in order and unchanged. Returns how many those were.
+#[track_caller]
+pub fn ordered(
+    from: Place<'_>,
+    to: Place<'_>,
+    count: u64,
+    size: impl Fn(u64) -> usize + Sync,
+) -> u64 {
     let (sender, receiver, address) = sockets(from, to);
-    let arrived = AtomicU64::new(0);
+    receiver.set_read_timeout(Some(LAST_CALL)).expect("a timeout");
+    // The number after the last that came.
+    let next = AtomicU64::new(0);
     thread::scope(|scope| {
         let receiving = scope.spawn(|| {
-            let mut buffer = vec![0; 65536];
-            for number in 0..count {
-                let len = match receiver.recv(&mut buffer) {
-                    Ok(len) => len,
-                    Err(e) => return Err(format!("packet {number} of {count} did not come: {e}")),
-                };
-                check(number, &buffer[..len], size(number))?;
-                arrived.store(number + 1, Ordering::Release);
+            let (mut buffer, mut arrived) = (vec![0; 65536], 0);
+            while next.load(Ordering::Relaxed) < count
+                && let Ok(len) = receiver.recv(&mut buffer)
+            {
+                let number = number_in(&buffer[..len]).ok_or("a packet without a number")?;
+                let expected = next.load(Ordering::Relaxed);
+                if number < expected {
+                    return Err(format!("packet {number} came after {}", expected - 1));
+                }
+                if number >= count || buffer[..len] != packet(number, size(number)) {
+                    return Err(format!("packet {number} came with {len} other bytes"));
+                }
+                arrived += 1;
+                next.store(number + 1, Ordering::Release);
             }
-            Ok(())
+            Ok(arrived)
         });
         for number in 0..count {
-            while number - arrived.load(Ordering::Acquire) >= WINDOW {
-                if receiving.is_finished() {
-                    break;
-                }
+            let patience = Instant::now();
+            while number.saturating_sub(next.load(Ordering::Acquire)) >= WINDOW
+                && patience.elapsed() < TAKEN_FOR_LOST
+                && !receiving.is_finished()
+            {
                 thread::yield_now();
             }
             sender.send_to(&packet(number, size(number)), address).expect("sending");
         }
-        if let Err(wrong) = receiving.join().expect("the receiver") {
-            panic!("{wrong}");
-        }
-    });
+        receiving.join().expect("the receiver").unwrap_or_else(|wrong: String| panic!("{wrong}"))
+    })
 }
 
 /// Sends each payload and waits until the other end has sent it back.
 #[track_caller]
 pub fn echo(from: Place<'_>, to: Place<'_>, sizes: impl IntoIterator<Item = usize>) {
+    echo_within(1, from, to, sizes);
+}
+
+/// The same, where each payload may be sent up to `tries` times: beside other traffic, which may
+/// fill a queue on the way.
+#[track_caller]
+pub fn echo_within(
+    tries: u32,
+    from: Place<'_>,
+    to: Place<'_>,
+    sizes: impl IntoIterator<Item = usize>,
+) {
     let (sender, receiver, address) = sockets(from, to);
+    sender.set_read_timeout(Some(net::PATIENCE / tries)).expect("a timeout");
+    receiver.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
     let done = AtomicBool::new(false);
-    thread::scope(|scope| {
+    let wrong = thread::scope(|scope| {
         scope.spawn(|| {
-            receiver.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
             let mut buffer = vec![0; 65536];
             while !done.load(Ordering::Relaxed) {
                 if let Ok((len, asker)) = receiver.recv_from(&mut buffer) {
@@ -60,21 +93,31 @@ pub fn echo(from: Place<'_>, to: Place<'_>, sizes: impl IntoIterator<Item = usiz
                 }
             }
         });
-        let mut wrong = None;
-        let mut buffer = vec![0; 65536];
-        for size in sizes {
-            let sent = Pattern::bytes(size as u64, size);
-            sender.send_to(&sent, address).expect("sending");
-            wrong = match sender.recv(&mut buffer) {
-                Ok(len) if buffer[..len] == sent => continue,
-                Ok(len) => Some(format!("{size} bytes came back as {len} others")),
-                Err(e) => Some(format!("{size} bytes did not come back: {e}")),
-            };
-            break;
-        }
+        let wrong = sizes.into_iter().find_map(|size| {
+            let mut answers = (0..tries).map(|_| ask(&sender, address, size));
+            let answer = answers.find(|answer| *answer != Ok(false)).unwrap_or(Ok(false));
+            (answer != Ok(true)).then_some((size, answer))
+        });
         done.store(true, Ordering::Relaxed);
-        assert_eq!(wrong, None);
+        wrong
     });
+    assert_eq!(wrong, None, "a payload that did not come back as it was");
+}
+
+/// Whether `size` bytes come back in time; an error if others do.
+fn ask(socket: &UdpSocket, to: SocketAddr, size: usize) -> Result<bool, String> {
+    let sent = Pattern::bytes(size as u64, size);
+    socket.send_to(&sent, to).expect("sending");
+    let mut buffer = vec![0; 65536];
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(len) if buffer[..len] == sent => return Ok(true),
+            // The late answer to another question.
+            Ok(len) if buffer[..len] == Pattern::bytes(len as u64, len) => {}
+            Ok(len) => return Err(format!("{len} other bytes")),
+            Err(_) => return Ok(false),
+        }
+    }
 }
 
 /// A steady flow in the background, about a thousand packets a second.
@@ -145,14 +188,6 @@ pub fn number_in(payload: &[u8]) -> Option<u64> {
     payload.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-fn check(number: u64, payload: &[u8], size: usize) -> Result<(), String> {
-    match number_in(payload) {
-        _ if payload == packet(number, size) => Ok(()),
-        Some(other) if other != number => Err(format!("packet {other} came in place of {number}")),
-        _ => Err(format!("packet {number} came with other bytes, {} for {size}", payload.len())),
-    }
-}
-
 fn send_steadily(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool, sent: &AtomicU64) {
     while !stop.load(Ordering::Relaxed) {
         let number = sent.load(Ordering::Relaxed);
@@ -196,7 +231,10 @@ fn sockets(from: Place<'_>, to: Place<'_>) -> (UdpSocket, UdpSocket, SocketAddr)
 }
 
 /// How many packets of an [`in_order`] flow may be on their way: few enough for any buffer.
-pub const WINDOW: u64 = 64;
+pub const WINDOW: u64 = 32;
+
+/// How long a sender waits for room in the window before it gives a packet up.
+const TAKEN_FOR_LOST: Duration = Duration::from_millis(200);
 
 /// How long the last packets may take.
 const LAST_CALL: Duration = Duration::from_secs(2);

@@ -139,7 +139,7 @@ impl Drop for World {
         for host in self.hosts().iter().take(4) {
             let log = host.daemon().map(lab::Daemon::log).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(40)..];
+            let tail = &lines[lines.len().saturating_sub(25)..];
             eprintln!("-- the daemon's log on {}:\n{}", host.name(), tail.join("\n"));
         }
     }
