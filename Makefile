@@ -56,7 +56,14 @@ lint:  ## formatting, clippy, documentation, licences of the dependencies
 doc:  ## the library's documentation, under target/doc
 	$(CARGO) doc --locked --no-deps
 
+man:  ## manual pages and shell completions, under target/generated
+	$(CARGO) run --locked --quiet --example gen-docs -- target/generated
+
+deb: build man  ## a Debian package, under target/debian (needs cargo-deb: cargo install cargo-deb)
+	@$(CARGO) deb --version >/dev/null 2>&1 || { echo "deb: cargo-deb is missing: cargo install cargo-deb" >&2; exit 1; }
+	$(CARGO) deb --no-build
+
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo bench test test-long test-docker lint doc clean
+.PHONY: help setup build demo bench test test-long test-docker lint doc man deb clean
