@@ -128,7 +128,7 @@ impl Model {
             Step::Heal(host) => self.hosts[host].proxy.set(Mode::Pass),
             Step::Delete | Step::Revoke => {
                 let leases = self.leases().await;
-                let Some((subnet, (_, lease))) = self.rng.choice(leases.into_iter()) else {
+                let Some((subnet, (_, lease))) = self.rng.choice(leases) else {
                     return;
                 };
                 self.meddled.insert(subnet);
