@@ -53,6 +53,12 @@ lint:  ## formatting, clippy, documentation, licences of the dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	scripts/deny.sh
 
+fuzz:  ## fuzz every parser and operation, FUZZ_SECONDS each; prints the coverage reached
+	scripts/fuzz.sh $(ARGS)
+
+test-arch:  ## unit and property tests of packet and route on arm64, s390x and i386, emulated
+	scripts/test-arch.sh $(ARGS)
+
 doc:  ## the library's documentation, under target/doc
 	$(CARGO) doc --locked --no-deps
 
@@ -66,4 +72,4 @@ deb: build man  ## a Debian package, under target/debian (needs cargo-deb: cargo
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo bench test test-long test-docker lint doc man deb clean
+.PHONY: help setup build demo bench test test-long test-docker lint doc man deb clean fuzz test-arch

@@ -1,0 +1,19 @@
+//! The time to live and its checksum, over any bytes.
+#![no_main]
+use flannel_udp::packet::{forward::decrement_ttl, ipv4::Ipv4};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut packet = bytes.to_vec();
+    let left = decrement_ttl(&mut packet);
+    let Ok(before) = Ipv4::parse(bytes) else { return };
+    let after = Ipv4::parse(&packet[..]).unwrap();
+    match left {
+        Ok(left) => {
+            assert_eq!((left, after.ttl()), (before.ttl() - 1, before.ttl() - 1));
+            // 0xffff is no sum of a header that is not all zeros, so it cannot be right before.
+            assert_eq!(after.verify_checksum(), before.verify_checksum());
+        }
+        Err(_) => assert!(before.ttl() <= 1 && packet == bytes),
+    }
+});

@@ -1,0 +1,13 @@
+//! Any bytes as IPv6: the walk over extension headers ends inside the packet.
+#![no_main]
+use flannel_udp::packet::ipv6::Ipv6;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(ip) = Ipv6::parse(bytes) else { return };
+    assert!(ip.header_len() >= 40 && ip.header_len() <= ip.total_len());
+    assert_eq!(ip.header_len() + ip.payload().len(), ip.total_len());
+    assert_eq!(ip.as_bytes().len(), 40 + ip.payload_len());
+    let _ = (ip.pseudo_header(), ip.traffic_class(), ip.flow_label(), ip.hop_limit());
+    assert!(ip.to_string().starts_with("IP6 "));
+});
