@@ -147,7 +147,7 @@ impl Measure {
             Self::Tcp1 | Self::Tcp4 | Self::Tcp1r | Self::TcpBoth | Self::Iperf3 => "CPU s/GB",
             Self::Pps18 | Self::Pps64 | Self::PpsFull | Self::Lossless => "CPU µs/packet",
             Self::Rr | Self::RrLoad => "CPU µs/round trip",
-            Self::Idle => "CPU s/s, whole machine",
+            Self::Idle => "CPU s/s",
         }
     }
 
@@ -312,7 +312,7 @@ fn round_trips(stage: &mut Stage, pace: Pace, loaded: bool) -> Result<Sample, La
 fn idle(stage: &mut Stage, pace: Pace) -> Result<Sample, LabError> {
     let (_, _, used, _) = window(stage, pace)?;
     Ok(Sample {
-        value: used.threads.values().sum::<f64>() / used.elapsed * 1e3,
+        value: used.threads.values().fold(0.0, |sum, seconds| sum + seconds) / used.elapsed * 1e3,
         cpu: used.busy / used.elapsed,
         own_cpu: used.own / used.elapsed,
         threads: shares(&used),

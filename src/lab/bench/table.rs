@@ -104,7 +104,7 @@ fn ratios(text: &mut String, table: &Table) {
                 continue;
             }
             let cells = others.iter().map(|other| {
-                row.ratio(OURS, other, pick).map_or("–".into(), |s| spread(s, two_digits))
+                row.ratio(OURS, other, pick).map_or(NOTHING.into(), |s| spread(s, two_digits))
             });
             line(text, &format!("{} ({name})", row.measure.name()), cells);
         }
@@ -121,10 +121,9 @@ fn costs(text: &mut String, table: &Table) {
         let _ = writeln!(text, "\n{title}:");
         head(text, "measure", table.modes.iter().map(|m| format!("`{m}`")));
         for row in &table.rows {
-            let cells = table
-                .modes
-                .iter()
-                .map(|mode| row.spread(mode, part).map_or("–".into(), |s| spread(s, two_digits)));
+            let cells = table.modes.iter().map(|mode| {
+                row.spread(mode, part).map_or(NOTHING.into(), |s| spread(s, two_digits))
+            });
             line(text, &format!("{} ({})", row.measure.name(), row.cpu_unit), cells);
         }
     }
@@ -143,7 +142,7 @@ fn latencies(text: &mut String, table: &Table) {
         for mode in &table.modes {
             let part = |pick: &dyn Fn(&Sample) -> Option<f64>| {
                 Spread::of(row.good(mode).filter_map(pick))
-                    .map_or("–".into(), |s| amount(s.median))
+                    .map_or(NOTHING.into(), |s| amount(s.median))
             };
             let cells = [
                 part(&|s| s.times.map(|t| t.p50)),
@@ -239,8 +238,12 @@ fn head(text: &mut String, first: &str, names: impl Iterator<Item = String>) {
     let _ = writeln!(text, "|---|{}", "---:|".repeat(names.len()));
 }
 
+/// A row of a table; none where every cell is empty.
 fn line(text: &mut String, first: &str, cells: impl Iterator<Item = String>) {
-    let _ = writeln!(text, "| {first} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    let cells: Vec<String> = cells.collect();
+    if cells.iter().any(|cell| cell != NOTHING) {
+        let _ = writeln!(text, "| {first} | {} |", cells.join(" | "));
+    }
 }
 
 fn spread(spread: Spread, show: fn(f64) -> String) -> String {
@@ -260,6 +263,9 @@ pub(super) fn amount(value: f64) -> String {
 fn two_digits(value: f64) -> String {
     if value.abs() >= 10.0 { format!("{value:.1}") } else { format!("{value:.2}") }
 }
+
+/// An empty cell.
+const NOTHING: &str = "–";
 
 /// The share of a processor from which a generator counts as the limit.
 const SATURATED: f64 = 0.85;
