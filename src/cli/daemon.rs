@@ -9,6 +9,7 @@ mod node;
 mod signals;
 mod stats;
 mod supervise;
+mod vitals;
 
 use std::sync::Arc;
 
@@ -17,12 +18,13 @@ use tokio::sync::watch;
 use super::run::block_on;
 use super::{Code, Exit, Options};
 use crate::host::interface::{self, InterfaceError, InterfaceOptions};
-use crate::host::{subnet_file, systemd};
+use crate::host::subnet_file;
 use crate::route;
 use crate::subnet::registry::{self, EtcdOptions, RegistryOptions, Secret};
 use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
 use node::Node;
 use signals::Signals;
+use vitals::Vitals;
 
 pub use stats::Report;
 
@@ -59,6 +61,7 @@ async fn start(options: &Options) -> Result<supervise::Running<'_>, Exit> {
     for problem in &previous.problems {
         tracing::warn!("{problem}");
     }
+    let vitals = Vitals::start(options)?;
     let registry = registry::open(&registry_options(options))
         .map_err(|error| Exit::new(Code::Config, format!("cannot use the lease store: {error}")))?;
     let interface = interface::choose(&interface_options(options)).await.map_err(interface_exit)?;
@@ -78,6 +81,7 @@ async fn start(options: &Options) -> Result<supervise::Running<'_>, Exit> {
             ..ManagerOptions::new(interface.public_ip)
         },
     );
+    vitals.waiting("waiting for the network config");
     let config = manager
         .wait_for_config()
         .await
@@ -88,12 +92,13 @@ async fn start(options: &Options) -> Result<supervise::Running<'_>, Exit> {
         port = config.port,
         "found the network config, backend udp"
     );
+    vitals.waiting("waiting for a subnet lease");
     let lease = manager.acquire(&config).await.map_err(acquire_exit)?;
     let (writer, routes) = route::table(config.network, config.subnet_len);
     let node = Node::start(options, &config, interface, lease.subnet, routes, &previous).await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
-    systemd::status("waiting for the list of peers");
-    Ok(supervise::Running { node, manager, writer, status, subscriber })
+    vitals.waiting("waiting for the list of peers");
+    Ok(supervise::Running { node, manager, writer, status, subscriber, vitals })
 }
 
 fn registry_options(options: &Options) -> RegistryOptions {

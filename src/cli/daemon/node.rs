@@ -115,6 +115,11 @@ impl<'a> Node<'a> {
         self.route_overlay().await.map_err(link_exit)
     }
 
+    /// The data plane, while there is one.
+    pub(super) fn plane(&self) -> Option<&Dataplane> {
+        self.plane.as_ref()
+    }
+
     /// Whether packets are being carried.
     pub(super) fn has_plane(&self) -> bool {
         self.plane.is_some()

@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::node::{Node, NodeEvent};
 use super::signals::Signals;
+use super::vitals::Vitals;
 use crate::cli::{Code, Exit};
 use crate::dataplane::Event;
 use crate::host::systemd;
@@ -21,11 +22,12 @@ pub(super) struct Running<'a> {
     pub(super) writer: RouteWriter,
     pub(super) status: watch::Sender<SubnetStatus>,
     pub(super) subscriber: watch::Receiver<SubnetStatus>,
+    pub(super) vitals: Vitals,
 }
 
 /// Runs until told to stop or until there is no lease to be had.
 pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(), Exit> {
-    let Running { mut node, manager, writer, status, mut subscriber } = running;
+    let Running { mut node, manager, writer, status, mut subscriber, mut vitals } = running;
     let public_ip = manager.public_ip();
     let (stop, stopped) = oneshot::channel::<()>();
     let mut manager = pin!(manager.run(writer, status, async {
@@ -35,6 +37,8 @@ pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(
     let mut ready = false;
     let mut retry = interval(RETRY);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look = interval(vitals.period());
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let outcome = loop {
         tokio::select! {
             outcome = &mut manager => break outcome.map_err(run_exit),
@@ -46,7 +50,7 @@ pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(
                 let status = subscriber.borrow_and_update().clone();
                 if status.synced && !ready {
                     ready = true;
-                    systemd::ready(&summary(&status));
+                    vitals.ready(&summary(&status));
                     tracing::info!(subnet = %status.lease, peers = status.peers.len(), "ready");
                 }
                 if status.lease != node.subnet()
@@ -78,6 +82,7 @@ pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(
                     tracing::error!("{exit}; trying again");
                 }
             }
+            _ = look.tick() => vitals.check(node.plane()),
             _ = retry.tick(), if !node.has_plane() => {
                 if let Err(exit) = node.replace_plane().await {
                     tracing::debug!("still no data plane: {exit}");

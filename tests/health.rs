@@ -1,0 +1,143 @@
+//! What supervisors see of a real daemon: health port, service manager's socket, exit codes.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use flannel_udp::lab::{self, Lab, Process};
+use flannel_udp::sys::netns::Netns;
+
+const PORT: u16 = 10254;
+
+/// Two hosts with a directory as registry, without a network config yet.
+fn lab() -> Option<Lab> {
+    Lab::builder()
+        .binary(env!("CARGO_BIN_EXE_flannel-udp"))
+        .build()
+        .inspect_err(|e| eprintln!("SKIPPED: no network namespaces here: {e}"))
+        .ok()
+}
+
+fn daemon(lab: &Lab, flags: &[&str], notify: Option<&Path>) -> Process {
+    let host = lab.host(0);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
+    command
+        .arg(format!("--registry=file:{}", lab.registry_directory().display()))
+        .arg(format!("--subnet-file={}", host.directory().join("subnet.env").display()))
+        .arg("--iptables-forward-rules=false")
+        .args(flags);
+    if let Some(socket) = notify {
+        command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", "1000000");
+    }
+    let log = host.directory().join("daemon.log");
+    Process::start(host.netns(), command, "the daemon", log).unwrap()
+}
+
+/// Status code and body of a request; `None` while nobody listens.
+fn get(netns: &Netns, path: &str) -> Option<(u16, String)> {
+    netns
+        .enter(|| {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)).ok()?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).ok()?;
+            let (head, body) = text.split_once("\r\n\r\n")?;
+            Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        })
+        .unwrap()
+}
+
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(15);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within 15 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn health_and_watchdog_from_start_to_stop() {
+    let Some(lab) = lab() else { return };
+    std::fs::create_dir_all(lab.registry_directory()).unwrap();
+    let socket = lab.directory().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let mut said = String::new();
+    let mut heard = |wanted: &str| {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = manager.recv(&mut buffer) {
+            said.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+        said.matches(wanted).count()
+    };
+    let mut process =
+        daemon(&lab, &["--iface=eth0", "--healthz-port=10254", "--workers=2"], Some(&socket));
+    let netns = lab.host(0).netns();
+
+    // Alive from the start, ready only with a config, a lease and the first full list of peers.
+    let health = wait_for("a health port", || get(netns, "/healthz"));
+    assert_eq!(health, (200, "flanneld is running".to_owned()));
+    let (status, body) = get(netns, "/readyz").unwrap();
+    assert_eq!(status, 503);
+    assert!(body.contains("waiting for the network config"), "{body}");
+    wait_for("a status for the manager", || {
+        (heard("STATUS=waiting for the network config") > 0).then_some(())
+    });
+    assert_eq!(heard("READY=1"), 0);
+
+    lab.create_file_registry(lab::CONFIG).unwrap();
+    wait_for("readiness", || get(netns, "/readyz").filter(|(status, _)| *status == 200));
+    assert_eq!(heard("READY=1"), 1);
+
+    // Every thread shows itself, and the watchdog is fed at twice its rate.
+    let fed = heard("WATCHDOG=1");
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(heard("WATCHDOG=1") >= fed + 4, "fed too seldom");
+    let (status, body) = get(netns, "/livez").unwrap();
+    assert_eq!(status, 200, "{body}");
+    assert!(body.lines().count() >= 3 && body.contains("control ok"), "{body}");
+    assert!(!body.contains("LATE"), "{body}");
+
+    let status = process.stop(Duration::from_secs(5)).unwrap();
+    assert!(status.success(), "{status}: {}", process.last_words());
+    assert_eq!(heard("STOPPING=1"), 1);
+}
+
+#[test]
+fn each_failure_has_its_exit_code() {
+    let Some(lab) = lab() else { return };
+    lab.create_file_registry(lab::CONFIG).unwrap();
+    let _busy = lab
+        .host(0)
+        .netns()
+        .enter(|| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap());
+    let empty = lab.directory().join("nothing");
+    let no_file = format!("-f{}", empty.display());
+    for (flags, code, words) in [
+        (&["--iface=bogus"][..], 68, "--iface=bogus: no interface of this host has this name"),
+        (&["--iface=lo"], 68, "only loopback addresses"),
+        (&[], 68, "no IPv4 default route"),
+        (&["--iface=eth0", "--healthz-port=10254"], 69, "cannot listen for health checks"),
+        (&["--iface-regex=("], 64, "--iface-regex=("),
+        (&["--nosuch"], 64, "--nosuch"),
+        (&["--kube-subnet-mgr"], 64, "Kubernetes subnet manager"),
+        (&["--ip-masq", "true"], 64, "unexpected argument 'true'"),
+    ] {
+        let mut process = daemon(&lab, flags, None);
+        let status = wait_for("an end", || process.ended());
+        let log = process.last_words();
+        assert_eq!(status.code(), Some(code), "{flags:?}: {log}");
+        assert!(log.contains(words), "{flags:?}: {log}");
+    }
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_flannel-udp")).args(["docker-opts", &no_file]).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(66));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nothing"));
+}
