@@ -20,9 +20,9 @@ RUSTC_BOOTSTRAP=1 cargo fuzz build --dev --sanitizer none --target-dir target/co
 for target in "$@"; do
   binary=target/coverage/$triple/debug/$target
   objdump --dwarf=decodedline "$binary" 2>/dev/null |
-    awk '/^CU: |^[^ ].*:$/ { file = $0; sub(/^CU: /, "", file); sub(/:$/, "", file); next }
-         NF >= 3 && $2 ~ /^[0-9]+$/ && $2 > 0 && file ~ /src\/packet\// { sub(/.*src\/packet\//, "", file); print file ":" $2 }
-         file !~ /\// && file != "" { }' >>"$work/all"
+    awk '/^CU: |^[^ ].*:(\[\+\+\])?$/ { file = $0; sub(/^CU: /, "", file); sub(/:(\[\+\+\])?$/, "", file); next }
+         NF >= 3 && $2 ~ /^[0-9]+$/ && $2 > 0 && file ~ /src\/packet\// { print file ":" $2 }' |
+    sed 's/.*src\/packet\///' >>"$work/all"
   inputs=("corpus/$target"); [ -d "work/$target" ] && inputs+=("work/$target")
   # Small inputs, and not all that a long run has found: valgrind is slow.
   find "${inputs[@]}" -type f -size -8k | head -n 400 >"$work/inputs"

@@ -1,10 +1,12 @@
 //! ICMP for IPv6 (RFC 4443).
 
 use core::fmt;
+use core::net::Ipv6Addr;
 
-use super::Malformed;
 use super::bytes::{array_at, from, u8_at, u16_at};
 use super::checksum::{self, Sum};
+use super::ipv6::{Ipv6, field};
+use super::{Malformed, protocol};
 
 /// An ICMPv6 message.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +112,7 @@ impl<T: AsRef<[u8]>> fmt::Display for Icmpv6<T> {
                 let (id, sequence) = self.echo().unwrap_or_default();
                 write!(f, "echo {name}, id {id}, seq {sequence}")?;
             }
-            (kind::UNREACHABLE, code) => write!(f, "destination unreachable, code {code}")?,
+            (kind::UNREACHABLE, code) => self.fmt_unreachable(code, f)?,
             (kind::PACKET_TOO_BIG, _) => {
                 write!(f, "packet too big, mtu {}", u32::from_be_bytes(self.rest_of_header()))?;
             }
@@ -118,10 +120,41 @@ impl<T: AsRef<[u8]>> fmt::Display for Icmpv6<T> {
             (kind::TIME_EXCEEDED, 1) => f.write_str("ip reassembly time exceeded")?,
             (kind::ROUTER_SOLICITATION, _) => f.write_str("router solicitation")?,
             (kind::ROUTER_ADVERTISEMENT, _) => f.write_str("router advertisement")?,
-            (kind::NEIGHBOR_SOLICITATION, _) => f.write_str("neighbor solicitation")?,
-            (kind::NEIGHBOR_ADVERTISEMENT, _) => f.write_str("neighbor advertisement")?,
+            (kind::NEIGHBOR_SOLICITATION, _) => {
+                write!(f, "neighbor solicitation, who has {}", self.target())?;
+            }
+            (kind::NEIGHBOR_ADVERTISEMENT, _) => {
+                write!(f, "neighbor advertisement, tgt is {}", self.target())?;
+            }
             (kind, code) => write!(f, "unknown icmp6 type ({kind}), code {code}")?,
         }
         write!(f, ", length {len}")
+    }
+}
+
+impl<T: AsRef<[u8]>> Icmpv6<T> {
+    /// The target of neighbour discovery; `::` where the message is too short for one.
+    fn target(&self) -> Ipv6Addr {
+        Ipv6Addr::from(array_at::<16>(self.payload(), 0))
+    }
+
+    fn fmt_unreachable(&self, code: u8, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("destination unreachable, ")?;
+        let quoted = self.payload();
+        if quoted.len() < Ipv6::<&[u8]>::HEADER_LEN + 4 {
+            return write!(f, "unknown code ({code})");
+        }
+        let destination = Ipv6Addr::from(array_at::<16>(quoted, field::DESTINATION));
+        let next = u8_at(quoted, field::NEXT_HEADER);
+        match code {
+            0 => write!(f, "unreachable route {destination}"),
+            1 => write!(f, "unreachable prohibited {destination}"),
+            3 => write!(f, "unreachable address {destination}"),
+            4 if matches!(next, protocol::TCP | protocol::UDP) => {
+                let (name, port) = (protocol::Name(next), u16_at(quoted, 42));
+                write!(f, "unreachable port, {destination} {name} port {port}")
+            }
+            code => write!(f, "unknown code ({code})"),
+        }
     }
 }

@@ -188,13 +188,12 @@ impl<'a> Ipv4<&'a [u8]> {
     }
 }
 
-/// As tcpdump prints it, with absolute sequence numbers.
+/// As tcpdump prints it, with numbers for names (`-n`) and absolute sequence numbers (`-S`).
 impl<T: AsRef<[u8]>> fmt::Display for Ipv4<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (source, destination, payload) = (self.source(), self.destination(), self.payload());
         if self.fragment_offset() != 0 {
-            let name = protocol::Name(self.protocol());
-            return write!(f, "IP {source} > {destination}: {name}");
+            return write!(f, "IP {source} > {destination}: ip-proto-{}", self.protocol());
         }
         match self.protocol() {
             protocol::TCP => match Tcp::parse(payload) {

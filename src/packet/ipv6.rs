@@ -156,13 +156,19 @@ impl<T: AsRef<[u8]>> Ipv6<T> {
     }
 }
 
-/// As tcpdump prints it, with absolute sequence numbers.
+/// As tcpdump prints it, with numbers for names (`-n`) and absolute sequence numbers (`-S`).
 impl<T: AsRef<[u8]>> fmt::Display for Ipv6<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (source, destination, payload) = (self.source(), self.destination(), self.payload());
         if self.is_fragment() {
             let (offset, len) = (self.fragment_offset(), payload.len());
-            return write!(f, "IP6 {source} > {destination}: frag ({offset}|{len})");
+            write!(f, "IP6 {source} > {destination}: frag ({offset}|{len})")?;
+            return match Icmpv6::parse(payload) {
+                Ok(icmp) if offset == 0 && self.protocol() == protocol::ICMPV6 => {
+                    write!(f, " {icmp}")
+                }
+                _ => Ok(()),
+            };
         }
         match self.protocol() {
             protocol::TCP => match Tcp::parse(payload) {

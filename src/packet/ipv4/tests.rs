@@ -72,7 +72,7 @@ fn prints_as_tcpdump_would() {
 
     let mut fragment = samples::udp(b"hello");
     fragment[7] = 2;
-    assert_eq!(print(fragment.clone()), "IP 10.5.20.2 > 10.5.31.3: udp");
+    assert_eq!(print(fragment.clone()), "IP 10.5.20.2 > 10.5.31.3: ip-proto-17");
     let ip = Ipv4::parse(fragment).unwrap();
     assert!(ip.is_fragment() && ip.fragment_offset() == 16);
     let mut first = samples::udp(b"hello");
