@@ -19,7 +19,9 @@ use super::run::block_on;
 use super::{Code, Exit, Options};
 use crate::host::interface::{self, InterfaceError, InterfaceOptions};
 use crate::host::subnet_file;
-use crate::route;
+use crate::host::subnet_file::Previous;
+use crate::route::{self, Cidr};
+use crate::subnet::Origin;
 use crate::subnet::registry::{self, EtcdOptions, RegistryOptions, Secret};
 use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
 use node::Node;
@@ -72,17 +74,13 @@ async fn start(options: &Options) -> Result<supervise::Running<'_>, Exit> {
         public_ip = %interface.public_ip,
         "using this interface: {}", interface.reason
     );
-    let mut manager = Manager::new(
-        Arc::clone(&registry),
-        ManagerOptions {
-            previous: previous.subnet,
-            exit_on_lease_loss: options.exit_on_lease_loss,
-            timing: Timing { renew_margin: options.renew_margin(), ..Timing::default() },
-            ..ManagerOptions::new(interface.public_ip)
-        },
-    );
+    let manager_options = ManagerOptions {
+        exit_on_lease_loss: options.exit_on_lease_loss,
+        timing: Timing { renew_margin: options.renew_margin(), ..Timing::default() },
+        ..ManagerOptions::new(interface.public_ip)
+    };
     vitals.waiting("waiting for the network config");
-    let config = manager
+    let config = Manager::new(Arc::clone(&registry), manager_options.clone())
         .wait_for_config()
         .await
         .map_err(|error| Exit::new(Code::BadData, format!("the network config: {error}")))?;
@@ -93,12 +91,33 @@ async fn start(options: &Options) -> Result<supervise::Running<'_>, Exit> {
         "found the network config, backend udp"
     );
     vitals.waiting("waiting for a subnet lease");
+    let store = registry.identity().await.unwrap_or_default();
+    let mut manager = Manager::new(
+        registry,
+        ManagerOptions { previous: believed(&previous, options, &store), ..manager_options },
+    );
     let lease = manager.acquire(&config).await.map_err(acquire_exit)?;
     let (writer, routes) = route::table(config.network, config.subnet_len);
-    let node = Node::start(options, &config, interface, lease.subnet, routes, &previous).await?;
+    let node =
+        Node::start(options, &config, interface, lease.subnet, routes, &previous, store).await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
     vitals.waiting("waiting for the list of peers");
     Ok(supervise::Running { node, manager, writer, status, subscriber, vitals })
+}
+
+/// The subnet that this host had, unless its subnet file was written by another machine or for
+/// another lease store, as on a cloned disk.
+fn believed(previous: &Previous, options: &Options, store: &str) -> Option<Cidr> {
+    let subnet = previous.subnet?;
+    let doubt = Origin::load(&Origin::path(&options.subnet_file))
+        .and_then(|origin| origin.doubt(&Origin::here(store, subnet)));
+    if let Some(why) = &doubt {
+        tracing::warn!(
+            file = %options.subnet_file.display(), %subnet,
+            "not asking for the subnet of the subnet file: {why}"
+        );
+    }
+    doubt.is_none().then_some(subnet)
 }
 
 fn registry_options(options: &Options) -> RegistryOptions {

@@ -4,6 +4,7 @@ pub mod commands;
 pub mod daemon;
 pub mod exit;
 pub mod goflags;
+pub mod leases;
 pub mod options;
 mod parse;
 mod run;

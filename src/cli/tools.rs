@@ -9,6 +9,7 @@ use crate::host::docker_opts::{self, Form, OptionsError};
 use crate::host::firewall::{self, Toolbox};
 use crate::host::link::BLACKHOLE_METRIC;
 use crate::host::netlink::Netlink;
+use crate::subnet::Origin;
 
 /// `docker-opts`: writes dockerd's environment file.
 pub async fn docker_opts(args: &DockerOptsArgs) -> Result<(), Exit> {
@@ -56,7 +57,7 @@ pub async fn cleanup(args: &CleanupArgs) -> Result<(), Exit> {
         Exit::new(Code::Unavailable, format!("error: {error}\n(cleanup needs CAP_NET_ADMIN)"))
     })?;
     removed.extend(blackholes(args.dry_run).await?);
-    removed.extend(subnet_file(&args.subnet_file, args.dry_run)?);
+    removed.extend(subnet_files(&args.subnet_file, args.dry_run)?);
     if removed.is_empty() {
         println!("nothing of flannel's is left on this host");
     }
@@ -87,24 +88,26 @@ async fn blackholes(dry_run: bool) -> Result<Vec<String>, Exit> {
     Ok(removed)
 }
 
-fn subnet_file(path: &Path, dry_run: bool) -> Result<Option<String>, Exit> {
-    if !path.exists() {
-        return Ok(None);
-    }
+/// The subnet file and the note about its origin beside it.
+fn subnet_files(path: &Path, dry_run: bool) -> Result<Vec<String>, Exit> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     if docker_opts::subnet_of(&text).is_none() {
-        // Not one of flannel's: --subnet-file names some other file.
-        return Ok(None);
+        // There is none, or --subnet-file names some other file.
+        return Ok(vec![]);
     }
-    if !dry_run {
-        std::fs::remove_file(path).map_err(|error| {
-            Exit::new(
-                Code::CannotCreate,
-                format!("error: cannot remove {}: {error}", path.display()),
-            )
-        })?;
+    let mut removed = vec![];
+    for path in [path.to_owned(), Origin::path(path)].into_iter().filter(|path| path.exists()) {
+        if !dry_run {
+            std::fs::remove_file(&path).map_err(|error| {
+                Exit::new(
+                    Code::CannotCreate,
+                    format!("error: cannot remove {}: {error}", path.display()),
+                )
+            })?;
+        }
+        removed.push(format!("rm {}", path.display()));
     }
-    Ok(Some(format!("rm {}", path.display())))
+    Ok(removed)
 }
 
 /// `completions`: prints a completion script.

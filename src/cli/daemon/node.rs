@@ -20,6 +20,7 @@ use crate::host::subnet_file::{self, Previous, SubnetFile};
 use crate::host::watch::{LinkEvent, Underlay};
 use crate::route::{Cidr, RouteTable};
 use crate::subnet::NetworkConfig;
+use crate::subnet::Origin;
 
 /// Something that [`Node::event`] tells.
 pub(super) enum NodeEvent {
@@ -48,6 +49,8 @@ pub(super) struct Node<'a> {
     past: Stats,
     /// The firewall rules that shall be in force.
     rules: watch::Sender<Spec>,
+    /// Which lease store the subnet comes from.
+    store: String,
 }
 
 impl<'a> Node<'a> {
@@ -59,6 +62,7 @@ impl<'a> Node<'a> {
         subnet: Cidr,
         routes: Arc<RouteTable>,
         previous: &Previous,
+        store: String,
     ) -> Result<Self, Exit> {
         let netlink =
             Netlink::connect().map_err(|error| Exit::new(Code::System, error.to_string()))?;
@@ -76,6 +80,7 @@ impl<'a> Node<'a> {
             tun_name: options.tun_name.clone(),
             past: Stats::default(),
             rules: watch::Sender::new(rules(options, config, subnet)),
+            store,
         };
         node.start_plane()?;
         node.route_overlay().await.map_err(link_exit)?;
@@ -345,6 +350,10 @@ impl<'a> Node<'a> {
             ip_masq: self.options.ip_masq,
         };
         let path = &self.options.subnet_file;
+        // The note first: without its file it says nothing, a file without it is believed anywhere.
+        if let Err(error) = Origin::here(&self.store, self.subnet).save(&Origin::path(path)) {
+            tracing::debug!(%error, "cannot note where the subnet file comes from");
+        }
         match subnet_file::write(path, &file) {
             Ok(()) => {
                 tracing::info!(file = %path.display(), subnet = %self.subnet, "wrote the subnet file")

@@ -1,0 +1,150 @@
+//! `leases`: look at the subnets of the network, reserve one, release one.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::commands::{LeasesAction, LeasesArgs, StoreArgs};
+use super::{Code, Exit};
+use crate::subnet::admin::{self, AdminError, HoldingTerm, Row};
+use crate::subnet::{
+    EtcdOptions, NetworkConfig, Registry, RegistryError, RegistryOptions, Secret, registry,
+};
+
+/// Does what the arguments ask for.
+pub async fn run(args: &LeasesArgs) -> Result<(), Exit> {
+    let registry = registry::open(&options(&args.store)).map_err(|error| {
+        Exit::new(Code::Config, format!("error: cannot use the lease store: {error}"))
+    })?;
+    match &args.action {
+        LeasesAction::List { json } => {
+            let rows = admin::list(&*registry).await.map_err(unavailable)?;
+            match json {
+                true => print_json(&rows),
+                false => print_table(&rows),
+            }
+        }
+        LeasesAction::Reserve { subnet, public_ip } => {
+            let config = config(&*registry).await?;
+            admin::reserve(&*registry, &config, *subnet, *public_ip).await.map_err(refused)?;
+            println!("{subnet} is reserved for {public_ip}");
+        }
+        LeasesAction::Release { subnet, force } => {
+            for row in admin::release(&*registry, *subnet, *force).await.map_err(refused)? {
+                match row.lease {
+                    Ok(holding) => println!("{subnet} of {} is released", holding.public_ip),
+                    Err(why) => println!("{} is removed; it was no lease: {why}", row.key),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn config(registry: &dyn Registry) -> Result<NetworkConfig, Exit> {
+    let Some(text) = registry.config().await.map_err(unavailable)? else {
+        let text = format!("error: there is no network config in {}", registry.describe());
+        return Err(Exit::new(Code::BadData, text));
+    };
+    NetworkConfig::parse(&text)
+        .map_err(|error| Exit::new(Code::BadData, format!("error: the network config: {error}")))
+}
+
+fn print_table(rows: &[Row]) {
+    println!("{:<18} {:<15} {:<10} {:<12} KEY", "SUBNET", "HOST", "BACKEND", "EXPIRES IN");
+    for row in rows {
+        match &row.lease {
+            Ok(holding) => println!(
+                "{:<18} {:<15} {:<10} {:<12} {}",
+                holding.subnet.to_string(),
+                holding.public_ip.to_string(),
+                holding.backend_type.as_deref().unwrap_or("udp"),
+                term(holding.term),
+                row.key
+            ),
+            Err(why) => println!("{:<58} {}: {why}", "not a lease", row.key),
+        }
+    }
+}
+
+fn print_json(rows: &[Row]) {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| match &row.lease {
+            Ok(holding) => json!({
+                "key": row.key,
+                "subnet": holding.subnet.to_string(),
+                "public_ip": holding.public_ip,
+                "backend_type": holding.backend_type,
+                "reserved": holding.term == HoldingTerm::Reserved,
+                "expires_in_seconds": match holding.term {
+                    HoldingTerm::Left(left) => Some(left.as_secs()),
+                    HoldingTerm::Reserved | HoldingTerm::Unknown => None,
+                },
+                "instance": holding.instance,
+            }),
+            Err(why) => json!({ "key": row.key, "error": why }),
+        })
+        .collect();
+    println!("{:#}", json!({ "version": 1, "leases": rows }));
+}
+
+fn term(term: HoldingTerm) -> String {
+    match term {
+        HoldingTerm::Reserved => "reserved".into(),
+        HoldingTerm::Unknown => "?".into(),
+        HoldingTerm::Left(left) => hours(left),
+    }
+}
+
+fn hours(time: Duration) -> String {
+    let minutes = time.as_secs() / 60;
+    match minutes {
+        0 => format!("{} s", time.as_secs()),
+        1..60 => format!("{minutes} min"),
+        _ => format!("{} h {:02} min", minutes / 60, minutes % 60),
+    }
+}
+
+fn unavailable(error: RegistryError) -> Exit {
+    Exit::new(Code::Unavailable, format!("error: {error}"))
+}
+
+fn refused(error: AdminError) -> Exit {
+    let code = match &error {
+        AdminError::Registry(_) => Code::Unavailable,
+        AdminError::NotLeasable { .. } | AdminError::NotFound(_) => Code::BadData,
+        AdminError::Taken { .. } | AdminError::HostHolds { .. } | AdminError::Alive { .. } => {
+            Code::NoLease
+        }
+    };
+    Exit::new(code, format!("error: {error}"))
+}
+
+fn options(store: &StoreArgs) -> RegistryOptions {
+    RegistryOptions {
+        kind: store.registry.clone(),
+        etcd: EtcdOptions {
+            endpoints: store.etcd_endpoints.clone(),
+            prefix: store.etcd_prefix.clone(),
+            ca_file: store.etcd_cafile.clone(),
+            cert_file: store.etcd_certfile.clone(),
+            key_file: store.etcd_keyfile.clone(),
+            username: store.etcd_username.clone(),
+            password: store.etcd_password.as_ref().map(|secret| Secret::new(secret.reveal())),
+            ..EtcdOptions::default()
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_greatest_unit() {
+        assert_eq!(hours(Duration::from_secs(59)), "59 s");
+        assert_eq!(hours(Duration::from_secs(60)), "1 min");
+        assert_eq!(hours(Duration::from_secs(86_340)), "23 h 59 min");
+    }
+}
