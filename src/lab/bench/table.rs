@@ -32,6 +32,7 @@ pub(super) fn render(results: &Results) -> String {
         }
         values(&mut text, table);
         ratios(&mut text, table);
+        other_ratios(&mut text, table);
         costs(&mut text, table);
         latencies(&mut text, table);
         threads(&mut text, table);
@@ -108,6 +109,24 @@ fn ratios(text: &mut String, table: &Table) {
             });
             line(text, &format!("{} ({name})", row.measure.name()), cells);
         }
+    }
+}
+
+/// Pairs that say something without the daemon's defaults in them.
+fn other_ratios(text: &mut String, table: &Table) {
+    let stands = |name: &str| table.modes.iter().any(|mode| mode == name);
+    let pairs: Vec<(&str, &str)> =
+        PAIRS.into_iter().filter(|(mode, other)| stands(mode) && stands(other)).collect();
+    if pairs.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\nOther pairs:");
+    head(text, "measure", pairs.iter().map(|(mode, other)| format!("`{mode}` over `{other}`")));
+    for row in table.rows.iter().filter(|row| row.measure != Measure::Idle) {
+        let cells = pairs.iter().map(|(mode, other)| {
+            row.ratio(mode, other, |s| s.value).map_or(NOTHING.into(), |s| spread(s, two_digits))
+        });
+        line(text, &format!("{} ({})", row.measure.name(), row.unit), cells);
     }
 }
 
@@ -263,6 +282,9 @@ pub(super) fn amount(value: f64) -> String {
 fn two_digits(value: f64) -> String {
     if value.abs() >= 10.0 { format!("{value:.1}") } else { format!("{value:.2}") }
 }
+
+const PAIRS: [(&str, &str); 5] =
+    [("vxlan", "underlay"), (OFF, "baseline"), ("half", OFF), ("spin0", "vxlan"), ("spin0", OFF)];
 
 /// An empty cell.
 const NOTHING: &str = "–";
