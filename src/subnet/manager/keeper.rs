@@ -4,6 +4,9 @@
 //! lease can never take a subnet back from the host that has it now. Renewal needs no watch; the
 //! watch only makes us look at once when something happened to our entry.
 
+mod events;
+mod rivals;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,43 +16,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use super::acquire::{self, AcquireError, Held, Term, duplicate, name};
-use super::status::Lease;
+use super::acquire::{self, AcquireError, Held, Term, name};
 use super::wait::Throttle;
 use super::{ManagerOptions, RunError};
 use crate::route::Cidr;
 use crate::subnet::backoff::Backoff;
 use crate::subnet::instance::Print;
 use crate::subnet::registry::{Change, Grant, Record, Registry, RegistryError};
-use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig};
+use crate::subnet::{LeaseValue, NetworkConfig};
 
-/// What the watch saw that concerns this host.
-pub(super) enum OwnEvent {
-    /// A full list; these of its entries are ours or announce our address.
-    Listed(Vec<Record>),
-    /// Such an entry changed.
-    Changed(Change),
-}
-
-/// What the keeper tells.
-pub(super) enum KeeperEvent {
-    /// The lease is ours.
-    Held {
-        /// The lease.
-        lease: Lease,
-        /// Whether it has just been renewed.
-        renewed: bool,
-    },
-    /// The lease is in danger, or lost for the moment.
-    Trouble {
-        /// What happened.
-        error: String,
-        /// Whether the lease is still ours as far as we know.
-        held: bool,
-    },
-    /// The manager has to end.
-    GaveUp(RunError),
-}
+pub(super) use events::{KeeperEvent, OwnEvent};
 
 /// Keeps one lease.
 pub(super) struct Keeper {
@@ -220,6 +196,9 @@ impl Keeper {
             return self.restore().await;
         };
         if record == self.held.record {
+            if self.options.public_ip != self.held.public_ip {
+                return self.renew().await;
+            }
             self.throttle.calm();
             self.plan(self.options.timing.check.mul_f64(0.75 + fastrand::f64() / 2.0));
             return Ok(());
@@ -257,38 +236,6 @@ impl Keeper {
         }
     }
 
-    /// Another living instance with our address wrote our entry. It waits for our answer: writing
-    /// the entry back tells it that we live, and it gives up. Should it not, the higher print
-    /// gives up, so that not both do.
-    async fn rewritten_by(&mut self, other: Print, record: Record) -> Result<(), Failure> {
-        let text = duplicate(&self.options, other, self.held.subnet);
-        if self.rivals.pass() {
-            error!("{text}");
-        }
-        let patience = self.options.timing.contest * 3;
-        if self.answered.is_some_and(|at| at.elapsed() < patience)
-            && self.options.instance.print() > other
-        {
-            return Err(Failure::GiveUp(RunError::DuplicatePublicIp(text)));
-        }
-        self.answer(record).await
-    }
-
-    /// Writes our entry back, though not in a tight duel.
-    async fn answer(&mut self, record: Record) -> Result<(), Failure> {
-        let pause = self.options.timing.contest;
-        match self.answered {
-            Some(at) if at.elapsed() < pause / 4 => {
-                self.next = Some((at + pause / 4, Duty::Check));
-                Ok(())
-            }
-            _ => {
-                self.answered = Some(Instant::now());
-                self.rewrite(record).await
-            }
-        }
-    }
-
     /// Puts our value back over what `record` holds.
     async fn rewrite(&mut self, record: Record) -> Result<(), Failure> {
         let began = Instant::now();
@@ -311,14 +258,18 @@ impl Keeper {
     /// Our entry is gone: deleted, revoked, expired, or the registry lost its data.
     async fn restore(&mut self) -> Result<(), Failure> {
         let subnet = self.held.subnet;
-        warn!(%subnet, "our lease is gone from the registry; taking the same subnet again");
+        if !self.failing {
+            warn!(%subnet, "our lease is gone from the registry; taking the same subnet again");
+        }
         self.trouble(format!("the lease of {subnet} was gone"), false).await;
         self.acquire_again().await
     }
 
     async fn lost(&mut self, holder: Ipv4Addr) -> Result<(), Failure> {
         let subnet = self.held.subnet;
-        error!(%subnet, %holder, "our lease was lost: another host holds our subnet now");
+        if !self.failing {
+            error!(%subnet, %holder, "our lease was lost: another host holds our subnet now");
+        }
         if self.options.exit_on_lease_loss {
             return Err(Failure::GiveUp(RunError::LeaseLost { subnet, holder }));
         }
@@ -348,40 +299,6 @@ impl Keeper {
                 "out of subnets",
             ))),
         }
-    }
-
-    /// Another entry announces our address. If it was written just now, by another instance, that
-    /// one is alive, and of the two the higher print goes.
-    fn rival(&mut self, record: &Record, just_now: bool) {
-        let me = self.options.instance.print();
-        let same_ip = LeaseValue::decode(&record.value)
-            .is_ok_and(|value| value.public_ip == self.held.public_ip);
-        let signer = record.lease.and_then(|lease| lease.signer());
-        if !same_ip || signer == Some(me) {
-            return;
-        }
-        let subnet = record.name.parse().map_or(self.held.subnet, |key: LeaseKey| key.subnet);
-        if self.rivals.pass() {
-            let ip = self.held.public_ip;
-            match signer {
-                Some(other) => error!("{}", duplicate(&self.options, other, subnet)),
-                None => {
-                    warn!(entry = ?record, "another entry announces our public IP {ip}: an old \
-                    lease of this host, a reservation, or a host with the same address")
-                }
-            }
-        }
-        if let Some(other) = signer.filter(|&other| just_now && other < me) {
-            self.next = Some((Instant::now(), Duty::Yield { to: other, subnet }));
-        }
-    }
-
-    /// Leaves the address to the other instance, and the subnet to whoever wants it.
-    async fn yield_to(&self, other: Print, subnet: Cidr) -> Failure {
-        let Record { name, revision, .. } = &self.held.record;
-        let _ = self.registry.remove(name, *revision).await;
-        let text = duplicate(&self.options, other, subnet);
-        Failure::GiveUp(RunError::DuplicatePublicIp(text))
     }
 
     async fn adopt(&mut self, record: Record) {
@@ -433,7 +350,9 @@ impl Keeper {
     }
 
     fn check_now(&mut self) {
-        self.next = Some((Instant::now(), Duty::Check));
+        if !matches!(self.next, Some((_, Duty::Yield { .. }))) {
+            self.next = Some((Instant::now(), Duty::Check));
+        }
     }
 
     /// A renewal comes some time before the margin, so that hosts that started together do not

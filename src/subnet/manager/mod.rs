@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::registry::{Change, Record, Registry};
@@ -233,7 +233,8 @@ impl Manager {
         let keeper_task =
             Keeper::new(self.registry, self.options, config, held, public_ip, keeper_tx);
         tasks.spawn(keeper_task.run(own_events));
-        let mut runner = Runner { peers, status, own, own_tx, was_connected: false };
+        let mut runner =
+            Runner { peers, status, own, own_tx, was_connected: false, publish_at: None };
         tokio::select! {
             outcome = runner.run(feed, keeper) => outcome,
             () = shutdown => Ok(()),
@@ -248,6 +249,8 @@ struct Runner {
     own: Lease,
     own_tx: mpsc::UnboundedSender<OwnEvent>,
     was_connected: bool,
+    /// When the status gets the new list of peers: one list for a burst of changes.
+    publish_at: Option<Instant>,
 }
 
 impl Runner {
@@ -260,6 +263,8 @@ impl Runner {
             tokio::select! {
                 Some(event) = feed.recv() => self.on_feed(event),
                 Some(event) = keeper.recv() => self.on_keeper(event)?,
+                () = sleep_until(self.publish_at.unwrap_or_else(Instant::now)),
+                    if self.publish_at.is_some() => self.publish_peers(),
                 else => return Ok(()),
             }
         }
@@ -270,6 +275,7 @@ impl Runner {
         match event {
             FeedEvent::List(snapshot) => {
                 self.peers.reset(&snapshot.records);
+                self.publish_peers();
                 let restarted = std::mem::replace(&mut self.was_connected, true);
                 let first = !self.status.borrow().synced;
                 self.status.send_modify(|status| {
@@ -286,7 +292,9 @@ impl Runner {
             }
             FeedEvent::Changes(changes) => {
                 self.peers.apply(&changes);
-                self.status.send_modify(|status| {
+                // A mere sign of life wakes nobody.
+                self.status.send_if_modified(|status| {
+                    let news = !status.connected || !changes.is_empty();
                     status.connected = true;
                     status.last_contact = Some(now);
                     for change in &changes {
@@ -294,6 +302,7 @@ impl Runner {
                         | Change::Delete { revision, .. }) = change;
                         status.revision = status.revision.max(*revision);
                     }
+                    news
                 });
                 for change in changes {
                     if self.is_ours(&change) {
@@ -306,7 +315,7 @@ impl Runner {
                 status.last_error = Some(error);
             }),
         }
-        self.publish_peers();
+        self.plan_publishing();
     }
 
     fn on_keeper(&mut self, event: KeeperEvent) -> Result<(), RunError> {
@@ -320,7 +329,7 @@ impl Runner {
                 });
                 if lease.subnet != self.own.subnet || lease.public_ip != self.own.public_ip {
                     self.peers.set_own(lease.subnet, lease.public_ip);
-                    self.publish_peers();
+                    self.plan_publishing();
                 }
                 self.own = lease;
             }
@@ -333,13 +342,18 @@ impl Runner {
         Ok(())
     }
 
-    fn publish_peers(&self) {
+    fn plan_publishing(&mut self) {
+        if self.peers.skipped() != self.status.borrow().skipped_keys || self.peers.is_stale() {
+            self.publish_at.get_or_insert_with(|| Instant::now() + PUBLISH_AFTER);
+        }
+    }
+
+    fn publish_peers(&mut self) {
+        self.publish_at = None;
         let (peers, skipped) = (self.peers.peers(), self.peers.skipped());
-        self.status.send_if_modified(|status| {
-            let same = Arc::ptr_eq(&status.peers, &peers) && status.skipped_keys == skipped;
+        self.status.send_modify(|status| {
             status.peers = peers;
             status.skipped_keys = skipped;
-            !same
         });
     }
 
@@ -367,5 +381,7 @@ impl Runner {
     }
 }
 
+/// How long changes are gathered before the status shows them.
+const PUBLISH_AFTER: Duration = Duration::from_millis(100);
 /// Events that may be under way between two tasks.
 const CHANNEL: usize = 64;

@@ -25,7 +25,11 @@ pub(super) struct Peers {
     /// The entries that claim a subnet: more than one name may mean the same.
     claims: BTreeMap<Cidr, BTreeSet<String>>,
     warned: HashSet<String>,
+    /// How many of the entries are skipped.
+    skipped: u64,
     published: Arc<Vec<Peer>>,
+    /// Whether routes changed since `published` was made.
+    stale: bool,
 }
 
 /// What an entry is worth.
@@ -66,7 +70,9 @@ impl Peers {
             entries: BTreeMap::new(),
             claims: BTreeMap::new(),
             warned: HashSet::new(),
+            skipped: 0,
             published: Arc::default(),
+            stale: false,
         }
     }
 
@@ -112,18 +118,26 @@ impl Peers {
         self.report(tally, Vec::new());
     }
 
+    /// Whether [`peers`](Self::peers) would tell something new.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
     /// The peers that have a route, by subnet; shared until they change.
-    pub(super) fn peers(&self) -> Arc<Vec<Peer>> {
+    pub(super) fn peers(&mut self) -> Arc<Vec<Peer>> {
+        if std::mem::take(&mut self.stale) {
+            self.published = Arc::new(self.collect());
+        }
         Arc::clone(&self.published)
     }
 
     /// How many entries are no usable leases.
     pub(super) fn skipped(&self) -> u64 {
-        self.entries.values().filter(|entry| matches!(entry, Entry::Skipped)).count() as u64
+        self.skipped
     }
 
     pub(super) fn routes(&self) -> usize {
-        self.published.len()
+        self.writer.routes().count()
     }
 
     fn put(&mut self, record: &Record, tally: &mut Tally, warnings: &mut Vec<String>) {
@@ -138,7 +152,10 @@ impl Peers {
             _ => None,
         };
         let after = subnet(&entry);
-        let before = self.entries.insert(record.name.clone(), entry).as_ref().and_then(subnet);
+        self.skipped += u64::from(matches!(entry, Entry::Skipped));
+        let before = self.entries.insert(record.name.clone(), entry);
+        self.skipped -= u64::from(matches!(before, Some(Entry::Skipped)));
+        let before = before.as_ref().and_then(subnet);
         if let Some(after) = after {
             self.claims.entry(after).or_default().insert(record.name.clone());
             self.refresh(after, tally);
@@ -149,8 +166,10 @@ impl Peers {
     }
 
     fn delete(&mut self, name: &str, tally: &mut Tally) {
-        if let Some(Entry::Peer { subnet, .. }) = self.entries.remove(name) {
-            self.unclaim(subnet, name, tally);
+        match self.entries.remove(name) {
+            Some(Entry::Peer { subnet, .. }) => self.unclaim(subnet, name, tally),
+            Some(Entry::Skipped) => self.skipped -= 1,
+            Some(Entry::Own) | None => {}
         }
     }
 
@@ -229,7 +248,7 @@ impl Peers {
 
     fn report(&mut self, tally: Tally, warnings: Vec<String>) {
         if tally.total() > 0 {
-            self.published = Arc::new(self.collect());
+            self.stale = true;
             if tally.total() as usize <= MAX_LINES {
                 tally.lines.iter().for_each(|line| info!("{line}"));
             } else {

@@ -1,0 +1,33 @@
+//! What the keeper hears and tells.
+
+use crate::subnet::manager::RunError;
+use crate::subnet::manager::status::Lease;
+use crate::subnet::registry::{Change, Record};
+
+/// What the watch saw that concerns this host.
+pub(in crate::subnet::manager) enum OwnEvent {
+    /// A full list; these of its entries are ours or announce our address.
+    Listed(Vec<Record>),
+    /// Such an entry changed.
+    Changed(Change),
+}
+
+/// What the keeper tells.
+pub(in crate::subnet::manager) enum KeeperEvent {
+    /// The lease is ours.
+    Held {
+        /// The lease.
+        lease: Lease,
+        /// Whether it has just been renewed.
+        renewed: bool,
+    },
+    /// The lease is in danger, or lost for the moment.
+    Trouble {
+        /// What happened.
+        error: String,
+        /// Whether the lease is still ours as far as we know.
+        held: bool,
+    },
+    /// The manager has to end.
+    GaveUp(RunError),
+}
