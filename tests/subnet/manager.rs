@@ -37,7 +37,7 @@ async fn the_config_is_waited_for(bed: Bed) {
 }
 
 async fn a_subnet_is_taken_and_peers_are_followed(bed: Bed) {
-    let one = Running::start(bed.registry(), options(1)).await;
+    let mut one = Running::start(bed.registry(), options(1)).await;
     let name = one.lease.subnet.to_string().replace('/', "-");
     assert_eq!(bed.value(&name).await.unwrap(), value(1), "byte for byte");
     let two = Running::start(bed.registry(), options(2)).await;
@@ -46,8 +46,8 @@ async fn a_subnet_is_taken_and_peers_are_followed(bed: Bed) {
     one.wait_hop(&second.to_string(), Some(2)).await;
     two.wait_hop(&first.to_string(), Some(1)).await;
     assert_eq!(one.hop(&first.to_string()), None, "no route to oneself");
+    one.wait("the peer in the status", |status| status.peers.len() == 1).await;
     let status = one.status.borrow().clone();
-    assert_eq!(status.peers.len(), 1);
     assert_eq!(status.peers[0].public_ip, ip(2));
     assert!(status.connected && status.lease_expires.is_some());
     // A stranger joins, moves and leaves.
