@@ -1,6 +1,6 @@
 //! Every flag of the daemon: flannel's, with its names, defaults and spellings, and ours.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -141,17 +141,6 @@ pub struct Options {
     #[arg(long, value_name = "PORT", default_value = "0", value_parser = go_port,
           help_heading = "Watching it")]
     pub healthz_port: u16,
-    /// Serve Prometheus metrics on this address
-    #[arg(long, value_name = "IP:PORT", help_heading = "Watching it")]
-    pub metrics_addr: Option<SocketAddr>,
-    /// Status socket for the tools that look into a running daemon
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "/run/flannel/flannel-udp.sock",
-        help_heading = "Watching it"
-    )]
-    pub socket: PathBuf,
     /// Write all counters as JSON to this file at exit and on SIGUSR1
     #[arg(long, value_name = "FILE", help_heading = "Watching it")]
     pub stats_json: Option<PathBuf>,
