@@ -1,0 +1,277 @@
+//! Cutting and joining against the kernel itself, between two TUN devices in a namespace.
+//!
+//! `fast0` speaks `virtio_net_hdr`; `plain0` has no offload, so that the kernel must cut whatever
+//! it forwards there. What comes out is compared byte for byte: with what `segment` makes of the
+//! same super-packet, and with the packets that `coalesce` joined.
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use flannel_udp::packet::checksum::{self, Sum};
+use flannel_udp::packet::coalesce::Coalescer;
+use flannel_udp::packet::forward::decrement_ttl;
+use flannel_udp::packet::ipv4::Ipv4;
+use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
+use flannel_udp::packet::vnet::{GsoType, VnetHeader};
+use flannel_udp::sys::iovec::GatherBuffer;
+use flannel_udp::sys::netns::Netns;
+use flannel_udp::sys::tun::{TunQueue, configure};
+
+/// Runs `test` between the two devices; says so where there can be none.
+fn between_devices(test: impl FnOnce(&TunQueue, &TunQueue) + Send) {
+    let netns = match Netns::anonymous() {
+        Ok(netns) => netns,
+        Err(error) if std::env::var_os("FLANNEL_UDP_REQUIRE_ROOT").is_none_or(|v| v == "0") => {
+            return eprintln!("SKIPPED: no network namespace here: {error}");
+        }
+        Err(error) => panic!("no network namespace here: {error}"),
+    };
+    let visit = || {
+        let (fast, _) = TunQueue::attach("fast0", false, true).expect("a TUN with virtio_net_hdr");
+        let (plain, _) = TunQueue::attach("plain0", false, false).expect("a plain TUN");
+        configure(&fast, "fast0", Ipv4Addr::new(10, 1, 0, 1), 1_500).unwrap();
+        configure(&plain, "plain0", Ipv4Addr::new(10, 2, 0, 1), 1_500).unwrap();
+        for (key, value) in [
+            ("ip_forward", "1"),
+            ("conf/all/rp_filter", "0"),
+            ("conf/default/rp_filter", "0"),
+            ("conf/fast0/rp_filter", "0"),
+        ] {
+            std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value).unwrap();
+        }
+        let route = ["route", "add", "10.2.0.0/24", "dev", "plain0"];
+        assert!(Command::new("ip").args(route).status().unwrap().success());
+        test(&fast, &plain);
+    };
+    netns.enter(visit).unwrap();
+}
+
+/// The next `count` IPv4 packets of our own that come out of `device`.
+fn read(device: &TunQueue, count: usize) -> Vec<Vec<u8>> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut packets = Vec::new();
+    let mut buffer = vec![0; 70_000];
+    while packets.len() < count {
+        match device.read(&mut buffer) {
+            // The kernel itself says something now and then: IPv6 routers are sought, for one.
+            Ok(len) if buffer[0] == 0x45 && buffer[12..16] == SOURCE => {
+                packets.push(buffer[..len].to_vec());
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                assert!(Instant::now() < deadline, "{} of {count} packets came", packets.len());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => panic!("read from the TUN: {error}"),
+        }
+    }
+    packets
+}
+
+fn write(device: &TunQueue, vnet: &VnetHeader, packet: &[u8]) {
+    let header = vnet.encode();
+    let mut buffer = GatherBuffer::new();
+    let mut parts = buffer.begin();
+    assert!(parts.push(&header) && parts.push(packet));
+    device.write(&parts).expect("the kernel takes what we write");
+}
+
+/// What to put in a packet.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    tcp: bool,
+    flags: u8,
+    tos: u8,
+    id: u16,
+    dont_fragment: bool,
+    options: usize,
+    payload: usize,
+    size: u16,
+    sequence: u32,
+}
+
+const PLAIN: Sample = Sample {
+    tcp: true,
+    flags: 0x10,
+    tos: 0,
+    id: 100,
+    dont_fragment: true,
+    options: 3,
+    payload: 10_000,
+    size: 1_400,
+    sequence: 0xffff_f000,
+};
+const SOURCE: [u8; 4] = [10, 1, 0, 2];
+
+impl Sample {
+    fn header_len(&self) -> usize {
+        if self.tcp { 40 + self.options * 4 } else { 28 }
+    }
+
+    /// A super-packet with the pseudo-header's sum for a checksum.
+    fn packet(&self) -> Vec<u8> {
+        let mut packet = vec![0x45, self.tos, 0, 0];
+        packet.extend(self.id.to_be_bytes());
+        packet.extend([if self.dont_fragment { 0x40 } else { 0 }, 0, 64]);
+        packet.extend([if self.tcp { 6 } else { 17 }, 0, 0]);
+        packet.extend(SOURCE);
+        packet.extend([10, 2, 0, 2, 15, 160, 0, 80]);
+        if self.tcp {
+            packet.extend(self.sequence.to_be_bytes());
+            packet.extend([0, 0, 0, 9, (20 + self.options * 4) as u8 * 4, self.flags]);
+            packet.extend([1, 0xf6, 0, 0, 0, 0]);
+            packet.extend(vec![1; self.options * 4]);
+        } else {
+            packet.extend((8 + self.payload as u16).to_be_bytes());
+            packet.extend([0, 0]);
+        }
+        packet.extend((0..self.payload).map(|index| (index * 7 % 251) as u8));
+        let len = packet.len() as u16;
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
+        let sum = checksum::finish(checksum::sum(&packet[..20], Sum::ZERO));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let pseudo = checksum::fold(Ipv4::parse(&packet[..]).unwrap().pseudo_header());
+        let field = 20 + if self.tcp { 16 } else { 6 };
+        packet[field..field + 2].copy_from_slice(&pseudo.to_be_bytes());
+        packet
+    }
+
+    fn vnet(&self) -> VnetHeader {
+        VnetHeader {
+            needs_csum: true,
+            gso: if self.tcp { GsoType::TcpV4 } else { GsoType::UdpL4 },
+            ecn: self.tcp && self.flags & 0x80 != 0,
+            hdr_len: self.header_len() as u16,
+            gso_size: self.size,
+            csum_start: 20,
+            csum_offset: if self.tcp { 16 } else { 6 },
+            ..VnetHeader::NONE
+        }
+    }
+}
+
+fn cut(vnet: &VnetHeader, packet: &[u8]) -> Vec<Vec<u8>> {
+    let segments = Segments::new(vnet, packet).unwrap();
+    (0..segments.count())
+        .map(|index| {
+            let mut header = [0; MAX_HEADER_LEN];
+            let payload = segments.write_header(packet, index, &mut header);
+            [&header[..segments.header_len()], &packet[payload]].concat()
+        })
+        .collect()
+}
+
+#[test]
+fn the_kernel_cuts_as_we_do() {
+    between_devices(|fast, plain| {
+        for sample in [
+            PLAIN,
+            Sample { flags: 0x19, ..PLAIN },
+            Sample { flags: 0x18, dont_fragment: false, id: 0xfffd, ..PLAIN },
+            Sample { flags: 0x90, tos: 2, ..PLAIN },
+            Sample { flags: 0xd8, tos: 1, options: 0, ..PLAIN },
+            Sample { flags: 0x50, tos: 0xb9, options: 10, size: 537, ..PLAIN },
+            Sample { payload: 65_535 - 52, size: 1_448, ..PLAIN },
+            Sample { payload: 1_401, ..PLAIN },
+            Sample { payload: 2_800, ..PLAIN },
+            Sample { payload: 9_999, size: 1_399, ..PLAIN },
+            Sample { tcp: false, ..PLAIN },
+            Sample { tcp: false, dont_fragment: false, id: 0xfffe, size: 555, ..PLAIN },
+            Sample { tcp: false, payload: 1_153, size: 18, ..PLAIN },
+            Sample { tcp: false, payload: 60_000, size: 1_444, id: 0, ..PLAIN },
+        ] {
+            let mut packet = sample.packet();
+            write(fast, &sample.vnet(), &packet);
+            decrement_ttl(&mut packet).unwrap();
+            let ours = cut(&sample.vnet(), &packet);
+            let theirs = read(plain, ours.len());
+            for (index, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+                assert_eq!(
+                    ours[..60.min(ours.len())],
+                    theirs[..60.min(theirs.len())],
+                    "{sample:?} {index}"
+                );
+                assert_eq!(ours, theirs, "{sample:?} {index}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_kernel_completes_checksums_as_we_do() {
+    between_devices(|fast, plain| {
+        for tcp in [true, false] {
+            for payload in [0, 1, 2, 555, 1_400] {
+                let sample = Sample { tcp, payload, ..PLAIN };
+                let vnet = VnetHeader { gso: GsoType::None, gso_size: 0, ..sample.vnet() };
+                let mut packet = sample.packet();
+                write(fast, &vnet, &packet);
+                decrement_ttl(&mut packet).unwrap();
+                assert_eq!(cut(&vnet, &packet), read(plain, 1), "{sample:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_kernel_takes_what_we_join_for_what_it_was() {
+    between_devices(|fast, plain| {
+        // Three flows in turn, one of them with what cannot be joined in its midst.
+        let sample = |flow: usize, index: usize| Sample {
+            tcp: flow < 2,
+            flags: match (flow, index) {
+                (1, 7) => 0x11,
+                (_, 11) => 0x18,
+                _ => 0x10,
+            },
+            id: (1_000 * flow + index) as u16,
+            sequence: (index * 1_000) as u32,
+            payload: 1_000,
+            ..PLAIN
+        };
+        let batch: Vec<Vec<u8>> = (0..36)
+            .map(|number| {
+                let (flow, index) = (number % 3, number / 3);
+                let mut packet = sample(flow, index).packet();
+                packet[20] = flow as u8 + 1;
+                let vnet =
+                    VnetHeader { gso: GsoType::None, gso_size: 0, ..sample(flow, index).vnet() };
+                cut(&vnet, &packet).remove(0)
+            })
+            .collect();
+        let mut coalescer = Box::new(Coalescer::<64>::default());
+        for packet in &batch {
+            coalescer.push(&Ipv4::parse(&packet[..]).unwrap()).unwrap();
+        }
+        assert_eq!(coalescer.groups().len(), 5);
+        for group in coalescer.groups() {
+            let mut whole = batch[group.first()].clone();
+            let vnet = group.finish(&mut whole[..group.header_len()]);
+            for member in coalescer.members(group).skip(1) {
+                whole.extend(&batch[member][group.header_len()..]);
+            }
+            write(fast, &vnet, &whole);
+        }
+        let mut forwarded = read(plain, batch.len());
+        // The kernel goes from group to group; within a flow the order is the batch's.
+        forwarded.sort_by_key(|packet| packet[20]);
+        let mut expected = batch.clone();
+        expected.sort_by_key(|packet| packet[20]);
+        for packet in &mut expected {
+            decrement_ttl(packet).unwrap();
+        }
+        assert_eq!(forwarded, expected);
+    });
+}
+
+/// What the library's documentation says of packets that DF frees from their identification.
+#[test]
+fn the_kernel_counts_up_a_constant_identification() {
+    between_devices(|fast, plain| {
+        let sample = Sample { id: 0, payload: 4_200, ..PLAIN };
+        write(fast, &sample.vnet(), &sample.packet());
+        let ids: Vec<u8> = read(plain, 3).iter().map(|packet| packet[5]).collect();
+        assert_eq!(ids, [0, 1, 2]);
+    });
+}
