@@ -17,7 +17,7 @@ fn host() -> Option<Netns> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let netns = Netns::create(&format!("fu{}-link{number}", std::process::id()))
-        .inspect_err(|e| eprintln!("SKIPPED: no network namespace here: {e}"))
+        .inspect_err(|e| skipped(format!("no network namespace here: {e}")))
         .ok()?;
     for command in [
         "link add eth0 type veth peer name switch",
@@ -211,4 +211,13 @@ fn what_is_taken_from_flannel0_comes_back_and_the_rest_is_told() {
         drop(overlays);
         watcher.await.unwrap().unwrap();
     });
+}
+
+/// A loud word, or the end where nothing may be left out.
+fn skipped(why: impl std::fmt::Display) {
+    use std::io::Write;
+    let required = std::env::var_os("FLANNEL_UDP_REQUIRE_ROOT").is_some_and(|v| v != "0");
+    assert!(!required, "cannot run here: {why}");
+    // Not eprintln: the test harness would swallow it.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }

@@ -10,6 +10,7 @@ mod support;
 mod allocation;
 mod containers;
 mod corruption;
+mod host;
 mod icmp;
 mod junk;
 mod matrix;
