@@ -52,6 +52,7 @@ lint:  ## formatting, clippy, documentation, licences of the dependencies
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	scripts/deny.sh
+	scripts/public-api.sh --check
 
 fuzz:  ## fuzz every parser and operation, FUZZ_SECONDS each; prints the coverage reached
 	scripts/fuzz.sh $(ARGS)

@@ -4,6 +4,10 @@
 //! view is infallible. Nothing here knows sockets, clocks or threads, nothing allocates, and no
 //! input makes anything panic.
 //!
+//! # A tour
+//!
+//! A packet is parsed layer by layer, each view handing its payload to the next:
+//!
 //! ```
 //! use flannel_udp::packet::{ipv4::Ipv4, protocol, udp::Udp};
 //!
@@ -20,6 +24,38 @@
 //! assert_eq!(packet.to_string(), "IP 10.5.20.2.5353 > 10.5.31.3.53: UDP, length 2");
 //! # Ok::<(), flannel_udp::packet::Malformed>(())
 //! ```
+//!
+//! What comes off a TUN with offloads is up to 64 KiB long. [`segment`] says how to cut it and
+//! writes a header for each piece; the payloads stay where they are:
+//!
+//! ```
+//! use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
+//! use flannel_udp::packet::vnet::{GsoType, VnetHeader};
+//!
+//! # let mut packet = vec![0x45, 0, 0x0b, 0xd4, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 5, 20, 2, 10, 5, 31, 3];
+//! # packet.extend([0x0f, 0xa0, 0, 53, 0x0b, 0xc0, 0, 0]);
+//! # packet.resize(3_028, 7);
+//! // As TUN hands it over: a UDP super-packet of 3,000 bytes, to be cut every 1,400.
+//! let vnet = VnetHeader {
+//!     needs_csum: true,
+//!     gso: GsoType::UdpL4,
+//!     gso_size: 1_400,
+//!     csum_start: 20,
+//!     csum_offset: 6,
+//!     ..VnetHeader::NONE
+//! };
+//! let segments = Segments::new(&vnet, &packet)?;
+//! assert_eq!((segments.count(), segments.full_len(), segments.last_len()), (3, 1_428, 228));
+//! let mut header = [0; MAX_HEADER_LEN];
+//! assert_eq!(segments.write_header(&packet, 2, &mut header), 2_828..3_028);
+//! # Ok::<(), flannel_udp::packet::segment::SegmentError>(())
+//! ```
+//!
+//! The other way, [`coalesce`] finds out which packets of a batch the kernel may be given as one.
+//! In between a router decrements the time to live ([`forward`]) and answers with an ICMP error
+//! where it cannot go on ([`icmp`]), and [`wire`] holds what flannel's `udp` backend lets through.
+//!
+//! Everything prints: a packet as tcpdump would print it, an error as a sentence.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
