@@ -192,7 +192,7 @@ impl Watcher {
         let checked = match ensure(&self.netlink, &self.overlay).await {
             Ok(checked) => checked,
             Err(LinkError::Gone(name)) => {
-                tracing::warn!("{name} has been deleted");
+                tracing::debug!("{name} has been deleted");
                 self.gone = Some(self.overlay.index);
                 self.tell(LinkEvent::Gone(self.overlay.index));
                 return Ok(());
@@ -249,7 +249,7 @@ impl Watcher {
             }
         };
         if now != self.underlay {
-            tracing::warn!(
+            tracing::debug!(
                 interface = %self.underlay_name,
                 "the interface between hosts has changed: {}",
                 describe(&self.underlay, &now)
