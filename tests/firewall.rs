@@ -324,6 +324,17 @@ fn a_missing_tool_matters_only_if_a_rule_is_wanted() {
     let message = install(Spec { nftables: true, ..spec() }).unwrap_err().to_string();
     assert!(message.contains("EnableNFTables"), "{message}");
     assert!(bench.cleanup(false).is_empty());
+    // Rules to accept forwarded packets are on by default: a host without a firewall runs without,
+    // and gets them when a tool turns up.
+    let mut firewall = install(Spec { masquerade: false, ..spec() }).unwrap();
+    assert_eq!(firewall.tool(), "none");
+    let (outcome, firewall) = bench.block_on(async |_| (firewall.check().await.is_err(), firewall));
+    assert!(outcome);
+    if bench.link("nft", "nft").is_some() {
+        let (repaired, firewall) = bench.check(firewall);
+        assert!(repaired);
+        assert_eq!(firewall.tool(), "nftables");
+    }
 }
 
 fn owned(rules: &[&str]) -> Vec<String> {

@@ -107,6 +107,25 @@ fn health_and_watchdog_from_start_to_stop() {
     let status = process.stop(Duration::from_secs(5)).unwrap();
     assert!(status.success(), "{status}: {}", process.last_words());
     assert_eq!(heard("STOPPING=1"), 1);
+
+    // The log tells the same in order.
+    let log = std::fs::read_to_string(process.log()).unwrap();
+    let mut from = 0;
+    for event in [
+        "using this interface: --iface=eth0",
+        "Couldn't fetch network config",
+        "found the network config, backend udp",
+        "Picking subnet in range 10.0.1.0 ... 10.0.20.0",
+        "to current node (10.211.55.10)",
+        "carrying packets on UDP 10.211.55.10:8285",
+        "wrote the subnet file",
+        "ready subnet=",
+        "stopping",
+        "the lease is kept for the next start",
+    ] {
+        let found = log[from..].find(event);
+        from += found.unwrap_or_else(|| panic!("no `{event}` from there on: {}", &log[from..]));
+    }
 }
 
 #[test]

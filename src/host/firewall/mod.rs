@@ -56,6 +56,8 @@ pub struct Firewall {
 enum State {
     /// No rule is wanted.
     Nothing,
+    /// Rules are wanted and could not be had yet.
+    Missing,
     Iptables(Iptables, iptables::Installed),
     Nft(Nft, nft::Installed),
 }
@@ -63,6 +65,9 @@ enum State {
 impl Firewall {
     /// Puts the rules of `spec` in force, and removes what an earlier run left: rules for another
     /// network or subnet, rules that are no longer wanted, rules in the other kind of firewall.
+    ///
+    /// Masquerading that cannot be had is an error; rules to accept forwarded packets are tried again
+    /// by [`Self::check`].
     pub async fn install(
         spec: Spec,
         previous: &Previous,
@@ -78,11 +83,19 @@ impl Firewall {
                 spec.subnet
             );
         }
-        let state = put(&spec, &tools).await?;
+        let state = match put(&spec, &tools).await {
+            // On by default, and without it packets are dropped only where somebody asks for that:
+            // no reason for a host without a firewall to stay without an overlay. As flannel.
+            Err(error) if !spec.masquerade => {
+                tracing::error!("going on without rules to accept forwarded packets: {error}");
+                State::Missing
+            }
+            outcome => outcome?,
+        };
         remove_other_kind(&state, &tools).await;
         let firewall = Self { tools, spec, state };
         match firewall.state {
-            State::Nothing => {}
+            State::Nothing | State::Missing => {}
             _ => tracing::info!(
                 masquerade = firewall.spec.masquerade,
                 forward = firewall.spec.forward,
@@ -96,7 +109,7 @@ impl Firewall {
     /// The program that holds the rules, if any are wanted.
     pub fn tool(&self) -> &'static str {
         match self.state {
-            State::Nothing => "none",
+            State::Nothing | State::Missing => "none",
             State::Iptables(..) => "iptables",
             State::Nft(..) => "nftables",
         }
@@ -106,6 +119,11 @@ impl Firewall {
     pub async fn check(&mut self) -> Result<bool, FirewallError> {
         let intact = match &self.state {
             State::Nothing => true,
+            State::Missing => {
+                self.state = put(&self.spec, &self.tools).await?;
+                tracing::info!(with = self.tool(), "firewall rules in place");
+                return Ok(true);
+            }
             State::Iptables(tool, installed) => tool.intact(installed).await?,
             State::Nft(tool, installed) => tool.intact(installed).await?,
         };
@@ -226,7 +244,7 @@ async fn retire(spec: &Spec, tools: &Toolbox) {
 /// Rules of an earlier run that used the other tool would apply twice.
 async fn remove_other_kind(state: &State, tools: &Toolbox) {
     let outcome = match state {
-        State::Nothing => return,
+        State::Nothing | State::Missing => return,
         State::Iptables(..) => match Nft::find(tools) {
             Some(tool) => tool.remove(false).await,
             None => return,
