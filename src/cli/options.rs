@@ -118,7 +118,7 @@ pub struct Options {
           help_heading = "Firewall")]
     pub ip_blackhole_route: bool,
 
-    /// Packet workers, each with its own TUN queue and socket: `auto` (cores, at most 8) or a number
+    /// Packet workers, each with its own TUN queue and socket: `auto` (one for every two cores, at most 8) or a number
     #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
     pub workers: Workers,
     /// Kernel features that may be used: `auto` (all that the kernel has), `off` (one packet a system
@@ -126,10 +126,11 @@ pub struct Options {
     /// leave out: auto,-udp-coalesce
     #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Data path")]
     pub offload: Offloads,
-    /// Microseconds a worker looks for more work before it sleeps
-    #[arg(long, value_name = "USEC", default_value = "50", value_parser = go_int_in::<0, 1_000_000>,
+    /// Microseconds a worker looks for more work before it sleeps: 50 unless set, 0 with
+    /// --offload=off
+    #[arg(long, value_name = "USEC", value_parser = go_int_in::<0, 1_000_000>,
           help_heading = "Data path")]
-    pub spin: i64,
+    pub spin: Option<i64>,
     /// Whether the source of an inner packet must belong to the lease of the host that sent it
     #[arg(long, value_name = "MODE", default_value = "log", help_heading = "Data path")]
     pub source_check: CheckMode,
@@ -212,7 +213,8 @@ impl Options {
 
     /// How long an idle worker looks for work before it sleeps.
     pub fn spin_time(&self) -> Duration {
-        Duration::from_micros(self.spin.unsigned_abs())
+        let default = if self.offload == Offloads::OFF { 0 } else { DEFAULT_SPIN };
+        Duration::from_micros(self.spin.unwrap_or(default).unsigned_abs())
     }
 
     /// The first flag that asks for something this program does not do, with the sentence to print.
@@ -284,6 +286,9 @@ fn log_level(text: &str) -> Result<String, String> {
         Err(error) => Err(format!("not a log level or filter: {error}")),
     }
 }
+
+/// Microseconds. Longer than a wake-up takes, so that looking is never the dearer choice by much.
+const DEFAULT_SPIN: i64 = 50;
 
 /// Room for an interface name, `IFNAMSIZ` less the NUL, in Linux' `include/uapi/linux/if.h`.
 const MAX_IFNAME: usize = 15;

@@ -114,7 +114,7 @@ impl Egress {
         let mut calls = 0;
         let turn = loop {
             if self.reads.len() == self.depth || filled >= BATCH_BYTES {
-                break Turn::Worked;
+                break Turn::of_batch(filled);
             }
             calls += 1;
             match self.queue.read(&mut self.packets[filled..filled + MAX_READ]) {
@@ -126,7 +126,7 @@ impl Egress {
                     Some(libc::EINTR) => {}
                     Some(libc::EBADFD) => break Turn::Lost,
                     _ if self.reads.is_empty() => break Turn::Idle,
-                    _ => break Turn::Worked,
+                    _ => break Turn::of_batch(filled),
                 },
             }
         };

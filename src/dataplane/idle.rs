@@ -3,11 +3,39 @@
 //! A wake-up costs tens of microseconds and dominates a round trip, so a thread that has just
 //! worked looks for the next packet for a while, yielding the core at each look. It does so only
 //! while that pays: once several looks in a row found nothing it sleeps at once, until a sleep
-//! turns out so short that looking would have met the packet.
+//! turns out so short that looking would have met the packet. Beside bulk traffic, in either
+//! direction, nobody looks: there the processor has better to do, and packets that wait for a
+//! thread to wake up make a greater batch.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// When a worker last moved bulk, shared by its threads.
+pub(super) struct Pace {
+    epoch: Instant,
+    /// Microseconds from `epoch` until which traffic counts as bulk.
+    bulk_until: AtomicU64,
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self { epoch: Instant::now(), bulk_until: AtomicU64::new(0) }
+    }
+
+    fn bulk_now(&self) {
+        let until = self.epoch.elapsed() + BULK_LASTS;
+        self.bulk_until.store(until.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    fn is_bulk(&self, now: Instant) -> bool {
+        let now = now.duration_since(self.epoch).as_micros() as u64;
+        now < self.bulk_until.load(Ordering::Relaxed)
+    }
+}
+
 pub(super) struct Idle {
+    pace: Arc<Pace>,
     /// How long to look.
     spin: Duration,
     /// Looks in a row that ended without a packet.
@@ -16,15 +44,18 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn new(spin: Duration) -> Self {
-        Self { spin, misses: 0, since: None }
+    pub(super) fn new(spin: Duration, pace: Arc<Pace>) -> Self {
+        Self { pace, spin, misses: 0, since: None }
     }
 
-    /// A packet came.
+    /// Packets came; whether they were bulk.
     #[inline]
-    pub(super) fn worked(&mut self) {
+    pub(super) fn worked(&mut self, bulk: bool) {
         if self.since.take().is_some() {
             self.misses = 0;
+        }
+        if bulk {
+            self.pace.bulk_now();
         }
     }
 
@@ -34,18 +65,18 @@ impl Idle {
         if self.spin.is_zero() || self.misses >= MISSES {
             return false;
         }
-        match self.since {
-            None => {
-                self.since = Some(Instant::now());
-                true
-            }
-            Some(since) if since.elapsed() < self.spin => true,
-            Some(_) => {
-                self.since = None;
-                self.misses += 1;
-                false
-            }
+        let now = Instant::now();
+        if self.pace.is_bulk(now) {
+            self.since = None;
+            return false;
         }
+        let since = *self.since.get_or_insert(now);
+        let again = now.duration_since(since) < self.spin;
+        if !again {
+            self.since = None;
+            self.misses += 1;
+        }
+        again
     }
 
     /// The thread has slept for `time`.
@@ -58,10 +89,16 @@ impl Idle {
 
 /// Looks without a packet after which looking has stopped paying.
 const MISSES: u32 = 4;
+/// How long traffic counts as bulk after a great batch: some round trips of a bulk TCP flow.
+const BULK_LASTS: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn idle(spin: Duration) -> Idle {
+        Idle::new(spin, Arc::new(Pace::new()))
+    }
 
     /// Looks until it would sleep; returns whether it looked at all.
     fn miss(idle: &mut Idle) -> bool {
@@ -74,16 +111,16 @@ mod tests {
 
     #[test]
     fn zero_never_looks() {
-        assert!(!miss(&mut Idle::new(Duration::ZERO)));
+        assert!(!miss(&mut idle(Duration::ZERO)));
     }
 
     #[test]
     fn looking_stops_when_it_does_not_pay_and_starts_when_it_would_have() {
-        let mut idle = Idle::new(Duration::from_micros(20));
+        let mut idle = idle(Duration::from_micros(20));
         for _ in 0..MISSES {
             assert!(miss(&mut idle));
             idle.slept(Duration::from_secs(1));
-            idle.worked();
+            idle.worked(false);
         }
         assert!(!miss(&mut idle));
         idle.slept(Duration::from_secs(1));
@@ -93,11 +130,23 @@ mod tests {
     }
 
     #[test]
+    fn nobody_looks_beside_bulk() {
+        let pace = Arc::new(Pace::new());
+        let [mut one, mut other] =
+            [(); 2].map(|()| Idle::new(Duration::from_millis(50), Arc::clone(&pace)));
+        assert!(one.look_again());
+        other.worked(true);
+        assert!(!one.look_again() && !other.look_again());
+        std::thread::sleep(BULK_LASTS);
+        assert!(one.look_again() && other.look_again());
+    }
+
+    #[test]
     fn a_packet_met_while_looking_forgives() {
-        let mut idle = Idle::new(Duration::from_millis(50));
+        let mut idle = idle(Duration::from_millis(50));
         for _ in 0..3 * MISSES {
             assert!(idle.look_again());
-            idle.worked();
+            idle.worked(false);
         }
         assert_eq!(idle.misses, 0);
     }

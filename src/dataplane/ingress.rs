@@ -106,15 +106,15 @@ impl Ingress {
             // A datagram without a payload is one packet, too short.
             for at in (0..len.max(1)).step_by(segment) {
                 if self.coalescer.is_full() {
-                    turn = turn.and(self.deliver());
+                    turn = turn.max(self.deliver());
                 }
                 self.accept(from, Span::new(start + at, segment.min(len - at)));
             }
         }
-        turn = turn.and(self.deliver());
+        turn = turn.max(self.deliver());
         counters.batch.record(counters.packets.get() - before);
         self.depth.adapt(received, bytes);
-        turn
+        turn.max(Turn::of_batch(bytes))
     }
 
     /// Hands one datagram to the coalescer, or drops it.

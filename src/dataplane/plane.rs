@@ -15,6 +15,7 @@ use super::config::{Config, Shape};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
 use super::egress::Egress;
+use super::idle::{Idle, Pace};
 use super::ingress::Ingress;
 use super::worker::{Worker, fd};
 use crate::route::RouteTable;
@@ -137,6 +138,8 @@ impl Dataplane {
         };
         for (index, (queue, socket)) in device.queues.into_iter().zip(sockets).enumerate() {
             let queue = Arc::new(queue);
+            let pace = Arc::new(Pace::new());
+            let idle = || Idle::new(config.spin, Arc::clone(&pace));
             let (queue_fd, socket_fd) = (fd(&*queue), fd(&*socket));
             let egress = |counters: &Arc<ThreadCounters>| {
                 let (queue, socket) = (Arc::clone(&queue), Arc::clone(&socket));
@@ -154,14 +157,14 @@ impl Dataplane {
                     let (egress, ingress) = (Some(egress(&counters)), Some(ingress(&counters)));
                     let fds = [queue_fd, socket_fd];
                     let name = format!("worker-{index}");
-                    plane.spawn(name, egress, ingress, &fds, config, counters, &sender)?;
+                    plane.spawn(name, egress, ingress, &fds, idle(), counters, &sender)?;
                 }
                 Shape::Pair => {
                     let (name, half) = (format!("egress-{index}"), Some(egress(&counters)));
-                    plane.spawn(name, half, None, &[queue_fd], config, counters, &sender)?;
+                    plane.spawn(name, half, None, &[queue_fd], idle(), counters, &sender)?;
                     let counters = Arc::default();
                     let (name, half) = (format!("ingress-{index}"), Some(ingress(&counters)));
-                    plane.spawn(name, None, half, &[socket_fd], config, counters, &sender)?;
+                    plane.spawn(name, None, half, &[socket_fd], idle(), counters, &sender)?;
                 }
             }
         }
@@ -175,7 +178,7 @@ impl Dataplane {
         egress: Option<Egress>,
         ingress: Option<Ingress>,
         fds: &[std::os::fd::RawFd],
-        config: &Config,
+        idle: Idle,
         counters: Arc<ThreadCounters>,
         events: &mpsc::UnboundedSender<Event>,
     ) -> Result<(), StartError> {
@@ -183,7 +186,7 @@ impl Dataplane {
             egress,
             ingress,
             fds,
-            config.spin,
+            idle,
             Arc::clone(&counters),
             Arc::clone(&self.stop),
             Events(events.clone()),

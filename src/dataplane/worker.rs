@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -17,25 +17,22 @@ use super::ingress::Ingress;
 use super::plane::{Event, Events as EventSink};
 
 /// What one look at a queue or socket brought.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Turn {
     /// Nothing was there.
     Idle,
     /// There was work, and there may be more.
     Worked,
+    /// There was bulk.
+    Bulk,
     /// The TUN device is gone.
     Lost,
 }
 
 impl Turn {
-    /// The greater of two.
-    #[must_use]
-    pub(super) fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Lost, _) | (_, Self::Lost) => Self::Lost,
-            (Self::Worked, _) | (_, Self::Worked) => Self::Worked,
-            _ => Self::Idle,
-        }
+    /// What a batch of so many bytes was.
+    pub(super) fn of_batch(bytes: usize) -> Self {
+        if bytes < BULK_BYTES { Self::Worked } else { Self::Bulk }
     }
 }
 
@@ -56,7 +53,7 @@ impl Worker {
         egress: Option<Egress>,
         ingress: Option<Ingress>,
         fds: &[RawFd],
-        spin: Duration,
+        idle: Idle,
         counters: Arc<ThreadCounters>,
         stop: Arc<AtomicBool>,
         events: EventSink,
@@ -66,7 +63,6 @@ impl Worker {
             poll.registry().register(&mut SourceFd(fd), PACKETS, Interest::READABLE)?;
         }
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let idle = Idle::new(spin);
         Ok((Self { egress, ingress, poll, idle, counters, stop, events }, waker))
     }
 
@@ -77,7 +73,7 @@ impl Worker {
         while !self.stop.load(Ordering::Relaxed) {
             self.counters.rounds.add(1);
             match self.turn() {
-                Turn::Worked => self.idle.worked(),
+                turn @ (Turn::Worked | Turn::Bulk) => self.idle.worked(turn == Turn::Bulk),
                 Turn::Lost => return self.events.send(Event::TunLost),
                 Turn::Idle if self.idle.look_again() => {
                     self.counters.spins.add(1);
@@ -103,7 +99,7 @@ impl Worker {
     fn turn(&mut self) -> Turn {
         let egress = self.egress.as_mut().map_or(Turn::Idle, Egress::turn);
         let ingress = self.ingress.as_mut().map_or(Turn::Idle, Ingress::turn);
-        egress.and(ingress)
+        egress.max(ingress)
     }
 }
 
@@ -112,5 +108,7 @@ pub(super) fn fd(source: &impl AsRawFd) -> RawFd {
     source.as_raw_fd()
 }
 
+/// A batch of so many bytes is bulk: more than a message that somebody waits for, as a rule.
+const BULK_BYTES: usize = 32 << 10;
 const PACKETS: Token = Token(0);
 const WAKE: Token = Token(1);

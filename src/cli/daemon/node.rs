@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::stats::Report;
 use crate::cli::values::Workers;
 use crate::cli::{Code, Exit, Options};
-use crate::dataplane::{self, Dataplane, Event, Shape, StartError, Stats};
+use crate::dataplane::{self, Dataplane, Event, Offloads, Shape, StartError, Stats};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
 use crate::host::interface::{Interface, OVERHEAD};
@@ -312,7 +312,11 @@ impl<'a> Node<'a> {
                 Workers::Auto => default_workers(cores),
                 Workers::Count(count) => count.into(),
             },
-            shape: if cores > 1 { Shape::Pair } else { Shape::Single },
+            shape: match cores > 1 && self.options.offload != Offloads::OFF {
+                true => Shape::Pair,
+                // Without offloads this is the loop of stock flannel, in one thread as there.
+                false => Shape::Single,
+            },
             offloads: self.options.offload,
             spin: self.options.spin_time(),
             source_check: self.options.source_check,
