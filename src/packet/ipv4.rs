@@ -154,7 +154,11 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     /// Whether the header checksum is right.
     #[inline]
     pub fn verify_checksum(&self) -> bool {
-        checksum::is_valid(checksum::sum(self.header(), Sum::ZERO))
+        let sum = match self.raw().first_chunk() {
+            Some(header) if self.options().is_empty() => checksum::sum_of_20(header),
+            _ => checksum::sum(self.header(), Sum::ZERO),
+        };
+        checksum::is_valid(sum)
     }
 
     /// The pseudo-header's sum for the protocol above.

@@ -23,6 +23,13 @@ fn carries_are_not_lost() {
     assert_eq!(finish(sum(&bytes, full)), reference_checksum(&bytes));
 }
 
+proptest! {
+    #[test]
+    fn a_header_is_summed_as_any_bytes(header in proptest::array::uniform20(any::<u8>())) {
+        prop_assert_eq!(finish(sum_of_20(&header)), reference_checksum(&header));
+    }
+}
+
 #[test]
 fn udp_never_says_that_it_has_none() {
     assert_eq!(finish(Sum::ZERO.add_u16(0xffff)), 0);

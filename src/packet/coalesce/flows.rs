@@ -160,7 +160,7 @@ impl Shape {
             && next.header_len == self.header_len
             && {
                 let options = next.options(packet);
-                self.options.get(..options.len()) == Some(options)
+                options.is_empty() || self.options.get(..options.len()) == Some(options)
             }
     }
 
