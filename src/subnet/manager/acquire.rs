@@ -40,6 +40,9 @@ pub(super) struct Held {
     pub(super) record: Record,
     /// When it was written, by two clocks; `None` for a reservation.
     pub(super) term: Option<Term>,
+    /// What announced our address before we took the subnet. A rival that is not among these was
+    /// written since, by somebody alive.
+    pub(super) rivals: Vec<Record>,
 }
 
 /// The life of a lease. Our clock starts before the registry's does, so we are early.
@@ -84,7 +87,10 @@ pub(super) async fn acquire(
             answer(registry, &options.timing, || registry.list()).await.map_err(fatal)?;
         let survey = Survey::new(&snapshot, config, options.public_ip);
         match acquirer.attempt(&survey).await? {
-            Some(held) => return Ok(held),
+            Some(held) => {
+                let rivals = survey.ours.into_iter().map(|(_, record)| record).collect();
+                return Ok(Held { rivals, ..held });
+            }
             // Lost a race. A short random wait spreads those who lost it together.
             None => sleep(Duration::from_millis(fastrand::u64(1..20))).await,
         }
@@ -302,7 +308,7 @@ impl Acquirer<'_> {
 
     fn held(&self, subnet: Cidr, record: Record, began: Instant) -> Held {
         let term = record.lease.map(|_| Term::new(began, self.options.timing.ttl));
-        Held { subnet, public_ip: self.options.public_ip, record, term }
+        Held { subnet, public_ip: self.options.public_ip, record, term, rivals: Vec::new() }
     }
 }
 

@@ -146,8 +146,9 @@ impl Keeper {
                     self.check_now();
                 }
                 for record in records.iter().filter(|record| record.name != name) {
-                    self.rival(record, false);
+                    self.rival(record, !self.held.rivals.contains(record));
                 }
+                self.held.rivals = records;
             }
             OwnEvent::Changed(Change::Put(record)) if record.name != name => {
                 self.rival(&record, true);

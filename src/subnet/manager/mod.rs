@@ -13,17 +13,16 @@ mod wait;
 
 use std::future::Future;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::registry::{Change, Record, Registry};
-use super::{Instance, LeaseValue, NetworkConfig, Origin};
+use super::{Instance, LeaseValue, NetworkConfig};
 use crate::route::{Cidr, RouteWriter};
 use feed::FeedEvent;
 use keeper::{Keeper, KeeperEvent, OwnEvent};
@@ -37,12 +36,9 @@ pub use status::{Lease, Peer, SubnetStatus};
 pub struct ManagerOptions {
     /// The address under which this host announces its subnet.
     pub public_ip: Ipv4Addr,
-    /// The subnet that this host had before, from its subnet file.
+    /// The subnet that this host had before, from its subnet file. A file that came with a cloned
+    /// disk or from another cluster is not to be passed on: see [`Origin`](crate::subnet::Origin).
     pub previous: Option<Cidr>,
-    /// The note beside the subnet file, which says where that file comes from; see
-    /// [`Origin::path`](crate::subnet::Origin::path). With it, a file that came with a cloned disk
-    /// or from another cluster is not believed.
-    pub origin_file: Option<PathBuf>,
     /// Whether to give up rather than to take a new subnet if the lease is lost to another host.
     pub exit_on_lease_loss: bool,
     /// Who this is.
@@ -57,7 +53,6 @@ impl ManagerOptions {
         Self {
             public_ip,
             previous: None,
-            origin_file: None,
             exit_on_lease_loss: false,
             instance: Instance::current(),
             timing: Timing::default(),
@@ -173,35 +168,10 @@ impl Manager {
     /// waited for.
     pub async fn acquire(&mut self, config: &NetworkConfig) -> Result<Lease, AcquireError> {
         self.options.public_ip = *self.public_ip.borrow();
-        let identity = match &self.options.origin_file {
-            Some(_) => Some(wait::identity(&*self.registry, &self.options.timing).await),
-            None => None,
-        };
-        self.doubt_previous(identity.as_deref());
         let held = acquire::acquire(&*self.registry, config, &self.options).await?;
         let lease = held.lease();
-        if let (Some(path), Some(identity)) = (&self.options.origin_file, identity) {
-            let note = Origin::here(&identity, lease.subnet);
-            if let Err(error) = note.save(path) {
-                warn!(path = %path.display(), %error, "cannot note where the subnet file is from");
-            }
-        }
         self.held = Some((config.clone(), held));
         Ok(lease)
-    }
-
-    /// Forgets the subnet file's subnet if the note beside the file speaks of other circumstances.
-    fn doubt_previous(&mut self, identity: Option<&str>) {
-        let (Some(path), Some(identity), Some(previous)) =
-            (&self.options.origin_file, identity, self.options.previous)
-        else {
-            return;
-        };
-        let here = Origin::here(identity, previous);
-        if let Some(reason) = Origin::load(path).and_then(|note| note.doubt(&here)) {
-            warn!("the subnet file's subnet {previous} is not asked for: {reason}");
-            self.options.previous = None;
-        }
     }
 
     /// Keeps the lease and the route table until `shutdown` comes. The lease stays in the

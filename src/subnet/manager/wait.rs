@@ -50,12 +50,6 @@ async fn missing(registry: &dyn Registry) -> String {
     )
 }
 
-/// What the registry is called; waits until it answers.
-pub(super) async fn identity(registry: &dyn Registry, timing: &Timing) -> String {
-    // An error that is no silence leaves the identity unknown, which contradicts nothing.
-    answer(registry, timing, || registry.identity()).await.unwrap_or_default()
-}
-
 /// Repeats `op` until the registry answers; what it answers is for the caller.
 pub(super) async fn answer<T, F, R>(
     registry: &dyn Registry,
