@@ -126,7 +126,7 @@ pub struct Options {
     /// leave out: auto,-udp-coalesce
     #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Data path")]
     pub offload: Offloads,
-    /// Microseconds a worker looks for more work before it sleeps: 50 unless set, 0 with
+    /// Microseconds a worker looks for more work before it sleeps: 100 unless set, 0 with
     /// --offload=off
     #[arg(long, value_name = "USEC", value_parser = go_int_in::<0, 1_000_000>,
           help_heading = "Data path")]
@@ -287,8 +287,8 @@ fn log_level(text: &str) -> Result<String, String> {
     }
 }
 
-/// Microseconds. Longer than a wake-up takes, so that looking is never the dearer choice by much.
-const DEFAULT_SPIN: i64 = 50;
+/// Microseconds: some wake-ups long, so that a round trip between two busy ends falls into it.
+const DEFAULT_SPIN: i64 = 100;
 
 /// Room for an interface name, `IFNAMSIZ` less the NUL, in Linux' `include/uapi/linux/if.h`.
 const MAX_IFNAME: usize = 15;

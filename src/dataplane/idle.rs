@@ -3,7 +3,8 @@
 //! A wake-up costs tens of microseconds and dominates a round trip, so a thread that has just
 //! worked looks for the next packet for a while, yielding the core at each look. It does so only
 //! while that pays: once several looks in a row found nothing it sleeps at once, until a sleep
-//! turns out so short that looking would have met the packet. Beside bulk traffic, in either
+//! turns out so short that looking would have met the packet, or would have if nobody had had to
+//! wake up: an exchange is quicker once all its threads look. Beside bulk traffic, in either
 //! direction, nobody looks: there the processor has better to do, and packets that wait for a
 //! thread to wake up make a greater batch.
 
@@ -81,7 +82,7 @@ impl Idle {
 
     /// The thread has slept for `time`.
     pub(super) fn slept(&mut self, time: Duration) {
-        if time < self.spin {
+        if time < self.spin * 2 {
             self.misses = 0;
         }
     }
