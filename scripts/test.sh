@@ -24,4 +24,4 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 # Profile `checked`: optimised, with overflow checks and debug assertions.
-exec cargo test --locked --profile checked "$@"
+exec cargo test --locked --profile checked --no-fail-fast "$@"
