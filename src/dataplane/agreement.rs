@@ -40,7 +40,7 @@ impl Feature {
         Self::Batch,
     ];
 
-    /// The name used in `--offload`, logs and metrics.
+    /// The name used in `--offload`, logs and statistics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Vnet => "vnet",

@@ -40,7 +40,7 @@ macro_rules! drop_reasons {
             /// All reasons, in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The name in statistics and metrics.
+            /// The name in statistics.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }

@@ -1,3 +1,3 @@
-//! Metrics, health and the status socket.
+//! What supervisors see of the daemon.
 
 pub mod health;
