@@ -165,6 +165,13 @@ impl DirectionCounters {
     pub fn drop(&self, reason: DropReason, packets: u64) {
         self.drops[reason as usize].add(packets);
     }
+
+    /// Counts packets that were taken in and dropped.
+    pub(super) fn lose(&self, reason: DropReason, packets: usize, bytes: usize) {
+        self.packets.add(packets as u64);
+        self.bytes.add(bytes as u64);
+        self.drop(reason, packets as u64);
+    }
 }
 
 /// Counters of one thread.

@@ -1,6 +1,5 @@
 //! From the TUN device to UDP: read, look up, cut, gather into trains, send.
 
-use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
 
@@ -220,15 +219,6 @@ impl Egress {
     }
 }
 
-impl DirectionCounters {
-    /// Counts packets that were taken in and dropped.
-    pub(super) fn lose(&self, reason: DropReason, packets: usize, bytes: usize) {
-        self.packets.add(packets as u64);
-        self.bytes.add(bytes as u64);
-        self.drop(reason, packets as u64);
-    }
-}
-
 /// Counts a packet off the TUN as dropped: the segments that it would have become.
 #[cold]
 fn lose(counters: &DirectionCounters, reason: DropReason, vnet: &VnetHeader, packet: &[u8]) {
@@ -240,11 +230,6 @@ fn lose(counters: &DirectionCounters, reason: DropReason, vnet: &VnetHeader, pac
 /// Bytes of all segments together.
 fn wire_len(segments: &Segments) -> usize {
     segments.full_len() * (segments.count() - 1) + segments.last_len()
-}
-
-/// Whether the device is gone: `EBADFD` from `tun_get` of `drivers/net/tun.c`.
-pub(super) fn is_gone(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EBADFD)
 }
 
 /// Packets of one batch.

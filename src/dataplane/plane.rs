@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use super::device;
 use super::egress::Egress;
 use super::idle::{Idle, Pace};
 use super::ingress::Ingress;
-use super::worker::{Worker, fd};
+use super::worker::Worker;
 use crate::route::RouteTable;
 use crate::sys::udp;
 
@@ -140,7 +141,7 @@ impl Dataplane {
             let queue = Arc::new(queue);
             let pace = Arc::new(Pace::new());
             let idle = || Idle::new(config.spin, Arc::clone(&pace));
-            let (queue_fd, socket_fd) = (fd(&*queue), fd(&*socket));
+            let (queue_fd, socket_fd) = (queue.as_raw_fd(), socket.as_raw_fd());
             let egress = |counters: &Arc<ThreadCounters>| {
                 let (queue, socket) = (Arc::clone(&queue), Arc::clone(&socket));
                 let routes = Arc::clone(routes);
@@ -177,7 +178,7 @@ impl Dataplane {
         name: String,
         egress: Option<Egress>,
         ingress: Option<Ingress>,
-        fds: &[std::os::fd::RawFd],
+        fds: &[RawFd],
         idle: Idle,
         counters: Arc<ThreadCounters>,
         events: &mpsc::UnboundedSender<Event>,

@@ -1,7 +1,7 @@
 //! The threads of a worker: look, carry, look again, sleep.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -101,11 +101,6 @@ impl Worker {
         let ingress = self.ingress.as_mut().map_or(Turn::Idle, Ingress::turn);
         egress.max(ingress)
     }
-}
-
-/// The descriptor that readiness is told about.
-pub(super) fn fd(source: &impl AsRawFd) -> RawFd {
-    source.as_raw_fd()
 }
 
 /// A batch of so many bytes is bulk: more than a message that somebody waits for, as a rule.

@@ -44,7 +44,7 @@ impl Out {
                     push(&mut filling, &self.headers, packets, datagram);
                 }
             }
-            let (sent, error) = send(&mut filling, &self.socket, counters);
+            let (sent, error) = send(&mut filling, &self.socket, 0, counters);
             for train in &self.trains.trains()[next..next + sent] {
                 carried(train, counters);
             }
@@ -76,7 +76,7 @@ impl Out {
         let mut lens = self.trains.datagrams(train).map(|datagram| datagram.len());
         let mut next = 0;
         while next < filling.len() {
-            let (sent, error) = send_from(&mut filling, &self.socket, next, counters);
+            let (sent, error) = send(&mut filling, &self.socket, next, counters);
             for len in lens.by_ref().take(sent) {
                 counters.carried_packets.add(1);
                 counters.carried_bytes.add(len.into());
@@ -133,16 +133,9 @@ impl Blocked {
     }
 }
 
-/// Sends the whole of `filling`; returns how many messages left and the error of the next one.
+/// Sends `filling` from message `first` on; returns how many messages left and the error of the next
+/// one.
 fn send(
-    filling: &mut Filling<'_, '_>,
-    socket: &UdpSocket,
-    counters: &DirectionCounters,
-) -> (usize, Option<io::Error>) {
-    send_from(filling, socket, 0, counters)
-}
-
-fn send_from(
     filling: &mut Filling<'_, '_>,
     socket: &UdpSocket,
     first: usize,

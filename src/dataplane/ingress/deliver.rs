@@ -5,7 +5,6 @@ use std::io;
 use super::Ingress;
 use crate::dataplane::agreement::Feature;
 use crate::dataplane::counters::DropReason;
-use crate::dataplane::egress::is_gone;
 use crate::dataplane::worker::Turn;
 use crate::packet::coalesce::Group;
 use crate::packet::segment::MAX_HEADER_LEN;
@@ -22,7 +21,7 @@ impl Ingress {
             } else {
                 self.write_plain(&group)
             };
-            if result.is_err_and(|error| is_gone(&error)) {
+            if result.is_err_and(|error| error.raw_os_error() == Some(libc::EBADFD)) {
                 turn = Turn::Lost;
             }
         }
