@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use super::peers::PeerCounters;
 use crate::packet::Malformed;
+use crate::route::PeerIndex;
 
 /// A counter with one writer.
 #[derive(Default, Debug)]
@@ -156,10 +158,20 @@ pub struct DirectionCounters {
     pub in_unit_packets: Histogram,
     /// Inner packets a unit put out.
     pub out_unit_packets: Histogram,
+    /// What of `carried_packets` and `carried_bytes` belongs to which peer.
+    pub(super) peers: PeerCounters,
     drops: [Counter; REASONS],
 }
 
 impl DirectionCounters {
+    /// Counts packets to or from `peer` as carried.
+    #[inline]
+    pub(super) fn carry(&self, peer: PeerIndex, packets: u64, bytes: u64) {
+        self.carried_packets.add(packets);
+        self.carried_bytes.add(bytes);
+        self.peers.add(peer, packets, bytes);
+    }
+
     /// Counts `packets` packets as dropped.
     #[inline]
     pub fn drop(&self, reason: DropReason, packets: u64) {
@@ -190,6 +202,21 @@ pub struct ThreadCounters {
     pub spins: Counter,
     /// Rounds of the thread's loop: it lives while this moves after a wake-up.
     pub rounds: Counter,
+}
+
+impl ThreadCounters {
+    /// Counters of a thread that works in these directions; what it carries in the other has no
+    /// room for peers.
+    pub(super) fn new(egress: bool, ingress: bool) -> Self {
+        let mut counters = Self::default();
+        if egress {
+            counters.egress.peers = PeerCounters::all();
+        }
+        if ingress {
+            counters.ingress.peers = PeerCounters::all();
+        }
+        counters
+    }
 }
 
 /// The sum of all threads at one moment.

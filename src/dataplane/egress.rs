@@ -14,7 +14,7 @@ use crate::packet::icmp::ErrorKind;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::segment::Segments;
 use crate::packet::vnet::VnetHeader;
-use crate::route::{NextHop, RouteTable};
+use crate::route::{Route, RouteTable};
 use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::{MAX_SEGMENTS, SendBatch};
 use crate::sys::tun::TunQueue;
@@ -156,7 +156,7 @@ impl Egress {
             Err(malformed) => return counters.lose(malformed.into(), 1, packet.len()),
         };
         let packet = &mut packet[..len];
-        let Some(hop) = self.routes.lookup(destination) else {
+        let Some(route) = self.routes.route(destination) else {
             lose(counters, DropReason::NoRoute, &vnet, packet);
             return self.answer(ErrorKind::NetUnreachable, span, start, len);
         };
@@ -172,13 +172,13 @@ impl Egress {
         counters.packets.add(segments.count() as u64);
         counters.bytes.add(wire_len(&segments) as u64);
         counters.in_unit_packets.record(segments.count() as u64);
-        self.plan(&segments, hop, span.start as usize + start, len);
+        self.plan(&segments, route, span.start as usize + start, len);
     }
 
     /// Appends the segments of the packet at `start` to the trains.
-    fn plan(&mut self, segments: &Segments, hop: NextHop, start: usize, len: usize) {
+    fn plan(&mut self, segments: &Segments, route: Route, start: usize, len: usize) {
         let header_len = segments.header_len();
-        let max_segments = self.out.max_segments_to(hop);
+        let max_segments = self.out.max_segments_to(route.hop);
         for index in 0..segments.count() {
             if self.out.is_full(header_len + COPIED) {
                 self.out.flush(&self.packets, &self.agreement, &self.counters.egress);
@@ -195,7 +195,7 @@ impl Egress {
                 body = Span::default();
             }
             self.out.stamped += stamped;
-            self.out.trains.push(hop, Span::new(at, stamped), body, max_segments);
+            self.out.trains.push(route, Span::new(at, stamped), body, max_segments);
         }
     }
 

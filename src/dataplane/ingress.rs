@@ -15,7 +15,7 @@ use crate::packet::forward;
 use crate::packet::icmp::ErrorKind;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::vnet::VnetHeader;
-use crate::route::{Cidr, RouteTable};
+use crate::route::{Cidr, PeerIndex, RouteTable};
 use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::RecvBatch;
 use crate::sys::tun::TunQueue;
@@ -38,10 +38,18 @@ pub(super) struct Ingress {
     depth: Depth,
     batch: RecvBatch,
     /// Where each accepted packet of the coalescer's lies in the batch, by its number there.
-    packets: Vec<Span>,
+    packets: Vec<Packet>,
     coalescer: Box<Coalescer<PACKETS>>,
     parts: GatherBuffer,
     icmp: IcmpErrors,
+}
+
+/// A packet that waits to be written.
+#[derive(Clone, Copy)]
+struct Packet {
+    span: Span,
+    /// Whose traffic it is.
+    peer: PeerIndex,
 }
 
 impl Ingress {
@@ -129,9 +137,9 @@ impl Ingress {
         if len > self.mtu {
             return counters.lose(DropReason::OverMtu, 1, len);
         }
-        if self.source_check != CheckMode::Off
-            && self.routes.lookup(ip.source()).is_none_or(|hop| hop.ip != *from.ip())
-        {
+        let holder = self.routes.route(ip.source());
+        let holder = holder.filter(|holder| holder.hop.ip == *from.ip());
+        if holder.is_none() && self.source_check != CheckMode::Off {
             counters.source_mismatches.add(1);
             if self.source_check == CheckMode::Enforce {
                 return counters.lose(DropReason::SourceMismatch, 1, len);
@@ -154,7 +162,10 @@ impl Ingress {
         if self.coalescer.push(&ip).is_ok() {
             counters.packets.add(1);
             counters.bytes.add(len as u64);
-            self.packets.push(Span { len: len as u32, ..span });
+            self.packets.push(Packet {
+                span: Span { len: len as u32, ..span },
+                peer: holder.map_or(PeerIndex::NOBODY, |holder| holder.peer),
+            });
         }
     }
 

@@ -18,8 +18,8 @@ use super::device;
 use super::egress::Egress;
 use super::idle::{Idle, Pace};
 use super::ingress::Ingress;
+use super::peers::{OtherTraffic, PeerTraffic, Peers};
 use super::worker::Worker;
-use crate::route::RouteTable;
 use crate::sys::udp;
 
 /// Something that control must act on.
@@ -94,6 +94,7 @@ pub struct Dataplane {
     name: String,
     agreement: Arc<Agreement>,
     sockets: Vec<Arc<UdpSocket>>,
+    peers: Arc<Peers>,
     threads: Vec<Thread>,
     stop: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -118,11 +119,13 @@ impl Events {
 }
 
 impl Dataplane {
-    /// Opens the device and the sockets and starts the workers, which look up in `routes`.
+    /// Opens the device and the sockets and starts the workers, which look up in the routes of
+    /// `peers` and count there as well.
     ///
     /// # Errors
     /// See [`StartError`]. Nothing is left behind.
-    pub fn start(config: &Config, routes: &Arc<RouteTable>) -> Result<Self, StartError> {
+    pub fn start(config: &Config, peers: &Arc<Peers>) -> Result<Self, StartError> {
+        let routes = peers.routes();
         let agreement = Arc::new(Agreement::new(config.offloads));
         // The port first: a second daemon finds it taken before it has made a device.
         let sockets = device::bind(config, &agreement)?;
@@ -133,6 +136,7 @@ impl Dataplane {
             name: device.name,
             agreement: Arc::clone(&agreement),
             sockets: sockets.clone(),
+            peers: Arc::clone(peers),
             threads: vec![],
             stop: Arc::default(),
             events,
@@ -152,18 +156,19 @@ impl Dataplane {
                 let routes = Arc::clone(routes);
                 Ingress::new(config, queue, socket, routes, agreement.clone(), counters.clone())
             };
-            let counters = Arc::default();
             match config.shape {
                 Shape::Single => {
+                    let counters = Arc::new(ThreadCounters::new(true, true));
                     let (egress, ingress) = (Some(egress(&counters)), Some(ingress(&counters)));
                     let fds = [queue_fd, socket_fd];
                     let name = format!("worker-{index}");
                     plane.spawn(name, egress, ingress, &fds, idle(), counters, &sender)?;
                 }
                 Shape::Pair => {
+                    let counters = Arc::new(ThreadCounters::new(true, false));
                     let (name, half) = (format!("egress-{index}"), Some(egress(&counters)));
                     plane.spawn(name, half, None, &[queue_fd], idle(), counters, &sender)?;
-                    let counters = Arc::default();
+                    let counters = Arc::new(ThreadCounters::new(false, true));
                     let (name, half) = (format!("ingress-{index}"), Some(ingress(&counters)));
                     plane.spawn(name, None, half, &[socket_fd], idle(), counters, &sender)?;
                 }
@@ -200,6 +205,7 @@ impl Dataplane {
             }
         };
         let handle = Some(std::thread::Builder::new().name(name.clone()).spawn(run)?);
+        self.peers.join(Arc::clone(&counters));
         self.threads.push(Thread { name, counters, waker, handle });
         Ok(())
     }
@@ -223,6 +229,16 @@ impl Dataplane {
             .map(|socket| u64::from(udp::dropped(socket).unwrap_or_default()))
             .sum();
         stats
+    }
+
+    /// Traffic by peer, of this data plane and those before it.
+    pub fn peers(&self) -> Vec<PeerTraffic> {
+        self.peers.traffic()
+    }
+
+    /// What was carried and belongs to no peer of [`Self::peers`].
+    pub fn other_traffic(&self) -> OtherTraffic {
+        self.peers.others()
     }
 
     /// Counters of each thread, by name.
@@ -262,6 +278,7 @@ impl Dataplane {
                 let _ = handle.join();
             }
         }
+        self.peers.part();
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::route::NextHop;
+use crate::route::{NextHop, PeerIndex, Route};
 use crate::sys::mmsg::{MAX_DATAGRAM, MAX_SEGMENTS};
 
 /// A stretch of one of the buffers that datagrams are gathered from.
@@ -47,6 +47,8 @@ impl Datagram {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Train {
     pub(super) hop: NextHop,
+    /// The number under which it is counted.
+    pub(super) peer: PeerIndex,
     /// Length of every datagram but the last.
     pub(super) size: u32,
     /// Number of datagrams.
@@ -103,9 +105,11 @@ impl Trains {
         })
     }
 
-    /// Appends a datagram to the newest train of `hop`, or opens one, of up to `max_segments`.
+    /// Appends a datagram to the newest train of the route's next hop, or opens one, of up to
+    /// `max_segments`.
     #[inline]
-    pub(super) fn push(&mut self, hop: NextHop, header: Span, body: Span, max_segments: u32) {
+    pub(super) fn push(&mut self, route: Route, header: Span, body: Span, max_segments: u32) {
+        let Route { hop, peer } = route;
         let datagram = Datagram { header, body, next: u32::MAX };
         let len = datagram.len();
         let index = self.datagrams.len() as u32;
@@ -128,6 +132,7 @@ impl Trains {
         *newest = self.trains.len() as u16;
         self.trains.push(Train {
             hop,
+            peer,
             size: len,
             count: 1,
             bytes: len,
@@ -160,8 +165,9 @@ mod tests {
 
     use super::*;
 
-    fn hop(n: u8) -> NextHop {
-        NextHop { ip: [10, 211, 55, n].into(), port: 8285 }
+    fn hop(n: u8) -> Route {
+        let hop = NextHop { ip: [10, 211, 55, n].into(), port: 8285 };
+        Route { hop, peer: PeerIndex::SHARED }
     }
 
     fn lens(trains: &Trains) -> Vec<(u8, Vec<u32>)> {

@@ -3,7 +3,8 @@
 //! A trie of machine words. The root has one slot for each subnet that the network can hold, so a
 //! network of equal leases is one array and a lookup is one load. A lease longer than a root slot
 //! gets a chunk of up to 256 slots below it. Every slot is one [`AtomicU64`] that carries the whole
-//! next hop, so a reader sees the route before a change or the one after it and nothing between.
+//! next hop and its number, so a reader sees the route before a change or the one after it and
+//! nothing between.
 //!
 //! A chunk belongs to its slot for ever: a reader that is inside one while the writer folds it
 //! away still reads words that are, or were a moment ago, true for its address.
@@ -12,9 +13,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::Cidr;
+use super::peers::Indexes;
+use super::{Cidr, PeerEntry, PeerIndex};
 
 /// The host to which a packet is sent: outer destination address and UDP port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -29,6 +31,15 @@ impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.ip, self.port)
     }
+}
+
+/// What the table knows about a destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Where to send.
+    pub hop: NextHop,
+    /// The number under which the next hop's traffic is counted.
+    pub peer: PeerIndex,
 }
 
 /// A prefix that the table cannot hold.
@@ -71,6 +82,7 @@ pub fn table(network: Cidr, subnet_len: u8) -> (RouteWriter, Arc<RouteTable>) {
         chunks: (0..root_len.max(MIN_CHUNKS)).map(|_| OnceLock::new()).collect(),
         revision: AtomicU64::new(0),
         routes: AtomicU64::new(0),
+        peers: Mutex::new(Indexes::new(usize::MAX)),
     });
     let writer = RouteWriter {
         table: Arc::clone(&table),
@@ -89,12 +101,20 @@ pub struct RouteTable {
     chunks: Box<[OnceLock<Box<[AtomicU64]>>]>,
     revision: AtomicU64,
     routes: AtomicU64,
+    /// Never locked by a worker.
+    peers: Mutex<Indexes>,
 }
 
 impl RouteTable {
     /// The next hop of the longest prefix that holds `dst`.
     #[inline]
     pub fn lookup(&self, dst: Ipv4Addr) -> Option<NextHop> {
+        self.route(dst).map(|route| route.hop)
+    }
+
+    /// The same with the number of the next hop.
+    #[inline]
+    pub fn route(&self, dst: Ipv4Addr) -> Option<Route> {
         if !self.network.contains(dst) {
             return None;
         }
@@ -129,12 +149,28 @@ impl RouteTable {
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Relaxed)
     }
+
+    /// The hosts that have a number of their own: those that routes lead to, and those that have
+    /// left since but whose number has not been taken back. For control: it locks.
+    pub fn peers(&self) -> Vec<PeerEntry> {
+        self.indexes().entries()
+    }
+
+    /// Takes the number back from a host that has left and not been back since `seen` was true.
+    /// The caller knows that no worker uses it any more. Returns whether it was taken.
+    pub fn release_peer(&self, seen: &PeerEntry) -> bool {
+        self.indexes().release(seen)
+    }
+
+    fn indexes(&self) -> MutexGuard<'_, Indexes> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What control writes through. It holds the truth; the table's words are painted from it.
 pub struct RouteWriter {
     table: Arc<RouteTable>,
-    routes: BTreeMap<Cidr, NextHop>,
+    routes: BTreeMap<Cidr, Route>,
     /// The chunk that belongs to the slot of this prefix.
     chunk_of: HashMap<Cidr, usize>,
 }
@@ -149,16 +185,22 @@ impl RouteWriter {
         if !network.covers(prefix) {
             return Err(RouteError::OutsideNetwork { prefix, network });
         }
-        let before = self.routes.insert(prefix, hop);
-        if before == Some(hop) {
-            return Ok(before);
+        let route = Route { hop, peer: self.table.indexes().take(hop.ip) };
+        let before = self.routes.insert(prefix, route);
+        let painted = if before == Some(route) { Ok(()) } else { self.repaint(prefix) };
+        if let Some(before) = before {
+            self.table.indexes().leave(before.peer);
         }
-        if let Err(error) = self.repaint(prefix) {
-            self.routes.remove(&prefix);
-            return Err(error);
+        match painted {
+            Ok(()) if before == Some(route) => {}
+            Ok(()) => self.publish(),
+            Err(error) => {
+                self.routes.remove(&prefix);
+                self.table.indexes().leave(route.peer);
+                return Err(error);
+            }
         }
-        self.publish();
-        Ok(before)
+        Ok(before.map(|route| route.hop))
     }
 
     /// Removes a route; returns the next hop that it had.
@@ -167,17 +209,18 @@ impl RouteWriter {
         // A removal needs no chunk that is not there already, so it cannot fail.
         let _ = self.repaint(prefix);
         self.publish();
-        Some(before)
+        self.table.indexes().leave(before.peer);
+        Some(before.hop)
     }
 
     /// All routes, by prefix.
     pub fn routes(&self) -> impl Iterator<Item = (Cidr, NextHop)> + '_ {
-        self.routes.iter().map(|(&prefix, &hop)| (prefix, hop))
+        self.routes.iter().map(|(&prefix, route)| (prefix, route.hop))
     }
 
     /// The next hop of exactly this prefix.
     pub fn get(&self, prefix: Cidr) -> Option<NextHop> {
-        self.routes.get(&prefix).copied()
+        self.routes.get(&prefix).map(|route| route.hop)
     }
 
     fn publish(&self) {
@@ -239,11 +282,11 @@ impl RouteWriter {
                 .is_some()
     }
 
-    /// The next hop of the longest route that covers `slot`.
-    fn best(&self, slot: Cidr) -> Option<NextHop> {
+    /// The longest route that covers `slot`.
+    fn best(&self, slot: Cidr) -> Option<Route> {
         (self.table.network.len()..=slot.len())
             .rev()
-            .find_map(|len| self.get(Cidr::new(slot.network(), len)))
+            .find_map(|len| self.routes.get(&Cidr::new(slot.network(), len)).copied())
     }
 
     /// The chunk of `slot`, made on first use.
@@ -278,21 +321,27 @@ fn is_chunk(word: u64) -> bool {
     word & TAG_MASK == TAG_CHUNK
 }
 
-fn encode(hop: Option<NextHop>) -> u64 {
-    hop.map_or(EMPTY, |hop| u64::from(hop.ip.to_bits()) << 32 | u64::from(hop.port) << 16 | TAG_HOP)
-}
-
-#[inline]
-fn decode(word: u64) -> Option<NextHop> {
-    (word & TAG_MASK == TAG_HOP).then_some(NextHop {
-        ip: Ipv4Addr::from_bits((word >> 32) as u32),
-        port: (word >> 16) as u16,
+fn encode(route: Option<Route>) -> u64 {
+    route.map_or(EMPTY, |Route { hop, peer }| {
+        u64::from(hop.ip.to_bits()) << 32
+            | u64::from(hop.port) << 16
+            | peer.bits() << TAG_BITS
+            | TAG_HOP
     })
 }
 
-// A slot: next hop address or chunk number (32 bits), port (16), tag (16).
+#[inline]
+fn decode(word: u64) -> Option<Route> {
+    (word & TAG_MASK == TAG_HOP).then(|| Route {
+        hop: NextHop { ip: Ipv4Addr::from_bits((word >> 32) as u32), port: (word >> 16) as u16 },
+        peer: PeerIndex::from_bits(word >> TAG_BITS),
+    })
+}
+
+// A slot: next hop address or chunk number (32 bits), port (16), peer (14), tag (2).
 const EMPTY: u64 = 0;
-const TAG_MASK: u64 = 0xffff;
+const TAG_BITS: u32 = 16 - PeerIndex::BITS;
+const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 const TAG_HOP: u64 = 1;
 const TAG_CHUNK: u64 = 2;
 

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::stats::Report;
 use crate::cli::values::Workers;
 use crate::cli::{Code, Exit, Options};
-use crate::dataplane::{self, Dataplane, Event, Offloads, Shape, StartError, Stats};
+use crate::dataplane::{self, Dataplane, Event, Offloads, Peers, Shape, StartError, Stats};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
 use crate::host::interface::{Interface, OVERHEAD};
@@ -37,7 +37,7 @@ pub(super) struct Node<'a> {
     port: u16,
     interface: Interface,
     subnet: Cidr,
-    routes: Arc<RouteTable>,
+    peers: Arc<Peers>,
     netlink: Netlink,
     /// What the watcher of the links keeps the TUN device at.
     overlays: Option<watch::Sender<Overlay>>,
@@ -72,7 +72,7 @@ impl<'a> Node<'a> {
             port: config.port,
             interface,
             subnet,
-            routes,
+            peers: Arc::new(Peers::new(routes)),
             netlink,
             overlays: None,
             link_events: mpsc::unbounded_channel().1,
@@ -260,6 +260,11 @@ impl<'a> Node<'a> {
         stats
     }
 
+    /// Traffic by peer since the start of the process, whether or not a data plane runs.
+    pub(super) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
     fn report<'r>(
         &'r self,
         features: Vec<dataplane::FeatureState>,
@@ -269,8 +274,10 @@ impl<'a> Node<'a> {
             version: 1,
             tun: &self.tun_name,
             subnet: self.subnet.to_string(),
-            routes: self.routes.len(),
+            routes: self.peers.routes().len(),
             features,
+            peers: self.peers.traffic(),
+            other_traffic: self.peers.others(),
             stats,
         }
     }
@@ -283,7 +290,7 @@ impl<'a> Node<'a> {
 
     fn start_plane(&mut self) -> Result<(), Exit> {
         let config = self.plane_config();
-        let plane = Dataplane::start(&config, &self.routes).map_err(start_exit)?;
+        let plane = Dataplane::start(&config, &self.peers).map_err(start_exit)?;
         self.tun_name = plane.tun_name().to_owned();
         let lost: Vec<_> = plane.features().into_iter().filter(|feature| !feature.on).collect();
         tracing::info!(

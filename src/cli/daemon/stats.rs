@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::dataplane::{FeatureState, Stats};
+use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, Stats};
 use crate::host::subnet_file::write_text;
 
 /// What the file holds.
@@ -20,6 +20,10 @@ pub struct Report<'a> {
     pub routes: usize,
     /// How every feature of the kernel stands.
     pub features: Vec<FeatureState>,
+    /// What was carried to and from each peer.
+    pub peers: Vec<PeerTraffic>,
+    /// What was carried and belongs to none of them.
+    pub other_traffic: OtherTraffic,
     /// All counters since the start of the process.
     #[serde(flatten)]
     pub stats: &'a Stats,

@@ -82,7 +82,10 @@ pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(
                     tracing::error!("{exit}; trying again");
                 }
             }
-            _ = look.tick() => vitals.check(node.plane()),
+            _ = look.tick() => {
+                node.peers().look();
+                vitals.check(node.plane());
+            }
             _ = retry.tick(), if !node.has_plane() => {
                 if let Err(exit) = node.replace_plane().await {
                     tracing::debug!("still no data plane: {exit}");

@@ -78,8 +78,7 @@ impl Out {
         while next < filling.len() {
             let (sent, error) = send(&mut filling, &self.socket, next, counters);
             for len in lens.by_ref().take(sent) {
-                counters.carried_packets.add(1);
-                counters.carried_bytes.add(len.into());
+                counters.carry(train.peer, 1, len.into());
             }
             next += sent;
             if let Some(error) = error {
@@ -165,8 +164,7 @@ fn push<'a>(
 }
 
 fn carried(train: &Train, counters: &DirectionCounters) {
-    counters.carried_packets.add(train.count.into());
-    counters.carried_bytes.add(train.bytes.into());
+    counters.carry(train.peer, train.count.into(), train.bytes.into());
     counters.out_units.add(1);
     counters.out_unit_packets.record(train.count.into());
 }

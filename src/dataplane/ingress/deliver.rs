@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Ingress;
+use super::{Ingress, Packet};
 use crate::dataplane::agreement::Feature;
 use crate::dataplane::counters::DropReason;
 use crate::dataplane::worker::Turn;
@@ -32,7 +32,8 @@ impl Ingress {
 
     /// Writes a group as one super-packet; one by one where the kernel does not take it.
     fn write_joined(&mut self, group: &Group) -> io::Result<()> {
-        let first = self.packets[group.first()].range();
+        let Packet { span, peer } = self.packets[group.first()];
+        let first = span.range();
         let header_len = group.header_len();
         let mut original = [0; MAX_HEADER_LEN];
         let header = &mut self.batch.bytes_mut()[first.clone()][..header_len];
@@ -44,7 +45,7 @@ impl Ingress {
         parts.push(&self.batch.bytes()[first.clone()]);
         let mut bytes = first.len();
         for number in self.coalescer.members(group).skip(1) {
-            let payload = &self.batch.bytes()[self.packets[number].range()][header_len..];
+            let payload = &self.batch.bytes()[self.packets[number].span.range()][header_len..];
             parts.push(payload);
             bytes += payload.len() + header_len;
         }
@@ -52,8 +53,8 @@ impl Ingress {
         counters.out_calls.add(1);
         match self.queue.write(&parts) {
             Ok(_) => {
-                counters.carried_packets.add(group.count() as u64);
-                counters.carried_bytes.add(bytes as u64);
+                // One flow comes from one host.
+                counters.carry(peer, group.count() as u64, bytes as u64);
                 counters.out_units.add(1);
                 counters.out_unit_packets.record(group.count() as u64);
                 Ok(())
@@ -81,15 +82,15 @@ impl Ingress {
         let counters = &self.counters.ingress;
         let mut result = Ok(());
         for number in self.coalescer.members(group) {
-            let packet = &self.batch.bytes()[self.packets[number].range()];
+            let Packet { span, peer } = self.packets[number];
+            let packet = &self.batch.bytes()[span.range()];
             let mut parts = self.parts.begin();
             parts.push(&prefix[..self.prefix]);
             parts.push(packet);
             counters.out_calls.add(1);
             match self.queue.write(&parts) {
                 Ok(_) => {
-                    counters.carried_packets.add(1);
-                    counters.carried_bytes.add(packet.len() as u64);
+                    counters.carry(peer, 1, packet.len() as u64);
                     counters.out_units.add(1);
                     counters.out_unit_packets.record(1);
                 }

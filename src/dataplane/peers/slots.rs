@@ -1,0 +1,106 @@
+//! What a thread counts by peer.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataplane::counters::Counter;
+use crate::route::PeerIndex;
+
+/// Packets and bytes by peer, of one direction in one thread: 256 KiB, allocated before the thread
+/// starts. The numbers of peers are given from the lowest on, so the slots in use lie together.
+#[derive(Default)]
+pub(in crate::dataplane) struct PeerCounters(Box<[Slot]>);
+
+#[derive(Default)]
+struct Slot {
+    packets: Counter,
+    bytes: Counter,
+}
+
+impl PeerCounters {
+    /// Room for every number.
+    pub(in crate::dataplane) fn all() -> Self {
+        Self((0..PeerIndex::COUNT).map(|_| Slot::default()).collect())
+    }
+
+    /// Counts for `peer`. Only the owning thread may.
+    #[inline]
+    pub(in crate::dataplane) fn add(&self, peer: PeerIndex, packets: u64, bytes: u64) {
+        if let Some(slot) = self.0.get(peer.get()) {
+            slot.packets.add(packets);
+            slot.bytes.add(bytes);
+        }
+    }
+
+    /// Packets and bytes of `peer`.
+    pub(super) fn get(&self, peer: PeerIndex) -> (u64, u64) {
+        self.0.get(peer.get()).map_or((0, 0), |slot| (slot.packets.get(), slot.bytes.get()))
+    }
+}
+
+impl fmt::Debug for PeerCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerCounters({})", self.0.len())
+    }
+}
+
+/// Packets and bytes in both directions.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "documented at PeerTraffic")]
+pub struct Traffic {
+    pub sent_packets: u64,
+    pub sent_bytes: u64,
+    pub received_packets: u64,
+    pub received_bytes: u64,
+}
+
+impl Traffic {
+    pub(super) fn new(sent: (u64, u64), received: (u64, u64)) -> Self {
+        Self {
+            sent_packets: sent.0,
+            sent_bytes: sent.1,
+            received_packets: received.0,
+            received_bytes: received.1,
+        }
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        self.zip(other, u64::wrapping_add)
+    }
+
+    pub(super) fn minus(self, other: Self) -> Self {
+        self.zip(other, u64::wrapping_sub)
+    }
+
+    fn zip(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            sent_packets: f(self.sent_packets, other.sent_packets),
+            sent_bytes: f(self.sent_bytes, other.sent_bytes),
+            received_packets: f(self.received_packets, other.received_packets),
+            received_bytes: f(self.received_bytes, other.received_bytes),
+        }
+    }
+}
+
+/// A time span in JSON: seconds, to the millisecond.
+pub(super) mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(|time| time.as_millis() as f64 / 1e3).serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let seconds = Option::<f64>::deserialize(deserializer)?;
+        let time = seconds.map(Duration::try_from_secs_f64).transpose();
+        time.map_err(serde::de::Error::custom)
+    }
+}

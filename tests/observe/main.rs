@@ -1,0 +1,11 @@
+//! What an observer sees of real daemons with real traffic, in network namespaces.
+//!
+//! They need root and run one after the other; without root each says `SKIPPED` and passes, unless
+//! `FLANNEL_UDP_REQUIRE_ROOT` is set.
+#![allow(unreachable_pub, reason = "a test program has no outside")]
+
+#[allow(dead_code, reason = "shared with the end-to-end tests")]
+#[path = "../e2e/support/mod.rs"]
+mod support;
+
+mod peers;
