@@ -57,8 +57,22 @@ lint:  ## formatting, clippy, documentation, licences of the dependencies
 fuzz:  ## fuzz every parser and operation, FUZZ_SECONDS each; prints the coverage reached
 	scripts/fuzz.sh $(ARGS)
 
-test-arch:  ## unit and property tests of packet and route on arm64, s390x and i386, emulated
+test-arch:  ## unit and property tests of packet and route on arm64, s390x and i386, emulated (ARGS=daemon: all of it on arm64)
 	scripts/test-arch.sh $(ARGS)
+
+test-loom:  ## the route table's writer and readers in every interleaving
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --profile checked --no-default-features \
+		--target-dir target/loom --lib interleavings
+
+test-asan:  ## unit, kernel and end-to-end tests under AddressSanitizer, for the unsafe code of src/sys
+	@scripts/setup.sh build test
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan scripts/test.sh \
+		--target $$(rustc -vV | sed -n 's/^host: //p') --lib --test e2e --test kernel --test link $(ARGS)
+
+test-miri:  ## unit tests of packet and route under Miri (needs a nightly toolchain with it)
+	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "test-miri: Miri is missing: rustup toolchain install nightly --component miri,rust-src" >&2; exit 1; }
+	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=$${PROPTEST_CASES:-2} cargo +nightly miri test --locked \
+		--target-dir target/miri --lib $(ARGS)
 
 doc:  ## the library's documentation, under target/doc
 	$(CARGO) doc --locked --no-deps
@@ -73,4 +87,5 @@ deb: build man  ## a Debian package, under target/debian (needs cargo-deb: cargo
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo bench test test-long test-docker lint doc man deb clean fuzz test-arch
+.PHONY: help setup build demo bench test test-long test-docker lint doc man deb clean fuzz test-arch \
+	test-loom test-asan test-miri

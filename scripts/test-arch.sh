@@ -3,6 +3,7 @@
 # qemu: one of 64 bits, one of 32 bits, one that is big-endian.
 #
 #   scripts/test-arch.sh [arm64] [s390x] [i386]      default: all three
+#   scripts/test-arch.sh daemon      the whole daemon on arm64: see scripts/test-arch-daemon.sh
 #
 # The compiler is Debian's, unpacked under target/arch: it is the one that comes with standard
 # libraries for these. Where it is older than this crate's rust-version, the few library features
@@ -10,6 +11,7 @@
 # linkers; apt's own lists and foreign architectures are left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+[ "${1:-}" != daemon ] || exec scripts/test-arch-daemon.sh
 
 sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
 work=$PWD/target/arch

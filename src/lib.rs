@@ -3,7 +3,7 @@
 //! The crate is two things: the daemon `flannel-udp`, and [`packet`], a packet library that is
 //! `no_std`, allocates nothing and can be used alone with `default-features = false`.
 //! `docs/architecture.md` draws the rooms and the way of a packet through them.
-#![cfg_attr(not(any(feature = "daemon", test)), no_std)]
+#![cfg_attr(not(any(feature = "daemon", test, loom)), no_std)]
 
 pub mod packet;
 
@@ -17,7 +17,7 @@ pub mod host;
 pub mod lab;
 #[cfg(feature = "daemon")]
 pub mod observe;
-#[cfg(feature = "daemon")]
+#[cfg(any(feature = "daemon", loom))]
 pub mod route;
 #[cfg(feature = "daemon")]
 pub mod subnet;

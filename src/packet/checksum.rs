@@ -56,7 +56,8 @@ impl Sum {
 #[inline]
 pub fn sum(bytes: &[u8], initial: Sum) -> Sum {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-    if blocks.is_empty() { tail(rest, initial) } else { tail(rest, initial.join(whole(blocks))) }
+    let total = if blocks.is_empty() { initial } else { initial.join(whole(blocks)) };
+    tail(rest, total)
 }
 
 /// The sum of an IPv4 header without options, without a loop.
@@ -68,13 +69,14 @@ pub(super) fn sum_of_20(header: &[u8; 20]) -> Sum {
 }
 
 /// Folds a sum to the 16 bits that, complemented, are the checksum.
+///
+/// A sum and itself turned by half its width: the high half of that is both halves added, with the
+/// carry that comes round the end.
 #[inline(always)]
 pub const fn fold(sum: Sum) -> u16 {
-    let sum = (sum.0 >> 32) + (sum.0 & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    u16::from_be(sum as u16)
+    let sum = (sum.0.wrapping_add(sum.0.rotate_left(32)) >> 32) as u32;
+    let sum = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
+    u16::from_be(sum)
 }
 
 /// The checksum field for a sum: the complement of its fold.
@@ -143,40 +145,51 @@ fn whole(blocks: &[[u8; BLOCK]]) -> Sum {
             *high = high.wrapping_add(word >> 32);
         }
     }
-    let (mut all_lanes, mut high_lanes) = (0u64, 0u64);
-    for (all, high) in all.into_iter().zip(high) {
-        all_lanes = all_lanes.wrapping_add(all);
-        high_lanes = high_lanes.wrapping_add(high);
-    }
-    Sum(all_lanes.wrapping_sub(high_lanes << 32)).carrying(high_lanes)
+    let [all, high] = [all, high].map(|lanes| lanes.into_iter().fold(0, u64::wrapping_add));
+    Sum(all.wrapping_sub(high << 32)).carrying(high)
 }
 
-/// What is left after the blocks: fewer than [`BLOCK`] bytes.
+/// What is left after the blocks, by halving: fewer than [`BLOCK`] bytes.
 #[inline(always)]
-fn tail(rest: &[u8], mut total: Sum) -> Sum {
-    let (words, rest) = rest.as_chunks::<8>();
-    for word in words {
-        total = total.carrying(u64::from_ne_bytes(*word));
-    }
+fn tail(mut rest: &[u8], mut total: Sum) -> Sum {
     if rest.is_empty() {
         return total;
     }
-    let (words, rest) = rest.as_chunks::<4>();
-    let mut sum = 0u64;
-    for word in words {
-        sum = u64::from(u32::from_ne_bytes(*word));
+    if let Some((bytes, after)) = rest.split_first_chunk::<32>() {
+        (rest, total) = (after, words(bytes, total));
     }
-    sum += match *rest {
-        [a, b, c] => u64::from(u32::from_ne_bytes([a, b, c, 0])),
-        [a, b] => u64::from(u16::from_ne_bytes([a, b])),
-        [a] => u64::from(u16::from_ne_bytes([a, 0])),
-        _ => 0,
-    };
-    total.carrying(sum)
+    if let Some((bytes, after)) = rest.split_first_chunk::<16>() {
+        (rest, total) = (after, words(bytes, total));
+    }
+    if let Some((bytes, after)) = rest.split_first_chunk::<8>() {
+        (rest, total) = (after, words(bytes, total));
+    }
+    let mut last = 0;
+    if let Some((bytes, after)) = rest.split_first_chunk::<4>() {
+        (rest, last) = (after, u64::from(u32::from_ne_bytes(*bytes)));
+    }
+    if let Some((bytes, after)) = rest.split_first_chunk::<2>() {
+        (rest, last) = (after, last + u64::from(u16::from_ne_bytes(*bytes)));
+    }
+    if let [byte] = *rest {
+        last += u64::from(u16::from_ne_bytes([byte, 0]));
+    }
+    total.carrying(last)
 }
 
-/// Bytes in a block, and its words.
+/// `total` and the words of `bytes`, whose length is a multiple of 8.
+#[inline(always)]
+fn words(bytes: &[u8], mut total: Sum) -> Sum {
+    let (words, _) = bytes.as_chunks::<8>();
+    for word in words {
+        total = total.carrying(u64::from_ne_bytes(*word));
+    }
+    total
+}
+
+/// Bytes in a block.
 const BLOCK: usize = 64;
+/// Words that are added up side by side.
 const LANES: usize = BLOCK / 8;
 
 #[cfg(test)]

@@ -314,16 +314,18 @@ impl Segments {
             put_u16(out, ipv6::field::PAYLOAD_LEN, len);
             return;
         }
+        let Some(out) = out.first_chunk_mut::<{ Ipv4::<&[u8]>::MIN_HEADER_LEN }>() else { return };
         let id = self.id.wrapping_add(index as u16);
         put_u16(out, ipv4::field::TOTAL_LEN, len);
         put_u16(out, ipv4::field::ID, id);
-        let sum = checksum::finish(self.ip_sum.add_u16(len).add_u16(id));
-        put_u16(out, ipv4::field::CHECKSUM, sum);
+        let sum = self.ip_sum.join(Sum::ZERO.add_u16(len).add_u16(id));
+        put_u16(out, ipv4::field::CHECKSUM, checksum::finish(sum));
     }
 
     #[inline(always)]
     fn stamp_tcp(&self, index: usize, sum: Sum, payload_len: usize, out: &mut [u8]) {
         let Some(out) = out.get_mut(self.transport..) else { return };
+        let Some(out) = out.first_chunk_mut::<{ Tcp::<&[u8]>::MIN_HEADER_LEN }>() else { return };
         let sequence = self.sequence.wrapping_add((index * self.size) as u32);
         let mut flags = self.offset_flags;
         if index + 1 < self.count {
@@ -335,17 +337,18 @@ impl Segments {
         put_u32(out, tcp::field::SEQUENCE, sequence);
         put_u16(out, tcp::field::DATA_OFFSET, flags);
         let len = (self.header_len - self.transport + payload_len) as u16;
-        let sum = sum.add_u32(sequence).add_u16(flags).add_u16(len);
+        let sum = sum.join(Sum::ZERO.add_u32(sequence).add_u16(flags).add_u16(len));
         put_u16(out, tcp::field::CHECKSUM, checksum::finish(sum));
     }
 
     #[inline(always)]
     fn stamp_udp(&self, sum: Sum, payload_len: usize, out: &mut [u8]) {
         let Some(out) = out.get_mut(self.transport..) else { return };
+        let Some(out) = out.first_chunk_mut::<{ Udp::<&[u8]>::HEADER_LEN }>() else { return };
         let len = (self.header_len - self.transport + payload_len) as u16;
         put_u16(out, udp::field::LEN, len);
         // Once for the pseudo-header, once for the header.
-        let sum = sum.add_u16(len).add_u16(len);
+        let sum = sum.join(Sum::ZERO.add_u16(len).add_u16(len));
         put_u16(out, udp::field::CHECKSUM, checksum::finish_udp(sum));
     }
 }

@@ -2,6 +2,7 @@
 
 mod cidr;
 mod peers;
+mod sync;
 mod table;
 
 pub use cidr::{Cidr, ParseCidrError};

@@ -12,10 +12,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::peers::Indexes;
+use super::sync::{AtomicU64, OnceLock, Ordering};
 use super::{Cidr, PeerEntry, PeerIndex};
 
 /// The host to which a packet is sent: outer destination address and UDP port.
@@ -101,7 +101,7 @@ pub struct RouteTable {
     chunks: Box<[OnceLock<Box<[AtomicU64]>>]>,
     revision: AtomicU64,
     routes: AtomicU64,
-    /// Never locked by a worker.
+    /// Never locked by a worker, so of no concern to loom.
     peers: Mutex<Indexes>,
 }
 
@@ -349,8 +349,10 @@ const TAG_CHUNK: u64 = 2;
 const MAX_ROOT_BITS: u8 = 16;
 /// Address bits that one chunk resolves.
 const CHUNK_BITS: u8 = 8;
-/// Chunks that even a small table has room for.
-const MIN_CHUNKS: usize = 1 << 12;
+/// Chunks that even a small table has room for; loom looks after each of them.
+const MIN_CHUNKS: usize = if cfg!(loom) { 2 } else { 1 << 12 };
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod interleavings;
+#[cfg(all(test, not(loom)))]
 mod tests;
