@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 # `make demo ARGS=--etcd`, `make test ARGS='--test e2e wire'`
 ARGS ?=
+MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -74,6 +75,10 @@ test-miri:  ## unit tests of packet and route under Miri (needs a nightly toolch
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=$${PROPTEST_CASES:-2} cargo +nightly miri test --locked \
 		--target-dir target/miri --lib $(ARGS)
 
+msrv:  ## build with the oldest Rust that Cargo.toml allows (rustup fetches it)
+	rustup toolchain install --profile minimal $(MSRV)
+	cargo +$(MSRV) check --locked --target-dir target/msrv $(or $(ARGS),--all-features --lib --bins)
+
 doc:  ## the library's documentation, under target/doc
 	$(CARGO) doc --locked --no-deps
 
@@ -88,4 +93,4 @@ clean:  ## remove everything that was built
 	$(CARGO) clean
 
 .PHONY: help setup build demo bench test test-long test-docker lint doc man deb clean fuzz test-arch \
-	test-loom test-asan test-miri
+	test-loom test-asan test-miri msrv

@@ -12,6 +12,7 @@ use flannel_udp::packet::checksum::{self, Sum};
 use flannel_udp::packet::coalesce::Coalescer;
 use flannel_udp::packet::forward::decrement_ttl;
 use flannel_udp::packet::ipv4::Ipv4;
+use flannel_udp::packet::ipv6::Ipv6;
 use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
 use flannel_udp::packet::vnet::{GsoType, VnetHeader};
 use flannel_udp::sys::iovec::GatherBuffer;
@@ -40,14 +41,20 @@ fn between_devices(test: impl FnOnce(&TunQueue, &TunQueue) + Send) {
         ] {
             std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value).unwrap();
         }
-        let route = ["route", "add", "10.2.0.0/24", "dev", "plain0"];
-        assert!(Command::new("ip").args(route).status().unwrap().success());
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        for args in [
+            "route add 10.2.0.0/24 dev plain0",
+            "addr add fd00:1::1/64 dev fast0 nodad",
+            "addr add fd00:2::1/64 dev plain0 nodad",
+        ] {
+            assert!(Command::new("ip").args(args.split(' ')).status().unwrap().success(), "{args}");
+        }
         test(&fast, &plain);
     };
     netns.enter(visit).unwrap();
 }
 
-/// The next `count` IPv4 packets of our own that come out of `device`.
+/// The next `count` packets of our own that come out of `device`.
 fn read(device: &TunQueue, count: usize) -> Vec<Vec<u8>> {
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut packets = Vec::new();
@@ -55,10 +62,13 @@ fn read(device: &TunQueue, count: usize) -> Vec<Vec<u8>> {
     while packets.len() < count {
         match device.read(&mut buffer) {
             // The kernel itself says something now and then: IPv6 routers are sought, for one.
-            Ok(len) if buffer[0] == 0x45 && buffer[12..16] == SOURCE => {
-                packets.push(buffer[..len].to_vec());
+            Ok(len) => {
+                let is_ours = match buffer[0] >> 4 {
+                    4 => buffer[12..16] == SOURCE,
+                    _ => buffer[8..24] == SOURCE_V6,
+                };
+                packets.extend(is_ours.then(|| buffer[..len].to_vec()));
             }
-            Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 assert!(Instant::now() < deadline, "{} of {count} packets came", packets.len());
                 std::thread::sleep(Duration::from_millis(1));
@@ -80,6 +90,7 @@ fn write(device: &TunQueue, vnet: &VnetHeader, packet: &[u8]) {
 /// What to put in a packet.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
+    v6: bool,
     tcp: bool,
     flags: u8,
     tos: u8,
@@ -92,6 +103,7 @@ struct Sample {
 }
 
 const PLAIN: Sample = Sample {
+    v6: false,
     tcp: true,
     flags: 0x10,
     tos: 0,
@@ -103,51 +115,89 @@ const PLAIN: Sample = Sample {
     sequence: 0xffff_f000,
 };
 const SOURCE: [u8; 4] = [10, 1, 0, 2];
+const SOURCE_V6: [u8; 16] = [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+const DESTINATION_V6: [u8; 16] = [0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 
 impl Sample {
+    fn ip_len(&self) -> usize {
+        if self.v6 { 40 } else { 20 }
+    }
+
     fn header_len(&self) -> usize {
-        if self.tcp { 40 + self.options * 4 } else { 28 }
+        self.ip_len() + if self.tcp { 20 + self.options * 4 } else { 8 }
     }
 
     /// A super-packet with the pseudo-header's sum for a checksum.
     fn packet(&self) -> Vec<u8> {
-        let mut packet = vec![0x45, self.tos, 0, 0];
-        packet.extend(self.id.to_be_bytes());
-        packet.extend([if self.dont_fragment { 0x40 } else { 0 }, 0, 64]);
-        packet.extend([if self.tcp { 6 } else { 17 }, 0, 0]);
-        packet.extend(SOURCE);
-        packet.extend([10, 2, 0, 2, 15, 160, 0, 80]);
-        if self.tcp {
-            packet.extend(self.sequence.to_be_bytes());
-            packet.extend([0, 0, 0, 9, (20 + self.options * 4) as u8 * 4, self.flags]);
-            packet.extend([1, 0xf6, 0, 0, 0, 0]);
-            packet.extend(vec![1; self.options * 4]);
+        let transport = self.transport();
+        let protocol = if self.tcp { 6 } else { 17 };
+        let mut packet;
+        if self.v6 {
+            packet = vec![0x60 | self.tos >> 4, self.tos << 4 | 5, 0x12, 0x34];
+            packet.extend((transport.len() as u16).to_be_bytes());
+            packet.extend([protocol, 64]);
+            packet.extend(SOURCE_V6);
+            packet.extend(DESTINATION_V6);
         } else {
-            packet.extend((8 + self.payload as u16).to_be_bytes());
-            packet.extend([0, 0]);
+            packet = vec![0x45, self.tos];
+            packet.extend((20 + transport.len() as u16).to_be_bytes());
+            packet.extend(self.id.to_be_bytes());
+            packet.extend([if self.dont_fragment { 0x40 } else { 0 }, 0, 64, protocol, 0, 0]);
+            packet.extend(SOURCE);
+            packet.extend([10, 2, 0, 2]);
+            let sum = checksum::finish(checksum::sum(&packet, Sum::ZERO));
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
         }
-        packet.extend((0..self.payload).map(|index| (index * 7 % 251) as u8));
-        let len = packet.len() as u16;
-        packet[2..4].copy_from_slice(&len.to_be_bytes());
-        let sum = checksum::finish(checksum::sum(&packet[..20], Sum::ZERO));
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        let pseudo = checksum::fold(Ipv4::parse(&packet[..]).unwrap().pseudo_header());
-        let field = 20 + if self.tcp { 16 } else { 6 };
-        packet[field..field + 2].copy_from_slice(&pseudo.to_be_bytes());
+        packet.extend(transport);
+        let pseudo = if self.v6 {
+            Ipv6::parse(&packet[..]).unwrap().pseudo_header()
+        } else {
+            Ipv4::parse(&packet[..]).unwrap().pseudo_header()
+        };
+        let field = self.ip_len() + if self.tcp { 16 } else { 6 };
+        packet[field..field + 2].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
         packet
+    }
+
+    fn transport(&self) -> Vec<u8> {
+        let mut bytes = vec![15, 160, 0, 80];
+        if self.tcp {
+            bytes.extend(self.sequence.to_be_bytes());
+            bytes.extend([0, 0, 0, 9, (20 + self.options * 4) as u8 * 4, self.flags]);
+            bytes.extend([1, 0xf6, 0, 0, 0, 0]);
+            bytes.extend(vec![1; self.options * 4]);
+        } else {
+            bytes.extend((8 + self.payload as u16).to_be_bytes());
+            bytes.extend([0, 0]);
+        }
+        bytes.extend((0..self.payload).map(|index| (index * 7 % 251) as u8));
+        bytes
     }
 
     fn vnet(&self) -> VnetHeader {
         VnetHeader {
             needs_csum: true,
-            gso: if self.tcp { GsoType::TcpV4 } else { GsoType::UdpL4 },
+            gso: match (self.tcp, self.v6) {
+                (true, false) => GsoType::TcpV4,
+                (true, true) => GsoType::TcpV6,
+                (false, _) => GsoType::UdpL4,
+            },
             ecn: self.tcp && self.flags & 0x80 != 0,
             hdr_len: self.header_len() as u16,
             gso_size: self.size,
-            csum_start: 20,
+            csum_start: self.ip_len() as u16,
             csum_offset: if self.tcp { 16 } else { 6 },
             ..VnetHeader::NONE
         }
+    }
+}
+
+/// What the kernel does to a packet that it forwards.
+fn forward(packet: &mut [u8]) {
+    if packet[0] >> 4 == 6 {
+        packet[7] -= 1;
+    } else {
+        decrement_ttl(packet).unwrap();
     }
 }
 
@@ -180,10 +230,15 @@ fn the_kernel_cuts_as_we_do() {
             Sample { tcp: false, dont_fragment: false, id: 0xfffe, size: 555, ..PLAIN },
             Sample { tcp: false, payload: 1_153, size: 18, ..PLAIN },
             Sample { tcp: false, payload: 60_000, size: 1_444, id: 0, ..PLAIN },
+            Sample { v6: true, flags: 0x19, ..PLAIN },
+            Sample { v6: true, flags: 0xd8, tos: 0xb9, options: 0, ..PLAIN },
+            Sample { v6: true, payload: 65_535 - 32, size: 1_428, ..PLAIN },
+            Sample { v6: true, tcp: false, ..PLAIN },
+            Sample { v6: true, tcp: false, payload: 1_153, size: 18, ..PLAIN },
         ] {
             let mut packet = sample.packet();
             write(fast, &sample.vnet(), &packet);
-            decrement_ttl(&mut packet).unwrap();
+            forward(&mut packet);
             let ours = cut(&sample.vnet(), &packet);
             let theirs = read(plain, ours.len());
             for (index, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
@@ -201,13 +256,13 @@ fn the_kernel_cuts_as_we_do() {
 #[test]
 fn the_kernel_completes_checksums_as_we_do() {
     between_devices(|fast, plain| {
-        for tcp in [true, false] {
+        for (tcp, v6) in [(true, false), (false, false), (true, true), (false, true)] {
             for payload in [0, 1, 2, 555, 1_400] {
-                let sample = Sample { tcp, payload, ..PLAIN };
+                let sample = Sample { v6, tcp, payload, ..PLAIN };
                 let vnet = VnetHeader { gso: GsoType::None, gso_size: 0, ..sample.vnet() };
                 let mut packet = sample.packet();
                 write(fast, &vnet, &packet);
-                decrement_ttl(&mut packet).unwrap();
+                forward(&mut packet);
                 assert_eq!(cut(&vnet, &packet), read(plain, 1), "{sample:?}");
             }
         }

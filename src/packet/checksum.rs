@@ -55,9 +55,13 @@ impl Sum {
 /// `initial` and the one's complement sum of `bytes`; an odd last byte is padded with zero.
 #[inline]
 pub fn sum(bytes: &[u8], initial: Sum) -> Sum {
+    // Two blocks are the least for which vectors pay.
+    if bytes.len() < 2 * BLOCK {
+        return tail(bytes, initial);
+    }
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-    let total = if blocks.is_empty() { initial } else { initial.join(whole(blocks)) };
-    tail(rest, total)
+    let total = initial.join(whole(blocks));
+    if rest.is_empty() { total } else { tail(rest, total) }
 }
 
 /// The sum of an IPv4 header without options, without a loop.
@@ -149,11 +153,11 @@ fn whole(blocks: &[[u8; BLOCK]]) -> Sum {
     Sum(all.wrapping_sub(high << 32)).carrying(high)
 }
 
-/// What is left after the blocks, by halving: fewer than [`BLOCK`] bytes.
+/// The sum of fewer than two blocks, by halving.
 #[inline(always)]
 fn tail(mut rest: &[u8], mut total: Sum) -> Sum {
-    if rest.is_empty() {
-        return total;
+    if let Some((bytes, after)) = rest.split_first_chunk::<BLOCK>() {
+        (rest, total) = (after, words(bytes, total));
     }
     if let Some((bytes, after)) = rest.split_first_chunk::<32>() {
         (rest, total) = (after, words(bytes, total));

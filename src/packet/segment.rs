@@ -140,7 +140,9 @@ impl Segments {
         out.copy_from_slice(header);
         match self.layout {
             Layout::Whole => {}
-            Layout::Partial { never_zero } => self.complete(packet, never_zero, out),
+            Layout::Partial { never_zero } => {
+                put_u16(out, self.header_len - 2, self.completed(packet, never_zero));
+            }
             Layout::Tcp => {
                 self.stamp_ip(index, payload.len(), out);
                 let bytes = between(packet, payload.start, payload.end);
@@ -205,15 +207,8 @@ impl Segments {
 
     fn v4(vnet: &VnetHeader, packet: &[u8], protocol: u8) -> Result<Self, SegmentError> {
         let ip = Ipv4::parse(packet)?;
-        if ip.total_len() != packet.len() {
-            return Err(SegmentError::BadLength);
-        }
-        if ip.is_fragment() {
-            return Err(SegmentError::Fragment);
-        }
-        if ip.protocol() != protocol {
-            return Err(SegmentError::WrongProtocol);
-        }
+        let whole = ip.total_len() == packet.len();
+        expect(whole, ip.is_fragment(), ip.protocol() == protocol)?;
         let pseudo = checksum::pseudo_v4(ip.source(), ip.destination(), protocol, 0);
         let mut ip_sum = Sum::ZERO
             .add_u16(u16_at(packet, ipv4::field::VERSION_IHL))
@@ -229,15 +224,8 @@ impl Segments {
 
     fn v6(vnet: &VnetHeader, packet: &[u8], protocol: u8) -> Result<Self, SegmentError> {
         let ip = Ipv6::parse(packet)?;
-        if ip.total_len() != packet.len() {
-            return Err(SegmentError::BadLength);
-        }
-        if ip.is_fragment() {
-            return Err(SegmentError::Fragment);
-        }
-        if ip.protocol() != protocol {
-            return Err(SegmentError::WrongProtocol);
-        }
+        let whole = ip.total_len() == packet.len();
+        expect(whole, ip.is_fragment(), ip.protocol() == protocol)?;
         let pseudo = checksum::pseudo_v6(ip.source(), ip.destination(), protocol, 0);
         let segments = Self { is_v6: true, ..Self::whole(packet) };
         segments.transport(vnet, packet, ip.header_len(), protocol, pseudo)
@@ -299,11 +287,10 @@ impl Segments {
         })
     }
 
-    /// Completes the checksum whose field holds the pseudo-header's sum.
-    fn complete(&self, packet: &[u8], never_zero: bool, out: &mut [u8]) {
+    /// The checksum where the field for it holds the pseudo-header's sum.
+    fn completed(&self, packet: &[u8], never_zero: bool) -> u16 {
         let sum = checksum::sum(from(packet, self.transport), Sum::ZERO);
-        let sum = if never_zero { checksum::finish_udp(sum) } else { checksum::finish(sum) };
-        put_u16(out, self.header_len - 2, sum);
+        if never_zero { checksum::finish_udp(sum) } else { checksum::finish(sum) }
     }
 
     #[inline(always)]
@@ -353,6 +340,17 @@ impl Segments {
     }
 }
 
+/// What either IP's part of a super-packet must be: all of the bytes, no fragment, and of the
+/// protocol that the header before it names.
+fn expect(whole: bool, fragment: bool, right_protocol: bool) -> Result<(), SegmentError> {
+    match (whole, fragment, right_protocol) {
+        (false, _, _) => Err(SegmentError::BadLength),
+        (_, true, _) => Err(SegmentError::Fragment),
+        (_, _, false) => Err(SegmentError::WrongProtocol),
+        _ => Ok(()),
+    }
+}
+
 /// Completes in place the checksum of a packet that is not to be cut; nothing to do where the
 /// kernel has not asked for it.
 ///
@@ -369,9 +367,8 @@ pub fn complete_checksum(vnet: &VnetHeader, packet: &mut [u8]) -> Result<(), Seg
     }
     let segments = Segments::partial(vnet, packet)?;
     let Layout::Partial { never_zero } = segments.layout else { return Ok(()) };
-    let sum = checksum::sum(from(packet, segments.transport), Sum::ZERO);
-    let sum = if never_zero { checksum::finish_udp(sum) } else { checksum::finish(sum) };
-    put_u16(packet, segments.header_len - 2, sum);
+    let checksum = segments.completed(packet, never_zero);
+    put_u16(packet, segments.header_len - 2, checksum);
     Ok(())
 }
 
