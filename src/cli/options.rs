@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use super::values::{Workers, go_bool, go_int, go_int_in, go_port};
-use crate::dataplane::{CheckMode, Offloads};
+use crate::dataplane::{CheckMode, Offloads, Threads};
 use crate::subnet::registry::RegistryKind;
 
 /// The daemon's options.
@@ -121,6 +121,10 @@ pub struct Options {
     /// Packet workers, each with its own TUN queue and socket: `auto` (one for every two cores, at most 8) or a number
     #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
     pub workers: Workers,
+    /// Threads of a worker: 1 for both directions, 2 for one each, or `auto`: one while traffic is light,
+    /// two while both directions keep it busy
+    #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
+    pub worker_threads: Threads,
     /// Kernel features that may be used: `auto` (all that the kernel has), `off` (one packet a system
     /// call), a list out of vnet,uso,gso,gro,tcp-coalesce,udp-coalesce,batch, or `auto` and what to
     /// leave out: auto,-udp-coalesce

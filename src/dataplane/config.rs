@@ -26,7 +26,7 @@ pub struct Config {
     /// Number of workers, each with a TUN queue and a UDP socket of its own.
     pub workers: usize,
     /// How a worker is made of threads.
-    pub shape: Shape,
+    pub threads: Threads,
     /// Which features of the kernel may be used.
     pub offloads: Offloads,
     /// How long an idle thread looks for packets before it sleeps.
@@ -38,12 +38,28 @@ pub struct Config {
 }
 
 /// How a worker is made of threads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Shape {
-    /// One thread for both directions: fewest wake-ups.
-    Single,
-    /// A thread for each direction: most throughput.
-    Pair,
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Threads {
+    /// One for both directions while traffic is light, and one for each while there is much.
+    #[default]
+    Auto,
+    /// One for both directions.
+    One,
+    /// One for each direction.
+    Two,
+}
+
+impl FromStr for Threads {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "1" => Ok(Self::One),
+            "2" => Ok(Self::Two),
+            _ => Err(format!("{text:?} is none of auto, 1, 2")),
+        }
+    }
 }
 
 /// What to do with a packet that fails a check.

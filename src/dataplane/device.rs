@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use super::agreement::{Agreement, Feature};
-use super::config::Config;
+use super::config::{Config, Offloads};
 use super::plane::StartError;
 use crate::sys::tun::{self, Offload, TunQueue};
 use crate::sys::udp;
@@ -44,7 +44,9 @@ pub(super) fn open(config: &Config, agreement: &Agreement) -> Result<Device, Sta
     }
     tun::configure(&queues[0], &name, config.address, config.mtu)
         .map_err(|error| StartError::Configure { name: name.clone(), error })?;
-    if let Err(error) = tun::set_tx_queue_len(&name, TX_QUEUE_LEN) {
+    if config.offloads != Offloads::OFF
+        && let Err(error) = tun::set_tx_queue_len(&name, TX_QUEUE_LEN)
+    {
         tracing::debug!(%name, %error, "the queue length of the TUN device stays as it is");
     }
     Ok(Device { name, queues })
@@ -64,6 +66,10 @@ pub(super) fn bind(config: &Config, agreement: &Agreement) -> Result<Vec<UdpSock
         })
         .and_then(|sockets: Vec<_>| {
             sockets.iter().try_for_each(|socket| socket.set_write_timeout(Some(SEND_TIMEOUT)))?;
+            // Without offloads this is the loop of stock flannel, whose buffers are the kernel's own.
+            if config.offloads != Offloads::OFF {
+                sockets.iter().for_each(udp::grow_buffers);
+            }
             Ok(sockets)
         })
         .map_err(|error| StartError::Bind { address: config.bind, error })?;

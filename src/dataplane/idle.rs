@@ -80,6 +80,11 @@ impl Idle {
         again
     }
 
+    /// Whether there was bulk lately.
+    pub(super) fn is_bulk(&self) -> bool {
+        self.pace.is_bulk(Instant::now())
+    }
+
     /// The thread has slept for `time`.
     pub(super) fn slept(&mut self, time: Duration) {
         if time < self.spin * 2 {

@@ -14,11 +14,12 @@ mod idle;
 mod ingress;
 mod peers;
 mod plane;
+mod sleep;
 mod train;
 mod worker;
 
 pub use agreement::{Agreement, Feature, FeatureState};
-pub use config::{CheckMode, Config, Offloads, ParseOffloadError, Shape};
+pub use config::{CheckMode, Config, Offloads, ParseOffloadError, Threads};
 pub use counters::{DropReason, Stats};
 pub use peers::{OtherTraffic, PeerTraffic, Peers, Traffic};
 pub use plane::{Dataplane, Event, StartError};

@@ -2,24 +2,24 @@
 
 use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use mio::Waker;
 use tokio::sync::mpsc;
 
 use super::agreement::{Agreement, FeatureState};
-use super::config::{Config, Shape};
+use super::config::{Config, Threads};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
 use super::egress::Egress;
 use super::idle::{Idle, Pace};
 use super::ingress::Ingress;
 use super::peers::{OtherTraffic, PeerTraffic, Peers};
-use super::worker::Worker;
+use super::sleep::Bell;
+use super::worker::{Aide, Baton, Lead, Seat};
+use crate::sys::tun::TunQueue;
 use crate::sys::udp;
 
 /// Something that control must act on.
@@ -103,7 +103,7 @@ pub struct Dataplane {
 struct Thread {
     name: String,
     counters: Arc<ThreadCounters>,
-    waker: Waker,
+    bell: Bell,
     handle: Option<JoinHandle<()>>,
 }
 
@@ -125,7 +125,6 @@ impl Dataplane {
     /// # Errors
     /// See [`StartError`]. Nothing is left behind.
     pub fn start(config: &Config, peers: &Arc<Peers>) -> Result<Self, StartError> {
-        let routes = peers.routes();
         let agreement = Arc::new(Agreement::new(config.offloads));
         // The port first: a second daemon finds it taken before it has made a device.
         let sockets = device::bind(config, &agreement)?;
@@ -142,71 +141,87 @@ impl Dataplane {
             events,
         };
         for (index, (queue, socket)) in device.queues.into_iter().zip(sockets).enumerate() {
-            let queue = Arc::new(queue);
-            let pace = Arc::new(Pace::new());
-            let idle = || Idle::new(config.spin, Arc::clone(&pace));
-            let (queue_fd, socket_fd) = (queue.as_raw_fd(), socket.as_raw_fd());
-            let egress = |counters: &Arc<ThreadCounters>| {
-                let (queue, socket) = (Arc::clone(&queue), Arc::clone(&socket));
-                let routes = Arc::clone(routes);
-                Egress::new(config, queue, socket, routes, agreement.clone(), counters.clone())
-            };
-            let ingress = |counters: &Arc<ThreadCounters>| {
-                let (queue, socket) = (Arc::clone(&queue), Arc::clone(&socket));
-                let routes = Arc::clone(routes);
-                Ingress::new(config, queue, socket, routes, agreement.clone(), counters.clone())
-            };
-            match config.shape {
-                Shape::Single => {
-                    let counters = Arc::new(ThreadCounters::new(true, true));
-                    let (egress, ingress) = (Some(egress(&counters)), Some(ingress(&counters)));
-                    let fds = [queue_fd, socket_fd];
-                    let name = format!("worker-{index}");
-                    plane.spawn(name, egress, ingress, &fds, idle(), counters, &sender)?;
-                }
-                Shape::Pair => {
-                    let counters = Arc::new(ThreadCounters::new(true, false));
-                    let (name, half) = (format!("egress-{index}"), Some(egress(&counters)));
-                    plane.spawn(name, half, None, &[queue_fd], idle(), counters, &sender)?;
-                    let counters = Arc::new(ThreadCounters::new(false, true));
-                    let (name, half) = (format!("ingress-{index}"), Some(ingress(&counters)));
-                    plane.spawn(name, None, half, &[socket_fd], idle(), counters, &sender)?;
-                }
-            }
+            plane.start_worker(index, config, Arc::new(queue), socket, &sender)?;
         }
         Ok(plane)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one thread")]
+    fn start_worker(
+        &mut self,
+        index: usize,
+        config: &Config,
+        queue: Arc<TunQueue>,
+        socket: Arc<UdpSocket>,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<(), StartError> {
+        let threads = config.threads;
+        let alone = threads == Threads::One;
+        let lead_counters = Arc::new(ThreadCounters::new(true, alone));
+        let aide_counters = match alone {
+            true => Arc::clone(&lead_counters),
+            false => Arc::new(ThreadCounters::new(false, true)),
+        };
+        let pace = Arc::new(Pace::new());
+        let seat = |counters: &Arc<ThreadCounters>| Seat {
+            idle: Idle::new(config.spin, Arc::clone(&pace)),
+            counters: Arc::clone(counters),
+            stop: Arc::clone(&self.stop),
+        };
+        let (lead_seat, aide_seat) = (seat(&lead_counters), seat(&aide_counters));
+        let egress = Egress::new(
+            config,
+            Arc::clone(&queue),
+            Arc::clone(&socket),
+            Arc::clone(self.peers.routes()),
+            Arc::clone(&self.agreement),
+            Arc::clone(&lead_counters),
+        );
+        let ingress = Ingress::new(
+            config,
+            Arc::clone(&queue),
+            Arc::clone(&socket),
+            Arc::clone(self.peers.routes()),
+            Arc::clone(&self.agreement),
+            Arc::clone(&aide_counters),
+        );
+        let baton = Arc::new(Baton::new(ingress, threads)?);
+        let [lead_bell, aide_bell] = baton.bells().map(Bell::clone);
+        let aide = Aide {
+            socket: Arc::clone(&socket),
+            baton: Arc::clone(&baton),
+            threads,
+            seat: aide_seat,
+        };
+        let lead = Lead { egress, queue, socket, baton, threads, seat: lead_seat };
+        let name = format!("{}-{index}", if alone { "worker" } else { "egress" });
+        self.spawn(name, lead_bell, lead_counters, events, || lead.run())?;
+        if !alone {
+            let name = format!("ingress-{index}");
+            self.spawn(name, aide_bell, aide_counters, events, || aide.run())?;
+        }
+        Ok(())
+    }
+
     fn spawn(
         &mut self,
         name: String,
-        egress: Option<Egress>,
-        ingress: Option<Ingress>,
-        fds: &[RawFd],
-        idle: Idle,
+        bell: Bell,
         counters: Arc<ThreadCounters>,
         events: &mpsc::UnboundedSender<Event>,
+        run: impl FnOnce() -> Result<(), Event> + Send + 'static,
     ) -> Result<(), StartError> {
-        let (worker, waker) = Worker::new(
-            egress,
-            ingress,
-            fds,
-            idle,
-            Arc::clone(&counters),
-            Arc::clone(&self.stop),
-            Events(events.clone()),
-        )?;
         let events = Events(events.clone());
         let run = move || {
-            // The worker's own state is thrown away with it; what it shares is counters and flags.
-            if panic::catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
-                events.send(Event::Failed(io::Error::other("a worker panicked")));
+            // The thread's own state is thrown away with it; what it shares is counters and flags.
+            let outcome = panic::catch_unwind(AssertUnwindSafe(run))
+                .unwrap_or_else(|_| Err(Event::Failed(io::Error::other("a worker panicked"))));
+            if let Err(event) = outcome {
+                events.send(event);
             }
         };
         let handle = Some(std::thread::Builder::new().name(name.clone()).spawn(run)?);
         self.peers.join(Arc::clone(&counters));
-        self.threads.push(Thread { name, counters, waker, handle });
+        self.threads.push(Thread { name, counters, bell, handle });
         Ok(())
     }
 
@@ -249,8 +264,7 @@ impl Dataplane {
     /// Wakes every thread, so that one that lives moves its count of rounds.
     pub fn nudge(&self) {
         for thread in &self.threads {
-            // A full wake counter means that a wake-up is already on its way.
-            let _ = thread.waker.wake();
+            thread.bell.ring();
         }
     }
 

@@ -5,7 +5,7 @@ use std::mem;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::check;
 
@@ -21,10 +21,15 @@ const SOCKET_BUFFER: usize = 8 << 20;
 pub fn bind(bind: SocketAddrV4, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_port(shared)?;
-    grow_buffer(&socket, libc::SO_RCVBUFFORCE, |size| socket.set_recv_buffer_size(size));
-    grow_buffer(&socket, libc::SO_SNDBUFFORCE, |size| socket.set_send_buffer_size(size));
     socket.bind(&bind.into())?;
     Ok(socket.into())
+}
+
+/// Gives both buffers room for a burst, as far as the process may.
+pub fn grow_buffers(socket: &UdpSocket) {
+    let socket = SockRef::from(socket);
+    grow_buffer(&socket, libc::SO_RCVBUFFORCE, |size| socket.set_recv_buffer_size(size));
+    grow_buffer(&socket, libc::SO_SNDBUFFORCE, |size| socket.set_send_buffer_size(size));
 }
 
 /// Whether the kernel cuts a long send into datagrams (`UDP_SEGMENT`, Linux 4.18).

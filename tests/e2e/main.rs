@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 
 mod support;
+mod threads;
 
 mod allocation;
 mod containers;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::stats::Report;
 use crate::cli::values::Workers;
 use crate::cli::{Code, Exit, Options};
-use crate::dataplane::{self, Dataplane, Event, Offloads, Peers, Shape, StartError, Stats};
+use crate::dataplane::{self, Dataplane, Event, Offloads, Peers, StartError, Stats, Threads};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
 use crate::host::interface::{Interface, OVERHEAD};
@@ -319,10 +319,12 @@ impl<'a> Node<'a> {
                 Workers::Auto => default_workers(cores),
                 Workers::Count(count) => count.into(),
             },
-            shape: match cores > 1 && self.options.offload != Offloads::OFF {
-                true => Shape::Pair,
+            threads: match self.options.worker_threads {
                 // Without offloads this is the loop of stock flannel, in one thread as there.
-                false => Shape::Single,
+                Threads::Auto if cores == 1 || self.options.offload == Offloads::OFF => {
+                    Threads::One
+                }
+                threads => threads,
             },
             offloads: self.options.offload,
             spin: self.options.spin_time(),

@@ -1,0 +1,55 @@
+//! What comes in changes hands between a worker's two threads: nothing is lost or overtaken.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::world::World;
+use crate::support::{books, bulk, flow, gate};
+
+#[test]
+fn light_and_bulk_traffic_take_turns() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::two_hosts(&[]);
+    let start = Instant::now();
+    for round in 0.. {
+        let (here, there) = (world.place(0), world.place(1));
+        let flows = [(here, there), (there, here)];
+        let bulk = flows.map(|(from, to)| bulk::Endless::start(from, to, round));
+        thread::sleep(Duration::from_millis(300));
+        bulk.into_iter().for_each(|bulk| drop(bulk.finish()));
+        thread::scope(|scope| {
+            for (from, to) in flows {
+                scope.spawn(move || flow::in_order(from, to, 300, |n| 8 + n as usize % 1_000));
+            }
+        });
+        let hands = [0, 1].map(|host| hand_overs(&mut world, host));
+        // There and back again, on both hosts.
+        if hands.iter().all(|hands| *hands >= 4) {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "hands changed {hands:?} times");
+    }
+    books::check(&mut world);
+}
+
+#[test]
+fn every_shape_carries_both_directions() {
+    let Some(_turn) = gate::turn() else { return };
+    for threads in ["1", "2", "auto"] {
+        let mut world = World::two_hosts(&[&format!("--worker-threads={threads}")]);
+        let (here, there) = (world.place(0), world.place(1));
+        thread::scope(|scope| {
+            scope.spawn(|| bulk::transfer(here, there, 20 << 20, 1));
+            scope.spawn(|| bulk::transfer(there, here, 20 << 20, 2));
+        });
+        flow::echo(here, there, [8, 100, 1_400]);
+        let hands = hand_overs(&mut world, 0);
+        assert!(threads == "auto" || hands == 0, "{threads}: hands changed {hands} times");
+        books::check(&mut world);
+    }
+}
+
+fn hand_overs(world: &mut World, host: usize) -> u64 {
+    let daemon = world.host_mut(host).daemon_mut().expect("a daemon");
+    daemon.stats().expect("its counters")["hand_overs"].as_u64().expect("a number")
+}
