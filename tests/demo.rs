@@ -47,7 +47,11 @@ fn what_is_kept_can_be_removed() {
     let node = format!("fu{pid}-0-node1");
     let running = tool::run("ip", &["netns", "pids", &node]).unwrap();
     assert_eq!(running.lines().count(), 1, "one daemon: {running}");
-    let removed = end(start(&["demo", "--remove"]).unwrap());
+    // Only this one: a developer may have kept another.
+    let other = end(start(&["demo", "--remove=fu1-0"]).unwrap());
+    assert!(String::from_utf8_lossy(&other.stdout).contains("nothing was left running"));
+    assert_eq!(namespaces_of(pid), 4);
+    let removed = end(start(&["demo", &format!("--remove=fu{pid}-0")]).unwrap());
     assert!(String::from_utf8_lossy(&removed.stdout).contains(&node));
     nothing_left(pid);
 }
@@ -82,6 +86,11 @@ fn the_bench_measures_and_writes_its_files() {
     }
     let calls = &rows[0]["samples"]["off"][0]["calls_per_packet"];
     assert!(calls.as_f64().unwrap() >= 1.9, "off is one packet a system call: {calls}");
+    assert_eq!(json["version"], 1);
+    let targets = json["targets"].as_array().unwrap();
+    let names: Vec<_> = targets.iter().map(|target| target["what"].as_str().unwrap()).collect();
+    assert_eq!(names, ["tcp1 (Gbit/s)", "pps18 (packets/s)"], "those against `off`");
+    assert!(read("x.md").contains("### Targets"));
     assert!(read("x.svg").ends_with("</svg>\n"));
     assert!(read("x.md").contains("**Verdict**: on this machine"));
     assert!(read("x.md").ends_with(" after"));

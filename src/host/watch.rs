@@ -218,7 +218,7 @@ impl Watcher {
             for conflict in conflicts.difference(&self.conflicts) {
                 tracing::error!(
                     "route {conflict} takes traffic of the overlay network {network} away from \
-                     {name}: remove it, or choose another Network"
+                     {name}: remove it (ip route del {conflict}), or choose another Network"
                 );
             }
             for conflict in self.conflicts.difference(&conflicts) {

@@ -19,9 +19,16 @@ pub struct DemoArgs {
     /// Leave everything running and print commands to look around
     #[arg(long)]
     pub keep: bool,
-    /// Take down what --keep left running, and end
-    #[arg(long, conflicts_with_all = ["etcd", "keep"])]
-    pub remove: bool,
+    /// Take down what --keep left running, and end; with a name, only that one
+    #[arg(
+        long,
+        value_name = "NAME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        conflicts_with_all = ["etcd", "keep"]
+    )]
+    pub remove: Option<String>,
     /// Size of the verified transfer, in megabytes
     #[arg(long, value_name = "MB", default_value_t = 100)]
     pub megabytes: u64,
@@ -59,8 +66,8 @@ struct Transfer {
 /// Shows the daemon at work, and cleans up whatever happens.
 pub(super) fn run(arguments: &DemoArgs) -> Result<(), LabError> {
     let privilege = privilege::ensure()?;
-    if arguments.remove {
-        return remove();
+    if let Some(name) = &arguments.remove {
+        return remove(name);
     }
     if privilege == Privilege::UserNamespace {
         println!("not root: working in a user namespace of its own");
@@ -234,15 +241,19 @@ fn print_ways_in(lab: &Lab, privilege: Privilege) {
         }
     }
     match privilege {
-        Privilege::Root => println!("and take it down with\n  flannel-udp demo --remove"),
+        Privilege::Root => {
+            let name = lab.prefix().trim_end_matches('-');
+            println!("and take it down with\n  flannel-udp demo --remove={name}");
+        }
         Privilege::UserNamespace => println!("and take it down with Ctrl-C"),
     }
 }
 
-/// Takes down all labs that were left running.
-fn remove() -> Result<(), LabError> {
+/// Takes down the lab called `name` that was left running; all of them where `name` is empty.
+fn remove(name: &str) -> Result<(), LabError> {
     let mut names = Vec::new();
-    for prefix in janitor::labs_without_owner() {
+    let wanted = |prefix: &String| name.is_empty() || prefix.trim_end_matches('-') == name;
+    for prefix in janitor::labs_without_owner().into_iter().filter(wanted) {
         names.extend(janitor::remove_labs(&prefix));
         let _ = std::fs::remove_dir_all(scratch::path_of(&prefix));
     }

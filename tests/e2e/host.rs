@@ -1,11 +1,12 @@
 //! flannel0 and the interface beneath it, disturbed while containers talk.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use flannel_udp::lab::{self, Lab, ping};
+use flannel_udp::lab::{self, DaemonOptions, Lab, ping};
 
 use crate::support::world::World;
-use crate::support::{gate, wait_for};
+use crate::support::{gate, net, wait_for};
 
 /// From the disturbance to the next answer between containers.
 const BACK_WITHIN: Duration = Duration::from_secs(1);
@@ -50,6 +51,8 @@ fn a_route_in_the_way_is_named() {
     let thief = format!("{} dev eth0", world.subnet(1));
     lab::tool::ip_in(host, &format!("route add {thief}")).expect("a route");
     wait_for("a word about it", Duration::from_secs(2), || world.log(0).contains(&thief));
+    let told = world.log(0).lines().filter(|line| line.contains("away from")).count();
+    assert_eq!(told, 1, "once: {}", world.log(0));
     lab::tool::ip_in(host, &format!("route del {thief}")).expect("no route");
     wait_for("its end", Duration::from_secs(2), || world.log(0).contains("no longer in the way"));
     answers(&world, "afterwards", PATIENCE);
@@ -84,6 +87,37 @@ fn the_underlays_mtu_and_address_are_followed() {
     assert_eq!(world.subnet(0), before);
     let status = world.stop_daemon(1).expect("a stop");
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn an_address_that_cannot_be_followed_at_once_is_followed_later() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::build(Lab::builder());
+    world.create_file_registry(lab::CONFIG).expect("the directory");
+    for host in 0..2 {
+        world.start_daemon(host, DaemonOptions::default()).expect("a daemon");
+        world.add_container(host).expect("a container");
+    }
+    world.meet(0, 1);
+    let host = world.host(1).netns_name().to_owned();
+    let new = Ipv4Addr::new(10, 211, 55, 77);
+    // The second address of a network stays when the first one goes.
+    world.host(1).sysctl("net/ipv4/conf/all/promote_secondaries", "1").expect("a setting");
+    lab::tool::ip_in(&host, &format!("addr add {new}/24 dev eth0")).expect("another address");
+    // Somebody has the port there.
+    let rival = net::udp_at(world.host(1).netns(), SocketAddrV4::new(new, 8285));
+    lab::tool::ip_in(&host, "link set eth0 mtu 1400").expect("another MTU");
+    lab::tool::ip_in(&host, "addr del 10.211.55.11/24 dev eth0").expect("no old address");
+    wait_for("the failure", Duration::from_secs(5), || world.log(1).contains("trying again"));
+    let env = |world: &World| world.host(1).daemon().unwrap().subnet().expect("its subnet file");
+    assert!(!world.log(0).contains(&new.to_string()), "not told before it holds");
+    drop(rival);
+    wait_for("the new address at the peer", Duration::from_secs(5), || {
+        world.log(0).contains(&format!("via {new}"))
+    });
+    wait_for("MTU 1372", Duration::from_secs(2), || env(&world).mtu == 1372);
+    answers(&world, "from the new address", PATIENCE);
+    world.stop_daemon(1).expect("a stop");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::dataplane::{self, Dataplane, Event, Offloads, Peers, StartError, Stat
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
 use crate::host::interface::{Interface, OVERHEAD};
-use crate::host::link::{self, Conflict, LinkError, Overlay};
+use crate::host::link::{self, LinkError, Overlay};
 use crate::host::netlink::Netlink;
 use crate::host::subnet_file::{self, Previous, SubnetFile};
 use crate::host::watch::{LinkEvent, Underlay};
@@ -51,6 +51,8 @@ pub(super) struct Node<'a> {
     rules: watch::Sender<Spec>,
     /// Which lease store the subnet comes from.
     store: String,
+    /// What the subnet file says.
+    written: Option<SubnetFile>,
 }
 
 impl<'a> Node<'a> {
@@ -81,6 +83,7 @@ impl<'a> Node<'a> {
             past: Stats::default(),
             rules: watch::Sender::new(rules(options, config, subnet)),
             store,
+            written: None,
         };
         node.start_plane()?;
         node.route_overlay().await.map_err(link_exit)?;
@@ -113,11 +116,17 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Puts a new data plane in the place of the old one.
+    /// Puts a new data plane in the place of the old one; the subnet file follows it. After a
+    /// failure there is none, and nothing is told that does not hold.
     pub(super) async fn replace_plane(&mut self) -> Result<(), Exit> {
         self.stop_plane();
         self.start_plane()?;
-        self.route_overlay().await.map_err(link_exit)
+        if let Err(error) = self.route_overlay().await {
+            self.stop_plane();
+            return Err(link_exit(error));
+        }
+        self.write_subnet_file();
+        Ok(())
     }
 
     /// The data plane, while there is one.
@@ -143,20 +152,19 @@ impl<'a> Node<'a> {
         );
         self.subnet = subnet;
         self.rules.send_modify(|rules| rules.subnet = subnet);
-        self.write_subnet_file();
         self.replace_plane().await
     }
 
-    /// Acts on a change of the TUN device or of the interface below it. Returns the address under
-    /// which other hosts reach this one from now on, if it has changed.
-    pub(super) async fn on_link(&mut self, event: LinkEvent) -> Result<Option<Ipv4Addr>, Exit> {
+    /// Where other hosts reach this one.
+    pub(super) fn public_ip(&self) -> Ipv4Addr {
+        self.interface.public_ip
+    }
+
+    /// Acts on a change of the TUN device or of the interface below it.
+    pub(super) async fn on_link(&mut self, event: LinkEvent) -> Result<(), Exit> {
         match event {
-            LinkEvent::Repaired(repairs) => {
-                for repair in repairs {
-                    tracing::info!(device = %self.tun_name, "set {repair} again");
-                }
-            }
-            LinkEvent::Conflicts(conflicts) => self.warn_of(&conflicts),
+            // The watcher has told of both.
+            LinkEvent::Repaired(_) | LinkEvent::Conflicts(_) => {}
             // The workers notice as well, and sooner.
             LinkEvent::Gone(_) => {}
             LinkEvent::Underlay(Underlay { address: None, .. }) => tracing::warn!(
@@ -167,7 +175,7 @@ impl<'a> Node<'a> {
                 return self.follow(index, mtu, address).await;
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Follows the interface between hosts to another MTU or address.
@@ -176,7 +184,7 @@ impl<'a> Node<'a> {
         index: Option<u32>,
         mtu: u32,
         address: Ipv4Addr,
-    ) -> Result<Option<Ipv4Addr>, Exit> {
+    ) -> Result<(), Exit> {
         let before = self.interface.clone();
         self.interface.index = index.unwrap_or(before.index);
         (self.interface.mtu, self.interface.address) = (mtu, address);
@@ -184,26 +192,24 @@ impl<'a> Node<'a> {
             self.interface.public_ip = address;
         }
         if self.interface == before {
-            return Ok(None);
+            return Ok(());
         }
         tracing::warn!(
             interface = %before.name, %address, mtu,
             "the interface between hosts has changed (it had {}, MTU {}); following it",
             before.address, before.mtu
         );
-        if (before.mtu, before.address) != (mtu, address) {
-            self.replace_plane().await?;
-            self.write_subnet_file();
+        match (before.mtu, before.address) == (mtu, address) {
+            true => Ok(()),
+            false => self.replace_plane().await,
         }
-        let moved = self.interface.public_ip != before.public_ip;
-        Ok(moved.then_some(self.interface.public_ip))
     }
 
     /// Routes the overlay to the TUN device and has the watcher keep it so.
     async fn route_overlay(&mut self) -> Result<(), LinkError> {
         let overlay = self.overlay().await?;
-        let checked = link::ensure(&self.netlink, &overlay).await?;
-        self.warn_of(&checked.conflicts);
+        // What is in the way the watcher tells, at its first look.
+        link::ensure(&self.netlink, &overlay).await?;
         match &self.overlays {
             // Nobody watching is a trouble that the watcher's own end has told.
             Some(overlays) => drop(overlays.send(overlay)),
@@ -222,16 +228,6 @@ impl<'a> Node<'a> {
                 tracing::error!("nobody looks after the TUN device's address and route: {error}");
             }
         });
-    }
-
-    fn warn_of(&self, conflicts: &[Conflict]) {
-        for conflict in conflicts {
-            tracing::warn!(
-                device = %self.tun_name,
-                "the route {conflict} takes traffic away from the overlay; remove it: ip route del {}",
-                conflict.destination
-            );
-        }
     }
 
     /// Writes the statistics file, if there shall be one.
@@ -355,13 +351,17 @@ impl<'a> Node<'a> {
         })
     }
 
-    fn write_subnet_file(&self) {
+    /// Writes the subnet file, unless it says already what holds.
+    fn write_subnet_file(&mut self) {
         let file = SubnetFile {
             network: self.network,
             subnet: self.subnet,
             mtu: self.mtu().into(),
             ip_masq: self.options.ip_masq,
         };
+        if self.written.as_ref() == Some(&file) {
+            return;
+        }
         let path = &self.options.subnet_file;
         // The note first: without its file it says nothing, a file without it is believed anywhere.
         if let Err(error) = Origin::here(&self.store, self.subnet).save(&Origin::path(path)) {
@@ -369,7 +369,8 @@ impl<'a> Node<'a> {
         }
         match subnet_file::write(path, &file) {
             Ok(()) => {
-                tracing::info!(file = %path.display(), subnet = %self.subnet, "wrote the subnet file")
+                tracing::info!(file = %path.display(), subnet = %self.subnet, "wrote the subnet file");
+                self.written = Some(file);
             }
             // As flannel: the overlay works without it.
             Err(error) => tracing::warn!("{error}; going on without it"),

@@ -72,11 +72,7 @@ pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(
                         }
                         node.replace_plane().await
                     }
-                    NodeEvent::Link(event) => node.on_link(event).await.map(|moved| {
-                        if let Some(address) = moved {
-                            public_ip.send_replace(address);
-                        }
-                    }),
+                    NodeEvent::Link(event) => node.on_link(event).await,
                 };
                 if let Err(exit) = outcome {
                     tracing::error!("{exit}; trying again");
@@ -93,6 +89,11 @@ pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(
                     tracing::info!("packets are being carried again");
                 }
             }
+        }
+        // The lease follows once packets are taken at the new address, at whichever try.
+        if node.has_plane() {
+            let now = node.public_ip();
+            public_ip.send_if_modified(|told| std::mem::replace(told, now) != now);
         }
     };
     tracing::info!("stopping");
