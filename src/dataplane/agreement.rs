@@ -1,12 +1,17 @@
 //! What the kernel agreed to, and what it took back.
 //!
 //! Each feature is asked for at start and never assumed. One that fails at run time is lost for the
-//! rest of the run, with one log line that says why.
+//! rest of the run, with one log line that says why. Refusals that cost packets but no feature are
+//! told here as well, each kind once in a while.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::config::Offloads;
+use super::counters::DropReason;
+use crate::route::NextHop;
 
 /// A feature of the kernel that the data path can use and can do without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +74,9 @@ pub struct FeatureState {
 pub struct Agreement {
     on: [AtomicBool; Feature::ALL.len()],
     why: Mutex<[Option<String>; Feature::ALL.len()]>,
+    started: Instant,
+    /// Until when each kind of refusal counts as told, in seconds since `started`.
+    told: [AtomicU64; DropReason::ALL.len()],
 }
 
 impl Agreement {
@@ -78,6 +86,8 @@ impl Agreement {
         Self {
             on: allowed.map(AtomicBool::new),
             why: Mutex::new(allowed.map(|on| (!on).then(|| "switched off".to_owned()))),
+            started: Instant::now(),
+            told: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
         }
     }
 
@@ -98,6 +108,27 @@ impl Agreement {
         had
     }
 
+    /// Tells that the kernel did not send to `hop`: a line for each reason, and no further one for
+    /// [`TOLD_FOR`]. The counter of the reason says how many packets it cost.
+    #[cold]
+    pub(super) fn refused(&self, reason: DropReason, hop: NextHop, error: &io::Error) {
+        if self.is_due(reason, self.started.elapsed()) {
+            tracing::warn!(
+                to = %hop.ip, reason = reason.name(),
+                "packets to another host are dropped, the kernel does not send them: {error}"
+            );
+        }
+    }
+
+    fn is_due(&self, reason: DropReason, now: Duration) -> bool {
+        let (now, told) = (now.as_secs(), &self.told[reason as usize]);
+        let until = told.load(Ordering::Relaxed);
+        let next = now + TOLD_FOR.as_secs();
+        // Of several threads that come at the same time one tells.
+        now >= until
+            && told.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// How every feature stands.
     pub fn states(&self) -> Vec<FeatureState> {
         let why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,9 +144,22 @@ impl Agreement {
     }
 }
 
+/// How long a refusal that goes on is not told again.
+const TOLD_FOR: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_told_once_in_a_while_and_each_kind_by_itself() {
+        let agreement = Agreement::new(Offloads::AUTO);
+        let due = |reason, seconds| agreement.is_due(reason, Duration::from_secs(seconds));
+        assert!(due(DropReason::SendRefused, 0) && due(DropReason::SendUnreachable, 1));
+        assert!(!due(DropReason::SendRefused, 59));
+        assert!(due(DropReason::SendRefused, 60) && !due(DropReason::SendUnreachable, 60));
+        assert!(!due(DropReason::SendRefused, 119));
+    }
 
     #[test]
     fn a_feature_is_lost_once() {

@@ -144,6 +144,8 @@ pub struct DirectionCounters {
     pub in_units: Counter,
     /// Units put out: UDP messages or TUN packets.
     pub out_units: Counter,
+    /// Runs of datagrams that the kernel would not cut and that were sent again one by one.
+    pub uncut: Counter,
     /// ICMP errors generated.
     pub icmp: Counter,
     /// ICMP errors held back by the rate limit.
@@ -252,6 +254,7 @@ pub struct DirectionStats {
     pub out_calls: u64,
     pub in_units: u64,
     pub out_units: u64,
+    pub uncut: u64,
     pub icmp: u64,
     pub icmp_limited: u64,
     pub source_mismatches: u64,
@@ -310,6 +313,7 @@ impl AddAssign<&Self> for DirectionStats {
         self.out_calls += other.out_calls;
         self.in_units += other.in_units;
         self.out_units += other.out_units;
+        self.uncut += other.uncut;
         self.icmp += other.icmp;
         self.icmp_limited += other.icmp_limited;
         self.source_mismatches += other.source_mismatches;
@@ -350,6 +354,7 @@ impl From<&DirectionCounters> for DirectionStats {
             out_calls: counters.out_calls.get(),
             in_units: counters.in_units.get(),
             out_units: counters.out_units.get(),
+            uncut: counters.uncut.get(),
             icmp: counters.icmp.get(),
             icmp_limited: counters.icmp_limited.get(),
             source_mismatches: counters.source_mismatches.get(),

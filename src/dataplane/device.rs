@@ -7,7 +7,7 @@ use super::agreement::{Agreement, Feature};
 use super::config::{Config, Offloads};
 use super::plane::StartError;
 use crate::sys::tun::{self, Offload, TunQueue};
-use crate::sys::udp;
+use crate::sys::{mmsg, steering, udp};
 
 /// The TUN device, configured and up.
 pub(super) struct Device {
@@ -38,6 +38,12 @@ pub(super) fn open(config: &Config, agreement: &Agreement) -> Result<Device, Sta
     }
     .map_err(|error| StartError::tun(&config.tun_name, error))?;
     negotiate(&first, agreement);
+    if multi_queue && let Err(error) = steering::by_header(&first) {
+        tracing::info!(
+            "the kernel chooses the queue of each packet by itself ({error}): a flow may change its \
+             queue, and its order, once when its first answer comes"
+        );
+    }
     let mut queues = vec![first];
     for _ in 1..config.workers {
         queues.push(attach(&name).map_err(|error| StartError::tun(&name, error))?.0);
@@ -73,6 +79,11 @@ pub(super) fn bind(config: &Config, agreement: &Agreement) -> Result<Vec<UdpSock
             Ok(sockets)
         })
         .map_err(|error| StartError::Bind { address: config.bind, error })?;
+    if agreement.has(Feature::Batch)
+        && let Err(error) = mmsg::probe(&sockets[0])
+    {
+        agreement.lose(Feature::Batch, format!("sendmmsg, recvmmsg: {error}"));
+    }
     if agreement.has(Feature::Gso) && !udp::has_segment(&sockets[0]) {
         agreement.lose(Feature::Gso, "the kernel has no UDP_SEGMENT");
     }

@@ -78,7 +78,7 @@ impl Egress {
                 headers: vec![0; HEADER_BYTES].into(),
                 stamped: 0,
                 trains: Trains::new(),
-                batch: SendBatch::new(MAX_TRAINS, 2 * MAX_DATAGRAMS),
+                batch: SendBatch::new(MAX_TRAINS, 2 * MAX_DATAGRAMS, batched),
                 blocked: transmit::Blocked::default(),
                 max_segments: 1,
             },

@@ -61,7 +61,8 @@ impl Ingress {
         agreement: Arc<Agreement>,
         counters: Arc<ThreadCounters>,
     ) -> Self {
-        let depth = Depth::new(agreement.has(Feature::Batch));
+        let batched = agreement.has(Feature::Batch);
+        let depth = Depth::new(batched);
         Self {
             queue,
             socket,
@@ -71,7 +72,7 @@ impl Ingress {
             subnet: config.subnet,
             source_check: config.source_check,
             destination_check: config.destination_check,
-            batch: RecvBatch::new(depth.max),
+            batch: RecvBatch::new(depth.max, batched),
             depth,
             packets: Vec::with_capacity(PACKETS),
             coalescer: Box::new(Coalescer::new(Protocols { tcp: false, udp: false })),

@@ -2,11 +2,17 @@
 //! `UDP_SEGMENT` and `UDP_GRO` of `udp(7)`.
 //!
 //! All storage is allocated and wired once; a call rewrites lengths, addresses and segment sizes.
+//! Where the kernel has neither call, `sendmsg(2)` and `recvmsg(2)` take one message a time.
 
 #![allow(clippy::unnecessary_cast, reason = "the lengths have other types with other C libraries")]
 
+use std::io;
 use std::mem;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use super::check;
 
 mod cmsg;
 mod recv;
@@ -22,6 +28,20 @@ pub const MAX_DATAGRAM: usize = 65_507;
 /// Segments that one `UDP_SEGMENT` send may have: `UDP_MAX_SEGMENTS` of `include/linux/udp.h`
 /// before Linux 6.9; newer kernels take 128.
 pub const MAX_SEGMENTS: usize = 64;
+
+/// Asks for both calls, with nothing to send or receive.
+///
+/// # Errors
+/// `ENOSYS` where the kernel has none (`recvmmsg` came with Linux 2.6.33, `sendmmsg` with 3.0) or a
+/// sandbox hides them, which may say `EPERM` as well.
+pub fn probe(socket: &UdpSocket) -> io::Result<()> {
+    let (fd, none) = (socket.as_raw_fd(), ptr::null_mut());
+    // SAFETY: the length is zero, so that the list is not looked at.
+    check(unsafe { libc::sendmmsg(fd, none, 0, libc::MSG_NOSIGNAL as _) } as _)?;
+    // SAFETY: as above; a null timeout is none.
+    check(unsafe { libc::recvmmsg(fd, none, 0, libc::MSG_DONTWAIT as _, ptr::null_mut()) } as _)?;
+    Ok(())
+}
 
 fn empty_header() -> libc::mmsghdr {
     // SAFETY: `mmsghdr` is a C struct of integers and pointers: all zeros is a value.

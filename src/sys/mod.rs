@@ -8,6 +8,7 @@ pub mod iovec;
 pub mod mmsg;
 pub mod netns;
 pub mod process;
+pub mod steering;
 pub mod tun;
 pub mod udp;
 

@@ -52,10 +52,13 @@ impl Out {
             if let Some(error) = error {
                 let train = self.trains.trains()[next];
                 next += 1;
-                if train.count > 1 && self.blocked.blames_segmentation(&error, &train, agreement) {
-                    self.send_singly(&train, packets, counters);
+                if train.count > 1 && may_be_the_cutting(&error) {
+                    counters.uncut.add(1);
+                    if self.send_singly(&train, packets, agreement, counters) > 0 {
+                        self.blocked.blame(&error, &train, agreement);
+                    }
                 } else {
-                    counters.drop(reason(&error), train.count.into());
+                    lose(&error, &train, train.count, agreement, counters);
                 }
             }
             if !agreement.has(Feature::Gso) {
@@ -66,27 +69,36 @@ impl Out {
         self.stamped = 0;
     }
 
-    /// Sends a train that the kernel would not cut as one message for each datagram.
-    fn send_singly(&mut self, train: &Train, packets: &[u8], counters: &DirectionCounters) {
+    /// Sends a train that the kernel would not cut as one message for each datagram. Returns how
+    /// many left.
+    fn send_singly(
+        &mut self,
+        train: &Train,
+        packets: &[u8],
+        agreement: &Agreement,
+        counters: &DirectionCounters,
+    ) -> usize {
         let mut filling = self.batch.begin();
         for datagram in self.trains.datagrams(train) {
             filling.open(address(train.hop), None);
             push(&mut filling, &self.headers, packets, datagram);
         }
         let mut lens = self.trains.datagrams(train).map(|datagram| datagram.len());
-        let mut next = 0;
+        let (mut next, mut left) = (0, 0);
         while next < filling.len() {
             let (sent, error) = send(&mut filling, &self.socket, next, counters);
             for len in lens.by_ref().take(sent) {
                 counters.carry(train.peer, 1, len.into());
             }
             next += sent;
+            left += sent;
             if let Some(error) = error {
-                counters.drop(reason(&error), 1);
+                lose(&error, train, 1, agreement, counters);
                 lens.next();
                 next += 1;
             }
         }
+        left
     }
 }
 
@@ -94,6 +106,8 @@ impl Out {
 #[derive(Default)]
 pub(super) struct Blocked {
     hops: Vec<(NextHop, Instant)>,
+    /// Those the log has named.
+    told: Vec<NextHop>,
 }
 
 impl Blocked {
@@ -106,30 +120,44 @@ impl Blocked {
         self.hops.iter().any(|(blocked, _)| *blocked == hop)
     }
 
-    /// Whether the datagrams of a refused train may pass one by one; takes note of why.
-    fn blames_segmentation(
-        &mut self,
-        error: &io::Error,
-        train: &Train,
-        agreement: &Agreement,
-    ) -> bool {
-        match error.raw_os_error() {
-            // The path's MTU is below the segment, where a plain datagram is fragmented:
-            // `udp_send_skb` of `net/ipv4/udp.c`, which said `EINVAL` in older kernels.
-            Some(libc::EMSGSIZE | libc::EINVAL) => {
-                if self.hops.len() < MAX_BLOCKED {
-                    self.hops.push((train.hop, Instant::now() + BLOCKED_FOR));
-                }
-                true
-            }
-            // The device of the underlay cannot complete checksums.
-            Some(libc::EIO | libc::EOPNOTSUPP) => {
-                agreement.lose(Feature::Gso, format!("sending {} segments: {error}", train.count));
-                true
-            }
-            _ => false,
+    fn block(&mut self, train: &Train, error: &io::Error) {
+        if self.hops.len() < MAX_BLOCKED {
+            self.hops.push((train.hop, Instant::now() + BLOCKED_FOR));
+        }
+        if self.told.len() < MAX_BLOCKED && !self.told.contains(&train.hop) {
+            self.told.push(train.hop);
+            tracing::warn!(
+                to = %train.hop.ip, size = train.size,
+                "the kernel does not cut packets to another host ({error}): the path's MTU is \
+                 smaller than the interface's; sending them one by one"
+            );
         }
     }
+
+    /// Takes note that a train was refused whose datagrams passed one by one.
+    fn blame(&mut self, error: &io::Error, train: &Train, agreement: &Agreement) {
+        match error.raw_os_error() {
+            Some(libc::EMSGSIZE | libc::EINVAL) => self.block(train, error),
+            _ => {
+                let why = format!("sending {} segments: {error}", train.count);
+                agreement.lose(Feature::Gso, why);
+            }
+        }
+    }
+}
+
+/// Whether the datagrams of a train refused so may pass one by one.
+fn may_be_the_cutting(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        // The path's MTU is below the segment, where a plain datagram is fragmented:
+        // `udp_send_skb` of `net/ipv4/udp.c`, which said `EINVAL` in older kernels.
+        Some(
+            libc::EMSGSIZE | libc::EINVAL
+            // The device of the underlay cannot complete checksums.
+            | libc::EIO | libc::EOPNOTSUPP
+        )
+    )
 }
 
 /// Sends `filling` from message `first` on; returns how many messages left and the error of the next
@@ -167,6 +195,19 @@ fn carried(train: &Train, counters: &DirectionCounters) {
     counters.carry(train.peer, train.count.into(), train.bytes.into());
     counters.out_units.add(1);
     counters.out_unit_packets.record(train.count.into());
+}
+
+#[cold]
+fn lose(
+    error: &io::Error,
+    train: &Train,
+    count: u32,
+    agreement: &Agreement,
+    counters: &DirectionCounters,
+) {
+    let reason = reason(error);
+    counters.drop(reason, count.into());
+    agreement.refused(reason, train.hop, error);
 }
 
 fn reason(error: &io::Error) -> DropReason {

@@ -1,4 +1,4 @@
-//! `recvmmsg(2)`.
+//! `recvmmsg(2)`, and `recvmsg(2)` in its place.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -24,6 +24,7 @@ pub struct RecvBatch {
     iovecs: Box<[libc::iovec]>,
     bytes: Box<[u8]>,
     received: usize,
+    batched: bool,
 }
 
 // SAFETY: the pointers inside lead to heap storage that the value owns and never moves.
@@ -42,8 +43,9 @@ pub struct Received<'a> {
 }
 
 impl RecvBatch {
-    /// Buffers for up to `messages` messages.
-    pub fn new(messages: usize) -> Self {
+    /// Buffers for up to `messages` messages, which come in one call where `batched`, else one a
+    /// call.
+    pub fn new(messages: usize, batched: bool) -> Self {
         let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {
             headers: vec![empty_header(); messages].into(),
@@ -52,6 +54,7 @@ impl RecvBatch {
             iovecs: vec![iovec; messages].into(),
             bytes: vec![0; messages * STRIDE].into(),
             received: 0,
+            batched,
         }
     }
 
@@ -61,7 +64,7 @@ impl RecvBatch {
     /// `EAGAIN` when there is none; an error that an earlier send left on the socket.
     pub fn receive(&mut self, socket: &UdpSocket, depth: usize) -> io::Result<usize> {
         self.received = 0;
-        let depth = depth.min(self.headers.len());
+        let depth = depth.min(if self.batched { self.headers.len() } else { 1 });
         let buffers = self.bytes.as_mut_ptr();
         for index in 0..depth {
             self.iovecs[index] = libc::iovec {
@@ -76,6 +79,16 @@ impl RecvBatch {
             header.msg_control = self.controls[index].0.as_mut_ptr().cast();
             // The kernel leaves here what it wrote: without the reset, nothing the next time.
             header.msg_controllen = CONTROL_LEN as _;
+        }
+        if !self.batched {
+            let header = &mut self.headers[0];
+            // SAFETY: as below, for the one header.
+            let len = check(unsafe {
+                libc::recvmsg(socket.as_raw_fd(), &raw mut header.msg_hdr, libc::MSG_DONTWAIT)
+            })?;
+            header.msg_len = len as libc::c_uint;
+            self.received = 1;
+            return Ok(1);
         }
         // SAFETY: each of the `depth` headers points at an address, a control buffer, and one iovec
         // over a buffer of its own, all owned by `self`, which is borrowed for the call.

@@ -1,4 +1,4 @@
-//! `sendmmsg(2)`.
+//! `sendmmsg(2)`, and `sendmsg(2)` in its place.
 
 use std::io;
 use std::marker::PhantomData;
@@ -19,6 +19,7 @@ pub struct SendBatch {
     /// Where in `iovecs` each message's list begins.
     starts: Box<[usize]>,
     iovecs: Box<[libc::iovec]>,
+    batched: bool,
 }
 
 // SAFETY: the pointers inside are followed only through a `Filling`, which borrows both the storage
@@ -26,8 +27,9 @@ pub struct SendBatch {
 unsafe impl Send for SendBatch {}
 
 impl SendBatch {
-    /// Storage for `messages` messages of `parts` parts in all.
-    pub fn new(messages: usize, parts: usize) -> Self {
+    /// Storage for `messages` messages of `parts` parts in all, which leave in one call where
+    /// `batched`, else one a call.
+    pub fn new(messages: usize, parts: usize, batched: bool) -> Self {
         let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {
             headers: vec![empty_header(); messages].into(),
@@ -35,6 +37,7 @@ impl SendBatch {
             controls: vec![Control::EMPTY; messages].into(),
             starts: vec![0; messages].into(),
             iovecs: vec![iovec; parts].into(),
+            batched,
         }
     }
 
@@ -122,7 +125,8 @@ impl<'a> Filling<'_, 'a> {
     pub fn send(&mut self, socket: &UdpSocket, first: usize) -> io::Result<usize> {
         let batch = &mut *self.batch;
         let iovecs = batch.iovecs.as_mut_ptr();
-        for index in first..self.messages {
+        let end = if batch.batched { self.messages } else { self.messages.min(first + 1) };
+        for index in first..end {
             let header = &mut batch.headers[index].msg_hdr;
             header.msg_name = (&raw mut batch.addresses[index]).cast();
             header.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
@@ -133,7 +137,14 @@ impl<'a> Filling<'_, 'a> {
             };
             debug_assert!(header.msg_controllen as usize <= CONTROL_LEN);
         }
-        let headers = &mut batch.headers[first..self.messages];
+        let headers = &mut batch.headers[first..end];
+        if let ([header], false) = (&*headers, batch.batched) {
+            // SAFETY: as below, for the one header.
+            check(unsafe {
+                libc::sendmsg(socket.as_raw_fd(), &raw const header.msg_hdr, libc::MSG_NOSIGNAL)
+            })?;
+            return Ok(1);
+        }
         // SAFETY: every header points at an address, a control buffer and a list of iovecs that the
         // batch owns, with lengths inside them; the iovecs point at bytes borrowed for 'a, which
         // this value cannot outlive. `sendmmsg` reads them and writes `msg_len` only.

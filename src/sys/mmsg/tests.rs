@@ -14,12 +14,17 @@ fn pair() -> (UdpSocket, UdpSocket, SocketAddrV4) {
 
 /// All datagrams that have arrived, each with its sender.
 fn drain(socket: &UdpSocket, want: usize) -> Vec<Vec<u8>> {
-    let mut batch = RecvBatch::new(4);
+    drain_with(socket, want, true)
+}
+
+fn drain_with(socket: &UdpSocket, want: usize, batched: bool) -> Vec<Vec<u8>> {
+    let mut batch = RecvBatch::new(4, batched);
     let mut got = vec![];
     let start = Instant::now();
     while got.len() < want && start.elapsed() < Duration::from_secs(5) {
         match batch.receive(socket, 4) {
             Ok(count) => {
+                assert!(batched || count == 1);
                 for index in 0..count {
                     let message = batch.message(index);
                     assert!(!message.truncated);
@@ -35,7 +40,7 @@ fn drain(socket: &UdpSocket, want: usize) -> Vec<Vec<u8>> {
 #[test]
 fn messages_are_gathered_from_their_parts() {
     let (from, to, address) = pair();
-    let mut batch = SendBatch::new(4, 16);
+    let mut batch = SendBatch::new(4, 16, true);
     let mut filling = batch.begin();
     filling.open(address, None);
     filling.push(b"one ");
@@ -58,7 +63,7 @@ fn a_run_is_cut_by_the_kernel_and_comes_back_as_a_run() {
     let payload: Vec<u8> = (0..44 * 1_400 - 7).map(|i| (i / 1_400) as u8).collect();
     for gro in [false, true] {
         udp::set_gro(&to, gro).unwrap();
-        let mut batch = SendBatch::new(1, 128);
+        let mut batch = SendBatch::new(1, 128, true);
         let mut filling = batch.begin();
         filling.open(address, Some(1_400));
         payload.chunks(1_000).for_each(|part| filling.push(part));
@@ -69,9 +74,32 @@ fn a_run_is_cut_by_the_kernel_and_comes_back_as_a_run() {
 }
 
 #[test]
+fn without_the_batched_calls_messages_pass_one_by_one() {
+    let (from, to, address) = pair();
+    assert!(probe(&from).is_ok(), "this kernel has both calls");
+    let mut batch = SendBatch::new(4, 16, false);
+    let mut filling = batch.begin();
+    for part in [&b"one"[..], b"two", b"three"] {
+        filling.open(address, None);
+        filling.push(part);
+    }
+    for first in 0..3 {
+        assert_eq!(filling.send(&from, first).unwrap(), 1);
+    }
+    assert_eq!(drain_with(&to, 3, false), [&b"one"[..], b"two", b"three"]);
+    if udp::has_segment(&from) && udp::set_gro(&to, true).is_ok() {
+        let mut filling = batch.begin();
+        filling.open(address, Some(4));
+        filling.push(b"aaaabbbbcc");
+        assert_eq!(filling.send(&from, 0).unwrap(), 1);
+        assert_eq!(drain_with(&to, 3, false), [&b"aaaa"[..], b"bbbb", b"cc"]);
+    }
+}
+
+#[test]
 fn room_is_counted() {
     let (_, _, address) = pair();
-    let mut batch = SendBatch::new(2, 3);
+    let mut batch = SendBatch::new(2, 3, true);
     let mut filling = batch.begin();
     assert!(filling.is_empty() && filling.has_room(3) && !filling.has_room(4));
     filling.open(address, None);
@@ -86,7 +114,7 @@ fn room_is_counted() {
 fn an_error_is_told_at_its_message() {
     let (from, _, address) = pair();
     let nowhere = SocketAddrV4::new([255, 255, 255, 255].into(), 9);
-    let mut batch = SendBatch::new(2, 2);
+    let mut batch = SendBatch::new(2, 2, true);
     let mut filling = batch.begin();
     filling.open(address, None);
     filling.push(b"x");

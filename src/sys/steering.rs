@@ -1,0 +1,157 @@
+//! A program for the kernel that chooses the queue of a TUN device for each packet (`bpf(2)`,
+//! `TUNSETSTEERINGEBPF` of `include/uapi/linux/if_tun.h`, Linux 4.16).
+//!
+//! Left to itself the kernel moves a flow to the queue at which its answers come in, and packets that
+//! wait in the old queue are overtaken (`tun_flow_update` of `drivers/net/tun.c`). This program goes by
+//! the packet's header alone: TCP by addresses and ports, everything else by addresses and protocol, so
+//! that the fragments of a flow keep to the queue of its other packets.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+
+use super::check;
+use super::tun::TunQueue;
+
+/// Has the kernel choose the queues of the device to which `queue` belongs by a hash of each packet's
+/// header.
+///
+/// # Errors
+/// `EPERM` without `CAP_BPF` (as in a user namespace), `ENOSYS` without `bpf(2)`, `EINVAL` before Linux
+/// 4.16. Nothing is changed then.
+pub fn by_header(queue: &TunQueue) -> io::Result<()> {
+    // Once: a device that is made anew may find the process without the right to load it again.
+    static LOADED: OnceLock<io::Result<OwnedFd>> = OnceLock::new();
+    let fd: libc::c_int = match LOADED.get_or_init(load) {
+        Ok(program) => program.as_raw_fd(),
+        Err(error) => {
+            return Err(error
+                .raw_os_error()
+                .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error));
+        }
+    };
+    // SAFETY: the request reads one `int`, which `fd` is, alive for the call.
+    check(unsafe { libc::ioctl(queue.as_raw_fd(), SET_STEERING as _, &raw const fd) } as _)?;
+    Ok(())
+}
+
+/// `union bpf_attr` of `include/uapi/linux/bpf.h`, as far as `BPF_PROG_LOAD` has always had it.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramLoad {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+fn load() -> io::Result<OwnedFd> {
+    let license = c"Apache-2.0";
+    let request = ProgramLoad {
+        kind: SOCKET_FILTER,
+        count: PROGRAM.len() as u32,
+        instructions: PROGRAM.as_ptr().expose_provenance() as u64,
+        license: license.as_ptr().expose_provenance() as u64,
+        ..ProgramLoad::default()
+    };
+    // SAFETY: BPF_PROG_LOAD reads as many bytes of the attributes as it is told, and the instructions
+    // and the license, which both live as long as the program text.
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            PROG_LOAD,
+            &raw const request,
+            size_of::<ProgramLoad>() as libc::c_uint,
+        )
+    } as _)?;
+    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// One instruction (`struct bpf_insn`).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Instruction {
+    code: u8,
+    /// Destination in the low half of the byte, source in the high one; the other way round on
+    /// machines whose compilers fill bit fields from the top.
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+const fn op(code: u8, to: u8, from: u8, offset: i16, immediate: u32) -> Instruction {
+    let registers = match cfg!(target_endian = "big") {
+        true => to << 4 | from,
+        false => from << 4 | to,
+    };
+    Instruction { code, registers, offset, immediate: immediate as i32 }
+}
+
+/// Registers: R6 the packet, R7 the hash, R8 the length of the IPv4 header, R0 what was loaded.
+static PROGRAM: [Instruction; 22] = [
+    op(MOVE, 6, 1, 0, 0),
+    op(LOAD_WORD, 0, 0, 0, 12), // source
+    op(MOVE, 7, 0, 0, 0),
+    op(LOAD_WORD, 0, 0, 0, 16), // destination
+    op(MULTIPLY, 0, 0, 0, 0x85eb_ca6b),
+    op(XOR, 7, 0, 0, 0),
+    op(LOAD_BYTE, 0, 0, 0, 9), // protocol
+    op(ADD, 7, 0, 0, 0),
+    op(JUMP_UNLESS_EQUAL, 0, 0, 9, libc::IPPROTO_TCP as u32),
+    op(LOAD_HALF, 0, 0, 0, 6), // flags and fragment offset
+    op(JUMP_IF_ANY, 0, 0, 7, 0x3fff),
+    op(LOAD_BYTE, 0, 0, 0, 0), // version and header length
+    op(AND, 0, 0, 0, 0x0f),
+    op(SHIFT_LEFT, 0, 0, 0, 2),
+    op(MOVE, 8, 0, 0, 0),
+    op(LOAD_WORD_AT, 0, 8, 0, 0), // both ports
+    op(MULTIPLY, 0, 0, 0, 0xc2b2_ae35),
+    op(XOR, 7, 0, 0, 0),
+    op(MULTIPLY, 7, 0, 0, 0x9e37_79b1),
+    op(SHIFT_RIGHT, 7, 0, 0, 16),
+    op(MOVE, 0, 7, 0, 0),
+    op(EXIT, 0, 0, 0, 0),
+];
+
+// Codes of `include/uapi/linux/bpf.h` and `bpf_common.h`: class, operation, source of the operand.
+const MOVE: u8 = 0xbf;
+const ADD: u8 = 0x0c;
+const XOR: u8 = 0xac;
+const AND: u8 = 0x54;
+const MULTIPLY: u8 = 0x24;
+const SHIFT_LEFT: u8 = 0x64;
+const SHIFT_RIGHT: u8 = 0x74;
+const LOAD_WORD: u8 = 0x20;
+const LOAD_HALF: u8 = 0x28;
+const LOAD_BYTE: u8 = 0x30;
+const LOAD_WORD_AT: u8 = 0x40;
+const JUMP_UNLESS_EQUAL: u8 = 0x55;
+const JUMP_IF_ANY: u8 = 0x45;
+const EXIT: u8 = 0x95;
+
+const PROG_LOAD: libc::c_int = 5;
+const SOCKET_FILTER: u32 = 1;
+
+/// `_IOR('T', 224, int)`, in the two ways in which architectures build request numbers.
+#[cfg(not(any(
+    target_arch = "mips",
+    target_arch = "mips64",
+    target_arch = "powerpc",
+    target_arch = "powerpc64",
+    target_arch = "sparc64"
+)))]
+const SET_STEERING: u32 = 0x8004_54e0;
+#[cfg(any(
+    target_arch = "mips",
+    target_arch = "mips64",
+    target_arch = "powerpc",
+    target_arch = "powerpc64",
+    target_arch = "sparc64"
+))]
+const SET_STEERING: u32 = 0x4004_54e0;
