@@ -12,6 +12,7 @@ mod mode;
 mod results;
 mod svg;
 mod table;
+mod targets;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,7 +94,8 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), LabError> {
         tables.push(measure_one(&plan, *underlay, *mtu, &mut progress)?);
     }
     let seconds = plan.pace.window.as_secs_f64();
-    let results = Results { machine, rounds: plan.rounds, seconds, tables };
+    let targets = targets::outcomes(&tables);
+    let results = Results { version: 1, machine, rounds: plan.rounds, seconds, tables, targets };
     let text = table::render(&results);
     println!("{text}");
     if let Some(path) = &arguments.json {

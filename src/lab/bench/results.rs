@@ -6,15 +6,20 @@ use serde::Serialize;
 
 use super::machine::Machine;
 use super::measure::{Measure, Sample};
+use super::targets::Outcome;
 use crate::lab::Underlay;
 
 /// All results of a run.
 #[derive(Debug, Serialize)]
 pub(super) struct Results {
+    /// Version of this layout.
+    pub(super) version: u32,
     pub(super) machine: Machine,
     pub(super) rounds: usize,
     pub(super) seconds: f64,
     pub(super) tables: Vec<Table>,
+    /// What was to be reached, as far as it was measured.
+    pub(super) targets: Vec<Outcome>,
 }
 
 /// The results for one underlay.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::measure::{Measure, Sample, full_size};
 use super::mode::{OFF, OURS};
 use super::results::{Results, Row, Spread, Table};
+use super::targets;
 
 /// All tables, then the verdict.
 pub(super) fn render(results: &Results) -> String {
@@ -38,6 +39,7 @@ pub(super) fn render(results: &Results) -> String {
         threads(&mut text, table);
         notes(&mut text, table);
     }
+    targets::render(&mut text, &results.targets);
     let _ = writeln!(text, "\n**Verdict**: {}", verdict(results));
     text
 }
