@@ -8,6 +8,8 @@ use std::process::Child;
 pub enum Signal {
     /// Please stop.
     Terminate,
+    /// As Ctrl-C.
+    Interrupt,
     /// Please write your counters.
     User1,
     /// End at once.
@@ -27,6 +29,7 @@ pub fn signal(child: &Child, signal: Signal) -> io::Result<()> {
 pub fn signal_pid(pid: u32, signal: Signal) -> io::Result<()> {
     let number = match signal {
         Signal::Terminate => libc::SIGTERM,
+        Signal::Interrupt => libc::SIGINT,
         Signal::User1 => libc::SIGUSR1,
         Signal::Kill => libc::SIGKILL,
         Signal::Stop => libc::SIGSTOP,

@@ -83,13 +83,15 @@ fn options_and_missing_checksums_are_carried() {
     books::check(&mut world);
 }
 
-/// UDP with IP options and UDP without a checksum.
+/// UDP with IP options, without DF, and without a checksum.
 #[track_caller]
 pub fn odd_packets(here: Place<'_>, there: Place<'_>) {
     for size in [0, 1, 18, 999, 1400] {
         let payload = Pattern::bytes(size as u64, size);
         let options = raw_udp(here, there, &payload, |ip| ip.options = vec![1, 1, 1, 0]);
         send_and_expect(here, &options, &payload);
+        let may_be_cut = raw_udp(here, there, &payload, |ip| ip.dont_fragment = false);
+        send_and_expect(here, &may_be_cut, &payload);
         let (mut unchecked, receiver) = raw_udp(here, there, &payload, |_| ());
         unchecked[26..28].copy_from_slice(&[0, 0]);
         send_and_expect(here, &(unchecked, receiver), &payload);

@@ -1,12 +1,17 @@
 //! Every way of talking to the kernel delivers the same bytes, in order.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use flannel_udp::lab::{self, DaemonOptions, Lab, Underlay};
 
 use crate::containers::odd_packets;
+use crate::support::ledger::Ledger;
 use crate::support::world::{Place, World};
-use crate::support::{books, bulk, flow, gate, long};
+use crate::support::{books, bulk, flow, gate, long, marks};
 
 /// One way of running the daemons of both hosts.
 #[derive(Debug, Clone)]
@@ -27,6 +32,18 @@ fn at_mtu_1500_every_way_delivers_the_same() {
 }
 
 #[test]
+fn the_short_form_tries_every_pair() {
+    let bit = |on: u8, bit: u8| u32::from(on >> bit & 1);
+    let values =
+        SHORT.map(|(on, workers)| [bit(on, 0), bit(on, 1), bit(on, 2), bit(on, 3), workers]);
+    for (one, other) in (0..5).flat_map(|one| (one + 1..5).map(move |other| (one, other))) {
+        let pairs: BTreeSet<_> = values.iter().map(|case| (case[one], case[other])).collect();
+        let expected = if other == 4 { 2 * 3 } else { 2 * 2 };
+        assert_eq!(pairs.len(), expected, "of settings {one} and {other}: {pairs:?}");
+    }
+}
+
+#[test]
 fn at_mtu_9000_every_way_delivers_the_same() {
     let Some(_turn) = gate::turn() else { return };
     let mut cases: Vec<Case> =
@@ -43,8 +60,11 @@ fn an_offloading_daemon_and_a_plain_one_understand_each_other() {
     let ends = |one: &str, other: &str| Case { offload: [one.into(), other.into()], workers: 2 };
     let mut cases = vec![ends("auto", "off"), ends("off", "auto")];
     if long() {
-        cases.extend((0..16).map(|on| ends(&features(on), "off")));
-        cases.extend((0..16).map(|on| ends(&features(on), "auto")));
+        for other in ["off", "auto"] {
+            let one =
+                |on| Case { workers: [1, 2, 4][on as usize % 3], ..ends(&features(on), other) };
+            cases.extend((0..16).map(one));
+        }
     }
     for underlay in [Underlay::Veth, Underlay::Nic, Underlay::None] {
         run(1500, underlay, &cases);
@@ -68,6 +88,90 @@ fn many_flows_over_four_queues_stay_in_order() {
     books::check(&mut world);
 }
 
+/// The kernel spreads flows over a TUN device's queues by a hash of their addresses and ports, not by
+/// the processor that a sender runs on.
+#[test]
+fn senders_that_move_between_processors_stay_in_order() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = world(1500, Underlay::Veth);
+    start(&mut world, &Case::alike(0b1111, 4));
+    let (here, there) = (world.place(0), world.place(1));
+    let count = if long() { 50_000 } else { 5_000 };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let (tell, told) = mpsc::channel();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let flows: Vec<_> = (0..8usize)
+            .map(|number| {
+                let tell = tell.clone();
+                scope.spawn(move || {
+                    let thread = std::fs::read_link("/proc/thread-self").expect("this thread");
+                    tell.send(thread.file_name().expect("its number").to_owned()).expect("told");
+                    let (from, to) = if number % 2 == 0 { (here, there) } else { (there, here) };
+                    flow::in_order(from, to, count, |_| 100 + number);
+                })
+            })
+            .collect();
+        let threads: Vec<_> = told.iter().take(flows.len()).collect();
+        let done = &done;
+        let mover = scope.spawn(move || {
+            let mut moves = 0;
+            while !done.load(Ordering::Relaxed) {
+                for (number, thread) in threads.iter().enumerate() {
+                    let processor = ((moves + number) % processors).to_string();
+                    let thread = thread.to_string_lossy();
+                    // A thread that has ended cannot be moved.
+                    let _ = lab::tool::run("taskset", &["-pc", &processor, &thread]);
+                }
+                moves += 1;
+            }
+            moves
+        });
+        let ended: Vec<_> = flows.into_iter().map(|flow| flow.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(mover.join().expect("the mover") > 2, "the senders were moved");
+        assert!(ended.iter().all(Result::is_ok), "a flow came out of order");
+    });
+    books::check(&mut world);
+}
+
+#[test]
+fn marks_survive_cutting_and_joining() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = world(1500, Underlay::Nic);
+    for (one, other) in [("auto", "auto"), ("auto", "off"), ("off", "auto")] {
+        start(&mut world, &Case { offload: [one.into(), other.into()], workers: 1 });
+        marks::ease(&world);
+        let ledger = Ledger::open(&mut world);
+        marks::survive(&world, 0, 1);
+        marks::survive(&world, 1, 0);
+        ledger.close(&mut world, 0);
+    }
+}
+
+/// A thousand datagrams a second each way, far below what fits, beside TCP that takes all it gets:
+/// none is lost, or whoever dropped it has counted it.
+#[test]
+fn paced_datagrams_beside_bulk_are_accounted_for() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = world(1500, Underlay::Nic);
+    for (one, other) in [("auto", "auto"), ("auto", "off")] {
+        start(&mut world, &Case { offload: [one.into(), other.into()], workers: 1 });
+        let ledger = Ledger::open(&mut world);
+        let (here, there) = (world.place(0), world.place(1));
+        let bulks = [bulk::Endless::start(here, there, 1), bulk::Endless::start(there, here, 2)];
+        let flows = [flow::Background::start(here, there), flow::Background::start(there, here)];
+        thread::sleep(Duration::from_secs(2));
+        let ended = flows.map(flow::Background::end);
+        for bulk in bulks {
+            bulk.finish();
+        }
+        println!("{one}, {other}: {ended:?}");
+        assert!(ended.iter().all(|(_, seen)| seen.misordered == 0), "{ended:?}");
+        ledger.close(&mut world, ended.iter().map(|(sent, seen)| sent - seen.packets).sum());
+    }
+}
+
 /// The same traffic without any tunnel: what fails here is the tests' own fault, or the kernel's.
 #[test]
 fn plain_routes_deliver_the_same() {
@@ -75,7 +179,7 @@ fn plain_routes_deliver_the_same() {
     let mut world = World::build(Lab::builder().underlay(Underlay::Nic));
     world.route_plainly().expect("plain routes");
     world.meet(0, 1);
-    mixed(world.place(0), world.place(1), 1500);
+    let _ = mixed(world.place(0), world.place(1), 1500);
 }
 
 fn run(mtu: u32, underlay: Underlay, cases: &[Case]) {
@@ -83,17 +187,33 @@ fn run(mtu: u32, underlay: Underlay, cases: &[Case]) {
     for case in cases {
         println!("MTU {mtu}, underlay {underlay}: {case:?}");
         start(&mut world, case);
+        let ledger = Ledger::open(&mut world);
+        let congested = [0, 1].map(|host| marks::congested(&world, host));
+        let mut lost = 0;
         for (one, other) in [(0, 1), (1, 0)] {
-            mixed(world.place(one), world.place(other), mtu as usize);
+            lost += mixed(world.place(one), world.place(other), mtu as usize);
         }
-        books::check(&mut world);
+        ledger.close(&mut world, lost);
+        for (host, before) in congested.into_iter().enumerate() {
+            assert!(
+                marks::congested(&world, host) > before,
+                "marks of congestion arrive at {host}"
+            );
+        }
     }
 }
 
-/// Bulk TCP both ways at once (one with ECN), small and large UDP, odd sizes, fragments, IP options
-/// and UDP without a checksum: all at the same time.
-fn mixed(here: Place<'_>, there: Place<'_>, mtu: usize) {
+/// Bulk TCP both ways at once with ECN, some of it marked as having met congestion, small and large
+/// UDP, odd sizes, fragments, IP options and UDP without a checksum, with and without DF: all at the
+/// same time. Returns how many datagrams of the numbered flows were lost.
+fn mixed(here: Place<'_>, there: Place<'_>, mtu: usize) -> u64 {
     let full = mtu - 28 - 28;
+    let lost = AtomicU64::new(0);
+    let some = |sent, arrived| {
+        some(sent, arrived);
+        lost.fetch_add(sent - arrived, Ordering::Relaxed);
+    };
+    let some = &some;
     thread::scope(|scope| {
         scope.spawn(move || bulk::transfer(here, there, 4 << 20, 11));
         scope.spawn(move || bulk::transfer(there, here, 4 << 20, 12));
@@ -107,6 +227,7 @@ fn mixed(here: Place<'_>, there: Place<'_>, mtu: usize) {
             .spawn(move || flow::echo_within(10, here, there, [0, 1, 2 * mtu, 8191, 4001, 20_000]));
         scope.spawn(move || odd_packets(here, there));
     });
+    lost.into_inner()
 }
 
 /// Beside bulk traffic a queue may overflow, yet not for long.
@@ -123,6 +244,7 @@ fn world(mtu: u32, underlay: Underlay) -> World {
 
 /// Starts both daemons as `case` says, on the subnets they had.
 fn start(world: &mut World, case: &Case) {
+    let first = world.host(0).containers().is_empty();
     for host in 0..2 {
         let flags =
             [format!("--offload={}", case.offload[host]), format!("--workers={}", case.workers)];
@@ -131,6 +253,9 @@ fn start(world: &mut World, case: &Case) {
             world.add_container(host).expect("a container");
             World::run(world.place(host).netns, "sysctl", &["-w", "net.ipv4.tcp_ecn=1"]);
         }
+    }
+    if first {
+        marks::congest(world);
     }
     world.meet(0, 1);
 }

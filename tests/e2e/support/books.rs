@@ -11,6 +11,7 @@ use super::world::World;
 pub struct Direction {
     pub packets: u64,
     pub carried: u64,
+    pub icmp: u64,
     pub drops: Vec<(String, u64)>,
 }
 
@@ -47,6 +48,7 @@ impl Direction {
         Self {
             packets: number("packets"),
             carried: number("carried_packets"),
+            icmp: number("icmp"),
             drops: drops.iter().map(|(k, v)| (k.clone(), v.as_u64().expect("a count"))).collect(),
         }
     }
@@ -57,8 +59,13 @@ impl Direction {
         named.unwrap_or_else(|| panic!("no drop reason {reason}: {self:?}")).1
     }
 
+    /// Packets dropped for any reason.
+    pub fn dropped_all(&self) -> u64 {
+        self.drops.iter().map(|(_, count)| count).sum()
+    }
+
     fn balances(&self) -> bool {
-        self.packets == self.carried + self.drops.iter().map(|(_, count)| count).sum::<u64>()
+        self.packets == self.carried + self.dropped_all()
     }
 }
 

@@ -160,13 +160,18 @@ impl Background {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Ends the flow; each packet must have arrived once, in order. Returns how many they were.
-    #[track_caller]
-    pub fn finish(self) -> u64 {
+    /// Ends the flow. Returns how many packets were sent and what the far end saw.
+    pub fn end(self) -> (u64, Seen) {
         self.stop.store(true, Ordering::Relaxed);
         self.sender.join().expect("the sender");
         let seen = self.receiver.join().expect("the receiver");
-        let sent = self.sent.load(Ordering::Relaxed);
+        (self.sent.load(Ordering::Relaxed), seen)
+    }
+
+    /// Ends the flow; each packet must have arrived once, in order. Returns how many they were.
+    #[track_caller]
+    pub fn finish(self) -> u64 {
+        let (sent, seen) = self.end();
         assert!(
             seen.packets == sent && seen.lost == 0 && seen.misordered == 0,
             "{sent} packets sent, {seen:?}"

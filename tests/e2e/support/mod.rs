@@ -2,11 +2,15 @@
 
 pub mod books;
 pub mod bulk;
+
 pub mod flow;
 pub mod gate;
+pub mod ledger;
+pub mod marks;
 pub mod net;
 pub mod pattern;
 pub mod peer;
+pub mod preload;
 pub mod raw;
 pub mod tcp;
 pub mod world;

@@ -1,0 +1,137 @@
+//! The steady state: workers under traffic ask for no memory, wait for no lock, and make no system
+//! call but those that move packets and wait for them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use flannel_udp::lab::{self, DaemonOptions, Lab, Underlay};
+use flannel_udp::sys::process::{Signal, signal};
+
+use crate::support::world::World;
+use crate::support::{books, bulk, flow, gate, preload};
+
+#[test]
+fn workers_allocate_nothing() {
+    let Some(_turn) = gate::turn() else { return };
+    for flags in [&["--offload=auto"][..], &["--offload=off"], &["--workers=2"]] {
+        let mut world = two_hosts();
+        let counts = [0, 1].map(|host| {
+            let (options, counts) = preload::counted(world.host(host).directory(), flags);
+            world.start_daemon(host, options).expect("a daemon");
+            world.add_container(host).expect("a container");
+            counts
+        });
+        world.meet(0, 1);
+        traffic(&world, Duration::from_millis(300));
+        let before = counts.each_ref().map(preload::Counts::now);
+        traffic(&world, Duration::from_secs(1));
+        // Asking for the counters is the control thread's business.
+        books::check(&mut world);
+        let after = counts.each_ref().map(preload::Counts::now);
+        for (before, after) in before.into_iter().zip(after) {
+            println!("{flags:?}: {before:?}, then {after:?}");
+            assert!(before.asked > 0, "what a worker asks for at its start is seen");
+            assert!(after.asked_by_others > before.asked_by_others, "the control thread is seen");
+            assert_eq!(after.asked, before.asked, "{flags:?}: a worker asked for memory");
+            assert_eq!(after.given_back, before.given_back, "{flags:?}: a worker gave some back");
+        }
+    }
+}
+
+#[test]
+fn workers_make_only_the_calls_that_move_packets() {
+    let Some(_turn) = gate::turn() else { return };
+    assert!(lab::tool::exists("strace"), "strace is missing (scripts/setup.sh)");
+    let waiting = ["epoll_wait", "epoll_pwait", "sched_yield"];
+    for (flags, moving) in [
+        (&["--offload=auto"][..], ["read", "writev", "sendmmsg", "recvmmsg"]),
+        (&["--offload=off"], ["read", "writev", "sendmsg", "recvmsg"]),
+        (&["--workers=2"], ["read", "writev", "sendmmsg", "recvmmsg"]),
+    ] {
+        let mut world = two_hosts();
+        for host in 0..2 {
+            world.start_daemon(host, DaemonOptions::with_flags(flags)).expect("a daemon");
+            world.add_container(host).expect("a container");
+        }
+        world.meet(0, 1);
+        let pid = world.host(0).daemon().expect("a daemon").pid();
+        let file = world.host(0).directory().join("strace");
+        let calls = thread::scope(|scope| {
+            let tracing = scope.spawn(|| trace(pid, &file, Duration::from_millis(1500)));
+            while !tracing.is_finished() {
+                traffic(&world, Duration::from_millis(300));
+            }
+            tracing.join().expect("strace")
+        });
+        println!("{flags:?}: {calls:?}");
+        for call in moving {
+            assert!(calls.get(call).is_some_and(|n| *n > 50), "{flags:?}: few {call}: {calls:?}");
+        }
+        let known = |call: &&String| !moving.contains(&&***call) && !waiting.contains(&&***call);
+        let others: Vec<_> = calls.keys().filter(known).collect();
+        assert!(others.is_empty(), "{flags:?}: {others:?} beside {calls:?}");
+        books::check(&mut world);
+    }
+}
+
+/// Bulk TCP, datagrams and round trips both ways, for as long.
+fn traffic(world: &World, length: Duration) {
+    let (here, there) = (world.place(0), world.place(1));
+    let bulks = [bulk::Endless::start(here, there, 1), bulk::Endless::start(there, here, 2)];
+    let flows = [flow::Background::start(here, there), flow::Background::start(there, here)];
+    flow::echo_within(5, here, there, [0, 18, 1444, 5_000]);
+    thread::sleep(length);
+    for bulk in bulks {
+        bulk.finish();
+    }
+    for flow in flows {
+        // Beside bulk traffic a queue may overflow: the matrix asks where packets go.
+        flow.end();
+    }
+}
+
+/// How often the workers of `pid` made each system call within `length`.
+fn trace(pid: u32, file: &Path, length: Duration) -> BTreeMap<String, u64> {
+    let mut strace = Command::new("strace");
+    strace.args(["-c", "-o"]).arg(file).stderr(Stdio::piped());
+    for worker in workers(pid) {
+        strace.args(["-p", &worker]);
+    }
+    let running = strace.spawn().expect("strace");
+    thread::sleep(length);
+    signal(&running, Signal::Interrupt).expect("an end");
+    let said = running.wait_with_output().expect("its end").stderr;
+    let table = fs::read_to_string(file).unwrap_or_default();
+    assert!(!table.is_empty(), "{}", String::from_utf8_lossy(&said));
+    // % time, seconds, usecs/call, calls, errors (or nothing), name.
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let calls = words.get(3)?.parse().ok()?;
+        let name = words.last().filter(|name| **name != "total")?;
+        Some(((*name).to_owned(), calls))
+    };
+    table.lines().filter_map(row).collect()
+}
+
+/// The thread ids of the packet workers.
+fn workers(pid: u32) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").flatten();
+    let is_worker =
+        |name: &str| ["egress-", "ingress-", "worker-"].iter().any(|kind| name.starts_with(kind));
+    let found: Vec<String> = threads
+        .filter(|task| is_worker(&fs::read_to_string(task.path().join("comm")).unwrap_or_default()))
+        .filter_map(|task| task.file_name().into_string().ok())
+        .collect();
+    assert!(!found.is_empty(), "no workers");
+    found
+}
+
+fn two_hosts() -> World {
+    let world = World::build(Lab::builder().underlay(Underlay::Nic));
+    world.create_file_registry(lab::CONFIG).expect("the directory");
+    world
+}

@@ -1,0 +1,145 @@
+/*
+ * Failures of the kernel, put between a daemon and the C library by LD_PRELOAD. FAULTS names them,
+ * with commas between:
+ *
+ *   no-vnet no-offload no-uso no-segment no-gro no-mmsg    the kernel does not know it
+ *   gso-send=ERRNO      a send that the kernel would have to cut
+ *   gso-write=ERRNO     a write of several packets as one to the TUN device
+ *   to=ADDRESS:ERRNO    a send to this host
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define SOL_UDP_ 17
+#define UDP_SEGMENT_ 103
+#define UDP_GRO_ 104
+#define TUN_F_USO_ (0x20 | 0x40)
+#define VNET_HEADER 10
+
+static int no_vnet, no_offload, no_uso, no_segment, no_gro, no_mmsg, gso_send, gso_write, to_errno;
+static in_addr_t to;
+
+__attribute__((constructor)) static void read_faults(void)
+{
+	char *list = getenv("FAULTS"), *word, *rest;
+
+	list = strdup(list ? list : "");
+	unsetenv("LD_PRELOAD");
+	for (word = strtok_r(list, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
+		no_vnet |= !strcmp(word, "no-vnet");
+		no_offload |= !strcmp(word, "no-offload");
+		no_uso |= !strcmp(word, "no-uso");
+		no_segment |= !strcmp(word, "no-segment");
+		no_gro |= !strcmp(word, "no-gro");
+		no_mmsg |= !strcmp(word, "no-mmsg");
+		if (!strncmp(word, "gso-send=", 9))
+			gso_send = atoi(word + 9);
+		if (!strncmp(word, "gso-write=", 10))
+			gso_write = atoi(word + 10);
+		if (!strncmp(word, "to=", 3)) {
+			char *colon = strchr(word, ':');
+			*colon = 0;
+			to = inet_addr(word + 3);
+			to_errno = atoi(colon + 1);
+		}
+	}
+	free(list);
+}
+
+static int failed(int error)
+{
+	errno = error;
+	return -1;
+}
+
+static int fault_of(const struct msghdr *message)
+{
+	const struct sockaddr_in *name = message->msg_name;
+
+	if (gso_send && message->msg_controllen)
+		return gso_send;
+	if (to_errno && name && name->sin_family == AF_INET && name->sin_addr.s_addr == to)
+		return to_errno;
+	return 0;
+}
+
+/* As the kernel: the messages before the failing one leave, the next call tells of the failure. */
+int sendmmsg(int fd, struct mmsghdr *list, unsigned int len, int flags)
+{
+	int (*real)(int, struct mmsghdr *, unsigned int, int) = dlsym(RTLD_NEXT, "sendmmsg");
+	unsigned int good = 0;
+
+	if (no_mmsg)
+		return failed(ENOSYS);
+	while (good < len && !fault_of(&list[good].msg_hdr))
+		good++;
+	if (len && !good)
+		return failed(fault_of(&list[0].msg_hdr));
+	return real(fd, list, good, flags);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	ssize_t (*real)(int, const struct msghdr *, int) = dlsym(RTLD_NEXT, "sendmsg");
+	int fault = fault_of(message);
+
+	return fault ? failed(fault) : real(fd, message, flags);
+}
+
+int recvmmsg(int fd, struct mmsghdr *list, unsigned int len, int flags, struct timespec *limit)
+{
+	int (*real)(int, struct mmsghdr *, unsigned int, int, struct timespec *) =
+		dlsym(RTLD_NEXT, "recvmmsg");
+
+	return no_mmsg ? failed(ENOSYS) : real(fd, list, len, flags, limit);
+}
+
+int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	int (*real)(int, int, int, const void *, socklen_t) = dlsym(RTLD_NEXT, "setsockopt");
+
+	if (level == SOL_UDP_
+	    && ((no_segment && name == UDP_SEGMENT_) || (no_gro && name == UDP_GRO_)))
+		return failed(ENOPROTOOPT);
+	return real(fd, level, name, value, len);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	int (*real)(int, unsigned long, ...) = dlsym(RTLD_NEXT, "ioctl");
+	unsigned long argument;
+	va_list list;
+
+	va_start(list, request);
+	argument = va_arg(list, unsigned long);
+	va_end(list);
+	if (request == TUNSETOFFLOAD
+	    && ((no_uso && argument & TUN_F_USO_) || (no_offload && argument)))
+		return failed(EINVAL);
+	if (no_vnet && request == TUNSETIFF
+	    && ((struct ifreq *)argument)->ifr_flags & IFF_VNET_HDR)
+		return failed(EINVAL);
+	return real(fd, request, argument);
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count)
+{
+	ssize_t (*real)(int, const struct iovec *, int) = dlsym(RTLD_NEXT, "writev");
+
+	/* The second byte of a virtio_net_hdr says what the packet is to be cut into. */
+	if (gso_write && count > 1 && parts[0].iov_len == VNET_HEADER
+	    && ((const unsigned char *)parts[0].iov_base)[1])
+		return failed(gso_write);
+	return real(fd, parts, count);
+}
