@@ -16,7 +16,9 @@ fn light_and_bulk_traffic_take_turns() {
         let flows = [(here, there), (there, here)];
         let bulk = flows.map(|(from, to)| bulk::Endless::start(from, to, round));
         thread::sleep(Duration::from_millis(300));
-        bulk.into_iter().for_each(|bulk| drop(bulk.finish()));
+        for bulk in bulk {
+            bulk.finish();
+        }
         thread::scope(|scope| {
             for (from, to) in flows {
                 scope.spawn(move || flow::in_order(from, to, 300, |n| 8 + n as usize % 1_000));
