@@ -56,6 +56,7 @@ lint:  ## formatting, clippy, documentation, licences of the dependencies
 	scripts/public-api.sh --check
 
 fuzz:  ## fuzz every parser and operation, FUZZ_SECONDS each; prints the coverage reached
+	@scripts/setup.sh build fuzz
 	scripts/fuzz.sh $(ARGS)
 
 test-arch:  ## unit and property tests of packet and route on arm64, s390x and i386, emulated (ARGS=daemon: all of it on arm64)
@@ -70,10 +71,10 @@ test-asan:  ## unit, kernel and end-to-end tests under AddressSanitizer, for the
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan scripts/test.sh \
 		--target $$(rustc -vV | sed -n 's/^host: //p') --lib --test e2e --test kernel --test link $(ARGS)
 
-test-miri:  ## unit tests of packet and route under Miri (needs a nightly toolchain with it)
+test-miri:  ## unit tests of packet under Miri (needs a nightly toolchain with it), minutes
 	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "test-miri: Miri is missing: rustup toolchain install nightly --component miri,rust-src" >&2; exit 1; }
-	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=$${PROPTEST_CASES:-2} cargo +nightly miri test --locked \
-		--target-dir target/miri --lib $(ARGS)
+	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=$${PROPTEST_CASES:-1} cargo +nightly miri test --locked \
+		--no-default-features --target-dir target/miri --lib $(ARGS)
 
 msrv:  ## build with the oldest Rust that Cargo.toml allows (rustup fetches it)
 	rustup toolchain install --profile minimal $(MSRV)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the project needs on a Debian or Ubuntu machine that has Rust and nothing else.
 #
-#   scripts/setup.sh [build|demo|test|docker]...     (default: build demo test)
+#   scripts/setup.sh [build|demo|test|docker|fuzz]...     (default: build demo test)
 #
 # Says nothing and changes nothing when everything is there. Uses sudo when not root.
 set -euo pipefail
@@ -12,6 +12,7 @@ build="gcc libc6-dev protobuf-compiler libprotobuf-dev"
 demo="iproute2 iptables ethtool iputils-ping util-linux procps etcd-server etcd-client"
 test="$demo nftables traceroute busybox-static strace"
 docker="$test docker.io"
+fuzz="valgrind binutils"
 
 main() {
     check_rust
@@ -19,8 +20,8 @@ main() {
     local wanted="" group
     for group in "$@"; do
         case $group in
-            build | demo | test | docker) wanted+=" ${!group}" ;;
-            *) die "unknown group '$group': use build, demo, test or docker" ;;
+            build | demo | test | docker | fuzz) wanted+=" ${!group}" ;;
+            *) die "unknown group '$group': use build, demo, test, docker or fuzz" ;;
         esac
     done
     if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
