@@ -53,6 +53,8 @@ pub enum Tool {
     Cleanup(CleanupArgs),
     /// List, reserve and release subnets
     Leases(LeasesArgs),
+    /// Check this host, the lease store and every peer, and say what to do
+    Doctor(Box<super::doctor::DoctorArgs>),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

@@ -12,6 +12,8 @@ pub enum Code {
     Ok = 0,
     /// A check that the command exists to make has failed (`demo`, `doctor`, `bench`).
     CheckFailed = 1,
+    /// Nothing is broken, but a check gave a warning (`doctor`).
+    Warned = 2,
     /// Unknown flag, bad value, refused flag (`EX_USAGE`).
     Usage = 64,
     /// The network configuration or another input has content that cannot be used (`EX_DATAERR`).
@@ -44,9 +46,10 @@ pub enum Code {
 
 impl Code {
     /// Every code, in ascending order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Ok,
         Self::CheckFailed,
+        Self::Warned,
         Self::Usage,
         Self::BadData,
         Self::NoInput,
@@ -67,6 +70,7 @@ impl Code {
         match self {
             Self::Ok => "clean end",
             Self::CheckFailed => "the check that was asked for has failed",
+            Self::Warned => "a check gave a warning, none has failed",
             Self::Usage => "unknown flag, bad value or refused flag",
             Self::BadData => "the network configuration or an input file has unusable content",
             Self::NoInput => "a file named by a flag is missing or unreadable",

@@ -121,7 +121,8 @@ fn refused(error: AdminError) -> Exit {
     Exit::new(code, format!("error: {error}"))
 }
 
-fn options(store: &StoreArgs) -> RegistryOptions {
+/// The daemon's own options for the lease store.
+pub(super) fn options(store: &StoreArgs) -> RegistryOptions {
     RegistryOptions {
         kind: store.registry.clone(),
         etcd: EtcdOptions {

@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod daemon;
+pub mod doctor;
 pub mod exit;
 pub mod goflags;
 pub mod leases;

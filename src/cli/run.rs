@@ -5,7 +5,7 @@ use std::future::Future;
 use std::process::{ExitCode, Termination};
 
 use super::commands::Tool;
-use super::{Code, Command, Exit, daemon, leases, parse, tools};
+use super::{Code, Command, Exit, daemon, doctor, leases, parse, tools};
 use crate::lab;
 
 /// Runs the program with these arguments, its own name first.
@@ -32,6 +32,7 @@ fn run_tool(tool: Tool) -> Result<(), Exit> {
             tools::completions(&args);
             Ok(())
         }
+        Tool::Doctor(args) => block_on(doctor::run(&args)),
         Tool::Leases(args) => block_on(leases::run(&args)),
         Tool::Lab(_) => unreachable!("the lab has its own exit codes"),
     }

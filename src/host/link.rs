@@ -183,10 +183,14 @@ async fn ensure_route(
             Err(error) => return Err(error.into()),
         }
     }
-    let links = netlink.links().await?;
-    let stolen = routes.iter().filter(|route| takes_overlay_traffic(route, overlay));
-    checked.conflicts = stolen.map(|route| describe(route, &links)).collect();
+    checked.conflicts = conflicts(&routes, &netlink.links().await?, overlay);
     Ok(())
+}
+
+/// The routes among `routes` that take overlay traffic away from the device.
+pub fn conflicts(routes: &[Route], links: &[Link], overlay: &Overlay) -> Vec<Conflict> {
+    let stolen = routes.iter().filter(|route| takes_overlay_traffic(route, overlay));
+    stolen.map(|route| describe(route, links)).collect()
 }
 
 /// Whether a route leads packets for other hosts' subnets elsewhere than into the device.

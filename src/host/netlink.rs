@@ -80,6 +80,19 @@ pub struct Link {
     pub up: bool,
 }
 
+/// More about a network interface than the daemon needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkDetails {
+    /// Interface index.
+    pub index: u32,
+    /// Packets that may wait to be sent.
+    pub tx_queue_len: u32,
+    /// Packets not sent for lack of room.
+    pub tx_dropped: u64,
+    /// Index of the bridge (or bond) that the interface is a port of.
+    pub controller: Option<u32>,
+}
+
 /// An IPv4 address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -123,18 +136,20 @@ impl Netlink {
 
     /// Every interface, by index.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let _turn = self.turn().await;
-        let messages: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(to("list interfaces"))?;
-        let mut links: Vec<_> = messages.iter().map(link_of).collect();
+        let mut links: Vec<_> = self.link_messages().await?.iter().map(link_of).collect();
         links.sort_by_key(|link| link.index);
         Ok(links)
+    }
+
+    /// What else there is to know about every interface.
+    pub async fn link_details(&self) -> Result<Vec<LinkDetails>, NetlinkError> {
+        Ok(self.link_messages().await?.iter().map(details_of).collect())
+    }
+
+    async fn link_messages(&self) -> Result<Vec<LinkMessage>, NetlinkError> {
+        let _turn = self.turn().await;
+        let messages = self.handle.link().get().execute().try_collect().await;
+        messages.map_err(to("list interfaces"))
     }
 
     /// One interface by index; `None` if there is none.
@@ -320,6 +335,19 @@ pub(super) fn link_of(message: &LinkMessage) -> Link {
         }
     }
     link
+}
+
+fn details_of(message: &LinkMessage) -> LinkDetails {
+    let mut details = LinkDetails { index: message.header.index, ..LinkDetails::default() };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::TxQueueLen(packets) => details.tx_queue_len = *packets,
+            LinkAttribute::Controller(index) => details.controller = Some(*index),
+            LinkAttribute::Stats64(stats) => details.tx_dropped = stats.tx_dropped,
+            _ => {}
+        }
+    }
+    details
 }
 
 fn address_of(message: &AddressMessage) -> Option<Address> {

@@ -124,7 +124,7 @@ pub fn read_previous(path: &Path) -> Previous {
 
 /// The value of a variable in an environment file: the last assignment, with `export `, quotes and
 /// comments taken off.
-pub(super) fn variable(text: &str, key: &str) -> Option<String> {
+pub fn variable(text: &str, key: &str) -> Option<String> {
     text.lines().rev().find_map(|line| {
         let line = line.trim();
         let line = line.strip_prefix("export ").map_or(line, str::trim_start);

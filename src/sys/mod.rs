@@ -1,9 +1,12 @@
 //! The only room with `unsafe`: one thin wrapper for each system call the data path makes, and
-//! those of the lab.
+//! those of the lab and of the doctor.
 //!
 //! Each wrapper states the rule of the man page or kernel file that it keeps, each block its proof.
-//! Nothing here decides anything: policy lives in [`crate::dataplane`] and [`crate::lab`].
+//! Nothing here decides anything: policy lives in [`crate::dataplane`], [`crate::lab`] and
+//! [`crate::cli::doctor`].
 
+pub mod clock;
+pub mod ethtool;
 pub mod iovec;
 pub mod mmsg;
 pub mod netns;

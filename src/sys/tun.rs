@@ -163,7 +163,7 @@ fn get_flags(file: &File, request: &mut libc::ifreq) -> io::Result<libc::c_int> 
 }
 
 /// An `ifreq` with the name filled in.
-fn ifreq(name: &str) -> io::Result<libc::ifreq> {
+pub(super) fn ifreq(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: `ifreq` is a C struct of integers and a union of plain data: all zeros is a value.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     if name.len() >= libc::IFNAMSIZ || name.as_bytes().contains(&0) {

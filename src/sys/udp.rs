@@ -68,6 +68,26 @@ pub fn dropped(socket: &UdpSocket) -> io::Result<u32> {
     Ok(info[SK_MEMINFO_DROPS])
 }
 
+/// The path MTU that the kernel knows to where a connected socket sends (`IP_MTU`, `ip(7)`).
+///
+/// # Errors
+/// `ENOTCONN`.
+pub fn path_mtu(socket: &UdpSocket) -> io::Result<u32> {
+    let mut mtu: libc::c_int = 0;
+    let mut len = mem::size_of_val(&mtu) as libc::socklen_t;
+    // SAFETY: `mtu` is writable for `len` bytes and both outlive the call.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU,
+            (&raw mut mtu).cast(),
+            &raw mut len,
+        )
+    } as _)?;
+    Ok(mtu.unsigned_abs())
+}
+
 /// Beyond `rmem_max` and `wmem_max` where the process may, up to them where it may not.
 fn grow_buffer(socket: &Socket, force: libc::c_int, plain: impl Fn(usize) -> io::Result<()>) {
     let size = SOCKET_BUFFER as libc::c_int;

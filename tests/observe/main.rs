@@ -8,4 +8,7 @@
 #[path = "../e2e/support/mod.rs"]
 mod support;
 
+mod doctor;
+mod operations;
 mod peers;
+mod ward;

@@ -9,6 +9,7 @@ mod iptables;
 mod nft;
 mod rules;
 mod tools;
+pub mod verdict;
 
 use std::time::Duration;
 

@@ -1,0 +1,96 @@
+//! flannel0 as it should be, and the routes that lead into it, or past it.
+
+use super::finding::Finding;
+use super::view::View;
+use crate::host::link::{self, Overlay};
+
+/// Looks at the device, the network's route, and where each peer's subnet really leads.
+pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match &view.interface {
+        Ok(interface) => findings.push(Finding::ok(
+            "interface between hosts",
+            format!(
+                "{} with {}, MTU {} ({})",
+                interface.name, interface.address, interface.mtu, interface.reason
+            ),
+        )),
+        Err(why) => findings.push(
+            Finding::fault("interface between hosts", why.clone()).remedy("name it: --iface=NAME"),
+        ),
+    }
+    let Some(tun) = view.tun() else {
+        findings.push(
+            Finding::warning("device", "there is no flannel0: the daemon makes it when it starts")
+                .remedy("systemctl start flannel-udp; journalctl -u flannel-udp"),
+        );
+        return findings;
+    };
+    let name = &tun.name;
+    let restart = "the daemon puts it right within a second; if not: systemctl restart flannel-udp";
+    if !tun.up {
+        findings.push(Finding::fault(name, "it is down").remedy(format!("ip link set {name} up")));
+    }
+    if let Some(mtu) = view.mtu().filter(|mtu| *mtu != tun.mtu) {
+        let text = format!("its MTU is {}, the interface between hosts bears {mtu}", tun.mtu);
+        let remedy = format!("ip link set {name} mtu {mtu}");
+        findings.push(match tun.mtu > mtu {
+            true => Finding::fault(name, text).remedy(remedy),
+            false => Finding::warning(name, text).remedy(remedy),
+        });
+    }
+    if let Some(subnet) = view.subnet
+        && !view.addresses.iter().any(|a| a.index == tun.index && a.local == subnet.network())
+    {
+        let text = format!("it has not the address {} of this host's subnet", subnet.network());
+        findings.push(Finding::fault(name, text).remedy(restart));
+    }
+    if findings.len() == 1 {
+        findings.push(Finding::ok(name, format!("up, MTU {}", tun.mtu)));
+    }
+    let (Some(network), Some(subnet)) = (view.network(), view.subnet) else { return findings };
+    if view.routes.iter().any(|r| r.destination == network && r.oif == Some(tun.index)) {
+        findings.push(Finding::ok("route", format!("{network} leads into {name}")));
+    } else {
+        let remedy = format!("ip route add {network} dev {name}");
+        let text = format!("{network} does not lead into {name}");
+        findings.push(Finding::fault("route", text).remedy(remedy));
+    }
+    let overlay = Overlay {
+        index: tun.index,
+        name: name.clone(),
+        address: subnet.network(),
+        subnet,
+        network,
+        mtu: tun.mtu,
+        blackhole: false,
+    };
+    let conflicts = link::conflicts(&view.routes, &view.links, &overlay);
+    for conflict in &conflicts {
+        let text = format!("the route {conflict} takes traffic away from the overlay");
+        findings.push(Finding::fault("route", text).remedy(format!("ip route del {conflict}")));
+    }
+    if conflicts.is_empty() {
+        findings.extend(policy(view, tun.index).await);
+    }
+    findings
+}
+
+/// Rules of policy routing may lead packets elsewhere, whatever the main table says.
+async fn policy(view: &View<'_>, tun: u32) -> Option<Finding> {
+    for peer in view.peers.iter().take(MOST_ASKED) {
+        let address = peer.subnet.network();
+        let route = view.netlink.route_to(address).await.ok()?;
+        if route.oif != Some(tun) {
+            let name = |index| view.links.iter().find(|l| Some(l.index) == index);
+            let elsewhere = name(route.oif).map_or("nowhere", |link| link.name.as_str());
+            let text =
+                format!("packets to {} go to {elsewhere} by a rule of policy routing", peer.subnet);
+            return Some(Finding::fault("route", text).remedy("ip rule; ip route show table all"));
+        }
+    }
+    None
+}
+
+/// Peers whose route is asked for.
+const MOST_ASKED: usize = 64;

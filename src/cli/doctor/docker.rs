@@ -1,0 +1,217 @@
+//! Docker's bridge and options against our lease: `docker_opts.env`, `daemon.json`, the arguments of
+//! the dockerd that runs, and the bridge itself.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use super::finding::Finding;
+use super::ports;
+use super::view::View;
+use crate::host::subnet_file::variable;
+
+/// What dockerd is told, by one source of options.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct DockerOptions {
+    bip: Option<String>,
+    mtu: Option<String>,
+    ip_masq: Option<String>,
+}
+
+/// Compares every source with the subnet file.
+pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
+    if view.file.subnet.is_none() {
+        return vec![];
+    }
+    let mut findings = Vec::new();
+    let path = &view.args.docker_env;
+    if let Ok(text) = std::fs::read_to_string(path) {
+        let remedy =
+            format!("flannel-udp docker-opts -d {}; systemctl restart docker", path.display());
+        let options = from_environment(&text);
+        findings.push(compare(view, &path.display().to_string(), &options, &remedy));
+    }
+    let restart = "EnvironmentFile=-/run/docker_opts.env and $DOCKER_OPTS in docker's ExecStart; \
+                   systemctl restart docker";
+    let running = running();
+    for (pid, options) in &running {
+        findings.push(compare(view, &format!("dockerd (pid {pid})"), options, restart));
+    }
+    if !running.is_empty()
+        && let Ok(text) = std::fs::read_to_string(DAEMON_JSON)
+    {
+        let options = from_json(&text);
+        if options != DockerOptions::default() {
+            findings.push(compare(
+                view,
+                DAEMON_JSON,
+                &options,
+                "take bip and mtu out of that file",
+            ));
+        }
+    }
+    findings.extend(bridge(view));
+    findings
+}
+
+fn compare(view: &View<'_>, source: &str, options: &DockerOptions, remedy: &str) -> Finding {
+    let bip = view.variable("FLANNEL_SUBNET");
+    let mtu = view.variable("FLANNEL_MTU");
+    // Whoever masquerades, the other must not.
+    let masq = view.variable("FLANNEL_IPMASQ").map(|masq| (masq != "true").to_string());
+    let mut wrong = Vec::new();
+    let mut fault = false;
+    for (name, has, wants) in [
+        ("--bip", &options.bip, bip),
+        ("--mtu", &options.mtu, mtu),
+        ("--ip-masq", &options.ip_masq, masq),
+    ] {
+        let (Some(has), Some(wants)) = (has, wants) else { continue };
+        if *has != wants {
+            wrong.push(format!("{name} is {has} and should be {wants}"));
+            let smaller = name == "--mtu"
+                && has.parse::<u32>().ok().zip(wants.parse().ok()).is_some_and(|(h, w)| h < w);
+            // A smaller MTU costs speed only; a second masquerade hides who is calling.
+            fault |= !smaller && name != "--ip-masq";
+        }
+    }
+    match (wrong.is_empty(), fault) {
+        (true, _) if *options == DockerOptions::default() => Finding::note(
+            source,
+            "it says nothing of --bip, --mtu and --ip-masq: its containers are outside the overlay",
+        )
+        .remedy(remedy),
+        (true, _) => Finding::ok(source, "its options fit the subnet file"),
+        (_, true) => Finding::fault(source, wrong.join("; ")).remedy(remedy),
+        (_, false) => Finding::warning(source, wrong.join("; ")).remedy(remedy),
+    }
+}
+
+/// The bridge's address must be the subnet's first, and no port may send longer packets.
+fn bridge(view: &View<'_>) -> Option<Finding> {
+    let link = view.links.iter().find(|link| link.name == BRIDGE)?;
+    let wants = view.variable("FLANNEL_SUBNET")?;
+    let restart = "systemctl restart docker (with the options of /run/docker_opts.env)";
+    let has: Vec<String> = view
+        .addresses
+        .iter()
+        .filter(|address| address.index == link.index)
+        .map(|address| format!("{}/{}", address.local, address.prefix_len))
+        .collect();
+    if !has.contains(&wants) {
+        let has = if has.is_empty() { "none".into() } else { has.join(" ") };
+        let text = format!("its address is {has} and should be {wants}");
+        return Some(Finding::fault(BRIDGE, text).remedy(restart));
+    }
+    let mtu: u32 = view.variable("FLANNEL_MTU")?.parse().ok()?;
+    let is_port = |index| view.details(index).controller == Some(link.index);
+    let longest = view.links.iter().filter(|l| is_port(l.index)).map(|l| l.mtu).max();
+    Some(match longest {
+        Some(longest) if longest > mtu => Finding::fault(
+            BRIDGE,
+            format!("containers behind it send packets of up to {longest} bytes; the overlay bears {mtu}"),
+        )
+        .remedy(format!("{restart}; containers must be started anew")),
+        _ => Finding::ok(BRIDGE, format!("{wants}, MTU {}", link.mtu)),
+    })
+}
+
+/// `DOCKER_OPTS` and `DOCKER_OPT_*` of `docker_opts.env`.
+fn from_environment(text: &str) -> DockerOptions {
+    let mut options = DockerOptions::default();
+    for name in ["DOCKER_OPTS", "DOCKER_OPT_BIP", "DOCKER_OPT_MTU", "DOCKER_OPT_IPMASQ"] {
+        if let Some(value) = variable(text, name) {
+            options.take(value.split_whitespace().map(str::to_owned));
+        }
+    }
+    options
+}
+
+fn from_json(text: &str) -> DockerOptions {
+    let Ok(json) = serde_json::from_str::<serde_json::Value>(text) else {
+        return DockerOptions::default();
+    };
+    let field = |name: &str| match &json[name] {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    DockerOptions { bip: field("bip"), mtu: field("mtu"), ip_masq: field("ip-masq") }
+}
+
+/// The dockerds of this network namespace.
+fn running() -> Vec<(u32, DockerOptions)> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let here = namespace("self");
+    ports::processes()
+        .filter_map(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let mut words =
+                line.split(|byte| *byte == 0).map(|w| String::from_utf8_lossy(w).into_owned());
+            let program = words.next()?;
+            let is_docker = Path::new(&program).file_name()? == "dockerd";
+            (is_docker && namespace(&pid.to_string()) == here).then(|| {
+                let mut options = DockerOptions::default();
+                options.take(words);
+                (pid, options)
+            })
+        })
+        .collect()
+}
+
+impl DockerOptions {
+    /// `--bip=X` or `--bip X`; a boolean alone is true.
+    fn take(&mut self, words: impl Iterator<Item = String>) {
+        let mut words = words.peekable();
+        while let Some(word) = words.next() {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (word, None),
+            };
+            let mut next = || value.clone().or_else(|| words.next_if(|w| !w.starts_with('-')));
+            match name.as_str() {
+                "--bip" => self.bip = next(),
+                "--mtu" => self.mtu = next(),
+                "--ip-masq" => self.ip_masq = Some(value.unwrap_or_else(|| "true".into())),
+                _ => {}
+            }
+        }
+        for option in [&mut self.bip, &mut self.mtu, &mut self.ip_masq] {
+            *option = option.take().map(|value| value.trim_matches('"').to_owned());
+        }
+        // Written as a network or an address, it is compared as text with subnet.env's.
+        self.bip = self.bip.take().filter(|bip| {
+            bip.split_once('/').is_some_and(|(ip, _)| ip.parse::<Ipv4Addr>().is_ok())
+        });
+    }
+}
+
+const BRIDGE: &str = "docker0";
+const DAEMON_JSON: &str = "/etc/docker/daemon.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_in_all_spellings() {
+        let wanted = DockerOptions {
+            bip: Some("10.0.13.1/24".into()),
+            mtu: Some("1472".into()),
+            ip_masq: Some("false".into()),
+        };
+        for text in [
+            "DOCKER_OPTS=\" --bip=10.0.13.1/24 --ip-masq=false --mtu=1472\"\n",
+            "DOCKER_OPT_BIP=\"--bip=10.0.13.1/24\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=false\"\n\
+             DOCKER_OPT_MTU=\"--mtu=1472\"\n",
+        ] {
+            assert_eq!(from_environment(text), wanted);
+        }
+        let mut options = DockerOptions::default();
+        let words = ["-H", "fd://", "--bip", "10.0.13.1/24", "--mtu", "1472", "--ip-masq=false"];
+        options.take(words.map(str::to_owned).into_iter());
+        assert_eq!(options, wanted);
+        let json = r#"{"bip": "10.0.13.1/24", "mtu": 1472, "ip-masq": false}"#;
+        assert_eq!(from_json(json), wanted);
+        assert_eq!(from_json("{"), DockerOptions::default());
+    }
+}

@@ -1,0 +1,265 @@
+//! ICMP echo over a raw socket: requests of any length that may not be fragmented, their answers, and
+//! the errors that come back instead (RFC 792).
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::oneshot;
+
+use crate::packet::checksum::{self, Sum};
+use crate::packet::icmpv4::{Icmpv4, kind};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::protocol;
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It was answered after this time.
+    Reply(Duration),
+    /// This router or host said that it cannot be delivered.
+    Error(Complaint),
+    /// Nothing came back in time.
+    Silence,
+}
+
+/// An ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub(super) by: Ipv4Addr,
+    pub(super) kind: u8,
+    pub(super) code: u8,
+}
+
+/// A socket for requests, and a thread that reads what comes back.
+pub(super) struct Echo {
+    socket: Arc<Socket>,
+    shared: Arc<Shared>,
+    identifier: u16,
+    next: AtomicU16,
+    reader: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    waiting: Mutex<HashMap<u16, Waiting>>,
+    /// The last error about a datagram of ours to a host.
+    datagrams: Mutex<HashMap<(Ipv4Addr, u16), Complaint>>,
+}
+
+struct Waiting {
+    to: Ipv4Addr,
+    sent: Instant,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Echo {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_RAW`.
+    pub(super) fn open() -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
+        socket.set_header_included_v4(true)?;
+        socket.set_read_timeout(Some(POLL))?;
+        // A burst of long answers shall not be lost here and taken for loss on the way.
+        let _ = socket.set_recv_buffer_size(4 << 20);
+        let (socket, shared) = (Arc::new(socket), Arc::new(Shared::default()));
+        let identifier = fastrand::u16(1..);
+        let reader = std::thread::Builder::new().name("echo".into()).spawn({
+            let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
+            move || read(&socket, &shared, identifier)
+        })?;
+        Ok(Self { socket, shared, identifier, next: AtomicU16::new(0), reader: Some(reader) })
+    }
+
+    /// Asks `to` with a packet of `len` bytes in all and waits up to `limit`.
+    ///
+    /// # Errors
+    /// The kernel does not send it: no route, or longer than the device's MTU (`EMSGSIZE`).
+    pub(super) async fn ask(
+        &self,
+        to: Ipv4Addr,
+        len: usize,
+        limit: Duration,
+    ) -> io::Result<Answer> {
+        let sequence = self.next.fetch_add(1, Ordering::Relaxed);
+        let packet = request(to, len, self.identifier, sequence);
+        let (answer, answered) = oneshot::channel();
+        self.shared.waiting().insert(sequence, Waiting { to, sent: Instant::now(), answer });
+        if let Err(error) = self.socket.send_to(&packet, &SocketAddrV4::new(to, 0).into()) {
+            self.shared.waiting().remove(&sequence);
+            return Err(error);
+        }
+        let outcome = tokio::time::timeout(limit, answered).await;
+        self.shared.waiting().remove(&sequence);
+        Ok(outcome.ok().and_then(Result::ok).unwrap_or(Answer::Silence))
+    }
+
+    /// What was last said against datagrams of this host to `to` and its UDP port.
+    pub(super) fn complaint(&self, to: Ipv4Addr, port: u16) -> Option<Complaint> {
+        let datagrams = self.shared.datagrams.lock().unwrap_or_else(PoisonError::into_inner);
+        datagrams.get(&(to, port)).copied()
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Shared {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u16, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(mut socket: &Socket, shared: &Shared, identifier: u16) {
+    let mut buffer = vec![0; 1 << 16];
+    while !shared.stop.load(Ordering::Relaxed) {
+        // A timeout is the time to look whether to stop; nothing else is ever the matter for long.
+        let Ok(len) = socket.read(&mut buffer) else { continue };
+        let now = Instant::now();
+        match understand(&buffer[..len], identifier) {
+            Some(Message::Reply { from, sequence }) => {
+                answer(shared, sequence, from, |waiting| Answer::Reply(now - waiting.sent));
+            }
+            Some(Message::About { to, sequence, complaint }) => {
+                answer(shared, sequence, to, |_| Answer::Error(complaint));
+            }
+            Some(Message::AboutDatagram { to, port, complaint }) => {
+                let mut datagrams = shared.datagrams.lock().unwrap_or_else(PoisonError::into_inner);
+                datagrams.insert((to, port), complaint);
+            }
+            None => {}
+        }
+    }
+}
+
+fn answer(shared: &Shared, sequence: u16, to: Ipv4Addr, outcome: impl Fn(&Waiting) -> Answer) {
+    let mut all = shared.waiting();
+    if all.get(&sequence).is_some_and(|waiting| waiting.to == to)
+        && let Some(waiting) = all.remove(&sequence)
+    {
+        let outcome = outcome(&waiting);
+        let _ = waiting.answer.send(outcome);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Message {
+    Reply { from: Ipv4Addr, sequence: u16 },
+    About { to: Ipv4Addr, sequence: u16, complaint: Complaint },
+    AboutDatagram { to: Ipv4Addr, port: u16, complaint: Complaint },
+}
+
+fn understand(packet: &[u8], identifier: u16) -> Option<Message> {
+    let packet = Ipv4::parse(packet).ok()?;
+    let message = Icmpv4::parse(packet.payload()).ok()?;
+    if message.kind() == kind::ECHO_REPLY {
+        let (id, sequence) = message.echo()?;
+        return (id == identifier).then_some(Message::Reply { from: packet.source(), sequence });
+    }
+    if !matches!(message.kind(), kind::UNREACHABLE | kind::TIME_EXCEEDED) {
+        return None;
+    }
+    let complaint = Complaint { by: packet.source(), kind: message.kind(), code: message.code() };
+    // The packet that the error is about, cut short: its total length would not pass a parse.
+    let quoted = message.payload();
+    let header_len = usize::from(quoted.first()? & 0x0f) * 4;
+    let to = Ipv4Addr::from(<[u8; 4]>::try_from(quoted.get(16..20)?).ok()?);
+    let rest = quoted.get(header_len..header_len + 8)?;
+    let word = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
+    match *quoted.get(9)? {
+        protocol::ICMP if rest[0] == kind::ECHO_REQUEST && word(4) == identifier => {
+            Some(Message::About { to, sequence: word(6), complaint })
+        }
+        protocol::UDP => Some(Message::AboutDatagram { to, port: word(2), complaint }),
+        _ => None,
+    }
+}
+
+/// An echo request with DF set; the kernel fills in source, identification and header checksum
+/// (`raw(7)`).
+fn request(to: Ipv4Addr, len: usize, identifier: u16, sequence: u16) -> Vec<u8> {
+    let len = len.clamp(LEAST, usize::from(u16::MAX));
+    let mut packet = vec![0; len];
+    packet[0] = 0x45;
+    packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+    packet[6] = 0x40;
+    packet[8] = 64;
+    packet[9] = protocol::ICMP;
+    packet[16..20].copy_from_slice(&to.octets());
+    let message = &mut packet[HEADER..];
+    message[0] = kind::ECHO_REQUEST;
+    message[4..6].copy_from_slice(&identifier.to_be_bytes());
+    message[6..8].copy_from_slice(&sequence.to_be_bytes());
+    for (index, byte) in message[8..].iter_mut().enumerate() {
+        *byte = index as u8;
+    }
+    let checksum = checksum::finish(checksum::sum(message, Sum::ZERO));
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    packet
+}
+
+/// Header of an IPv4 packet without options.
+const HEADER: usize = 20;
+/// The two headers alone.
+const LEAST: usize = HEADER + 8;
+/// How often the reader looks whether it is still wanted.
+const POLL: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 0);
+    const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 9);
+
+    fn packet(from: Ipv4Addr, message: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; HEADER];
+        packet[0] = 0x45;
+        packet[2..4].copy_from_slice(&((HEADER + message.len()) as u16).to_be_bytes());
+        packet[9] = protocol::ICMP;
+        packet[12..16].copy_from_slice(&from.octets());
+        packet.extend(message);
+        packet
+    }
+
+    #[test]
+    fn answers_and_errors_are_told_apart() {
+        let sent = request(PEER, 100, 7, 3);
+        assert!(Icmpv4::parse(&sent[HEADER..]).unwrap().verify_checksum());
+        let mut reply = sent[HEADER..].to_vec();
+        reply[0] = kind::ECHO_REPLY;
+        let reply = packet(PEER, &reply);
+        assert_eq!(understand(&reply, 7), Some(Message::Reply { from: PEER, sequence: 3 }));
+        assert_eq!(understand(&reply, 8), None, "another program's");
+
+        let mut error = vec![kind::UNREACHABLE, 4, 0, 0, 0, 0, 5, 0x78];
+        error.extend(&sent[..HEADER + 8]);
+        let complaint = Complaint { by: ROUTER, kind: kind::UNREACHABLE, code: 4 };
+        let about = Message::About { to: PEER, sequence: 3, complaint };
+        assert_eq!(understand(&packet(ROUTER, &error), 7), Some(about));
+
+        error[1] = 3;
+        error[8 + 9] = protocol::UDP;
+        error[8 + HEADER + 2..8 + HEADER + 4].copy_from_slice(&8285u16.to_be_bytes());
+        let complaint = Complaint { code: 3, ..complaint };
+        let about = Message::AboutDatagram { to: PEER, port: 8285, complaint };
+        assert_eq!(understand(&packet(ROUTER, &error), 7), Some(about));
+        for cut in 0..packet(ROUTER, &error).len() {
+            understand(&packet(ROUTER, &error)[..cut], 7);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What a check says: how bad it is, what was seen, what to do.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    /// As it should be.
+    Ok,
+    /// Worth knowing; nothing is broken. Also: a check that could not be made, and why.
+    Note,
+    /// Works, though not as well or not as surely as it could.
+    Warning,
+    /// Packets are lost, or will be.
+    Fault,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Fault => "FAULT",
+        }
+    }
+}
+
+/// What one check found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(super) struct Finding {
+    /// Which check, a word or two.
+    pub(super) check: String,
+    /// How bad it is.
+    pub(super) level: Level,
+    /// What was seen, with the number seen.
+    pub(super) finding: String,
+    /// What to do about it, a command where there is one.
+    pub(super) remedy: Option<String>,
+}
+
+impl Finding {
+    /// As it should be.
+    pub(super) fn ok(check: impl Into<String>, finding: impl Into<String>) -> Self {
+        Self::new(Level::Ok, check, finding)
+    }
+
+    /// Worth knowing.
+    pub(super) fn note(check: impl Into<String>, finding: impl Into<String>) -> Self {
+        Self::new(Level::Note, check, finding)
+    }
+
+    /// Could be better.
+    pub(super) fn warning(check: impl Into<String>, finding: impl Into<String>) -> Self {
+        Self::new(Level::Warning, check, finding)
+    }
+
+    /// Broken.
+    pub(super) fn fault(check: impl Into<String>, finding: impl Into<String>) -> Self {
+        Self::new(Level::Fault, check, finding)
+    }
+
+    fn new(level: Level, check: impl Into<String>, finding: impl Into<String>) -> Self {
+        Self { check: check.into(), level, finding: finding.into(), remedy: None }
+    }
+
+    /// The same with what to do.
+    #[must_use]
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+/// The findings of one group of checks.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Section {
+    /// What the checks are about.
+    pub(super) group: &'static str,
+    /// What they found, in order.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Report {
+    /// Version of this form.
+    pub(super) version: u32,
+    /// The worst finding.
+    pub(super) worst: Level,
+    /// How long the checks took, in milliseconds.
+    pub(super) took_ms: u64,
+    /// The groups, in order.
+    pub(super) groups: Vec<Section>,
+}
+
+impl Report {
+    /// A report on these groups; empty ones are left out.
+    pub(super) fn new(mut groups: Vec<Section>, took: std::time::Duration) -> Self {
+        groups.retain(|group| !group.findings.is_empty());
+        let levels = groups.iter().flat_map(|group| &group.findings).map(|finding| finding.level);
+        let worst = levels.max().unwrap_or(Level::Ok);
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Self { version: 1, worst, took_ms, groups }
+    }
+
+    /// For people: a line a check, the remedy below it.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let mut counts = [0usize; 4];
+        for Section { group, findings } in &self.groups {
+            let _ = writeln!(text, "{group}");
+            for Finding { check, level, finding, remedy } in findings {
+                counts[*level as usize] += 1;
+                let _ = writeln!(text, "  {:<8} {check}: {finding}", level.word());
+                if let Some(remedy) = remedy {
+                    let _ = writeln!(text, "           -> {remedy}");
+                }
+            }
+        }
+        let [ok, notes, warnings, faults] = counts;
+        let seconds = self.took_ms as f64 / 1000.0;
+        let _ = writeln!(
+            text,
+            "{faults} faults, {warnings} warnings, {notes} notes, {ok} ok; {seconds:.1} s"
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_finding_counts() {
+        let section = |group, findings| Section { group, findings };
+        let report = Report::new(
+            vec![
+                section("A", vec![Finding::ok("x", "1"), Finding::warning("y", "2").remedy("do")]),
+                section("B", vec![]),
+            ],
+            std::time::Duration::from_millis(1500),
+        );
+        assert_eq!((report.worst, report.groups.len()), (Level::Warning, 1));
+        assert_eq!(
+            report.text(),
+            "A\n  ok       x: 1\n  warning  y: 2\n           -> do\n\
+             0 faults, 1 warnings, 0 notes, 1 ok; 1.5 s\n"
+        );
+        assert_eq!(Report::new(vec![], std::time::Duration::ZERO).worst, Level::Ok);
+    }
+}

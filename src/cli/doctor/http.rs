@@ -1,0 +1,82 @@
+//! One question in plain HTTP/1.0, for what etcd says outside of gRPC.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What a server answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The server's clock, in seconds since 1970, if it told.
+    pub(super) date: Option<i64>,
+    pub(super) body: String,
+}
+
+/// Asks `host:port` for `path`.
+pub(super) async fn get(authority: &str, path: &str, limit: Duration) -> Option<Answer> {
+    let talk = async {
+        let mut stream = TcpStream::connect(authority).await.ok()?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut bytes = Vec::new();
+        stream.take(LONGEST).read_to_end(&mut bytes).await.ok()?;
+        parse(&String::from_utf8_lossy(&bytes))
+    };
+    tokio::time::timeout(limit, talk).await.ok()?
+}
+
+fn parse(text: &str) -> Option<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let date = lines.find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("date").then(|| date(value)).flatten()
+    });
+    Some(Answer { status, date, body: body.to_owned() })
+}
+
+/// `Tue, 24 Nov 2026 19:06:08 GMT` (RFC 9110 §5.6.7).
+fn date(text: &str) -> Option<i64> {
+    let words: Vec<&str> = text.split([' ', ':']).collect();
+    let [_, day, month, year, hour, minute, second, "GMT"] = words[..] else { return None };
+    let number = |word: &str| word.parse::<i64>().ok();
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let month = i64::try_from(MONTHS.find(month)?).ok()? / 3 + 1;
+    let (year, day) = (number(year)?, number(day)?);
+    // Days since 1970 of a date in the Gregorian calendar, the year beginning in March.
+    let shifted = if month > 2 { year } else { year - 1 };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = 365 * shifted + shifted / 4 - shifted / 100 + shifted / 400 + day_of_year - 719_468;
+    Some(days * 86_400 + number(hour)? * 3_600 + number(minute)? * 60 + number(second)?)
+}
+
+const LONGEST: u64 = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        for (text, seconds) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_777),
+            ("Thu, 29 Feb 2024 12:00:00 GMT", 1_709_208_000),
+        ] {
+            assert_eq!(date(text), Some(seconds), "{text}");
+        }
+        for bad in ["", "yesterday", "Sun, 06 Xyz 1994 08:49:37 GMT"] {
+            assert_eq!(date(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn answers() {
+        let answer = parse("HTTP/1.0 200 OK\r\nDATE: Thu, 01 Jan 1970 00:00:07 GMT\r\n\r\n{}");
+        assert_eq!(answer, Some(Answer { status: 200, date: Some(7), body: "{}".into() }));
+        assert_eq!(parse("garbage"), None);
+    }
+}

@@ -1,0 +1,111 @@
+//! This host's lease, and the file that tells it to the container runtime.
+
+use std::time::Duration;
+
+use super::finding::Finding;
+use super::store::Store;
+use super::view::View;
+use crate::subnet::Origin;
+use crate::subnet::admin::HoldingTerm;
+
+/// Compares the subnet file, the lease and the host with each other.
+pub(super) fn check(view: &View<'_>, store: &Store) -> Vec<Finding> {
+    let mut findings = file(view, store);
+    findings.extend(lease(view, store));
+    findings
+}
+
+fn file(view: &View<'_>, store: &Store) -> Vec<Finding> {
+    let path = view.args.subnet_file.display().to_string();
+    let Some(subnet) = view.file.subnet else {
+        let text = match view.file.problems.first() {
+            Some(problem) => problem.clone(),
+            None => "it is not there, or holds no subnet: no daemon has had a lease here".into(),
+        };
+        let remedy = "start the daemon: systemctl start flannel-udp; it writes the file";
+        return vec![Finding::warning(path, text).remedy(remedy)];
+    };
+    let stale = "restart the daemon, then docker: it writes the file anew";
+    let mut findings = Vec::new();
+    if let (Some(in_file), Some(config)) = (view.file.network, view.config)
+        && in_file != config.network
+    {
+        let text = format!("it says network {in_file}, the config says {}", config.network);
+        findings.push(Finding::fault(&path, text).remedy(stale));
+    }
+    let identity = store.identity.as_deref();
+    let note = Origin::load(&Origin::path(&view.args.subnet_file));
+    if let (Some(identity), Some(note)) = (identity, note)
+        && let Some(doubt) = note.doubt(&Origin::here(identity, subnet))
+    {
+        findings.push(Finding::fault(&path, format!("it is stale: {doubt}")).remedy(stale));
+    }
+    let mtu = view.variable("FLANNEL_MTU").and_then(|mtu| mtu.parse::<u32>().ok());
+    if let (Some(in_file), Some(real)) = (mtu, view.mtu())
+        && in_file != real
+    {
+        let text = format!("it says MTU {in_file}, the interface between hosts bears {real}");
+        findings.push(match in_file > real {
+            true => Finding::fault(&path, text).remedy(stale),
+            false => Finding::warning(&path, text).remedy(stale),
+        });
+    }
+    if findings.is_empty() {
+        let mtu = mtu.map_or("no MTU".into(), |mtu| format!("MTU {mtu}"));
+        findings.push(Finding::ok(path, format!("{subnet}, {mtu}")));
+    }
+    findings
+}
+
+fn lease(view: &View<'_>, store: &Store) -> Option<Finding> {
+    store.rows.as_ref()?;
+    let own_ip = view.interface.as_ref().ok().map(|interface| interface.public_ip);
+    let Some(subnet) = view.subnet else {
+        return Some(
+            Finding::warning("lease", "this host holds none")
+                .remedy("start the daemon: systemctl start flannel-udp; journalctl -u flannel-udp"),
+        );
+    };
+    let Some(lease) = store.leases().find(|lease| lease.subnet == subnet) else {
+        let text = format!(
+            "{subnet} of this host is not in the store: the other hosts have no route to it"
+        );
+        let remedy = "restart the daemon; journalctl -u flannel-udp tells why it does not renew";
+        return Some(Finding::fault("lease", text).remedy(remedy));
+    };
+    if let Some(own_ip) = own_ip
+        && lease.public_ip != own_ip
+    {
+        let text = format!(
+            "{subnet} is leased to {}, and this host is {own_ip}: packets for this host's containers \
+             go there",
+            lease.public_ip
+        );
+        let remedy = format!(
+            "if that host is not alive: flannel-udp leases release --force {subnet}; else restart \
+             the daemon here for another subnet; a host behind NAT needs --public-ip={}",
+            lease.public_ip
+        );
+        return Some(Finding::fault("lease", text).remedy(remedy));
+    }
+    Some(match lease.term {
+        HoldingTerm::Reserved => {
+            Finding::ok("lease", format!("{subnet} is reserved for this host"))
+        }
+        HoldingTerm::Unknown => {
+            Finding::note("lease", format!("{subnet}; the store did not say until when"))
+        }
+        HoldingTerm::Left(left) if left < SHORT => Finding::warning(
+            "lease",
+            format!("{subnet} expires in {} min and has not been renewed", left.as_secs() / 60),
+        )
+        .remedy("is the daemon running? journalctl -u flannel-udp tells why it does not renew"),
+        HoldingTerm::Left(left) => Finding::ok(
+            "lease",
+            format!("{subnet} for another {:.1} h", left.as_secs_f64() / 3600.0),
+        ),
+    })
+}
+
+/// The daemon renews an hour before the end, unless told otherwise.
+const SHORT: Duration = Duration::from_secs(30 * 60);

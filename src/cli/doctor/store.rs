@@ -1,0 +1,372 @@
+//! The lease store: every endpoint, the config, and what is kept under the prefix.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+
+use super::finding::Finding;
+use super::http;
+use crate::cli::commands::StoreArgs;
+use crate::cli::leases;
+use crate::subnet::admin::{self, Holding, Row};
+use crate::subnet::registry::{self, RegistryError, RegistryKind, Trouble};
+use crate::subnet::{NetworkConfig, Registry, RegistryOptions};
+
+/// What the store holds and what is wrong with it.
+#[derive(Default)]
+pub(super) struct Store {
+    pub(super) config: Option<NetworkConfig>,
+    /// Everything under `subnets/`; `None` if it could not be read.
+    pub(super) rows: Option<Vec<Row>>,
+    /// Names the store's content.
+    pub(super) identity: Option<String>,
+    /// This host's clock less etcd's, in seconds.
+    pub(super) clock_offset: Option<i64>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Store {
+    /// The leases that are ones.
+    pub(super) fn leases(&self) -> impl Iterator<Item = &Holding> {
+        self.rows.iter().flatten().filter_map(|row| row.lease.as_ref().ok())
+    }
+}
+
+/// Looks at everything within `limit`.
+pub(super) async fn look(args: &StoreArgs, limit: Duration) -> Store {
+    let mut store = Store::default();
+    let mut options = leases::options(args);
+    // A third of the time for each: the connection, an answer, everything after the first.
+    options.etcd.connect_timeout = (limit / 6).min(options.etcd.connect_timeout);
+    options.etcd.request_timeout = (limit / 3).min(options.etcd.request_timeout);
+    if let RegistryKind::File(dir) = &options.kind
+        && !dir.is_dir()
+    {
+        let text = format!("there is no directory {}", dir.display());
+        let remedy = format!("mount it, or mkdir {0} and write {0}/config", dir.display());
+        store.findings.push(Finding::fault("registry", text).remedy(remedy));
+        return store;
+    }
+    let looked = tokio::time::timeout(limit, async {
+        let findings = match options.kind {
+            RegistryKind::Etcd => reach(&mut options, limit / 2).await,
+            RegistryKind::File(_) => Ok(vec![]),
+        };
+        match findings {
+            Ok(findings) => store.findings.extend(findings),
+            Err(findings) => return store.findings.extend(findings),
+        }
+        match registry::open(&options) {
+            Ok(registry) => content(&*registry, &options, &mut store).await,
+            Err(error) => store.findings.push(
+                Finding::fault("registry", error.to_string()).remedy("correct the option it names"),
+            ),
+        }
+        store.clock_offset = clock_offset(&options, limit / 3).await;
+    });
+    if looked.await.is_err() {
+        let text = format!("it did not tell all within {} s", limit.as_secs());
+        let remedy = "flannel-udp doctor --timeout=60; see etcd's own log for slow requests";
+        store.findings.push(Finding::fault("registry", text).remedy(remedy));
+    }
+    store
+}
+
+/// Asks each endpoint by itself, all within `limit`. Those that answer are kept in `options`; without one it is an error.
+async fn reach(
+    options: &mut RegistryOptions,
+    limit: Duration,
+) -> Result<Vec<Finding>, Vec<Finding>> {
+    let template = &*options;
+    let asked = template.etcd.endpoints.iter().map(|endpoint| async move {
+        let mut alone = template.clone();
+        alone.etcd.endpoints = vec![endpoint.clone()];
+        let begun = Instant::now();
+        let outcome = match registry::open(&alone) {
+            Ok(registry) => match tokio::time::timeout(limit, registry.identity()).await {
+                Ok(outcome) => outcome.map_err(Refusal::Registry),
+                Err(_) => Err(Refusal::Registry(RegistryError::unavailable(
+                    Trouble::Timeout,
+                    format!("nothing within {limit:?}"),
+                ))),
+            },
+            Err(error) => Err(Refusal::Open(error.to_string())),
+        };
+        (endpoint.clone(), outcome, begun.elapsed())
+    });
+    let answers = join_all(asked).await;
+    let alive: Vec<_> = answers.iter().filter(|(_, outcome, _)| outcome.is_ok()).collect();
+    let identities: BTreeMap<_, _> =
+        alive.iter().filter_map(|(e, outcome, _)| Some((outcome.as_ref().ok()?, e))).collect();
+    let mut findings: Vec<_> = answers
+        .iter()
+        .map(|(endpoint, outcome, took)| {
+            let check = format!("endpoint {endpoint}");
+            match outcome {
+                Ok(_) => Finding::ok(check, format!("answers in {:.1} ms", ms(*took))),
+                // One of the default endpoints is that of etcd 2.
+                Err(_) if !alive.is_empty() && endpoint.ends_with(":4001") => {
+                    Finding::note(check, "nobody answers; another endpoint does")
+                }
+                Err(refusal) => {
+                    let (text, remedy) = refusal.explain();
+                    let finding = match alive.is_empty() {
+                        true => Finding::fault(check, text),
+                        false => Finding::warning(check, text),
+                    };
+                    finding.remedy(remedy)
+                }
+            }
+        })
+        .collect();
+    if identities.len() > 1 {
+        let text = format!("the endpoints belong to {} different clusters", identities.len());
+        findings.push(
+            Finding::fault("cluster", text)
+                .remedy("etcdctl --endpoints=… endpoint status -w table; list one cluster only"),
+        );
+    }
+    options.etcd.endpoints = alive.iter().map(|(endpoint, ..)| endpoint.clone()).collect();
+    if alive.is_empty() { Err(findings) } else { Ok(findings) }
+}
+
+enum Refusal {
+    Open(String),
+    Registry(RegistryError),
+}
+
+impl Refusal {
+    fn explain(&self) -> (String, String) {
+        let error = match self {
+            Self::Open(text) => return (text.clone(), "correct the option it names".into()),
+            Self::Registry(error) => error,
+        };
+        (error.to_string(), remedy(error).into())
+    }
+}
+
+/// What to do about a store that does not answer: each trouble has another cure.
+fn remedy(error: &RegistryError) -> &'static str {
+    let RegistryError::Unavailable { trouble, .. } = error else { return "try again" };
+    match trouble {
+        Trouble::Refused => {
+            "nobody listens there: systemctl status etcd (on that host); check --etcd-endpoints"
+        }
+        Trouble::Timeout => {
+            "the host is down, a firewall drops TCP 2379, or etcd hangs: \
+             nc -zv HOST 2379; etcdctl endpoint health"
+        }
+        Trouble::Tls => {
+            "check --etcd-cafile, --etcd-certfile, --etcd-keyfile, the scheme (https) and the dates: \
+             openssl s_client -connect HOST:2379"
+        }
+        Trouble::Authentication => {
+            "check FLANNELD_ETCD_USERNAME and FLANNELD_ETCD_PASSWORD; \
+             etcdctl user get NAME; etcdctl role get ROLE"
+        }
+        Trouble::NoLeader => {
+            "most members are down or cannot talk: etcdctl endpoint status -w table"
+        }
+        Trouble::Closed => {
+            "something there closes the connection: is it etcd, and http where it wants https?"
+        }
+        Trouble::Other => "see etcd's log: journalctl -u etcd",
+    }
+}
+
+async fn content(registry: &dyn Registry, options: &RegistryOptions, store: &mut Store) {
+    store.identity = registry.identity().await.ok();
+    match registry.config().await {
+        Err(error) => {
+            let finding = Finding::fault("network config", error.to_string());
+            store.findings.push(finding.remedy(remedy(&error)));
+        }
+        Ok(None) => store.findings.push(missing(registry, options).await),
+        Ok(Some(text)) => match NetworkConfig::parse(&text) {
+            Ok(config) => {
+                store.findings.push(Finding::ok(
+                    "network config",
+                    format!(
+                        "{}, subnets /{} from {} to {}, UDP port {}",
+                        config.network,
+                        config.subnet_len,
+                        config.subnet_min,
+                        config.subnet_max,
+                        config.port
+                    ),
+                ));
+                store.config = Some(config);
+            }
+            Err(error) => store.findings.push(
+                Finding::fault("network config", format!("it cannot be used: {error}"))
+                    .remedy(put_config(options)),
+            ),
+        },
+    }
+    match admin::list(registry).await {
+        Ok(rows) => {
+            store.findings.extend(rows_findings(&rows, store.config.as_ref(), options));
+            store.rows = Some(rows);
+        }
+        Err(error) => {
+            store.findings.push(Finding::fault("leases", error.to_string()).remedy(remedy(&error)));
+        }
+    }
+}
+
+/// The config is not there: what is there instead?
+async fn missing(registry: &dyn Registry, options: &RegistryOptions) -> Finding {
+    let prefix = options.etcd.prefix.trim_end_matches('/');
+    let finding = |text: String| Finding::fault("network config", text);
+    if options.kind == RegistryKind::Etcd {
+        for endpoint in &options.etcd.endpoints {
+            if has_v2_config(endpoint, prefix).await {
+                return finding(format!(
+                    "there is none at {prefix}/config in etcd's v3 data, but there is one in its v2 \
+                     data, which flannel stopped reading in v0.18"
+                ))
+                .remedy(put_config(options));
+            }
+        }
+    }
+    let keys = registry.other_keys().await.unwrap_or_default();
+    let elsewhere = keys.iter().find_map(|key| key.strip_suffix("/config"));
+    match (elsewhere, keys.is_empty()) {
+        (Some(other), _) => {
+            finding(format!("there is none at {prefix}/config, but there is one at {other}/config"))
+                .remedy(format!("--etcd-prefix={other}"))
+        }
+        (None, true) => finding(format!(
+            "there is none at {prefix}/config, and no other key either: an empty store, or one that \
+             this user may not read"
+        ))
+        .remedy(put_config(options)),
+        (None, false) => {
+            let keys = keys.join(", ");
+            finding(format!("there is none at {prefix}/config; these keys exist: {keys}"))
+                .remedy(put_config(options))
+        }
+    }
+}
+
+fn put_config(options: &RegistryOptions) -> String {
+    const CONFIG: &str = r#"'{"Network": "10.0.0.0/16", "Backend": {"Type": "udp"}}'"#;
+    match &options.kind {
+        RegistryKind::File(dir) => format!("echo {CONFIG} > {}/config", dir.display()),
+        RegistryKind::Etcd => {
+            let prefix = options.etcd.prefix.trim_end_matches('/');
+            format!("ETCDCTL_API=3 etcdctl put {prefix}/config {CONFIG}")
+        }
+    }
+}
+
+/// Entries that are no leases, and leases that are in each other's way.
+fn rows_findings(
+    rows: &[Row],
+    config: Option<&NetworkConfig>,
+    options: &RegistryOptions,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let prefix = options.etcd.prefix.trim_end_matches('/');
+    for row in rows {
+        let Err(why) = &row.lease else { continue };
+        let remedy = match &options.kind {
+            RegistryKind::Etcd => format!("etcdctl del {prefix}/subnets/{}", row.key),
+            RegistryKind::File(dir) => format!("rm {}/subnets/{}", dir.display(), row.key),
+        };
+        let text = format!(
+            "subnets/{} is no lease: {why}. It is skipped here, but makes every stock flanneld drop \
+             all its routes",
+            row.key
+        );
+        findings.push(Finding::warning("key", text).remedy(remedy));
+    }
+    let leases: Vec<&Holding> = rows.iter().filter_map(|row| row.lease.as_ref().ok()).collect();
+    let mut holders: BTreeMap<Ipv4Addr, Vec<String>> = BTreeMap::new();
+    for lease in &leases {
+        holders.entry(lease.public_ip).or_default().push(lease.subnet.to_string());
+    }
+    for (address, subnets) in holders.iter().filter(|(_, subnets)| subnets.len() > 1) {
+        let text = format!(
+            "{address} holds {}: two hosts with one address, or a host that lost one of them",
+            subnets.join(" and ")
+        );
+        let remedy = format!(
+            "give each host its own address (--public-ip); release what is left over: \
+             flannel-udp leases release {}",
+            subnets[0]
+        );
+        findings.push(Finding::fault("duplicate PublicIP", text).remedy(remedy));
+    }
+    for pair in leases.windows(2) {
+        // Sorted by subnet: what overlaps is side by side.
+        if pair[0].subnet.overlaps(pair[1].subnet) {
+            let text = format!("{} and {} overlap", pair[0].subnet, pair[1].subnet);
+            let remedy = format!("flannel-udp leases release {}", pair[1].subnet);
+            findings.push(Finding::fault("overlapping leases", text).remedy(remedy));
+        }
+    }
+    for lease in &leases {
+        let (subnet, holder) = (lease.subnet, lease.public_ip);
+        if let Some(kind) = lease.backend_type.as_deref().filter(|k| !k.eq_ignore_ascii_case("udp"))
+        {
+            let text = format!("{holder} holds {subnet} with backend {kind}: no packet reaches it");
+            let remedy = "one backend for the whole network: Backend.Type in the config";
+            findings.push(Finding::warning("backend", text).remedy(remedy));
+        }
+        if config.is_some_and(|config| !config.network.covers(subnet)) {
+            let text = format!("{subnet} of {holder} lies outside the network");
+            let remedy =
+                format!("flannel-udp leases release {subnet}; then restart that host's daemon");
+            findings.push(Finding::warning("lease outside", text).remedy(remedy));
+        }
+    }
+    findings.push(supply(&leases, config));
+    findings
+}
+
+fn supply(leases: &[&Holding], config: Option<&NetworkConfig>) -> Finding {
+    let held = leases.len();
+    let Some(config) = config else { return Finding::ok("leases", format!("{held} are held")) };
+    let all = config.subnets().count();
+    let free = all.saturating_sub(leases.iter().filter(|l| config.may_lease(l.subnet)).count());
+    let text = format!("{held} are held, {free} of {all} subnets are free");
+    match free {
+        0 => Finding::warning("leases", format!("{text}: no further host can join"))
+            .remedy("flannel-udp leases list; release dead ones, or widen SubnetMin and SubnetMax"),
+        _ => Finding::ok("leases", text),
+    }
+}
+
+/// Asks the HTTP interface of etcd 2, which newer ones offer with `--enable-v2`.
+async fn has_v2_config(endpoint: &str, prefix: &str) -> bool {
+    let Some(authority) = plain(endpoint) else { return false };
+    let path = format!("/v2/keys{prefix}/config");
+    let answer = http::get(authority, &path, Duration::from_millis(500)).await;
+    answer.is_some_and(|answer| answer.status == 200 && answer.body.contains("\"node\""))
+}
+
+async fn clock_offset(options: &RegistryOptions, limit: Duration) -> Option<i64> {
+    if options.kind != RegistryKind::Etcd {
+        return None;
+    }
+    let authority = plain(options.etcd.endpoints.first()?)?;
+    let theirs = http::get(authority, "/version", limit).await?.date?;
+    let ours = std::time::UNIX_EPOCH.elapsed().ok()?.as_secs();
+    Some(i64::try_from(ours).ok()? - theirs)
+}
+
+/// Host and port of an endpoint without TLS.
+fn plain(endpoint: &str) -> Option<&str> {
+    match endpoint.split_once("://") {
+        Some(("http", authority)) => Some(authority),
+        Some(_) => None,
+        None => Some(endpoint),
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}

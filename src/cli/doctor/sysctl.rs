@@ -1,0 +1,146 @@
+//! Settings under `/proc/sys/net`.
+
+use std::path::Path;
+
+use super::finding::Finding;
+use super::ports;
+use super::view::View;
+
+/// Reads each and says what it costs.
+pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
+    let mut findings = vec![forwarding(view)];
+    findings.extend(buffers(view));
+    findings.extend(queue(view));
+    findings.extend(reverse_path(view));
+    findings
+}
+
+fn forwarding(view: &View<'_>) -> Finding {
+    const CHECK: &str = "ip_forward";
+    match number("ipv4/ip_forward") {
+        Some(0) => {
+            return Finding::fault(
+                CHECK,
+                "0: this host passes no packets on between its containers and the overlay",
+            )
+            .remedy("sysctl -w net.ipv4.ip_forward=1, and a file in /etc/sysctl.d");
+        }
+        None => return Finding::note(CHECK, "not checked: it cannot be read"),
+        Some(_) => {}
+    }
+    let bridges = ["docker0", "cni0"];
+    let names = view.links.iter().map(|link| link.name.as_str());
+    let relevant = names
+        .filter(|name| bridges.contains(name) || view.tun().is_some_and(|tun| tun.name == *name));
+    let shut: Vec<&str> =
+        relevant.filter(|name| interface(name, "forwarding") == Some(0)).collect();
+    match shut.first() {
+        Some(name) => Finding::fault(CHECK, format!("1, but 0 for {}", shut.join(" and ")))
+            .remedy(format!("sysctl -w net.ipv4.conf.{name}.forwarding=1")),
+        None => Finding::ok(CHECK, "1"),
+    }
+}
+
+/// The daemon may go beyond both with `CAP_NET_ADMIN`, and without it may not.
+fn buffers(view: &View<'_>) -> Vec<Finding> {
+    let lost = ports::holders(view.port()).iter().any(|holder| holder.drops > 0);
+    let check = |name: &str, key: &str| {
+        let Some(size) = number(key) else {
+            return Finding::note(name, "not checked: it cannot be read here (another namespace?)");
+        };
+        let text = format!("{size} bytes");
+        let remedy = format!("sysctl -w net.core.{name}={WANTED}");
+        match size {
+            WANTED.. => Finding::ok(name, text),
+            _ if lost && name == "rmem_max" => Finding::warning(
+                name,
+                format!("{text}, and the socket has overflowed: the daemon wants {WANTED}"),
+            )
+            .remedy(remedy),
+            _ => Finding::note(
+                name,
+                format!(
+                    "{text}: the daemon wants {WANTED}, and gets it only with CAP_NET_ADMIN; with \
+                     less, bursts are lost"
+                ),
+            )
+            .remedy(remedy),
+        }
+    };
+    vec![check("rmem_max", "core/rmem_max"), check("wmem_max", "core/wmem_max")]
+}
+
+fn queue(view: &View<'_>) -> Option<Finding> {
+    let tun = view.tun()?;
+    let len = view.details(tun.index).tx_queue_len;
+    let text = format!("{len} packets may wait for the daemon in {}", tun.name);
+    Some(match len {
+        500.. => Finding::ok("txqueuelen", text),
+        _ => Finding::warning("txqueuelen", format!("{text}: bursts of small packets are lost"))
+            .remedy(format!("ip link set {} txqueuelen 1000", tun.name)),
+    })
+}
+
+/// The greater of the setting for all interfaces and that for one counts (`ip-sysctl.rst`).
+fn reverse_path(view: &View<'_>) -> Vec<Finding> {
+    let effective =
+        |name: &str| Some(interface("all", "rp_filter")?.max(interface(name, "rp_filter")?));
+    let mut findings = Vec::new();
+    if let Some(tun) = view.tun()
+        && let Some(mode) = effective(&tun.name)
+    {
+        let check = format!("rp_filter of {}", tun.name);
+        findings.push(match mode {
+            1 => Finding::note(
+                check,
+                "1 (strict): packets whose source is outside the overlay network are dropped on \
+                 arrival, such as those of a peer host itself without --ip-masq",
+            )
+            .remedy(format!("sysctl -w net.ipv4.conf.{}.rp_filter=2 (and .all.)", tun.name)),
+            mode => Finding::ok(check, mode.to_string()),
+        });
+    }
+    if let Ok(between) = &view.interface
+        && let Some(mode) = effective(&between.name)
+    {
+        let check = format!("rp_filter of {}", between.name);
+        // Strict filtering bites where answers would leave by another interface.
+        let astray = view.peers.iter().find(|peer| {
+            let best = view
+                .routes
+                .iter()
+                .filter(|route| route.destination.contains(peer.public_ip))
+                .max_by_key(|route| (route.destination.len(), std::cmp::Reverse(route.priority)));
+            best.is_some_and(|route| route.oif.is_some_and(|oif| oif != between.index))
+        });
+        findings.push(match (mode, astray) {
+            (1, Some(peer)) => Finding::fault(
+                check,
+                format!(
+                    "1 (strict), and the route to {} leads out of another interface: its datagrams \
+                     are dropped on arrival",
+                    peer.public_ip
+                ),
+            )
+            .remedy(format!("sysctl -w net.ipv4.conf.{}.rp_filter=2 (and .all.)", between.name)),
+            (mode, Some(peer)) => Finding::note(
+                check,
+                format!("{mode}; the route to {} leads out of another interface", peer.public_ip),
+            ),
+            (mode, None) => Finding::ok(check, mode.to_string()),
+        });
+    }
+    findings
+}
+
+fn interface(name: &str, key: &str) -> Option<u64> {
+    number(&format!("ipv4/conf/{name}/{key}"))
+}
+
+fn number(key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(Path::new("/proc/sys/net").join(key)).ok()?;
+    text.trim().parse().ok()
+}
+
+/// What the daemon asks for, in bytes (`sys/udp.rs`).
+const WANTED: u64 = 8 << 20;

@@ -1,0 +1,130 @@
+//! What is known about this host before the checks begin.
+
+use std::net::Ipv4Addr;
+
+use super::DoctorArgs;
+use super::store::Store;
+use crate::cli::{Code, Exit};
+use crate::host::interface::{self, Interface, InterfaceOptions, OVERHEAD};
+use crate::host::netlink::{Address, Link, LinkDetails, Netlink, Route};
+use crate::host::subnet_file::{self, Previous};
+use crate::route::Cidr;
+use crate::subnet::NetworkConfig;
+use crate::subnet::admin::Holding;
+
+/// This host and its place in the network.
+pub(super) struct View<'a> {
+    pub(super) args: &'a DoctorArgs,
+    pub(super) netlink: Netlink,
+    pub(super) links: Vec<Link>,
+    pub(super) details: Vec<LinkDetails>,
+    pub(super) addresses: Vec<Address>,
+    pub(super) routes: Vec<Route>,
+    /// What the subnet file says.
+    pub(super) file: Previous,
+    /// Its text.
+    pub(super) file_text: String,
+    pub(super) config: Option<&'a NetworkConfig>,
+    /// This host's subnet, as far as known.
+    pub(super) subnet: Option<Cidr>,
+    /// The interface between hosts, or why there is none.
+    pub(super) interface: Result<Interface, String>,
+    /// The other hosts' leases.
+    pub(super) peers: Vec<&'a Holding>,
+}
+
+impl<'a> View<'a> {
+    /// Looks at the host.
+    ///
+    /// # Errors
+    /// The kernel's routing socket does not answer.
+    pub(super) async fn gather(args: &'a DoctorArgs, store: &'a Store) -> Result<Self, Exit> {
+        let fail =
+            |error: &dyn std::fmt::Display| Exit::new(Code::System, format!("error: {error}"));
+        let netlink = Netlink::connect().map_err(|e| fail(&e))?;
+        let links = netlink.links().await.map_err(|e| fail(&e))?;
+        let details = netlink.link_details().await.map_err(|e| fail(&e))?;
+        let addresses = netlink.addresses().await.map_err(|e| fail(&e))?;
+        let routes = netlink.routes().await.map_err(|e| fail(&e))?;
+        let file = subnet_file::read_previous(&args.subnet_file);
+        let is_own = |ip: Ipv4Addr| {
+            args.public_ip == Some(ip) || addresses.iter().any(|address| address.local == ip)
+        };
+        let own = store.leases().find(|lease| is_own(lease.public_ip));
+        let subnet = file.subnet.or(own.map(|lease| lease.subnet));
+        let wish = args.iface.clone().or_else(|| {
+            let mine = |lease: &&Holding| Some(lease.subnet) == subnet && is_own(lease.public_ip);
+            Some(store.leases().find(mine).or(own)?.public_ip.to_string())
+        });
+        let options = InterfaceOptions {
+            iface: wish.into_iter().collect(),
+            public_ip: args.public_ip,
+            ..InterfaceOptions::default()
+        };
+        let interface =
+            interface::choose(&options).await.map_err(|e| e.to_string().replace('\n', "; "));
+        let here = |lease: &Holding| {
+            Some(lease.subnet) == subnet
+                || interface.as_ref().is_ok_and(|interface| interface.public_ip == lease.public_ip)
+        };
+        let peers = store.leases().filter(|lease| !here(lease)).collect();
+        let file_text = std::fs::read_to_string(&args.subnet_file).unwrap_or_default();
+        let config = store.config.as_ref();
+        Ok(Self {
+            args,
+            netlink,
+            links,
+            details,
+            addresses,
+            routes,
+            file,
+            file_text,
+            config,
+            subnet,
+            interface,
+            peers,
+        })
+    }
+
+    /// The overlay network, from the config or from the subnet file.
+    pub(super) fn network(&self) -> Option<Cidr> {
+        self.config.map(|config| config.network).or(self.file.network)
+    }
+
+    /// The UDP port of all hosts.
+    pub(super) fn port(&self) -> u16 {
+        self.config.map_or(DEFAULT_PORT, |config| config.port)
+    }
+
+    /// The overlay's device: the one with this subnet's address.
+    pub(super) fn tun(&self) -> Option<&Link> {
+        let holds = |link: &Link| {
+            let network = self.subnet.map(Cidr::network);
+            self.addresses
+                .iter()
+                .any(|a| a.index == link.index && Some(a.local) == network && a.prefix_len == 32)
+        };
+        let named = |link: &&Link| link.name.starts_with("flannel") && !link.name.contains('.');
+        self.links.iter().find(|link| holds(link)).or_else(|| self.links.iter().find(named))
+    }
+
+    /// What else is known about an interface.
+    pub(super) fn details(&self, index: u32) -> LinkDetails {
+        self.details.iter().find(|details| details.index == index).copied().unwrap_or_default()
+    }
+
+    /// The greatest inner packet that the interface between hosts bears.
+    pub(super) fn mtu(&self) -> Option<u32> {
+        Some(self.interface.as_ref().ok()?.mtu.saturating_sub(OVERHEAD).min(MAX_MTU))
+    }
+
+    /// A variable of the subnet file.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        subnet_file::variable(&self.file_text, name).filter(|value| !value.is_empty())
+    }
+}
+
+/// flannel's own.
+const DEFAULT_PORT: u16 = 8285;
+/// As the daemon's: 65,507 bytes fit a UDP datagram.
+const MAX_MTU: u32 = 65_507;

@@ -1,0 +1,273 @@
+//! What the host's firewall would do to a packet, read off its rules: all of them, not only ours.
+//!
+//! Rules are looked at one after the other as the kernel does. A match that is not understood here
+//! may hold or not; what hangs on it is told as a doubt and never as a fact. Only the filter hooks
+//! are followed, not `raw`, `mangle` or eBPF.
+
+mod iptables;
+mod nft;
+
+use std::net::Ipv4Addr;
+
+use super::tools::{ToolError, Toolbox, run};
+
+/// A packet whose fate is asked for, the first one of its flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Where in the host it is looked at.
+    pub hook: Hook,
+    /// `udp`, `tcp`, `icmp`.
+    pub protocol: &'static str,
+    /// Its source.
+    pub source: Ipv4Addr,
+    /// Its destination.
+    pub destination: Ipv4Addr,
+    /// Source port, if it is the same for all such packets.
+    pub source_port: Option<u16>,
+    /// Destination port, if it is the same for all such packets.
+    pub destination_port: Option<u16>,
+    /// The interface it came in by.
+    pub input: String,
+    /// The interface it leaves by, if it is forwarded.
+    pub output: Option<String>,
+}
+
+/// The place where a packet is filtered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// For this host.
+    Input,
+    /// Through this host.
+    Forward,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// No rule drops it.
+    Accepted,
+    /// This rule or policy drops it, if a match holds that is not understood here.
+    Doubtful(String),
+    /// This rule or policy drops it.
+    Dropped(String),
+}
+
+/// Asks every firewall of this host. `None` if it has no tool for one.
+///
+/// # Errors
+/// A tool refuses, as without `CAP_NET_ADMIN`.
+pub async fn fate(tools: &Toolbox, packet: &Packet) -> Result<Option<Fate>, ToolError> {
+    let mut rulesets = Vec::new();
+    let mut iptables_in_nft = false;
+    let mut seen = Vec::new();
+    for name in ["iptables-save", "iptables-nft-save", "iptables-legacy-save"] {
+        let Some(program) = tools.find(name) else { continue };
+        let version = run(&program, &["-V"], "").await.unwrap_or_default();
+        let is_nft = version.contains("nf_tables");
+        if seen.contains(&is_nft) {
+            continue;
+        }
+        seen.push(is_nft);
+        iptables_in_nft |= is_nft;
+        let saved = run(&program, &["-t", "filter"], "").await?;
+        rulesets.extend(iptables::parse(&saved, packet));
+    }
+    if let Some(program) = tools.find("nft") {
+        let listed = run(&program, &["-j", "list", "ruleset"], "").await?;
+        rulesets.extend(nft::parse(&listed, packet, iptables_in_nft));
+        seen.push(true);
+    }
+    Ok((!seen.is_empty()).then(|| worst(rulesets.iter().map(Ruleset::fate))))
+}
+
+/// Every base chain of a hook looks at a packet; one is enough to drop it.
+fn worst(fates: impl Iterator<Item = Fate>) -> Fate {
+    fates
+        .max_by_key(|fate| match fate {
+            Fate::Accepted => 0,
+            Fate::Doubtful(_) => 1,
+            Fate::Dropped(_) => 2,
+        })
+        .unwrap_or(Fate::Accepted)
+}
+
+/// A base chain and the chains it may jump to, each rule judged for the packet already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ruleset {
+    /// Name of the base chain.
+    base: String,
+    chains: Vec<Chain>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Chain {
+    name: String,
+    /// What the policy drops, as text to show.
+    drop_policy: Option<String>,
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    matches: Match,
+    action: Action,
+    /// The rule, to show.
+    text: String,
+}
+
+/// Whether a rule's condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Match {
+    Yes,
+    No,
+    Maybe,
+}
+
+impl Match {
+    fn of(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, _) | (_, Self::No) => Self::No,
+            (Self::Yes, Self::Yes) => Self::Yes,
+            _ => Self::Maybe,
+        }
+    }
+
+    fn negated(self, negate: bool) -> Self {
+        match self {
+            Self::Maybe => Self::Maybe,
+            _ => Self::of((self == Self::Yes) != negate),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Action {
+    Accept,
+    Drop,
+    Return,
+    Jump(String),
+    Goto(String),
+    /// Counts, logs, marks: the packet goes on to the next rule.
+    Continue,
+    /// Something that may end the packet's way.
+    Unknown,
+}
+
+/// What has been learnt on the way through the rules.
+#[derive(Default)]
+struct Doubts {
+    /// A rule that may have accepted the packet.
+    accept: bool,
+    /// The first rule that may have dropped it.
+    drop: Option<String>,
+}
+
+enum End {
+    Accept,
+    Drop(String),
+}
+
+impl Ruleset {
+    fn fate(&self) -> Fate {
+        let mut doubts = Doubts::default();
+        let end = self.walk(&self.base, true, &mut doubts, 0).or_else(|| {
+            let policy = self.chain(&self.base)?.drop_policy.clone()?;
+            Some(End::Drop(policy))
+        });
+        match (end, doubts) {
+            (Some(End::Drop(by)), Doubts { accept: false, .. }) => Fate::Dropped(by),
+            (Some(End::Drop(by)), _) => Fate::Doubtful(by),
+            (_, Doubts { drop: Some(by), .. }) => Fate::Doubtful(by),
+            _ => Fate::Accepted,
+        }
+    }
+
+    fn chain(&self, name: &str) -> Option<&Chain> {
+        self.chains.iter().find(|chain| chain.name == name)
+    }
+
+    /// Follows a chain to a verdict; `certain` says whether the packet surely comes here.
+    fn walk(&self, name: &str, certain: bool, doubts: &mut Doubts, depth: u32) -> Option<End> {
+        if depth > DEEPEST {
+            return None;
+        }
+        for rule in &self.chain(name)?.rules {
+            let certain = match rule.matches {
+                Match::No => continue,
+                Match::Yes => certain,
+                Match::Maybe => false,
+            };
+            let end = match &rule.action {
+                Action::Continue => continue,
+                Action::Return if certain => return None,
+                Action::Return => continue,
+                Action::Accept => Some(End::Accept),
+                Action::Drop => Some(End::Drop(rule.text.clone())),
+                Action::Jump(to) => self.walk(to, certain, doubts, depth + 1),
+                Action::Goto(to) => match self.walk(to, certain, doubts, depth + 1) {
+                    None if certain => return None,
+                    end => end,
+                },
+                Action::Unknown => {
+                    doubts.accept = true;
+                    doubts.drop.get_or_insert_with(|| rule.text.clone());
+                    continue;
+                }
+            };
+            match end {
+                None => {}
+                Some(end) if certain => return Some(end),
+                Some(End::Accept) => doubts.accept = true,
+                Some(End::Drop(by)) => {
+                    doubts.drop.get_or_insert(by);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The kernel refuses loops, so a deeper walk is a misreading.
+const DEEPEST: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn datagram() -> Packet {
+        Packet {
+            hook: Hook::Input,
+            protocol: "udp",
+            source: Ipv4Addr::new(192, 168, 0, 2),
+            destination: Ipv4Addr::new(192, 168, 0, 1),
+            source_port: Some(8285),
+            destination_port: Some(8285),
+            input: "eth0".into(),
+            output: None,
+        }
+    }
+
+    pub(super) fn forwarded() -> Packet {
+        Packet {
+            hook: Hook::Forward,
+            protocol: "tcp",
+            source: Ipv4Addr::new(10, 0, 2, 2),
+            destination: Ipv4Addr::new(10, 0, 1, 2),
+            source_port: None,
+            destination_port: None,
+            input: "flannel0".into(),
+            output: Some("docker0".into()),
+        }
+    }
+
+    #[test]
+    fn one_firewall_is_enough_to_drop() {
+        let fates = [Fate::Accepted, Fate::Dropped("x".into()), Fate::Doubtful("y".into())];
+        assert_eq!(worst(fates.into_iter()), Fate::Dropped("x".into()));
+        assert_eq!(worst(std::iter::empty()), Fate::Accepted);
+    }
+}

@@ -1,0 +1,198 @@
+//! The output of `iptables-save`, judged for one packet.
+
+use std::net::Ipv4Addr;
+
+use super::{Action, Chain, Hook, Match, Packet, Rule, Ruleset};
+use crate::route::Cidr;
+
+/// The packet's built-in chain of the filter table; `None` if the table is not there.
+pub(super) fn parse(saved: &str, packet: &Packet) -> Option<Ruleset> {
+    let base = match packet.hook {
+        Hook::Input => "INPUT",
+        Hook::Forward => "FORWARD",
+    };
+    let mut chains: Vec<Chain> = Vec::new();
+    for line in saved.lines() {
+        if let Some(declared) = line.strip_prefix(':') {
+            let mut words = declared.split_whitespace();
+            let name = words.next().unwrap_or_default().to_owned();
+            let drops = words.next() == Some("DROP");
+            let drop_policy = drops.then(|| format!("the policy of iptables' {name} chain, DROP"));
+            chains.push(Chain { name, drop_policy, rules: Vec::new() });
+        } else if let Some(rule) = line.strip_prefix("-A ") {
+            let (name, rule) = rule.split_once(' ').unwrap_or((rule, ""));
+            if let Some(chain) = chains.iter_mut().find(|chain| chain.name == name) {
+                chain.rules.push(judge(line, rule, packet));
+            }
+        }
+    }
+    chains.iter().any(|chain| chain.name == base).then(|| Ruleset { base: base.into(), chains })
+}
+
+fn judge(line: &str, rule: &str, packet: &Packet) -> Rule {
+    let words = words(rule);
+    let mut words = words.iter().map(String::as_str).peekable();
+    let mut matches = Match::Yes;
+    let mut action = Action::Continue;
+    let mut negate = false;
+    while let Some(word) = words.next() {
+        if word == "!" {
+            negate = true;
+            continue;
+        }
+        if word == "-j" || word == "-g" {
+            action = target(word, words.next().unwrap_or_default());
+            // The rest are the target's own options.
+            break;
+        }
+        let mut values = Vec::new();
+        while let Some(value) = words.next_if(|next| *next != "!" && !next.starts_with('-')) {
+            values.push(value);
+        }
+        let value = values.first().copied().unwrap_or_default();
+        matches = matches.and(option(word, value, packet).negated(negate));
+        negate = false;
+    }
+    Rule { matches, action, text: format!("the iptables rule `{line}`") }
+}
+
+fn option(name: &str, value: &str, packet: &Packet) -> Match {
+    let within = |address| match value.parse::<Cidr>() {
+        Ok(cidr) => Match::of(cidr.contains(address)),
+        Err(_) => value.parse().map_or(Match::Maybe, |only: Ipv4Addr| Match::of(address == only)),
+    };
+    match name {
+        // A match module by itself decides nothing; its options follow.
+        "-m" | "--comment" => Match::Yes,
+        "-p" => Match::of(value == packet.protocol || value == "all"),
+        "-s" => within(packet.source),
+        "-d" => within(packet.destination),
+        "-i" => Match::of(same_interface(value, &packet.input)),
+        "-o" => packet.output.as_deref().map_or(Match::No, |o| Match::of(same_interface(value, o))),
+        "--dport" | "--dports" => ports(value, packet.destination_port),
+        "--sport" | "--sports" => ports(value, packet.source_port),
+        "--ctstate" | "--state" => Match::of(value.split(',').any(|state| state == "NEW")),
+        "--dst-type" if packet.hook == Hook::Input => Match::of(value == "LOCAL"),
+        _ => Match::Maybe,
+    }
+}
+
+/// `80`, `1:5`, `22,80,8000:9000`.
+fn ports(list: &str, port: Option<u16>) -> Match {
+    let Some(port) = port else { return Match::Maybe };
+    Match::of(list.split(',').any(|part| {
+        let (low, high) = part.split_once(':').unwrap_or((part, part));
+        match (low.parse::<u16>(), high.parse::<u16>()) {
+            (Ok(low), Ok(high)) => (low..=high).contains(&port),
+            _ => false,
+        }
+    }))
+}
+
+/// `eth+` stands for every name that begins so.
+fn same_interface(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('+') {
+        Some(beginning) => name.starts_with(beginning),
+        None => pattern == name,
+    }
+}
+
+fn target(how: &str, name: &str) -> Action {
+    match name {
+        "ACCEPT" => Action::Accept,
+        "DROP" | "REJECT" => Action::Drop,
+        "RETURN" => Action::Return,
+        "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TCPMSS" | "ULOG" | "SET" | "" => Action::Continue,
+        "QUEUE" | "NFQUEUE" | "TPROXY" => Action::Unknown,
+        chain if how == "-g" => Action::Goto(chain.to_owned()),
+        chain => Action::Jump(chain.to_owned()),
+    }
+}
+
+/// Splits at spaces outside of double quotes.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quoted = false;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => quoted = !quoted,
+            '\\' if quoted => word.extend(chars.next()),
+            ' ' if !quoted => words.push(std::mem::take(&mut word)),
+            // A quoted text must not be taken for an option.
+            '-' | '!' if quoted && word.is_empty() => word.push('_'),
+            c => word.push(c),
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{datagram, forwarded};
+    use super::super::{Fate, Packet};
+    use super::*;
+
+    fn fate(rules: &str, packet: &Packet) -> Fate {
+        let text = format!("*filter\n{rules}\nCOMMIT\n");
+        parse(&text, packet).expect("a table").fate()
+    }
+
+    const OPEN: &str = ":INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:X - [0:0]\n";
+    const SHUT: &str = ":INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:X - [0:0]\n";
+
+    #[test]
+    fn what_is_dropped() {
+        let packet = datagram();
+        for rule in [
+            "-A INPUT -p udp -m udp --dport 8285 -j DROP",
+            "-A INPUT -p udp -m multiport --dports 53,8000:9000 -j REJECT --reject-with x",
+            "-A INPUT ! -s 10.0.0.0/8 -i eth+ -j X\n-A X -m comment --comment \"-j ACCEPT\" -j DROP",
+            "-A INPUT -m state --state NEW -g X\n-A X -j RETURN\n-A X -j ACCEPT\n-A INPUT -j X",
+        ] {
+            let fate = fate(&format!("{OPEN}{rule}"), &packet);
+            let dropped = matches!(fate, Fate::Dropped(_));
+            assert_eq!(dropped, !rule.contains("RETURN"), "{rule}: {fate:?}");
+        }
+        assert!(matches!(fate(SHUT, &packet), Fate::Dropped(by) if by.contains("policy")));
+    }
+
+    #[test]
+    fn what_is_accepted() {
+        let packet = datagram();
+        for rules in [
+            "-A INPUT -p udp --dport 8285 -j ACCEPT",
+            "-A INPUT -p tcp -j DROP\n-A INPUT -s 192.168.0.0/24 -j ACCEPT",
+            "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j DROP\n-A INPUT -j ACCEPT",
+        ] {
+            assert_eq!(fate(&format!("{SHUT}{rules}"), &packet), Fate::Accepted, "{rules}");
+        }
+        let ours = "-A FORWARD -m comment --comment \"flanneld forward\" -j X\n\
+                    -A X -s 10.0.0.0/16 -m comment --comment \"flanneld forward\" -j ACCEPT";
+        assert_eq!(fate(&format!("{SHUT}{ours}"), &forwarded()), Fate::Accepted);
+        assert_eq!(parse("", &packet), None);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_a_doubt() {
+        let packet = datagram();
+        for rules in [
+            "-A INPUT -m recent --rcheck --seconds 60 -j DROP",
+            "-A INPUT -m mac --mac-source 00:11:22:33:44:55 -j ACCEPT\n-A INPUT -j DROP",
+        ] {
+            assert!(
+                matches!(fate(&format!("{OPEN}{rules}"), &packet), Fate::Doubtful(_)),
+                "{rules}"
+            );
+        }
+    }
+
+    #[test]
+    fn loops_end() {
+        let rules = format!("{OPEN}:Y - [0:0]\n-A INPUT -j X\n-A X -j Y\n-A Y -j X");
+        assert_eq!(fate(&rules, &datagram()), Fate::Accepted);
+    }
+}

@@ -1,0 +1,406 @@
+//! `doctor` on a host that is well, and on one that is broken in one way after the other: the finding
+//! comes with the damage and goes with it. What is quoted here stands in `docs/operations.md`.
+
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use flannel_udp::lab;
+use flannel_udp::sys::process::Signal;
+
+use crate::support::world::{World, lease_key, lease_value};
+use crate::support::{gate, wait_for};
+use crate::ward::{ALONE, HERE, PEER, examine, examine_by, ip, sh, ward, with, write};
+
+#[test]
+fn a_healthy_host_and_every_damage_of_it() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = ward();
+    let well = examine(&mut world, &[]);
+    assert!(well.worse_than_note().is_empty(), "{:#?}", well.worse_than_note());
+    assert_eq!(well.code, Some(0));
+    for host in [0, PEER] {
+        let address = world.host(host).address().to_string();
+        assert!(well.has("ok", &address, "10 of 10 echoes"), "{}", well.text);
+        assert!(
+            well.has("ok", &format!("{address} ("), "packets of 1472 bytes pass"),
+            "{}",
+            well.text
+        );
+    }
+    settings(&mut world);
+    firewall(&mut world);
+    routes(&mut world);
+    docker(&mut world);
+    store(&mut world);
+    lease(&mut world);
+    rights(&mut world);
+    let well = examine(&mut world, &[]);
+    assert!(well.worse_than_note().is_empty(), "{:#?}", well.worse_than_note());
+    without_daemon(&mut world);
+}
+
+fn settings(world: &mut World) {
+    with(
+        world,
+        ALONE,
+        |world| world.host(HERE).sysctl("net/ipv4/ip_forward", "0").expect("sysctl"),
+        ("fault", "ip_forward", "0: this host passes no packets on"),
+        |world| world.host(HERE).sysctl("net/ipv4/ip_forward", "1").expect("sysctl"),
+    );
+    with(
+        world,
+        ALONE,
+        |world| world.host(HERE).sysctl("net/ipv4/conf/flannel0/rp_filter", "1").expect("sysctl"),
+        ("note", "rp_filter of flannel0", "strict"),
+        |world| {
+            for name in ["flannel0", "all"] {
+                let key = format!("net/ipv4/conf/{name}/rp_filter");
+                world.host(HERE).sysctl(&key, "0").expect("sysctl");
+            }
+        },
+    );
+    with(
+        world,
+        ALONE,
+        |world| ip(world, HERE, "link set flannel0 txqueuelen 10"),
+        ("warning", "txqueuelen", "bursts of small packets are lost"),
+        |world| ip(world, HERE, "link set flannel0 txqueuelen 1000"),
+    );
+    with(
+        world,
+        ALONE,
+        |world| sh(world, HERE, "ethtool -K eth0 gro off tx off"),
+        ("note", "eth0 gro", "off"),
+        |world| sh(world, HERE, "ethtool -K eth0 gro on tx on"),
+    );
+}
+
+fn firewall(world: &mut World) {
+    for (harm, check, words, mend) in [
+        (
+            "iptables -I INPUT -i eth0 -p udp --dport 8285 -j DROP",
+            "UDP 8285",
+            "-A INPUT -i eth0 -p udp",
+            "iptables -D INPUT -i eth0 -p udp --dport 8285 -j DROP",
+        ),
+        ("iptables -P FORWARD DROP", "FORWARD to", "the policy", "iptables -P FORWARD ACCEPT"),
+        (
+            "iptables -I FORWARD -s 10.0.0.0/16 -j REJECT",
+            "FORWARD from",
+            "-A FORWARD -s 10.0.0.0/16",
+            "iptables -D FORWARD -s 10.0.0.0/16 -j REJECT",
+        ),
+        (
+            "nft 'add table inet strict; add chain inet strict f { type filter hook forward priority 5; policy drop; }'",
+            "FORWARD to",
+            "chain f in nft's table inet strict",
+            "nft delete table inet strict",
+        ),
+        (
+            "nft 'add table inet strict; add chain inet strict i { type filter hook input priority 5; }; \
+             add rule inet strict i udp dport { 8000-9000 } drop'",
+            "UDP 8285",
+            "of chain i in nft's table inet strict",
+            "nft delete table inet strict",
+        ),
+    ] {
+        with(
+            world,
+            ALONE,
+            |world| sh(world, HERE, harm),
+            ("fault", check, words),
+            |world| sh(world, HERE, mend),
+        );
+    }
+}
+
+fn routes(world: &mut World) {
+    let thief = format!("{} dev eth0", world.subnet(PEER));
+    with(
+        world,
+        ALONE,
+        |world| ip(world, HERE, &format!("route add {thief}")),
+        ("fault", "route", "takes traffic away from the overlay"),
+        |world| ip(world, HERE, &format!("route del {thief}")),
+    );
+    let policy = format!("to {} lookup 7", world.subnet(PEER));
+    with(
+        world,
+        ALONE,
+        |world| {
+            ip(world, HERE, "route add default dev eth0 table 7");
+            ip(world, HERE, &format!("rule add {policy}"));
+        },
+        ("fault", "route", "go to eth0 by a rule of policy routing"),
+        |world| ip(world, HERE, &format!("rule del {policy}")),
+    );
+    let signal = |signal| {
+        move |world: &mut World| {
+            let daemon = world.host_mut(HERE).daemon_mut().expect("a daemon");
+            daemon.process().signal(signal).expect("a signal");
+        }
+    };
+    with(
+        world,
+        ALONE,
+        |world| {
+            signal(Signal::Stop)(world);
+            ip(world, HERE, "link del flannel0");
+        },
+        ("warning", "device", "there is no flannel0"),
+        signal(Signal::Continue),
+    );
+    with(
+        world,
+        ALONE,
+        |world| {
+            signal(Signal::Stop)(world);
+            ip(world, HERE, "link set flannel0 mtu 1480");
+            ip(world, HERE, "route del 10.0.0.0/16");
+        },
+        ("fault", "flannel0", "its MTU is 1480, the interface between hosts bears 1472"),
+        signal(Signal::Continue),
+    );
+}
+
+fn docker(world: &mut World) {
+    let subnet = world.host(HERE).daemon().expect("a daemon").subnet().expect("its subnet file");
+    let bip = format!("{}/{}", subnet.gateway, subnet.prefix_len);
+    let env =
+        |bip: &str, mtu: u32| format!("DOCKER_OPTS=\" --bip={bip} --ip-masq=true --mtu={mtu}\"\n");
+    for (text, level, words) in [
+        (env(&bip, 1500), "fault", "--mtu is 1500 and should be 1472"),
+        (env("172.17.0.1/16", 1472), "fault", "--bip is 172.17.0.1/16 and should be"),
+        (env(&bip, 1400), "warning", "--mtu is 1400 and should be 1472"),
+        (
+            env(&bip, 1472).replace("=true", "=false"),
+            "warning",
+            "--ip-masq is false and should be true",
+        ),
+    ] {
+        with(
+            world,
+            ALONE,
+            |world| drop(write(world, "docker_opts.env", &text)),
+            (level, "docker_opts.env", words),
+            |world| drop(write(world, "docker_opts.env", &env(&bip, 1472))),
+        );
+    }
+    with(
+        world,
+        ALONE,
+        |world| ip(world, HERE, "link set veth0 mtu 1500"),
+        ("fault", "docker0", "send packets of up to 1500 bytes; the overlay bears 1472"),
+        |world| ip(world, HERE, "link set veth0 mtu 1472"),
+    );
+    with(
+        world,
+        ALONE,
+        |world| {
+            ip(world, HERE, "addr add 172.17.0.1/16 dev docker0");
+            ip(world, HERE, &format!("addr del {bip} dev docker0"));
+        },
+        ("fault", "docker0", "its address is 172.17.0.1/16 and should be"),
+        |world| {
+            ip(world, HERE, "addr del 172.17.0.1/16 dev docker0");
+            ip(world, HERE, &format!("addr add {bip} dev docker0"));
+        },
+    );
+    // A process that looks like dockerd; its options lie in the arguments.
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", "exec -a /usr/bin/dockerd bash -c 'read wait' dockerd --bip=172.17.0.1/16"]);
+    command.stdin(Stdio::piped());
+    let mut dockerd = world.host(HERE).netns().spawn(&mut command).expect("bash");
+    wait_for("dockerd", Duration::from_secs(5), || {
+        examine(world, ALONE).has("fault", "dockerd (pid", "--bip is 172.17.0.1/16")
+    });
+    drop(dockerd.stdin.take());
+    dockerd.wait().expect("its end");
+    assert!(!examine(world, ALONE).has("fault", "dockerd", ""));
+}
+
+fn store(world: &mut World) {
+    let key = format!("{}/config", lab::ETCD_PREFIX);
+    with(
+        world,
+        ALONE,
+        |world| world.delete(&key).expect("no config"),
+        (
+            "fault",
+            "network config",
+            "there is none at /coreos.com/network/config; these keys exist",
+        ),
+        |world| world.put(&key, lab::CONFIG).expect("a config"),
+    );
+    with(
+        world,
+        ALONE,
+        |world| world.put(&key, r#"{"Network": "10.0.0.0/33"}"#).expect("a bad config"),
+        ("fault", "network config", "it cannot be used"),
+        |world| world.put(&key, lab::CONFIG).expect("a config"),
+    );
+    with(
+        world,
+        ALONE,
+        |world| world.put(&lease_key("bogus"), "junk").expect("junk"),
+        ("warning", "key", "subnets/bogus is no lease"),
+        |world| world.delete(&lease_key("bogus")).expect("no junk"),
+    );
+    let double = lease_value(world.host(PEER).address());
+    with(
+        world,
+        ALONE,
+        |world| world.put(&lease_key("10.0.99.0-24"), &double).expect("a lease"),
+        ("fault", "duplicate PublicIP", "10.0.99.0/24"),
+        |world| world.delete(&lease_key("10.0.99.0-24")).expect("no lease"),
+    );
+    let vxlan = r#"{"PublicIP":"10.211.55.77","BackendType":"vxlan"}"#;
+    with(
+        world,
+        ALONE,
+        |world| world.put(&lease_key("10.0.98.0-24"), vxlan).expect("a lease"),
+        ("warning", "backend", "with backend vxlan"),
+        |world| world.delete(&lease_key("10.0.98.0-24")).expect("no lease"),
+    );
+    for (flag, check, words) in [
+        ("--etcd-prefix=/wrong", "network config", "there is one at /coreos.com/network/config"),
+        ("--etcd-endpoints=http://10.211.55.10:9", "endpoint", "connection refused"),
+        ("--etcd-endpoints=https://10.211.55.10:2379", "endpoint", "TLS failed"),
+        ("--registry=file:/nonexistent", "registry", "there is no directory"),
+    ] {
+        let found = examine(world, &[flag, "--peers=no"]);
+        assert!(found.has("fault", check, words), "{flag}: {}", found.text);
+    }
+    // A member that does not answer is a warning while another does; the whole stays within its time.
+    let mut half = world.etcd().expect("etcd").endpoints().join(",");
+    half = format!("--etcd-endpoints={half},http://10.211.55.10:9");
+    let found = examine(world, &[&half, "--peers=no"]);
+    assert!(found.has("warning", "endpoint http://10.211.55.10:9", "refused"), "{}", found.text);
+    world.etcd().expect("etcd").freeze().expect("frozen");
+    let found = examine(world, &[]);
+    world.etcd().expect("etcd").thaw().expect("thawed");
+    assert!(found.has("fault", "endpoint", "no answer in time"), "{}", found.text);
+    assert!(found.took < Duration::from_secs(11), "{:?}", found.took);
+}
+
+fn lease(world: &mut World) {
+    let theirs = world.subnet(PEER);
+    let text = |network: &str, subnet: &str, mtu: u32| {
+        format!("FLANNEL_NETWORK={network}\nFLANNEL_SUBNET={subnet}\nFLANNEL_MTU={mtu}\n")
+    };
+    let own = world.subnet(HERE).to_string();
+    for (text, level, check, words) in [
+        (
+            text("10.0.0.0/16", &theirs.to_string(), 1472),
+            "fault",
+            "lease",
+            "is leased to 10.211.55.12",
+        ),
+        (text("10.0.0.0/16", "10.0.97.1/24", 1472), "fault", "lease", "is not in the store"),
+        (text("10.9.0.0/16", &own, 1472), "fault", "stale.env", "it says network 10.9.0.0/16"),
+        (text("10.0.0.0/16", &own, 1500), "fault", "stale.env", "it says MTU 1500"),
+        (String::new(), "warning", "stale.env", "holds no subnet"),
+    ] {
+        let path = write(world, "stale.env", &text);
+        let found = examine(world, &[&format!("--subnet-file={path}"), "--peers=no"]);
+        assert!(found.has(level, check, words), "{words}: {}", found.text);
+    }
+}
+
+fn rights(world: &mut World) {
+    let without =
+        ["setpriv", "--bounding-set", "-net_admin,-net_raw", "--inh-caps", "-net_admin,-net_raw"];
+    let found = examine_by(world, &without, &[]);
+    assert!(found.has("warning", "CAP_NET_ADMIN", "lacks it"), "{}", found.text);
+    assert!(found.has("note", "peers", "no raw socket"), "{}", found.text);
+    assert!(found.has("note", "UDP 8285 from peers", "not checked"), "{}", found.text);
+    let hidden =
+        ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev/net && exec \"$0\" \"$@\""];
+    let found = examine_by(world, &hidden, ALONE);
+    assert!(found.has("fault", "/dev/net/tun", "the device node is missing"), "{}", found.text);
+}
+
+fn without_daemon(world: &mut World) {
+    world.stop_daemon(HERE).expect("a stop");
+    let found = examine(world, &[]);
+    assert!(found.has("warning", "UDP 8285", "no daemon runs here"), "{}", found.text);
+    assert!(found.has("warning", "device", "there is no flannel0"), "{}", found.text);
+    assert!(found.has("note", "10.211.55.12", "the host answers pings"), "{}", found.text);
+    assert!(found.has("ok", "lease", "for another"), "{}", found.text);
+    let address = (world.host(HERE).address(), 8285);
+    let taken = world.host(HERE).netns().enter(|| UdpSocket::bind(address)).expect("a visit");
+    let found = examine(world, ALONE);
+    assert!(found.has("fault", "UDP 8285", "no flannel daemon"), "{}", found.text);
+    drop(taken);
+}
+
+#[test]
+fn peers_that_cannot_be_reached() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = ward();
+    let peer = world.host(PEER).address().to_string();
+    let only = format!("--peers={peer}");
+    let only = [only.as_str()];
+    for (harm, level, words, mend) in [
+        (
+            "iptables -I INPUT -p udp --dport 8285 -j DROP",
+            "fault",
+            "answers pings, but nothing comes back through the overlay",
+            "iptables -F INPUT",
+        ),
+        (
+            "iptables -I INPUT -p udp --dport 8285 -j REJECT --reject-with icmp-admin-prohibited",
+            "fault",
+            "rejects UDP 8285",
+            "iptables -F INPUT",
+        ),
+        (
+            "nft 'add table ip l; add chain ip l i { type filter hook input priority 0; }; \
+             add rule ip l i udp dport 8285 numgen inc mod 5 0 drop'",
+            "warning",
+            "20 % lost",
+            "nft delete table ip l",
+        ),
+        ("ip link set eth0 down", "fault", "does not answer at all", "ip link set eth0 up"),
+    ] {
+        with(
+            &mut world,
+            &only,
+            |world| sh(world, PEER, harm),
+            (level, &peer, words),
+            |world| sh(world, PEER, mend),
+        );
+    }
+    let switch = format!("{}switch", world.prefix());
+    let check = format!("{peer} ({}) MTU", world.subnet(PEER));
+    with(
+        &mut world,
+        &only,
+        |_| drop(lab::tool::ip_in(&switch, "link set port2 mtu 1400").expect("a narrow port")),
+        ("fault", &check, "packets of up to 1372 bytes come back"),
+        |_| drop(lab::tool::ip_in(&switch, "link set port2 mtu 1500").expect("a wide port")),
+    );
+    let started = world.host(PEER).daemon().expect("a daemon").options().clone();
+    with(
+        &mut world,
+        &only,
+        |world| {
+            world.stop_daemon(PEER).expect("a stop");
+        },
+        ("fault", &peer, "nobody listens on UDP 8285"),
+        |world| world.start_daemon(PEER, started.clone()).expect("a start"),
+    );
+    // Nothing of it takes longer than it may, even with every peer gone.
+    for host in [0, PEER] {
+        sh(
+            &world,
+            host,
+            "iptables -I INPUT -p icmp -j DROP; iptables -I INPUT -p udp --dport 8285 -j DROP",
+        );
+    }
+    let found = examine(&mut world, &[]);
+    assert!(found.took < Duration::from_secs(11), "{:?}", found.took);
+    assert_eq!(found.worse_than_note().len(), 2, "{}", found.text);
+}

@@ -1,0 +1,188 @@
+//! The table of `docs/operations.md`, row by row: the host is broken in that way, the command is run,
+//! and what the row quotes is in its output. The rows of `doctor` are held by `doctor.rs`.
+
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use flannel_udp::lab::{self, DaemonOptions, Lab, Registry};
+use flannel_udp::sys::process::Signal;
+
+use crate::support::world::{World, lease_key, lease_value};
+use crate::support::{gate, wait_for};
+use crate::ward::{HERE, PEER, examine};
+
+const PAGE: &str = include_str!("../../docs/operations.md");
+
+/// The command and the quoted meaning of every row of the table.
+fn rows() -> Vec<(String, String)> {
+    let table = PAGE.lines().skip_while(|line| !line.starts_with("| symptom |")).skip(2);
+    let rows = table.take_while(|line| line.starts_with('|')).map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+        let [_, command, meaning, _] = cells[..] else { panic!("not four cells: {line}") };
+        let quoted = |cell: &str| cell.split('`').nth(1).map(str::to_owned);
+        quoted(command).zip(quoted(meaning)).unwrap_or_else(|| panic!("nothing quoted: {line}"))
+    });
+    rows.collect()
+}
+
+/// Holds that the page has this row and that it is true.
+#[track_caller]
+fn row(command: &str, meaning: &str, output: &str) {
+    let listed = rows().iter().any(|(c, m)| c == command && m == meaning);
+    assert!(listed, "docs/operations.md has no row of `{command}` that says `{meaning}`");
+    assert!(output.contains(meaning), "{command}: no `{meaning}` in\n{output}");
+}
+
+#[test]
+fn every_row_is_broken_in_a_test() {
+    let here = [include_str!("doctor.rs"), include_str!("operations.rs")];
+    let rows = rows();
+    assert!(rows.len() > 40, "{}", rows.len());
+    for (command, meaning) in rows {
+        let quoted = format!("\"{meaning}\"");
+        assert!(here.iter().any(|s| s.contains(&quoted)), "no test for `{command}`: {quoted}");
+    }
+}
+
+/// Hosts with daemons, and one without, where a daemon does not start.
+#[test]
+fn daemons_that_do_not_start_or_lose_what_they_had() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::build(Lab::builder().hosts(3));
+    world.start_etcd(1, lab::CONFIG).expect("etcd");
+    world.start_daemon(HERE, etcd(&[])).expect("a daemon");
+    refused(&mut world);
+    waiting(&mut world);
+    lease_lost(&mut world);
+}
+
+fn etcd(flags: &[&str]) -> DaemonOptions {
+    DaemonOptions::with_flags(flags).registry(Registry::Etcd)
+}
+
+/// Runs a daemon that ends by itself; returns its exit code and all it said.
+fn start(
+    world: &mut World,
+    host: usize,
+    through: &[&str],
+    flags: &[&str],
+) -> (Option<i32>, String) {
+    let endpoints =
+        format!("--etcd-endpoints={}", world.etcd().expect("etcd").endpoints().join(","));
+    let own = [
+        format!("--iface={}", world.host(host).address()),
+        format!("--subnet-file={}/second.env", world.host(host).directory().display()),
+        endpoints,
+    ];
+    let words: Vec<&str> =
+        through.iter().copied().chain([env!("CARGO_BIN_EXE_flannel-udp")]).collect();
+    let mut command = Command::new("timeout");
+    command.arg("10").args(words).args(own).args(flags).stdin(Stdio::null());
+    command.env("FLANNELD_SOCKET", world.host(host).directory().join("second.sock"));
+    let netns = world.host(host).netns();
+    let output = netns.enter(|| command.output()).and_then(|output| output).expect("a daemon");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn refused(world: &mut World) {
+    let (code, said) = start(world, PEER, &[], &["--ifcae=eth0"]);
+    assert_eq!(code, Some(64), "{said}");
+    row("journalctl -u flannel-udp", "unexpected argument '--ifcae'", &said);
+
+    let (code, said) = start(world, HERE, &[], &["--tun-name=flannel7"]);
+    assert_eq!(code, Some(71), "{said}");
+    row("journalctl -u flannel-udp", "cannot listen on UDP", &said);
+
+    let without = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"];
+    let (code, said) = start(world, PEER, &without, &["--iptables-forward-rules=false"]);
+    assert_eq!(code, Some(77), "{said}");
+    row("journalctl -u flannel-udp", "CAP_NET_ADMIN is needed", &said);
+
+    let hidden =
+        ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev/net && exec \"$0\" \"$@\""];
+    let (code, said) = start(world, PEER, &hidden, &["--iptables-forward-rules=false"]);
+    assert_eq!(code, Some(72), "{said}");
+    row(
+        "journalctl -u flannel-udp",
+        "the tun module is not loaded or the device node is missing",
+        &said,
+    );
+
+    let (code, said) = start(world, PEER, &[], &["--iface=eth7"]);
+    assert!(code == Some(68) || said.contains("10.211.55"), "{code:?} {said}");
+}
+
+/// Daemons that wait for something are not ready, and say for what.
+fn waiting(world: &mut World) {
+    for (flag, meaning) in [
+        ("--etcd-prefix=/wrong", "flannel config not found"),
+        ("--etcd-endpoints=http://10.211.55.10:9", "connection refused"),
+    ] {
+        // Instead of the lab's own flags for etcd, which would add up with these.
+        let mut flags = vec!["--registry=etcd", flag];
+        if !flag.contains("endpoints") {
+            flags.push("--etcd-endpoints=http://10.211.55.10:2379");
+        }
+        world.spawn_daemon(PEER, DaemonOptions::with_flags(flags)).expect("a daemon");
+        wait_for(meaning, Duration::from_secs(10), || world.log(PEER).contains(meaning));
+        row("journalctl -u flannel-udp", meaning, &world.log(PEER));
+    }
+    world.stop_daemon(PEER).expect("a stop");
+}
+
+fn lease_lost(world: &mut World) {
+    let key = world.subnet(HERE).to_string().replace('/', "-");
+    let thief = lease_value("10.211.55.66".parse().expect("an address"));
+    world.put(&lease_key(&key), &thief).expect("a theft");
+    let meaning = "our lease was lost: another host holds our subnet now";
+    wait_for(meaning, Duration::from_secs(10), || world.log(HERE).contains(meaning));
+    row("journalctl -u flannel-udp", meaning, &world.log(HERE));
+    wait_for("another subnet", Duration::from_secs(10), || {
+        world.log(HERE).contains("this host has another subnet")
+    });
+}
+
+#[test]
+fn packets_that_do_not_arrive() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::build(Lab::builder().hosts(3));
+    world.start_etcd(1, lab::CONFIG).expect("etcd");
+    world.join(PEER, &[]);
+    world.join(HERE, &[]);
+    world.meet(HERE, PEER);
+
+    let container = world.host(HERE).container().netns();
+    let there = world.host(PEER).container().address();
+    let said = World::run(container, "ping", &["-c1", "-W2", "-t2", &there.to_string()]);
+    row("ping -c1 -t2 ADDRESS", "Time to live exceeded", &said);
+    let said = World::run(container, "ping", &["-c1", "-W2", "10.0.200.1"]);
+    row("ping -c1 ADDRESS", "Destination Net Unreachable", &said);
+    overflow(&mut world);
+}
+
+/// The daemon is away for a moment, and more comes than its socket holds.
+fn overflow(world: &mut World) {
+    let daemon = world.host_mut(HERE).daemon_mut().expect("a daemon");
+    daemon.process().signal(Signal::Stop).expect("a signal");
+    let to = (world.host(HERE).address(), 8285);
+    let flooded = world.host(PEER).netns().enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        for _ in 0..FLOOD {
+            // Datagrams lost here are none that come too many there.
+            let _ = socket.send_to(&[0; 1200], to);
+        }
+        std::io::Result::Ok(())
+    });
+    flooded.and_then(|outcome| outcome).expect("a flood");
+    let daemon = world.host_mut(HERE).daemon_mut().expect("a daemon");
+    daemon.process().signal(Signal::Continue).expect("a signal");
+    let found = examine(world, &["--peers=no"]);
+    let meaning = "were dropped: the daemon was not fast";
+    row("flannel-udp doctor", meaning, &found.text);
+    assert!(found.has("warning", "socket overflow", meaning), "{found:?}");
+}
+
+/// Twice what 16 MiB of buffer hold of datagrams that take 2,304 bytes each.
+const FLOOD: usize = 15_000;

@@ -1,0 +1,151 @@
+//! Hosts with daemons, `doctor` run on one of them, and harm that comes and goes.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use flannel_udp::lab::{self, Lab};
+use serde_json::Value;
+
+use crate::support::wait_for;
+use crate::support::world::World;
+
+/// The host that is examined, and a peer of it; etcd is on the remaining one.
+pub const HERE: usize = 1;
+pub const PEER: usize = 2;
+
+/// Three hosts with daemons. The one that is examined does not accept forwarded packets by rules of
+/// its own, so that a test may do so or not.
+pub fn ward() -> World {
+    let mut world = World::build(Lab::builder().hosts(3));
+    world.start_etcd(1, lab::CONFIG).expect("etcd");
+    for host in [0, PEER] {
+        world.join(host, &[]);
+    }
+    world.join(HERE, &["--iptables-forward-rules=false"]);
+    world.meet(HERE, PEER);
+    world.meet(HERE, 0);
+    world
+}
+
+/// Flags for a look at the host alone.
+pub const ALONE: &[&str] = &["--peers=no"];
+
+/// What `doctor` found.
+#[derive(Debug)]
+pub struct Diagnosis {
+    pub code: Option<i32>,
+    pub findings: Vec<Value>,
+    pub took: Duration,
+    pub text: String,
+}
+
+impl Diagnosis {
+    /// A finding of this level whose check and words contain these.
+    pub fn has(&self, level: &str, check: &str, words: &str) -> bool {
+        let part = |finding: &Value, key: &str, text: &str| {
+            finding[key].as_str().is_some_and(|value| value.contains(text))
+        };
+        self.findings.iter().any(|finding| {
+            finding["level"] == level
+                && part(finding, "check", check)
+                && part(finding, "finding", words)
+        })
+    }
+
+    pub fn worse_than_note(&self) -> Vec<&Value> {
+        let bad = |finding: &&Value| finding["level"] == "fault" || finding["level"] == "warning";
+        self.findings.iter().filter(bad).collect()
+    }
+}
+
+/// The daemon's own flags for the store, and where its files are.
+fn flags(world: &mut World) -> Vec<String> {
+    let endpoints = world.etcd().expect("etcd").endpoints().join(",");
+    let directory = world.host(HERE).directory().display().to_string();
+    vec![
+        format!("--etcd-endpoints={endpoints}"),
+        format!("--subnet-file={directory}/subnet.env"),
+        format!("--docker-env={directory}/docker_opts.env"),
+    ]
+}
+
+pub fn examine(world: &mut World, more: &[&str]) -> Diagnosis {
+    examine_by(world, &[], more)
+}
+
+/// Runs `doctor`, perhaps through another program.
+pub fn examine_by(world: &mut World, through: &[&str], more: &[&str]) -> Diagnosis {
+    let program = env!("CARGO_BIN_EXE_flannel-udp");
+    let words: Vec<&str> = through.iter().copied().chain([program, "doctor", "--json"]).collect();
+    let mut own = flags(world);
+    if more.iter().any(|flag| flag.starts_with("--etcd-endpoints")) {
+        // A list of endpoints adds to one before it.
+        own.retain(|flag| !flag.starts_with("--etcd-endpoints"));
+    }
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).args(own).args(more).stdin(Stdio::null());
+    let begun = Instant::now();
+    let netns = world.host(HERE).netns();
+    let output = netns.enter(|| command.output()).and_then(|output| output).expect("doctor runs");
+    let took = begun.elapsed();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let report: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(report["version"], 1, "{text}");
+    let findings = report["groups"]
+        .as_array()
+        .expect("groups")
+        .iter()
+        .flat_map(|group| group["findings"].as_array().expect("findings").clone());
+    let diagnosis =
+        Diagnosis { code: output.status.code(), findings: findings.collect(), took, text };
+    let worst = match report["worst"].as_str() {
+        Some("fault") => 1,
+        Some("warning") => 2,
+        _ => 0,
+    };
+    assert_eq!(diagnosis.code, Some(worst), "{}", diagnosis.text);
+    diagnosis
+}
+
+/// Does harm, looks, mends, looks again.
+#[track_caller]
+pub fn with(
+    world: &mut World,
+    more: &[&str],
+    harm: impl Fn(&mut World),
+    (level, check, words): (&str, &str, &str),
+    mend: impl Fn(&mut World),
+) {
+    harm(world);
+    let broken = examine(world, more);
+    assert!(broken.has(level, check, words), "{level} {check} {words}: {}", broken.text);
+    mend(world);
+    // Some damage heals only with the next look of the daemon.
+    wait_for(&format!("{check} is mended"), Duration::from_secs(8), || {
+        !examine(world, more).has(level, check, words)
+    });
+}
+
+#[track_caller]
+pub fn ip(world: &World, host: usize, line: &str) {
+    lab::tool::ip_in(world.host(host).netns_name(), line).expect(line);
+}
+
+/// Runs a command line in the host's namespace, which must succeed.
+#[track_caller]
+pub fn sh(world: &World, host: usize, line: &str) {
+    let netns = world.host(host).netns();
+    let output = netns
+        .enter(|| Command::new("sh").args(["-c", line]).output())
+        .and_then(|output| output)
+        .expect("sh");
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+pub fn write(world: &World, name: &str, text: &str) -> String {
+    let path = world.host(HERE).directory().join(name);
+    std::fs::File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect(name);
+    path.display().to_string()
+}
