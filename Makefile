@@ -29,7 +29,7 @@ bench:  ## the tunnel beside VXLAN and the plain underlay, 40 minutes; rewrites 
 	@scripts/setup.sh build demo
 	$(CARGO) build --locked --release
 	$(CC) -O2 -Wall -o target/release/baseline-loop benches/baseline/loop.c
-	target/release/flannel-udp bench --modes underlay,vxlan,flannel-udp,off,spin0,half \
+	target/release/flannel-udp bench --modes underlay,vxlan,flannel-udp,off,spin0,half,watched \
 		--baseline target/release/baseline-loop \
 		--svg docs/benchmarks.svg --markdown docs/benchmarks.md $(ARGS)
 	target/release/flannel-udp bench --mtu 9000 --underlay nic --only tcp1,tcp4,ppsfull \

@@ -13,6 +13,7 @@ mod results;
 mod svg;
 mod table;
 mod targets;
+mod watched;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,8 @@ pub struct BenchArgs {
     /// rr, rrload, idle; a beginning such as tcp means all that start so
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Modes: underlay, vxlan, flannel-udp, off, spin0 (--spin=0), half (offloads on one end only)
+    /// Modes: underlay, vxlan, flannel-udp, off, spin0 (--spin=0), half (offloads on one end only),
+    /// watched (metrics scraped and status asked for every second)
     #[arg(
         long,
         value_name = "LIST",

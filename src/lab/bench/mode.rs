@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::BenchArgs;
+use super::watched::{self, Watcher};
 use crate::lab::daemon::{DaemonOptions, Registry};
 use crate::lab::process::Process;
 use crate::lab::topology::Lab;
@@ -28,6 +29,8 @@ enum Carrier {
     Vxlan,
     /// Our daemon (or another build of it) with these flags on the first and second host.
     Daemon { binary: Option<PathBuf>, flags: [Vec<OsString>; 2] },
+    /// The same with its defaults, watched by somebody.
+    Watched,
     /// The stock program's loop.
     Loop(PathBuf),
 }
@@ -39,6 +42,7 @@ pub(super) struct Stage {
     // Before the lab: sinks and loops end before their networks go.
     pub(super) sinks: [Agent; 2],
     loops: Vec<Process>,
+    _watchers: Vec<Watcher>,
     pub(super) lab: Lab,
     /// The generators of the sample that is being taken, by process.
     pub(super) sources: Vec<u32>,
@@ -78,6 +82,7 @@ impl Mode {
             OFF => daemon(&off, &off),
             "spin0" => daemon(&["--spin=0"], &["--spin=0"]),
             "half" => daemon(&[], &off),
+            WATCHED => Carrier::Watched,
             _ => return None,
         };
         Some(Self { name: name.to_owned(), carrier })
@@ -97,24 +102,16 @@ impl Stage {
     /// Builds the lab of `mode` and checks that packets cross it.
     pub(super) fn build(mode: Mode, underlay: Underlay, mtu: u32) -> Result<Self, LabError> {
         let mut lab = Lab::builder().underlay(underlay).mtu(mtu).build()?;
-        let mut loops = Vec::new();
+        let (mut loops, mut watchers) = (Vec::new(), Vec::new());
         match &mode.carrier {
             Carrier::Plain => lab.route_plainly()?,
             Carrier::Vxlan => lab.tunnel_with_vxlan()?,
-            Carrier::Daemon { binary, flags } => {
-                lab.create_file_registry(CONFIG)?;
-                for (number, flags) in flags.iter().enumerate() {
-                    let options = DaemonOptions {
-                        registry: Registry::Files,
-                        flags: [OsString::from("--iptables-forward-rules=false")]
-                            .iter()
-                            .chain(flags)
-                            .cloned()
-                            .collect(),
-                        binary: binary.clone(),
-                    };
-                    lab.start_daemon(number, options)?;
-                    lab.add_container(number)?;
+            Carrier::Daemon { binary, flags } => start_daemons(&mut lab, binary.as_ref(), flags)?,
+            Carrier::Watched => {
+                let flags = [0, 1].map(|_| vec![OsString::from(watched::FLAG)]);
+                start_daemons(&mut lab, None, &flags)?;
+                for number in 0..2 {
+                    watchers.push(Watcher::start(&lab, number)?);
                 }
             }
             Carrier::Loop(path) => loops = start_loops(&mut lab, path)?,
@@ -127,7 +124,7 @@ impl Stage {
         let sink =
             |number: usize| Agent::start(&binary, lab.host(number).container().netns(), "sink");
         let sinks = [sink(0)?, sink(1)?];
-        Ok(Self { mode, sinks, loops, lab, sources: Vec::new() })
+        Ok(Self { mode, sinks, loops, _watchers: watchers, lab, sources: Vec::new() })
     }
 
     /// The processes that carry packets; none where the kernel does.
@@ -140,6 +137,26 @@ impl Stage {
     pub(super) fn agents(&self) -> Vec<u32> {
         self.sinks.iter().map(Agent::pid).chain(self.sources.iter().copied()).collect()
     }
+}
+
+/// Starts a daemon and a container on both hosts.
+fn start_daemons(
+    lab: &mut Lab,
+    binary: Option<&PathBuf>,
+    flags: &[Vec<OsString>; 2],
+) -> Result<(), LabError> {
+    lab.create_file_registry(CONFIG)?;
+    for (number, flags) in flags.iter().enumerate() {
+        let own = [OsString::from("--iptables-forward-rules=false")];
+        let options = DaemonOptions {
+            registry: Registry::Files,
+            flags: own.iter().chain(flags).cloned().collect(),
+            binary: binary.cloned(),
+        };
+        lab.start_daemon(number, options)?;
+        lab.add_container(number)?;
+    }
+    Ok(())
 }
 
 /// Starts `PROGRAM DEVICE OWN-ADDRESS PEER-ADDRESS PORT MTU` on both hosts and does around it what
@@ -179,8 +196,11 @@ pub(super) const OURS: &str = "flannel-udp";
 /// The daemon as one packet a system call, one worker: what the stock loop does.
 pub(super) const OFF: &str = "off";
 
+/// The daemon with its defaults, its metrics scraped and its status asked for every second.
+pub(super) const WATCHED: &str = "watched";
+
 /// Names that `--modes` takes.
-const BUILT_IN: [&str; 6] = ["underlay", "vxlan", OURS, OFF, "spin0", "half"];
+const BUILT_IN: [&str; 7] = ["underlay", "vxlan", OURS, OFF, "spin0", "half", WATCHED];
 
 /// Outer IP and UDP headers, in bytes.
 const DATAGRAM_HEADERS: u32 = 28;

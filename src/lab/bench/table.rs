@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::measure::{Measure, Sample, full_size};
-use super::mode::{OFF, OURS};
+use super::mode::{OFF, OURS, WATCHED};
 use super::results::{Results, Row, Spread, Table};
 use super::targets;
 
@@ -285,8 +285,14 @@ fn two_digits(value: f64) -> String {
     if value.abs() >= 10.0 { format!("{value:.1}") } else { format!("{value:.2}") }
 }
 
-const PAIRS: [(&str, &str); 5] =
-    [("vxlan", "underlay"), (OFF, "baseline"), ("half", OFF), ("spin0", "vxlan"), ("spin0", OFF)];
+const PAIRS: [(&str, &str); 6] = [
+    ("vxlan", "underlay"),
+    (OFF, "baseline"),
+    ("half", OFF),
+    ("spin0", "vxlan"),
+    ("spin0", OFF),
+    (WATCHED, OURS),
+];
 
 /// An empty cell.
 const NOTHING: &str = "–";

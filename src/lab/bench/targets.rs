@@ -7,7 +7,7 @@ use Measure::{Pps18, PpsFull, Rr, RrLoad, Tcp1, Tcp4};
 use serde::Serialize;
 
 use super::measure::{Measure, Sample};
-use super::mode::{OFF, OURS};
+use super::mode::{OFF, OURS, WATCHED};
 use super::results::{Spread, Table};
 use crate::lab::Underlay;
 
@@ -149,7 +149,6 @@ const TARGETS: [Target; 20] = [
 
 const VXLAN: &str = "vxlan";
 const BASELINE: &str = "baseline";
-const WATCHED: &str = "watched";
 
 #[cfg(test)]
 mod tests {
