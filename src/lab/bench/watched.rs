@@ -31,7 +31,7 @@ impl Watcher {
     /// The first look fails: there is nothing to see.
     pub(super) fn start(lab: &Lab, number: usize) -> Result<Self, LabError> {
         let host = lab.host(number);
-        let socket = host.daemon().map(|daemon| daemon.socket().to_owned()).unwrap_or_default();
+        let socket = host.directory().join("flannel-udp.sock");
         let name = host.netns_name().to_owned();
         let open =
             || Netns::open(&name).map_err(|source| LabError::Netns { name: name.clone(), source });
