@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::Options;
+use super::{Options, inspect};
 use crate::lab::LabCommand;
 
 /// What the command line asks for.
@@ -47,6 +47,16 @@ pub enum Tool {
     /// Demonstration and benchmark, in network namespaces on this machine.
     #[command(flatten)]
     Lab(LabCommand),
+    /// Show how the daemon on this host is doing: lease, registry, kernel, traffic, drops
+    Status(inspect::StatusArgs),
+    /// Show the other hosts
+    Peers(inspect::PeersArgs),
+    /// Show the route table
+    Routes(inspect::RoutesArgs),
+    /// Tell what happens to a packet: route, next hop, time to live, checks, masquerading
+    Explain(inspect::explain::ExplainArgs),
+    /// Change the level of the running daemon's log
+    LogLevel(inspect::log_level::LogLevelArgs),
     /// Turn subnet.env into options for dockerd, as mk-docker-opts.sh does
     DockerOpts(DockerOptsArgs),
     /// Remove the firewall rules, routes and files that the daemon (or flanneld) left on this host

@@ -4,8 +4,10 @@
 //! links and the health endpoints. The workers of the data plane run beside it and never wait for
 //! it.
 
+mod explain;
 mod logging;
 mod node;
+mod observer;
 mod signals;
 mod stats;
 mod supervise;
@@ -24,7 +26,9 @@ use crate::route::{self, Cidr};
 use crate::subnet::Origin;
 use crate::subnet::registry::{self, EtcdOptions, RegistryOptions, Secret};
 use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
+use logging::Log;
 use node::Node;
+use observer::Observer;
 use signals::Signals;
 use vitals::Vitals;
 
@@ -35,8 +39,8 @@ pub use stats::Report;
 /// # Errors
 /// What keeps it from starting or going on, with the exit code that says so.
 pub fn run(options: &Options) -> Result<(), Exit> {
-    logging::init(options)?;
-    let outcome = block_on(daemon(options));
+    let log = logging::init(options)?;
+    let outcome = block_on(daemon(options, log));
     match &outcome {
         Ok(()) => tracing::info!("stopped; the lease is kept for the next start"),
         Err(exit) => tracing::error!("{exit}"),
@@ -45,25 +49,27 @@ pub fn run(options: &Options) -> Result<(), Exit> {
     outcome.map_err(|exit| Exit::new(exit.code, ""))
 }
 
-async fn daemon(options: &Options) -> Result<(), Exit> {
+async fn daemon(options: &Options, log: Log) -> Result<(), Exit> {
     let mut signals = Signals::listen()
         .map_err(|error| Exit::new(Code::System, format!("cannot listen for signals: {error}")))?;
-    tokio::select! {
-        node = start(options) => supervise::run(node?, &mut signals).await,
+    let (mut observer, vitals) = Observer::start(options, log)?;
+    let running = tokio::select! {
+        running = start(options, vitals) => running?,
         () = signals.stop() => {
             tracing::info!("stopping before the start was complete");
-            Ok(())
+            return Ok(());
         }
-    }
+        never = observer.answer_at_start() => match never {},
+    };
+    supervise::run(running, &mut signals, &mut observer).await
 }
 
 /// Everything up to the first packet.
-async fn start(options: &Options) -> Result<supervise::Running<'_>, Exit> {
+async fn start(options: &Options, vitals: Vitals) -> Result<supervise::Running<'_>, Exit> {
     let previous = subnet_file::read_previous(&options.subnet_file);
     for problem in &previous.problems {
         tracing::warn!("{problem}");
     }
-    let vitals = Vitals::start(options)?;
     let registry = registry::open(&registry_options(options))
         .map_err(|error| Exit::new(Code::Config, format!("cannot use the lease store: {error}")))?;
     let interface = interface::choose(&interface_options(options)).await.map_err(interface_exit)?;
@@ -92,6 +98,7 @@ async fn start(options: &Options) -> Result<supervise::Running<'_>, Exit> {
     );
     vitals.waiting("waiting for a subnet lease");
     let store = registry.identity().await.unwrap_or_default();
+    let store_name = registry.describe();
     let mut manager = Manager::new(
         registry,
         ManagerOptions { previous: believed(&previous, options, &store), ..manager_options },
@@ -102,7 +109,7 @@ async fn start(options: &Options) -> Result<supervise::Running<'_>, Exit> {
         Node::start(options, &config, interface, lease.subnet, routes, &previous, store).await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
     vitals.waiting("waiting for the list of peers");
-    Ok(supervise::Running { node, manager, writer, status, subscriber, vitals })
+    Ok(supervise::Running { node, manager, writer, status, subscriber, vitals, store_name })
 }
 
 /// The subnet that this host had, unless its subnet file was written by another machine or for

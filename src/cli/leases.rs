@@ -1,11 +1,9 @@
 //! `leases`: look at the subnets of the network, reserve one, release one.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::commands::{LeasesAction, LeasesArgs, StoreArgs};
-use super::{Code, Exit};
+use super::{Code, Exit, text};
 use crate::subnet::admin::{self, AdminError, HoldingTerm, Row};
 use crate::subnet::{
     EtcdOptions, NetworkConfig, Registry, RegistryError, RegistryOptions, Secret, registry,
@@ -93,16 +91,7 @@ fn term(term: HoldingTerm) -> String {
     match term {
         HoldingTerm::Reserved => "reserved".into(),
         HoldingTerm::Unknown => "?".into(),
-        HoldingTerm::Left(left) => hours(left),
-    }
-}
-
-fn hours(time: Duration) -> String {
-    let minutes = time.as_secs() / 60;
-    match minutes {
-        0 => format!("{} s", time.as_secs()),
-        1..60 => format!("{minutes} min"),
-        _ => format!("{} h {:02} min", minutes / 60, minutes % 60),
+        HoldingTerm::Left(left) => text::duration(left),
     }
 }
 
@@ -135,17 +124,5 @@ pub(super) fn options(store: &StoreArgs) -> RegistryOptions {
             password: store.etcd_password.as_ref().map(|secret| Secret::new(secret.reveal())),
             ..EtcdOptions::default()
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_told_in_their_greatest_unit() {
-        assert_eq!(hours(Duration::from_secs(59)), "59 s");
-        assert_eq!(hours(Duration::from_secs(60)), "1 min");
-        assert_eq!(hours(Duration::from_secs(86_340)), "23 h 59 min");
     }
 }

@@ -5,10 +5,12 @@ pub mod daemon;
 pub mod doctor;
 pub mod exit;
 pub mod goflags;
+pub mod inspect;
 pub mod leases;
 pub mod options;
 mod parse;
 mod run;
+mod text;
 pub mod tools;
 pub mod values;
 

@@ -1,6 +1,6 @@
 //! Every flag of the daemon: flannel's, with its names, defaults and spellings, and ours.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -146,6 +146,14 @@ pub struct Options {
     #[arg(long, value_name = "PORT", default_value = "0", value_parser = go_port,
           help_heading = "Watching it")]
     pub healthz_port: u16,
+    /// Address and port for metrics, such as 127.0.0.1:9285, in the form that Prometheus reads:
+    /// /metrics; may be those of the health checks
+    #[arg(long, value_name = "IP:PORT", help_heading = "Watching it")]
+    pub metrics_addr: Option<SocketAddr>,
+    /// Where the daemon answers `flannel-udp status` and the like: /run/flannel/flannel-udp.sock unless
+    /// set; nowhere if empty
+    #[arg(long, value_name = "PATH", value_parser = socket_path, help_heading = "Watching it")]
+    pub socket: Option<SocketPath>,
     /// Write all counters as JSON to this file at exit and on SIGUSR1
     #[arg(long, value_name = "FILE", help_heading = "Watching it")]
     pub stats_json: Option<PathBuf>,
@@ -284,7 +292,20 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-fn log_level(text: &str) -> Result<String, String> {
+/// Where the status socket shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketPath {
+    /// Nowhere.
+    Off,
+    /// At this path.
+    At(PathBuf),
+}
+
+fn socket_path(text: &str) -> Result<SocketPath, String> {
+    Ok(if text.is_empty() { SocketPath::Off } else { SocketPath::At(text.into()) })
+}
+
+pub(super) fn log_level(text: &str) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!("not a log level or filter: {error}")),

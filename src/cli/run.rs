@@ -5,7 +5,7 @@ use std::future::Future;
 use std::process::{ExitCode, Termination};
 
 use super::commands::Tool;
-use super::{Code, Command, Exit, daemon, doctor, leases, parse, tools};
+use super::{Code, Command, Exit, daemon, doctor, inspect, leases, parse, tools};
 use crate::lab;
 
 /// Runs the program with these arguments, its own name first.
@@ -26,6 +26,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run_tool(tool: Tool) -> Result<(), Exit> {
     match tool {
+        Tool::Status(args) => inspect::status::run(&args),
+        Tool::Peers(args) => inspect::peers::run(&args),
+        Tool::Routes(args) => inspect::routes::run(&args),
+        Tool::Explain(args) => inspect::explain::run(&args),
+        Tool::LogLevel(args) => inspect::log_level::run(&args),
         Tool::DockerOpts(args) => block_on(tools::docker_opts(&args)),
         Tool::Cleanup(args) => block_on(tools::cleanup(&args)),
         Tool::Completions(args) => {

@@ -4,6 +4,7 @@
 //! rest of the run, with one log line that says why. Refusals that cost packets but no feature are
 //! told here as well, each kind once in a while.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -60,10 +61,10 @@ impl Feature {
 }
 
 /// How a feature stands.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct FeatureState {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Whether it is in use.
     pub on: bool,
     /// Why it is not.
@@ -136,7 +137,7 @@ impl Agreement {
             .into_iter()
             .zip(why.iter())
             .map(|(feature, why)| FeatureState {
-                name: feature.name(),
+                name: feature.name().into(),
                 on: self.has(feature),
                 why: why.clone(),
             })

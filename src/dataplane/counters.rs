@@ -3,11 +3,13 @@
 //! Conservation: in each direction `received = carried + Σ dropped`, in inner packets as they stand
 //! on the wire; a super-packet counts as its segments.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::peers::PeerCounters;
 use crate::packet::Malformed;
@@ -28,6 +30,49 @@ impl Counter {
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How much of its life a thread has been awake. One word that the thread writes when it falls asleep
+/// and when it wakes up, so that a reader is right in between as well.
+#[derive(Debug)]
+pub struct BusyClock {
+    born: Instant,
+    /// Bit 0: asleep. Above it, in nanoseconds: the time awake so far while asleep, the time asleep
+    /// so far while awake.
+    word: AtomicU64,
+}
+
+impl Default for BusyClock {
+    fn default() -> Self {
+        Self { born: Instant::now(), word: AtomicU64::new(0) }
+    }
+}
+
+impl BusyClock {
+    /// The owning thread goes to sleep.
+    #[inline]
+    pub(super) fn sleep(&self, now: Instant) {
+        let asleep = self.word.load(Ordering::Relaxed) >> 1;
+        self.word.store((self.life(now).saturating_sub(asleep)) << 1 | 1, Ordering::Relaxed);
+    }
+
+    /// It woke up.
+    #[inline]
+    pub(super) fn wake(&self, now: Instant) {
+        let awake = self.word.load(Ordering::Relaxed) >> 1;
+        self.word.store((self.life(now).saturating_sub(awake)) << 1, Ordering::Relaxed);
+    }
+
+    /// Time awake and time since the thread was made.
+    pub fn read(&self) -> (Duration, Duration) {
+        let (life, word) = (self.life(Instant::now()), self.word.load(Ordering::Relaxed));
+        let awake = if word & 1 == 1 { word >> 1 } else { life.saturating_sub(word >> 1) };
+        (Duration::from_nanos(awake), Duration::from_nanos(life))
+    }
+
+    fn life(&self, now: Instant) -> u64 {
+        now.duration_since(self.born).as_nanos() as u64
     }
 }
 
@@ -206,6 +251,8 @@ pub struct ThreadCounters {
     pub hand_overs: Counter,
     /// Rounds of the thread's loop: it lives while this moves after a wake-up.
     pub rounds: Counter,
+    /// Time awake.
+    pub busy: BusyClock,
 }
 
 impl ThreadCounters {
@@ -224,7 +271,8 @@ impl ThreadCounters {
 }
 
 /// The sum of all threads at one moment.
-#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Stats {
     /// From the TUN device to UDP.
     pub egress: DirectionStats,
@@ -243,7 +291,8 @@ pub struct Stats {
 }
 
 /// One direction of [`Stats`]; the fields are those of [`DirectionCounters`].
-#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "documented at DirectionCounters")]
 pub struct DirectionStats {
     pub packets: u64,
@@ -263,11 +312,11 @@ pub struct DirectionStats {
     pub in_unit_packets: HistogramStats,
     pub out_unit_packets: HistogramStats,
     /// Packets dropped, by reason.
-    pub drops: BTreeMap<&'static str, u64>,
+    pub drops: BTreeMap<Cow<'static, str>, u64>,
 }
 
 /// A [`Histogram`] at one moment.
-#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HistogramStats {
     /// Counts by bucket.
     pub buckets: [u64; Histogram::BUCKETS],
@@ -322,7 +371,7 @@ impl AddAssign<&Self> for DirectionStats {
         self.in_unit_packets += &other.in_unit_packets;
         self.out_unit_packets += &other.out_unit_packets;
         for (reason, count) in &other.drops {
-            *self.drops.entry(reason).or_default() += count;
+            *self.drops.entry(reason.clone()).or_default() += count;
         }
     }
 }
@@ -365,7 +414,7 @@ impl From<&DirectionCounters> for DirectionStats {
             drops: DropReason::ALL
                 .iter()
                 .zip(&counters.drops)
-                .map(|(reason, count)| (reason.name(), count.get()))
+                .map(|(reason, count)| (reason.name().into(), count.get()))
                 .collect(),
         }
     }
@@ -393,6 +442,22 @@ mod tests {
         assert_eq!(stats.egress.drops["no-route"], 2);
         assert_eq!(stats.egress.dropped(), 2);
         assert_eq!(stats.ingress.batch.buckets[3], 1);
+    }
+
+    #[test]
+    fn a_busy_clock_is_right_asleep_and_awake() {
+        let clock = BusyClock::default();
+        let at = |millis| clock.born + Duration::from_millis(millis);
+        let word = || (clock.word.load(Ordering::Relaxed) >> 1) / 1_000_000;
+        clock.sleep(at(10));
+        assert_eq!(word(), 10, "awake");
+        assert_eq!(clock.read().0, Duration::from_millis(10), "asleep, it stands still");
+        clock.wake(at(40));
+        assert_eq!(word(), 30, "asleep");
+        clock.sleep(at(45));
+        assert_eq!(word(), 15, "awake");
+        clock.wake(at(45));
+        assert_eq!(word(), 30, "asleep");
     }
 
     #[test]

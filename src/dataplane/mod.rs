@@ -16,6 +16,7 @@ mod peers;
 mod plane;
 mod sleep;
 mod train;
+pub mod trial;
 mod worker;
 
 pub use agreement::{Agreement, Feature, FeatureState};

@@ -112,8 +112,11 @@ impl Seat {
 
     fn sleep(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<(), Event> {
         let before = Instant::now();
+        self.counters.busy.sleep(before);
         bell.sleep(sources).map_err(Event::Failed)?;
-        let asleep = before.elapsed();
+        let after = Instant::now();
+        self.counters.busy.wake(after);
+        let asleep = after.duration_since(before);
         self.idle.slept(asleep);
         self.counters.sleeps.add(1);
         self.counters.asleep_nanos.add(asleep.as_nanos() as u64);

@@ -164,6 +164,22 @@ impl Netlink {
         }
     }
 
+    /// How many packets the kernel has dropped instead of sending them through an interface; for a
+    /// TUN device, those that nobody read in time.
+    pub async fn send_drops(&self, name: &str) -> Result<u64, NetlinkError> {
+        let _turn = self.turn().await;
+        let what = format!("look up {name}");
+        let request = self.handle.link().get().match_name(name.to_owned());
+        let message = request.execute().try_next().await.map_err(to(what))?;
+        let attributes = message.into_iter().flat_map(|message| message.attributes);
+        Ok(attributes
+            .filter_map(|attribute| match attribute {
+                LinkAttribute::Stats64(stats) => Some(stats.tx_dropped),
+                _ => None,
+            })
+            .sum())
+    }
+
     /// Every IPv4 address, in the kernel's order.
     pub async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
         let _turn = self.turn().await;

@@ -40,6 +40,7 @@ pub struct Daemon {
     process: Process,
     subnet_file: PathBuf,
     stats_file: PathBuf,
+    socket: PathBuf,
     /// The subnet file an earlier run left.
     before: Option<(u64, SystemTime)>,
     options: DaemonOptions,
@@ -157,7 +158,10 @@ impl Daemon {
                 command.env_remove(name);
             }
         }
+        // A variable, not a flag: other versions of the program do not know it.
+        let socket = directory.join("flannel-udp.sock");
         command
+            .env("FLANNELD_SOCKET", &socket)
             .current_dir(directory)
             .args(registry)
             .arg(format!("--iface={}", host.address()))
@@ -167,7 +171,7 @@ impl Daemon {
         let what = format!("the daemon on {}", host.name());
         let before = identity(&subnet_file);
         let process = Process::start(host.netns(), command, what, directory.join("daemon.log"))?;
-        Ok(Self { process, subnet_file, stats_file, before, options })
+        Ok(Self { process, subnet_file, stats_file, socket, before, options })
     }
 
     /// Ready: this run has written its subnet file and its device is up with the network's route.
@@ -198,6 +202,11 @@ impl Daemon {
     /// Where its `subnet.env` is.
     pub fn subnet_file(&self) -> &Path {
         &self.subnet_file
+    }
+
+    /// Where it answers `status` and the like.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Everything it has logged, over all its runs.

@@ -133,19 +133,31 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The port for health checks cannot be had.
+/// A port for health checks or metrics cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for health checks on {address} (--healthz-ip, --healthz-port): {source}")]
+#[error("cannot listen for {what} on {address} ({flags}): {source}")]
 pub struct ListenError {
+    what: &'static str,
+    flags: &'static str,
     address: SocketAddr,
     source: io::Error,
 }
 
-/// Listens for health checks. `0.0.0.0` means every address of either family where the kernel has
-/// both, as it does for flannel.
+/// Listens for health checks.
 pub fn listen(ip: IpAddr, port: u16) -> Result<std::net::TcpListener, ListenError> {
+    listen_for("health checks", "--healthz-ip, --healthz-port", ip, port)
+}
+
+/// Listens for `what`, as `flags` say. `0.0.0.0` means every address of either family where the
+/// kernel has both, as it does for flannel.
+pub(super) fn listen_for(
+    what: &'static str,
+    flags: &'static str,
+    ip: IpAddr,
+    port: u16,
+) -> Result<std::net::TcpListener, ListenError> {
     let address = SocketAddr::new(ip, port);
-    let fail = |source| ListenError { address, source };
+    let fail = |source| ListenError { what, flags, address, source };
     if ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)) {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
@@ -170,14 +182,18 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Answers health checks until it is dropped.
-pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Result<()> {
-    let routes = Router::new()
+/// The pages of the health port.
+pub fn pages(health: Health) -> Router {
+    Router::new()
         .route("/healthz", any(|| async { "flanneld is running" }))
         .route("/readyz", any(ready))
         .route("/livez", any(live))
-        .with_state(health);
-    axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await
+        .with_state(health)
+}
+
+/// Serves `pages` until it is dropped.
+pub async fn serve(listener: std::net::TcpListener, pages: Router) -> io::Result<()> {
+    axum::serve(tokio::net::TcpListener::from_std(listener)?, pages).await
 }
 
 async fn ready(State(health): State<Health>) -> (StatusCode, String) {
@@ -217,7 +233,7 @@ mod tests {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 tokio::select! {
-                    outcome = serve(listener, health) => panic!("{outcome:?}"),
+                    outcome = serve(listener, pages(health)) => panic!("{outcome:?}"),
                     _ = stopped => {}
                 }
             });

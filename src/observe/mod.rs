@@ -1,3 +1,9 @@
-//! What supervisors see of the daemon.
+//! What one sees of the daemon from outside: health, the status socket, what is told there.
 
+pub mod client;
+pub mod explain;
 pub mod health;
+pub mod metrics;
+pub mod protocol;
+pub mod snapshot;
+pub mod socket;

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::stats::Report;
 use crate::cli::values::Workers;
 use crate::cli::{Code, Exit, Options};
+use crate::dataplane::counters::ThreadCounters;
 use crate::dataplane::{self, Dataplane, Event, Offloads, Peers, StartError, Stats, Threads};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
@@ -18,9 +19,9 @@ use crate::host::link::{self, LinkError, Overlay};
 use crate::host::netlink::Netlink;
 use crate::host::subnet_file::{self, Previous, SubnetFile};
 use crate::host::watch::{LinkEvent, Underlay};
+use crate::observe::snapshot::{self, Snapshot};
 use crate::route::{Cidr, RouteTable};
-use crate::subnet::NetworkConfig;
-use crate::subnet::Origin;
+use crate::subnet::{NetworkConfig, Origin, SubnetStatus};
 
 /// Something that [`Node::event`] tells.
 pub(super) enum NodeEvent {
@@ -47,6 +48,8 @@ pub(super) struct Node<'a> {
     tun_name: String,
     /// Counters of data planes that have ended.
     past: Stats,
+    /// What the kernel dropped in front of TUN devices that are gone.
+    past_queue_drops: u64,
     /// The firewall rules that shall be in force.
     rules: watch::Sender<Spec>,
     /// Which lease store the subnet comes from.
@@ -81,6 +84,7 @@ impl<'a> Node<'a> {
             plane: None,
             tun_name: options.tun_name.clone(),
             past: Stats::default(),
+            past_queue_drops: 0,
             rules: watch::Sender::new(rules(options, config, subnet)),
             store,
             written: None,
@@ -119,6 +123,7 @@ impl<'a> Node<'a> {
     /// Puts a new data plane in the place of the old one; the subnet file follows it. After a
     /// failure there is none, and nothing is told that does not hold.
     pub(super) async fn replace_plane(&mut self) -> Result<(), Exit> {
+        self.past_queue_drops += self.queue_drops().await;
         self.stop_plane();
         self.start_plane()?;
         if let Err(error) = self.route_overlay().await {
@@ -132,6 +137,33 @@ impl<'a> Node<'a> {
     /// The data plane, while there is one.
     pub(super) fn plane(&self) -> Option<&Dataplane> {
         self.plane.as_ref()
+    }
+
+    /// The route table.
+    pub(super) fn routes(&self) -> &RouteTable {
+        self.peers.routes()
+    }
+
+    /// The firewall rules that shall be in force.
+    pub(super) fn rules(&self) -> Spec {
+        self.rules.borrow().clone()
+    }
+
+    /// The name of the TUN device.
+    pub(super) fn device(&self) -> &str {
+        &self.tun_name
+    }
+
+    /// This host's address between hosts.
+    pub(super) fn address(&self) -> Ipv4Addr {
+        self.interface.address
+    }
+
+    /// The interface that the kernel sends packets to `destination` through, if it has a route.
+    pub(super) async fn interface_to(&self, destination: Ipv4Addr) -> Option<String> {
+        let route = self.netlink.route_to(destination).await.ok()?;
+        let link = self.netlink.link(route.oif?).await.ok()?;
+        link.map(|link| link.name)
     }
 
     /// Whether packets are being carried.
@@ -278,6 +310,56 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// This host's part of what an observer sees.
+    pub(super) async fn describe(&self, snapshot: &mut Snapshot, status: &SubnetStatus) {
+        let config = self.plane_config();
+        snapshot.underlay = Some(snapshot::Underlay {
+            interface: self.interface.name.clone(),
+            index: self.interface.index,
+            address: self.interface.address,
+            public_ip: self.interface.public_ip,
+            port: self.port,
+            mtu: self.interface.mtu,
+            reason: self.interface.reason.clone(),
+        });
+        snapshot.overlay = Some(snapshot::Overlay {
+            device: self.tun_name.clone(),
+            address: config.address,
+            network: config.network,
+            mtu: config.mtu,
+            carrying: self.has_plane(),
+            source_check: config.source_check.to_string(),
+            destination_check: config.destination_check.to_string(),
+            masquerade: self.options.ip_masq,
+        });
+        if let Some(plane) = &self.plane {
+            snapshot.features = plane.features();
+            snapshot.threads = plane.threads().map(thread).collect();
+        }
+        snapshot.stats = self.stats();
+        snapshot.tun_queue_drops = self.past_queue_drops + self.queue_drops().await;
+        snapshot.routes =
+            snapshot::Routes { count: self.routes.len() as u64, revision: self.routes.revision() };
+        let peers = status.peers.iter().map(|peer| snapshot::Peer {
+            subnet: peer.subnet,
+            public_ip: peer.public_ip,
+            next_hop: routes.lookup(peer.subnet.network()).map(|hop| hop.to_string()),
+            key: peer.key.clone(),
+            reservation: peer.reservation,
+        });
+        snapshot.peers = peers.collect();
+        snapshot.traffic = self.peers.traffic();
+        snapshot.other_traffic = self.peers.others();
+    }
+
+    /// What the kernel dropped in front of the TUN device that there is now.
+    async fn queue_drops(&self) -> u64 {
+        match &self.plane {
+            Some(_) => self.netlink.send_drops(&self.tun_name).await.unwrap_or_default(),
+            None => 0,
+        }
+    }
+
     fn stop_plane(&mut self) {
         if let Some(plane) = self.plane.take() {
             self.past += &plane.stop();
@@ -294,14 +376,14 @@ impl<'a> Node<'a> {
             address = %config.address,
             mtu = config.mtu,
             workers = config.workers,
-            without = ?lost.iter().map(|feature| feature.name).collect::<Vec<_>>(),
+            without = ?lost.iter().map(|feature| &feature.name).collect::<Vec<_>>(),
             "carrying packets on UDP {}", config.bind
         );
         self.plane = Some(plane);
         Ok(())
     }
 
-    fn plane_config(&self) -> dataplane::Config {
+    pub(super) fn plane_config(&self) -> dataplane::Config {
         let cores = available_parallelism().map_or(1, usize::from);
         dataplane::Config {
             // A device that comes back shall have the name it had.
@@ -375,6 +457,18 @@ impl<'a> Node<'a> {
             // As flannel: the overlay works without it.
             Err(error) => tracing::warn!("{error}; going on without it"),
         }
+    }
+}
+
+fn thread((name, counters): (&str, &ThreadCounters)) -> snapshot::Thread {
+    let (busy, lifetime) = counters.busy.read();
+    snapshot::Thread {
+        name: name.to_owned(),
+        busy: busy.as_secs_f64(),
+        lifetime: lifetime.as_secs_f64(),
+        sleeps: counters.sleeps.get(),
+        spins: counters.spins.get(),
+        packets: counters.egress.packets.get() + counters.ingress.packets.get(),
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::node::{Node, NodeEvent};
+use super::observer::{Observer, View};
 use super::signals::Signals;
 use super::vitals::Vitals;
 use crate::cli::{Code, Exit};
@@ -23,11 +24,18 @@ pub(super) struct Running<'a> {
     pub(super) status: watch::Sender<SubnetStatus>,
     pub(super) subscriber: watch::Receiver<SubnetStatus>,
     pub(super) vitals: Vitals,
+    /// The lease store, in words.
+    pub(super) store_name: String,
 }
 
 /// Runs until told to stop or until there is no lease to be had.
-pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(), Exit> {
-    let Running { mut node, manager, writer, status, mut subscriber, mut vitals } = running;
+pub(super) async fn run(
+    running: Running<'_>,
+    signals: &mut Signals,
+    observer: &mut Observer,
+) -> Result<(), Exit> {
+    let Running { mut node, manager, writer, status, mut subscriber, mut vitals, store_name } =
+        running;
     let public_ip = manager.public_ip();
     let (stop, stopped) = oneshot::channel::<()>();
     let mut manager = pin!(manager.run(writer, status, async {
@@ -77,6 +85,10 @@ pub(super) async fn run(running: Running<'_>, signals: &mut Signals) -> Result<(
                 if let Err(exit) = outcome {
                     tracing::error!("{exit}; trying again");
                 }
+            }
+            request = observer.request() => {
+                let status = subscriber.borrow().clone();
+                observer.answer(request, Some(View { node: &node, status, store: &store_name })).await;
             }
             _ = look.tick() => {
                 node.peers().look();

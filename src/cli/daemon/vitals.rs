@@ -1,14 +1,19 @@
 //! Signs of life: what the health port answers, and what feeds the service manager's watchdog.
 
 use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use axum::Router;
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::{Code, Exit, Options};
 use crate::dataplane::Dataplane;
 use crate::host::systemd;
-use crate::observe::health::{self, Health, Pulse};
+use crate::observe::health::{self, Health, ListenError, Pulse};
+use crate::observe::metrics;
+use crate::observe::protocol::Request;
 
 /// The daemon's health, kept by the control thread.
 pub(super) struct Vitals {
@@ -19,18 +24,25 @@ pub(super) struct Vitals {
 }
 
 impl Vitals {
-    /// Opens the health port, if there shall be one, and starts the control thread's own pulse.
-    pub(super) fn start(options: &Options) -> Result<Self, Exit> {
+    /// Opens the ports for health checks and metrics, if there shall be any, and starts the control
+    /// thread's own pulse. Scrapes become requests.
+    pub(super) fn start(options: &Options, requests: &mpsc::Sender<Request>) -> Result<Self, Exit> {
         let health = Health::default();
+        let refused = |error: ListenError| Exit::new(Code::Unavailable, error.to_string());
+        let mut metrics = options.metrics_addr;
         if options.healthz_port != 0 {
-            let listener = health::listen(options.healthz_ip, options.healthz_port)
-                .map_err(|error| Exit::new(Code::Unavailable, error.to_string()))?;
-            let served = health.clone();
-            tokio::spawn(async move {
-                if let Err(error) = health::serve(listener, served).await {
-                    tracing::error!("health checks are no longer answered: {error}");
-                }
-            });
+            let address = SocketAddr::new(options.healthz_ip, options.healthz_port);
+            let mut pages = health::pages(health.clone());
+            // One listener serves both where both have the same address.
+            if metrics.take_if(|metrics| *metrics == address).is_some() {
+                pages = pages.merge(metrics::pages(requests.clone()));
+            }
+            let listener = health::listen(address.ip(), address.port()).map_err(refused)?;
+            serve("health checks", listener, pages);
+        }
+        if let Some(address) = metrics {
+            let listener = metrics::listen(address).map_err(refused)?;
+            serve("metrics", listener, metrics::pages(requests.clone()));
         }
         let pulse = health.register("control", LIMIT);
         tokio::spawn(async move {
@@ -43,6 +55,11 @@ impl Vitals {
         });
         let period = systemd::watchdog_period().map_or(BEAT, |period| period.min(BEAT));
         Ok(Self { health, workers: HashMap::new(), period })
+    }
+
+    /// The state of health that this keeps.
+    pub(super) fn health(&self) -> Health {
+        self.health.clone()
     }
 
     /// How often [`Self::check`] is due.
@@ -86,6 +103,14 @@ impl Vitals {
             tracing::error!("no sign of life from {}", names.join(", "));
         }
     }
+}
+
+fn serve(what: &'static str, listener: TcpListener, pages: Router) {
+    tokio::spawn(async move {
+        if let Err(error) = health::serve(listener, pages).await {
+            tracing::error!("{what} are no longer answered: {error}");
+        }
+    });
 }
 
 /// Time between two looks; an idle worker wakes this often.

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use self::iptables::Iptables;
 use self::nft::Nft;
 use self::rules::CHAINS;
-pub use self::rules::Spec;
+pub use self::rules::{Spec, masquerade_rule};
 pub use self::tools::{ToolError, Toolbox};
 use super::subnet_file::Previous;
 

@@ -1,5 +1,7 @@
 //! The rules themselves: what flannel puts into iptables, to the letter, and the same meaning for nft.
 
+use std::net::Ipv4Addr;
+
 use crate::route::Cidr;
 
 /// What shall be in force.
@@ -47,24 +49,18 @@ impl Chain {
 
     /// The rules of this chain in order, without `-A`; empty if the chain is not wanted.
     pub(super) fn rules(&self, spec: &Spec, fully_random: bool) -> Vec<String> {
-        let Spec { network, subnet, .. } = spec;
-        let bodies = match *self {
+        let network = spec.network;
+        let bodies: Vec<(String, &str)> = match *self {
             MASQ if spec.masquerade => {
                 let masquerade =
                     if fully_random { "MASQUERADE --random-fully" } else { "MASQUERADE" };
-                vec![
-                    // Marked by kube-proxy, which masquerades it itself.
-                    ("-m mark --mark 0x4000/0x4000".to_owned(), "RETURN"),
-                    // Within the overlay network sources stay as they are.
-                    (format!("-s {subnet} -d {network}"), "RETURN"),
-                    (format!("-s {network} -d {subnet}"), "RETURN"),
-                    // From outside to a container of this host: it shall see who is calling.
-                    (format!("! -s {network} -d {subnet}"), "RETURN"),
-                    // To the outside, in the name of this host.
-                    (format!("-s {network} ! -d 224.0.0.0/4"), masquerade),
-                    // From this host, or through it, into the overlay: in the name of flannel0.
-                    (format!("! -s {network} -d {network}"), masquerade),
-                ]
+                let rules = masquerade_rules(spec).into_iter();
+                rules
+                    .map(|(matches, target)| match target {
+                        Target::Return => (matches.iptables(), "RETURN"),
+                        Target::Masquerade => (matches.iptables(), masquerade),
+                    })
+                    .collect()
             }
             FORWARD if spec.forward => {
                 vec![(format!("-s {network}"), "ACCEPT"), (format!("-d {network}"), "ACCEPT")]
@@ -83,12 +79,100 @@ impl Chain {
     }
 }
 
+/// What a masquerading rule looks at; a prefix with `false` is one that the address is not in.
+struct Matches {
+    /// Marked by kube-proxy, which masquerades it itself.
+    marked: bool,
+    source: Option<(bool, Cidr)>,
+    destination: Option<(bool, Cidr)>,
+}
+
+/// What a masquerading rule does with a packet that matches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Return,
+    Masquerade,
+}
+
+/// The rules for masquerading, in their order.
+fn masquerade_rules(spec: &Spec) -> [(Matches, Target); 6] {
+    let Spec { network, subnet, .. } = *spec;
+    let multicast = Cidr::new(Ipv4Addr::new(224, 0, 0, 0), 4);
+    let between = |source, destination| Matches {
+        marked: false,
+        source: Some(source),
+        destination: Some(destination),
+    };
+    [
+        (Matches { marked: true, source: None, destination: None }, Target::Return),
+        // Within the overlay network sources stay as they are.
+        (between((true, subnet), (true, network)), Target::Return),
+        (between((true, network), (true, subnet)), Target::Return),
+        // From outside to a container of this host: it shall see who is calling.
+        (between((false, network), (true, subnet)), Target::Return),
+        // To the outside, in the name of this host.
+        (between((true, network), (false, multicast)), Target::Masquerade),
+        // From this host, or through it, into the overlay: in the name of flannel0.
+        (between((false, network), (true, network)), Target::Masquerade),
+    ]
+}
+
+impl Matches {
+    fn fit(&self, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
+        let fits = |side: Option<(bool, Cidr)>, address| {
+            side.is_none_or(|(inside, prefix)| prefix.contains(address) == inside)
+        };
+        !self.marked && fits(self.source, source) && fits(self.destination, destination)
+    }
+
+    fn iptables(&self) -> String {
+        let mut words = Vec::new();
+        if self.marked {
+            words.push("-m mark --mark 0x4000/0x4000".to_owned());
+        }
+        for (flag, side) in [("-s", self.source), ("-d", self.destination)] {
+            let Some((inside, prefix)) = side else { continue };
+            words.push(format!("{}{flag} {prefix}", if inside { "" } else { "! " }));
+        }
+        words.join(" ")
+    }
+
+    fn nft(&self) -> String {
+        let mut words = Vec::new();
+        if self.marked {
+            words.push("meta mark & 0x4000 == 0x4000".to_owned());
+        }
+        for (field, side) in [("saddr", self.source), ("daddr", self.destination)] {
+            let Some((inside, prefix)) = side else { continue };
+            words.push(format!("ip {field} {}{prefix}", if inside { "" } else { "!= " }));
+        }
+        words.join(" ")
+    }
+}
+
+/// The masquerading rule that a packet without kube-proxy's mark meets, in iptables' words, and
+/// whether it rewrites the source; `None` where no rule fits or none is wanted.
+pub fn masquerade_rule(
+    spec: &Spec,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+) -> Option<(String, bool)> {
+    let mut rules = masquerade_rules(spec).into_iter().filter(|_| spec.masquerade);
+    rules.find_map(|(matches, target)| {
+        let masquerades = target == Target::Masquerade;
+        let name = if masquerades { "MASQUERADE" } else { "RETURN" };
+        matches
+            .fit(source, destination)
+            .then(|| (format!("{} -j {name}", matches.iptables()), masquerades))
+    })
+}
+
 /// flannel's table in nftables.
 pub(super) const NFT_TABLE: &str = "flannel-ipv4";
 
 /// A transaction for `nft -f` after which the table holds what `spec` wants and nothing else.
 pub(super) fn nft_transaction(spec: &Spec, fully_random: bool) -> String {
-    let Spec { network, subnet, .. } = spec;
+    let network = spec.network;
     let mut text = nft_removal();
     let mut line = |statement: String| {
         text.push_str(&statement);
@@ -110,14 +194,12 @@ pub(super) fn nft_transaction(spec: &Spec, fully_random: bool) -> String {
         line(format!(
             "add chain ip {NFT_TABLE} postrtg {{ type nat hook postrouting priority 100; policy accept; }}"
         ));
-        for (matches, verdict) in [
-            ("meta mark & 0x4000 == 0x4000".to_owned(), "return"),
-            (format!("ip saddr {subnet} ip daddr {network}"), "return"),
-            (format!("ip saddr {network} ip daddr {subnet}"), "return"),
-            (format!("ip saddr != {network} ip daddr {subnet}"), "return"),
-            (format!("ip saddr {network} ip daddr != 224.0.0.0/4"), masquerade),
-            (format!("ip saddr != {network} ip daddr {network}"), masquerade),
-        ] {
+        for (matches, target) in masquerade_rules(spec) {
+            let matches = matches.nft();
+            let verdict = match target {
+                Target::Return => "return",
+                Target::Masquerade => masquerade,
+            };
             line(format!(
                 "add rule ip {NFT_TABLE} postrtg {matches} {verdict} comment \"flanneld masq\""
             ));
@@ -176,6 +258,24 @@ mod tests {
                 r#"FLANNEL-FWD -d 10.0.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT"#,
             ]
         );
+    }
+
+    #[test]
+    fn a_packet_meets_the_first_rule_that_fits() {
+        let rule = |source: &str, destination: &str| {
+            masquerade_rule(&spec(), source.parse().unwrap(), destination.parse().unwrap())
+        };
+        let kept = |text: &str| Some((format!("{text} -j RETURN"), false));
+        let masked = |text: &str| Some((format!("{text} -j MASQUERADE"), true));
+        assert_eq!(rule("10.0.7.2", "10.0.8.2"), kept("-s 10.0.7.0/24 -d 10.0.0.0/16"));
+        assert_eq!(rule("10.0.8.2", "10.0.7.2"), kept("-s 10.0.0.0/16 -d 10.0.7.0/24"));
+        assert_eq!(rule("9.9.9.9", "10.0.7.2"), kept("! -s 10.0.0.0/16 -d 10.0.7.0/24"));
+        assert_eq!(rule("10.0.7.2", "9.9.9.9"), masked("-s 10.0.0.0/16 ! -d 224.0.0.0/4"));
+        assert_eq!(rule("9.9.9.9", "10.0.8.2"), masked("! -s 10.0.0.0/16 -d 10.0.0.0/16"));
+        assert_eq!(rule("10.0.7.2", "224.0.0.9"), None);
+        assert_eq!(rule("9.9.9.9", "8.8.8.8"), None);
+        let off = Spec { masquerade: false, ..spec() };
+        assert_eq!(masquerade_rule(&off, [10, 0, 7, 2].into(), [9, 9, 9, 9].into()), None);
     }
 
     #[test]

@@ -1,0 +1,312 @@
+//! What happens to a packet, by the functions that the workers use and the routes that there are.
+
+use std::net::Ipv4Addr;
+
+use super::node::Node;
+use crate::dataplane::trial::{self, Fate};
+use crate::dataplane::{CheckMode, Config, DropReason};
+use crate::host::firewall::{Spec, masquerade_rule};
+use crate::observe::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
+use crate::packet::icmp::ErrorKind;
+use crate::packet::{checksum, protocol};
+use crate::route::RouteTable;
+use crate::subnet::Peer;
+
+/// Who knows.
+struct Expert<'a> {
+    query: &'a Query,
+    config: Config,
+    routes: &'a RouteTable,
+    peers: &'a [Peer],
+    rules: Spec,
+    device: &'a str,
+    host: Ipv4Addr,
+    /// Through which interface the kernel sends packets to the destination.
+    interface: Option<String>,
+}
+
+/// Explains `query` on this host.
+pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Explanation {
+    let expert = Expert {
+        query: &query,
+        config: node.plane_config(),
+        routes: node.routes(),
+        peers,
+        rules: node.rules(),
+        device: node.device(),
+        host: node.address(),
+        interface: node.interface_to(query.destination).await,
+    };
+    let (sent, received) = (expert.sent(), expert.received());
+    Explanation { packet: query, sent, received }
+}
+
+impl Expert<'_> {
+    /// The packet leaves this host.
+    fn sent(&self) -> Way {
+        let Query { source, destination, ttl, .. } = *self.query;
+        let mut way = self.way();
+        way.masquerade = self.masquerade(source, destination);
+        way.lease = self.lease(destination);
+        let own = self.config.subnet;
+        let in_overlay = self.config.network.contains(destination);
+        if destination == self.config.address || destination == self.host {
+            way.verdict = format!("{destination} is an address of this host itself");
+            return way;
+        }
+        if !in_overlay || own.contains(destination) {
+            let through = self.interface.as_deref().unwrap_or("nothing: the kernel has no route");
+            way.verdict = match in_overlay {
+                true => format!(
+                    "{destination} is in this host's own subnet {own}: the kernel sends it to the \
+                     containers through {through}, the daemon never sees it"
+                ),
+                false => format!(
+                    "{destination} is outside the overlay network {}: the kernel sends it through \
+                     {through}, the daemon never sees it",
+                    self.config.network
+                ),
+            };
+            return way;
+        }
+        if let Some(other) = self.interface.as_ref().filter(|name| *name != self.device) {
+            way.verdict = format!(
+                "the kernel sends it through {other} and not through {}: another route is more \
+                 specific than the overlay's {} (ip route get {destination})",
+                self.device, self.config.network
+            );
+            return way;
+        }
+        // What comes from elsewhere is forwarded by the kernel before it reaches the device.
+        way.ttl.push(hop(format!("from {source}"), ttl));
+        let ours = source == self.config.address || source == self.host;
+        let ttl = if ours { ttl } else { ttl.saturating_sub(1) };
+        if ttl == 0 {
+            way.lose("its time to live ends in this host's kernel, before the daemon".into(), None);
+            return way;
+        }
+        if !ours {
+            way.ttl.push(hop("forwarded by this host's kernel".into(), ttl));
+        }
+        let rewritten = way.masquerade.as_ref().is_some_and(|rule| rule.source.is_some());
+        let source = if rewritten { self.config.address } else { source };
+        way.source_check = self.peers_check(source);
+        let mut packet = self.packet(source, ttl);
+        match trial::egress(&self.config, self.routes, &mut packet) {
+            Fate::Dropped { reason, icmp } => way.lose(self.why(reason), Some((reason, icmp))),
+            Fate::Carried { hop: peer, ttl } => {
+                let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+                way.outcome = Outcome::Carried;
+                way.verdict = format!("sent through {} to {peer}", self.device);
+                way.ttl.push(hop(format!("in the datagram to {peer}"), ttl));
+                way.peer = Some(peer);
+                self.at_the_other_end(&mut way, ttl);
+            }
+        }
+        way
+    }
+
+    /// What the peer's daemon and kernel take off, if there is anything left.
+    fn at_the_other_end(&self, way: &mut Way, ttl: u8) {
+        let network = way.lease.map(|lease| lease.network());
+        let mut left = ttl;
+        for place in ["out of the peer's TUN device", "forwarded by the peer's kernel"] {
+            left = left.saturating_sub(1);
+            if left == 0 {
+                way.outcome = Outcome::Dropped;
+                way.verdict += ", where its time to live ends";
+                return;
+            }
+            way.ttl.push(hop(place.into(), left));
+            if network == Some(self.query.destination) {
+                // The peer's own address on its TUN device.
+                return;
+            }
+        }
+    }
+
+    /// The packet comes in from another host.
+    fn received(&self) -> Way {
+        let Query { source, destination, ttl, .. } = *self.query;
+        let mut way = self.way();
+        way.lease = self.lease(source);
+        way.masquerade = self.masquerade(source, destination);
+        let owner = self.routes.lookup(source).map(|hop| hop.ip);
+        let from = self.query.from.or(owner);
+        way.peer = from.map(|from| from.to_string());
+        // The sender's kernel and daemon have each taken one off, as on our side.
+        let ttl = ttl.saturating_sub(2);
+        way.ttl.push(hop("in the datagram".into(), ttl));
+        let mut packet = self.packet(source, ttl);
+        let sender = from.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let (checks, fate) = trial::ingress(&self.config, self.routes, sender, &mut packet);
+        way.source_check = match (self.config.source_check, owner) {
+            (CheckMode::Off, _) => "off: nobody looks".into(),
+            (_, Some(owner)) if checks.source => {
+                format!("passes: {source} is in the lease of {owner}")
+            }
+            (mode, Some(owner)) => {
+                format!(
+                    "fails, {}: {source} is in the lease of {owner}, not of {sender}",
+                    effect(mode)
+                )
+            }
+            (mode, None) => {
+                format!("fails, {}: no other host's lease has {source}", effect(mode))
+            }
+        };
+        way.destination_check = Some(match self.config.destination_check {
+            CheckMode::Off => "off: nobody looks".into(),
+            _ if checks.destination => {
+                format!("passes: {destination} is in {}", self.config.subnet)
+            }
+            mode => {
+                format!("fails, {}: {destination} is not in {}", effect(mode), self.config.subnet)
+            }
+        });
+        match fate {
+            Fate::Dropped { reason, icmp } => way.lose(self.why(reason), Some((reason, icmp))),
+            Fate::Carried { ttl, .. } => self.delivered(&mut way, ttl),
+        }
+        way
+    }
+
+    /// What the kernel does with a packet that came out of the TUN device.
+    fn delivered(&self, way: &mut Way, ttl: u8) {
+        let destination = self.query.destination;
+        way.outcome = Outcome::Carried;
+        way.ttl.push(hop(format!("out of {}", self.device), ttl));
+        if destination == self.config.address || destination == self.host {
+            way.verdict = format!("delivered through {} to this host itself", self.device);
+            return;
+        }
+        let Some(interface) = &self.interface else {
+            way.outcome = Outcome::Dropped;
+            way.verdict =
+                format!("delivered to {}; the kernel has no route to {destination}", self.device);
+            return;
+        };
+        if ttl <= 1 {
+            way.outcome = Outcome::Dropped;
+            way.verdict = format!("delivered to {}, where its time to live ends", self.device);
+            return;
+        }
+        way.ttl.push(hop("forwarded by this host's kernel".into(), ttl - 1));
+        way.verdict = match interface == self.device {
+            false => format!(
+                "delivered through {}; the kernel sends it on through {interface}",
+                self.device
+            ),
+            true => format!(
+                "delivered to {}, and the kernel sends it back there: {destination} is not in this \
+                 host's subnet {}",
+                self.device, self.config.subnet
+            ),
+        };
+    }
+
+    fn way(&self) -> Way {
+        Way {
+            outcome: Outcome::NotHere,
+            verdict: String::new(),
+            reason: None,
+            interface: self.interface.clone(),
+            lease: None,
+            peer: None,
+            mtu: self.config.mtu,
+            ttl: vec![],
+            source_check: String::new(),
+            destination_check: None,
+            masquerade: None,
+            icmp: None,
+        }
+    }
+
+    /// The longest of the other hosts' leases that has the address.
+    fn lease(&self, address: Ipv4Addr) -> Option<crate::route::Cidr> {
+        let leases = self.peers.iter().map(|peer| peer.subnet);
+        leases.filter(|lease| lease.contains(address)).max_by_key(|lease| lease.len())
+    }
+
+    fn masquerade(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Option<Masquerade> {
+        let (rule, rewrites) = masquerade_rule(&self.rules, source, destination)?;
+        let to = match self.config.network.contains(destination) {
+            true => format!("{}, the address of {}", self.config.address, self.device),
+            false => "the address of the interface it leaves through".to_owned(),
+        };
+        Some(Masquerade { rule, source: rewrites.then_some(to) })
+    }
+
+    fn peers_check(&self, source: Ipv4Addr) -> String {
+        let own = self.config.subnet;
+        match own.contains(source) {
+            true => format!("passes at the peer: {source} is in this host's lease {own}"),
+            false => format!(
+                "fails at a peer that checks (flannel-udp; with --source-check=enforce it drops): \
+                 {source} is not in this host's lease {own}"
+            ),
+        }
+    }
+
+    fn why(&self, reason: DropReason) -> String {
+        let Query { source, destination, .. } = *self.query;
+        match reason {
+            DropReason::NoRoute => format!("no lease has {destination}"),
+            DropReason::TtlExpired => "its time to live ends in this daemon".into(),
+            DropReason::SourceMismatch => {
+                format!("{source} does not belong to the lease of the host that sent it")
+            }
+            DropReason::DestinationMismatch => {
+                format!("{destination} is not in this host's subnet {}", self.config.subnet)
+            }
+            other => format!("the packet is refused: {}", other.name()),
+        }
+    }
+
+    /// The packet as it would stand in a buffer: header and the first eight bytes behind it.
+    fn packet(&self, source: Ipv4Addr, ttl: u8) -> [u8; 28] {
+        let mut packet = [0; 28];
+        packet[..4].copy_from_slice(&[0x45, 0, 0, 28]);
+        (packet[8], packet[9]) = (ttl, self.query.protocol);
+        packet[12..16].copy_from_slice(&source.octets());
+        packet[16..20].copy_from_slice(&self.query.destination.octets());
+        let sum = checksum::finish(checksum::sum(&packet[..20], checksum::Sum::ZERO));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let [from, to] = self.query.ports.unwrap_or_default().map(u16::to_be_bytes);
+        packet[20..22].copy_from_slice(&from);
+        packet[22..24].copy_from_slice(&to);
+        if self.query.protocol == protocol::ICMP {
+            // An echo request; without it the bytes would be those of a reply.
+            packet[20..22].copy_from_slice(&[ECHO_REQUEST, 0]);
+        }
+        packet
+    }
+}
+
+impl Way {
+    fn lose(&mut self, why: String, by: Option<(DropReason, Option<(ErrorKind, Ipv4Addr)>)>) {
+        self.outcome = Outcome::Dropped;
+        self.verdict = format!("dropped: {why}");
+        let Some((reason, icmp)) = by else { return };
+        self.reason = Some(reason.name().to_owned());
+        self.icmp = icmp.map(|(kind, source)| match kind {
+            ErrorKind::NetUnreachable => format!("net unreachable, from {source}"),
+            ErrorKind::TimeExceeded => format!("time exceeded, from {source}"),
+        });
+    }
+}
+
+fn effect(mode: CheckMode) -> &'static str {
+    match mode {
+        CheckMode::Enforce => "dropped",
+        CheckMode::Log => "counted and carried",
+        CheckMode::Off => "not looked at",
+    }
+}
+
+fn hop(at: String, ttl: u8) -> Hop {
+    Hop { at, ttl }
+}
+
+/// The type of an echo request (RFC 792).
+const ECHO_REQUEST: u8 = 8;

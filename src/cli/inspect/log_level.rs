@@ -1,0 +1,40 @@
+//! `log-level`: another level for the running daemon's log.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::SocketArgs;
+use crate::cli::Exit;
+use crate::cli::options::log_level;
+use crate::observe::protocol::Command;
+
+/// Arguments of `log-level`.
+#[derive(Clone, Debug, Args)]
+pub struct LogLevelArgs {
+    /// error, warn, info, debug, trace, or a filter such as `info,flannel_udp::subnet=debug`; until
+    /// the daemon is started again
+    #[arg(value_parser = log_level)]
+    pub level: String,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+}
+
+/// Changes it and says what it was.
+pub fn run(args: &LogLevelArgs) -> Result<(), Exit> {
+    let command = Command::LogLevel { level: args.level.clone() };
+    let changed: Value = args.socket.client().ask(&command)?;
+    match args.socket.json {
+        true => {
+            println!(
+                "{}",
+                json!({ "version": 1, "before": changed["before"], "now": changed["now"] })
+            );
+        }
+        false => {
+            let word = |name: &str| changed[name].as_str().unwrap_or("?").to_owned();
+            println!("log level {}, was {}", word("now"), word("before"));
+        }
+    }
+    Ok(())
+}

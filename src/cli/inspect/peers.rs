@@ -1,0 +1,205 @@
+//! `peers`: the other hosts, and what is carried to and from them.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Looks, PeersArgs};
+use crate::cli::{Exit, text};
+use crate::dataplane::PeerTraffic;
+use crate::observe::snapshot::{Peer, Snapshot};
+
+/// Prints a table, or JSON.
+pub fn run(args: &PeersArgs) -> Result<(), Exit> {
+    let looks = Looks::take(&args.socket.client(), args.interval)?;
+    let rows = rows(&looks);
+    if args.socket.json {
+        let peers: Vec<_> = rows.iter().map(Row::json).collect();
+        let seconds = looks.seconds();
+        println!("{:#}", json!({ "version": 1, "rate_seconds": seconds, "peers": peers }));
+        return Ok(());
+    }
+    println!(
+        "{:<18} {:<15} {:>11} {:>13} {:>11} {:>13} {:>9} {:>9}  STATE",
+        "SUBNET", "HOST", "OUT pkt/s", "OUT", "IN pkt/s", "IN", "LAST OUT", "LAST IN"
+    );
+    for row in &rows {
+        let last = |ago: Option<Duration>| {
+            ago.map_or_else(|| "never".into(), |ago| text::seconds(ago.as_secs_f64().floor()))
+        };
+        let rate = |rate: Option<f64>, text: fn(f64) -> String| rate.map_or("-".into(), text);
+        println!(
+            "{:<18} {:<15} {:>11} {:>13} {:>11} {:>13} {:>9} {:>9}  {}",
+            row.peer.subnet.to_string(),
+            row.peer.public_ip.to_string(),
+            rate(row.rates.map(|r| r.sent_packets), text::rate),
+            rate(row.rates.map(|r| r.sent_bytes), text::bits),
+            rate(row.rates.map(|r| r.received_packets), text::rate),
+            rate(row.rates.map(|r| r.received_bytes), text::bits),
+            last(row.traffic.and_then(|t| t.last_sent)),
+            last(row.traffic.and_then(|t| t.last_received)),
+            row.state().words()
+        );
+    }
+    if rows.is_empty() {
+        println!("no other host");
+    }
+    Ok(())
+}
+
+/// One lease of a peer. Traffic is a host's: where it has several leases each shows all of it.
+struct Row<'a> {
+    peer: &'a Peer,
+    traffic: Option<&'a PeerTraffic>,
+    rates: Option<Rates>,
+}
+
+/// A second's worth of traffic.
+#[derive(Clone, Copy)]
+struct Rates {
+    sent_packets: f64,
+    sent_bytes: f64,
+    received_packets: f64,
+    received_bytes: f64,
+}
+
+/// What the counters say about the way to a peer. A tunnel without a protocol of its own knows no
+/// more about loss than this; `doctor` sends probes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Packets go and come.
+    Talking,
+    /// Packets go and none has come for a while.
+    Silent,
+    /// Nothing goes.
+    Idle,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Talking => "talking",
+            Self::Silent => "silent",
+            Self::Idle => "idle",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Talking => "talking",
+            Self::Silent => "SILENT: it is sent to and does not answer",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+fn rows(looks: &Looks) -> Vec<Row<'_>> {
+    let by_address = |snapshot: &'_ Snapshot| -> HashMap<Ipv4Addr, usize> {
+        snapshot.traffic.iter().enumerate().map(|(at, traffic)| (traffic.address, at)).collect()
+    };
+    let now = by_address(&looks.now);
+    let earlier = looks.before.as_ref().map(|before| (before, by_address(before)));
+    let rows = looks.now.peers.iter().map(|peer| {
+        let traffic = now.get(&peer.public_ip).map(|&at| &looks.now.traffic[at]);
+        let before = earlier.as_ref().and_then(|(snapshot, index)| {
+            index.get(&peer.public_ip).map(|&at| &snapshot.traffic[at])
+        });
+        let rates = traffic.zip(looks.seconds()).map(|(traffic, seconds)| {
+            let rate = |counter: fn(&PeerTraffic) -> u64| {
+                let before = before.map_or(0, counter);
+                counter(traffic).saturating_sub(before) as f64 / seconds
+            };
+            Rates {
+                sent_packets: rate(|t| t.sent_packets),
+                sent_bytes: rate(|t| t.sent_bytes),
+                received_packets: rate(|t| t.received_packets),
+                received_bytes: rate(|t| t.received_bytes),
+            }
+        });
+        Row { peer, traffic, rates }
+    });
+    rows.collect()
+}
+
+impl Row<'_> {
+    fn state(&self) -> State {
+        let recent = |ago: Option<Duration>| ago.is_some_and(|ago| ago < LATELY);
+        let Some(traffic) = self.traffic else { return State::Idle };
+        match (recent(traffic.last_sent), recent(traffic.last_received)) {
+            (_, true) => State::Talking,
+            (true, false) => State::Silent,
+            (false, false) => State::Idle,
+        }
+    }
+
+    fn json(&self) -> Value {
+        let rates = self.rates.map(|rates| {
+            json!({
+                "sent_packets": rates.sent_packets,
+                "sent_bytes": rates.sent_bytes,
+                "received_packets": rates.received_packets,
+                "received_bytes": rates.received_bytes,
+            })
+        });
+        json!({
+            "subnet": self.peer.subnet,
+            "public_ip": self.peer.public_ip,
+            "key": self.peer.key,
+            "reservation": self.peer.reservation,
+            "state": self.state().name(),
+            "traffic": self.traffic,
+            "rates": rates,
+        })
+    }
+}
+
+/// Longer than a TCP connection waits for its first answers (RFC 6298: 1, 2, 4 s).
+const LATELY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::snapshot::Process;
+
+    fn look(uptime: f64, sent: u64, last_received: Option<u64>) -> Snapshot {
+        Snapshot {
+            process: Process { uptime, ..Process::default() },
+            peers: vec![Peer {
+                subnet: "10.0.8.0/24".parse().unwrap(),
+                public_ip: [10, 9, 0, 2].into(),
+                next_hop: None,
+                key: "10.0.8.0-24".into(),
+                reservation: false,
+            }],
+            traffic: vec![PeerTraffic {
+                address: [10, 9, 0, 2].into(),
+                sent_packets: sent,
+                sent_bytes: 100 * sent,
+                received_packets: 0,
+                received_bytes: 0,
+                last_sent: Some(Duration::ZERO),
+                last_received: last_received.map(Duration::from_secs),
+            }],
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn rates_come_from_two_looks_and_the_state_from_the_last() {
+        for (last_received, state) in
+            [(None, State::Silent), (Some(60), State::Silent), (Some(1), State::Talking)]
+        {
+            let looks =
+                Looks { before: Some(look(10.0, 50, None)), now: look(12.0, 150, last_received) };
+            let rows = rows(&looks);
+            assert_eq!(rows[0].rates.unwrap().sent_packets, 50.0);
+            assert_eq!(rows[0].rates.unwrap().sent_bytes, 5000.0);
+            assert_eq!(rows[0].state(), state);
+            assert_eq!(rows[0].json()["rates"]["received_packets"], 0.0);
+        }
+        let looks = Looks { before: None, now: look(12.0, 150, None) };
+        assert!(rows(&looks)[0].rates.is_none());
+    }
+}

@@ -1,0 +1,281 @@
+//! `status`: one screen about the daemon.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::{Looks, StatusArgs};
+use crate::cli::{Exit, text};
+use crate::dataplane::DropReason;
+use crate::dataplane::counters::DirectionStats;
+use crate::observe::snapshot::Snapshot;
+
+/// Prints the screen, or the snapshot with rates.
+pub fn run(args: &StatusArgs) -> Result<(), Exit> {
+    let looks = Looks::take(&args.socket.client(), args.interval)?;
+    match args.socket.json {
+        true => println!("{:#}", in_json(&looks)),
+        false => print!("{}", screen(&looks)),
+    }
+    Ok(())
+}
+
+/// The counters of a direction, and one counter of it all.
+type Direction = fn(&Snapshot) -> &DirectionStats;
+type Count = fn(&Snapshot) -> u64;
+
+/// The two directions, as people call them.
+const DIRECTIONS: [(&str, Direction); 2] =
+    [("out", |snapshot| &snapshot.stats.egress), ("in", |snapshot| &snapshot.stats.ingress)];
+
+/// What the kernel dropped for us, with its name and what it means.
+const KERNEL_DROPS: [(&str, &str, Count); 2] = [
+    ("out", "TUN queue full (kernel)", |snapshot| snapshot.tun_queue_drops),
+    ("in", "socket buffer full (kernel)", |snapshot| snapshot.stats.socket_overflows),
+];
+
+fn in_json(looks: &Looks) -> Value {
+    let rates = looks.seconds().map(|seconds| {
+        let mut rates = json!({ "seconds": seconds });
+        for (name, direction) in DIRECTIONS {
+            rates[name] = json!({
+                "packets": looks.rate(|s| direction(s).carried_packets),
+                "bytes": looks.rate(|s| direction(s).carried_bytes),
+                "dropped": looks.rate(|s| direction(s).dropped()),
+            });
+        }
+        rates
+    });
+    json!({ "version": 1, "warnings": warnings(&looks.now), "rates": rates, "status": looks.now })
+}
+
+fn screen(looks: &Looks) -> String {
+    let mut out = String::new();
+    heading(&mut out, &looks.now);
+    place(&mut out, &looks.now);
+    registry(&mut out, &looks.now);
+    kernel(&mut out, &looks.now);
+    traffic(&mut out, looks);
+    drops(&mut out, looks);
+    threads(&mut out, looks);
+    out
+}
+
+fn heading(out: &mut String, now: &Snapshot) {
+    let process = &now.process;
+    let _ = writeln!(
+        out,
+        "flannel-udp {} on {} (instance {}, pid {}), running for {}",
+        now.build.version,
+        process.host,
+        process.instance,
+        process.pid,
+        text::seconds(process.uptime)
+    );
+    let warnings = warnings(now);
+    if warnings.is_empty() {
+        out.push_str("ready, nothing wrong\n");
+    }
+    for warning in warnings {
+        let _ = writeln!(out, "! {warning}");
+    }
+    out.push('\n');
+}
+
+/// What an operator should look at first.
+fn warnings(now: &Snapshot) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !now.health.ready {
+        let missing = now.health.missing.as_deref().unwrap_or("it does not say why");
+        warnings.push(format!("not ready: {missing}"));
+    }
+    if !now.health.late.is_empty() {
+        warnings.push(format!("no sign of life from {}", now.health.late.join(", ")));
+    }
+    if now.overlay.as_ref().is_some_and(|overlay| !overlay.carrying) {
+        warnings.push("no packets are carried: the TUN device is being made again".into());
+    }
+    if let Some(lease) = &now.lease {
+        if !lease.held {
+            warnings.push(format!("the lease of {} is not known to be ours", lease.subnet));
+        }
+        if lease.expires.is_some_and(|expires| expires <= now.taken) {
+            warnings.push(format!("the lease of {} has expired", lease.subnet));
+        }
+    }
+    if let Some(registry) = now.registry.as_ref().filter(|registry| !registry.connected) {
+        let why = registry.last_error.as_deref().unwrap_or("no answer yet");
+        warnings.push(format!("the lease store is away, routes stay as they are: {why}"));
+    }
+    for feature in &now.features {
+        // Switched off by a flag is no surprise.
+        if let Some(why) = feature.why.as_deref().filter(|why| *why != "switched off") {
+            warnings.push(format!("going on without {}: {why}", feature.name));
+        }
+    }
+    warnings
+}
+
+fn place(out: &mut String, now: &Snapshot) {
+    if let Some(lease) = &now.lease {
+        let network = now.overlay.as_ref().map(|overlay| format!(" of {}", overlay.network));
+        let term = match lease.expires {
+            None => "a reservation, never expires".to_owned(),
+            Some(expires) if expires <= now.taken => "expired".to_owned(),
+            Some(expires) => format!("expires in {}", text::seconds(expires - now.taken)),
+        };
+        let network = network.unwrap_or_default();
+        let renewals = text::count(lease.renewals);
+        line(out, "lease", &format!("{}{network}, {term}, renewals {renewals}", lease.subnet));
+    }
+    if let Some(underlay) = &now.underlay {
+        let public = match underlay.public_ip == underlay.address {
+            true => String::new(),
+            false => format!(" (announced as {})", underlay.public_ip),
+        };
+        line(
+            out,
+            "underlay",
+            &format!(
+                "{} {}{public}, UDP {}, MTU {}; {}",
+                underlay.interface, underlay.address, underlay.port, underlay.mtu, underlay.reason
+            ),
+        );
+    }
+    if let Some(overlay) = &now.overlay {
+        line(
+            out,
+            "overlay",
+            &format!(
+                "{} {}, MTU {}, source check {}, destination check {}, masquerade {}",
+                overlay.device,
+                overlay.address,
+                overlay.mtu,
+                overlay.source_check,
+                overlay.destination_check,
+                if overlay.masquerade { "on" } else { "off" }
+            ),
+        );
+    }
+}
+
+fn registry(out: &mut String, now: &Snapshot) {
+    let Some(registry) = &now.registry else { return };
+    let state = if registry.connected { "connected" } else { "AWAY" };
+    let contact = match registry.last_contact_ago {
+        Some(ago) => format!("last heard of {} ago", text::seconds(ago)),
+        None => "never heard of".to_owned(),
+    };
+    line(out, "registry", &format!("{}: {state}, {contact}", registry.store));
+    let mut more = format!(
+        "revision {}, watch restarts {}, entries that are no leases {}",
+        registry.revision, registry.watch_restarts, registry.skipped_keys
+    );
+    if let Some(error) = &registry.last_error {
+        let _ = write!(more, "; last error: {error}");
+    }
+    line(out, "", &more);
+    line(
+        out,
+        "routes",
+        &format!(
+            "{} routes to {} peers, table revision {}",
+            text::count(now.routes.count),
+            text::count(now.peers.len() as u64),
+            now.routes.revision
+        ),
+    );
+}
+
+fn kernel(out: &mut String, now: &Snapshot) {
+    if now.features.is_empty() {
+        return;
+    }
+    let on: Vec<_> = now.features.iter().filter(|f| f.on).map(|f| f.name.as_ref()).collect();
+    let on = if on.is_empty() { "one packet a system call".into() } else { on.join(", ") };
+    line(out, "kernel", &on);
+    for feature in now.features.iter().filter(|feature| !feature.on) {
+        let why = feature.why.as_deref().unwrap_or("no reason known");
+        line(out, "", &format!("without {}: {why}", feature.name));
+    }
+}
+
+fn traffic(out: &mut String, looks: &Looks) {
+    if looks.now.overlay.is_none() {
+        return;
+    }
+    let over = looks.seconds().map(|seconds| format!("over the last {}", text::seconds(seconds)));
+    let _ = writeln!(
+        out,
+        "\n{:<10} {:>14} {:>14} {:>18} {:>12}   {}",
+        "carried",
+        "packets/s",
+        "",
+        "packets",
+        "",
+        over.unwrap_or_default()
+    );
+    for (name, direction) in DIRECTIONS {
+        let packets = looks.rate(|s| direction(s).carried_packets).map(text::rate);
+        let bytes = looks.rate(|s| direction(s).carried_bytes).map(text::bits);
+        let total = direction(&looks.now);
+        let _ = writeln!(
+            out,
+            "  {name:<8} {:>14} {:>14} {:>18} {:>12}",
+            packets.unwrap_or_else(dash),
+            bytes.unwrap_or_else(dash),
+            text::count(total.carried_packets),
+            text::bytes(total.carried_bytes)
+        );
+    }
+}
+
+fn drops(out: &mut String, looks: &Looks) {
+    if looks.now.overlay.is_none() {
+        return;
+    }
+    let mut rows = Vec::new();
+    for (name, direction) in DIRECTIONS {
+        for reason in DropReason::ALL.iter().map(|reason| reason.name()) {
+            let dropped =
+                |s: &Snapshot| direction(s).drops.get(reason).copied().unwrap_or_default();
+            rows.push((name, reason, dropped(&looks.now), looks.rate(dropped)));
+        }
+    }
+    for (name, reason, dropped) in KERNEL_DROPS {
+        rows.push((name, reason, dropped(&looks.now), looks.rate(dropped)));
+    }
+    rows.retain(|(_, _, total, _)| *total > 0);
+    if rows.is_empty() {
+        line(out, "dropped", "nothing");
+        return;
+    }
+    let _ = writeln!(out, "{:<10} {:<30} {:>10} {:>18}", "dropped", "", "packets/s", "packets");
+    for (name, reason, total, rate) in rows {
+        let rate = rate.map_or_else(dash, text::rate);
+        let _ = writeln!(out, "  {name:<8} {reason:<30} {rate:>10} {:>18}", text::count(total));
+    }
+}
+
+fn threads(out: &mut String, looks: &Looks) {
+    for thread in &looks.now.threads {
+        let earlier = looks.before.as_ref().and_then(|before| {
+            before.threads.iter().find(|t| t.name == thread.name && t.lifetime < thread.lifetime)
+        });
+        let (busy, time) = match earlier {
+            Some(earlier) => (thread.busy - earlier.busy, thread.lifetime - earlier.lifetime),
+            None => (thread.busy, thread.lifetime),
+        };
+        let percent = (100.0 * busy / time.max(f64::EPSILON)).clamp(0.0, 100.0);
+        let name = if thread == &looks.now.threads[0] { "threads" } else { "" };
+        line(out, name, &format!("{:<12} {percent:>3.0} % busy", thread.name));
+    }
+}
+
+fn line(out: &mut String, name: &str, text: &str) {
+    let _ = writeln!(out, "{name:<10} {text}");
+}
+
+fn dash() -> String {
+    "-".into()
+}

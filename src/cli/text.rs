@@ -1,0 +1,94 @@
+//! Numbers as people read them.
+
+use std::time::Duration;
+
+/// A time in its two greatest units.
+pub(super) fn duration(time: Duration) -> String {
+    let (seconds, minutes) = (time.as_secs(), time.as_secs() / 60);
+    match minutes {
+        0 => format!("{seconds} s"),
+        1..60 => format!("{minutes} min"),
+        60..2880 => format!("{} h {:02} min", minutes / 60, minutes % 60),
+        _ => format!("{} d {:02} h", minutes / 1440, minutes / 60 % 24),
+    }
+}
+
+/// A time in seconds; tenths as long as they matter.
+pub(super) fn seconds(seconds: f64) -> String {
+    match seconds {
+        ..10.0 => format!("{:.1} s", seconds.max(0.0)),
+        _ => duration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
+    }
+}
+
+/// A count with its thousands set apart.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A rate of events a second.
+pub(super) fn rate(per_second: f64) -> String {
+    match per_second {
+        0.0 => "0".into(),
+        ..10.0 => format!("{per_second:.1}"),
+        _ => count(per_second.round() as u64),
+    }
+}
+
+/// A rate of bytes a second, as bits.
+pub(super) fn bits(bytes_per_second: f64) -> String {
+    scaled(bytes_per_second * 8.0, "bit/s")
+}
+
+/// A number of bytes.
+pub(super) fn bytes(number: u64) -> String {
+    scaled(number as f64, "B")
+}
+
+fn scaled(number: f64, unit: &str) -> String {
+    let (scale, prefix) = match number {
+        ..1e3 => return format!("{number:.0} {unit}"),
+        ..1e6 => (1e3, "k"),
+        ..1e9 => (1e6, "M"),
+        ..1e12 => (1e9, "G"),
+        _ => (1e12, "T"),
+    };
+    format!("{:.1} {prefix}{unit}", number / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_greatest_units() {
+        let told = |seconds| duration(Duration::from_secs(seconds));
+        assert_eq!(told(59), "59 s");
+        assert_eq!(told(60), "1 min");
+        assert_eq!(told(86_340), "23 h 59 min");
+        assert_eq!(told(172_800), "2 d 00 h");
+        assert_eq!(seconds(0.34), "0.3 s");
+        assert_eq!(seconds(-0.1), "0.0 s");
+        assert_eq!(seconds(61.0), "1 min");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(rate(0.25), "0.2");
+        assert_eq!(rate(1234.4), "1,234");
+        assert_eq!(bits(125.0), "1.0 kbit/s");
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(12_345_678_901), "12.3 GB");
+    }
+}

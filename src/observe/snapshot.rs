@@ -1,0 +1,269 @@
+//! Everything that there is to know about a running daemon, at one moment.
+//!
+//! The answer to `status`, and what the metrics are made of. Readers take a missing field as its
+//! default, so that a client and a daemon of different versions understand each other. Times are in
+//! seconds; moments are in seconds of Unix time.
+
+use std::net::Ipv4Addr;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, Stats};
+use crate::route::Cidr;
+
+/// The daemon at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub taken: f64,
+    /// The program.
+    pub build: Build,
+    /// The process.
+    pub process: Process,
+    /// Whether it carries packets with the routes of all peers, and what is missing.
+    pub health: Health,
+    /// The way to the other hosts; `None` while there is none.
+    pub underlay: Option<Underlay>,
+    /// The TUN device; `None` while there is none.
+    pub overlay: Option<Overlay>,
+    /// The subnet of this host; `None` while there is none.
+    pub lease: Option<Lease>,
+    /// Where the leases are kept; `None` during the first steps of the start.
+    pub registry: Option<Registry>,
+    /// How every feature of the kernel stands.
+    pub features: Vec<FeatureState>,
+    /// The threads that carry packets.
+    pub threads: Vec<Thread>,
+    /// All counters since the start of the process.
+    pub stats: Stats,
+    /// Packets that the kernel dropped because nobody had read them from the TUN device's queue.
+    pub tun_queue_drops: u64,
+    /// The route table.
+    pub routes: Routes,
+    /// The other hosts, by subnet.
+    pub peers: Vec<Peer>,
+    /// What was carried to and from each of them, by address.
+    pub traffic: Vec<PeerTraffic>,
+    /// What was carried and belongs to none of them.
+    pub other_traffic: OtherTraffic,
+}
+
+/// The program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Build {
+    /// Its version.
+    pub version: String,
+    /// Operating system and processor that it was built for, such as `linux/x86_64`.
+    pub target: String,
+    /// Optional parts that it was built with.
+    pub features: Vec<String>,
+}
+
+/// The process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Name of the host.
+    pub host: String,
+    /// The mark by which the host's leases are known, six hexadecimal digits.
+    pub instance: String,
+    /// When it started.
+    pub started: f64,
+    /// How long it has been running.
+    pub uptime: f64,
+    /// The filter of the log.
+    pub log_level: String,
+}
+
+/// Whether all is well with the daemon itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// Everything is set up and every peer has its route.
+    pub ready: bool,
+    /// What it is waiting for if not.
+    pub missing: Option<String>,
+    /// Threads that have not shown themselves in time.
+    pub late: Vec<String>,
+}
+
+/// The way to the other hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Underlay {
+    /// Name of the interface.
+    pub interface: String,
+    /// Its index.
+    pub index: u32,
+    /// The address that the socket is bound to.
+    pub address: Ipv4Addr,
+    /// The address that other hosts send to.
+    pub public_ip: Ipv4Addr,
+    /// UDP port, here and there.
+    pub port: u16,
+    /// MTU of the interface.
+    pub mtu: u32,
+    /// Why this interface was chosen.
+    pub reason: String,
+}
+
+/// The TUN device and what stands behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// Name of the device.
+    pub device: String,
+    /// Its address, the network address of the subnet.
+    pub address: Ipv4Addr,
+    /// The whole overlay network.
+    pub network: Cidr,
+    /// Greatest inner packet.
+    pub mtu: u16,
+    /// Whether packets are being carried. Not so while the device is being made again.
+    pub carrying: bool,
+    /// Mode of the check of inner sources.
+    pub source_check: String,
+    /// Mode of the check of inner destinations.
+    pub destination_check: String,
+    /// Whether what leaves the overlay is masqueraded.
+    pub masquerade: bool,
+}
+
+/// The subnet of this host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The subnet.
+    pub subnet: Cidr,
+    /// Whether it is known to be ours. Not so while it is contested or being taken again.
+    pub held: bool,
+    /// When it expires if it is not renewed; `None` for a reservation.
+    pub expires: Option<f64>,
+    /// How often it has been renewed.
+    pub renewals: u64,
+}
+
+/// Where the leases are kept, and how fresh our knowledge of them is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Registry {
+    /// The store, in words.
+    pub store: String,
+    /// Whether the watch is up.
+    pub connected: bool,
+    /// Whether a full list of peers has been in the route table.
+    pub synced: bool,
+    /// Time since it was last heard of; `None` if never.
+    pub last_contact_ago: Option<f64>,
+    /// Revision of the store that is in the table; 0 where it has none.
+    pub revision: i64,
+    /// How often the watch had to begin anew.
+    pub watch_restarts: u64,
+    /// Entries that are no usable leases at the moment.
+    pub skipped_keys: u64,
+    /// What went wrong last, even if it is long over.
+    pub last_error: Option<String>,
+}
+
+/// A thread that carries packets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Thread {
+    /// Its name.
+    pub name: String,
+    /// Time awake: carrying packets, or looking for them before it sleeps.
+    pub busy: f64,
+    /// Time since it was made.
+    pub lifetime: f64,
+    /// Times it went to sleep.
+    pub sleeps: u64,
+    /// Rounds that found nothing and looked again.
+    pub spins: u64,
+    /// Packets taken in, both directions.
+    pub packets: u64,
+}
+
+/// The route table as the threads read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Routes {
+    /// Number of routes.
+    pub count: u64,
+    /// How many changes it has seen.
+    pub revision: u64,
+}
+
+/// Another host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its subnet.
+    pub subnet: Cidr,
+    /// Where its packets are sent.
+    pub public_ip: Ipv4Addr,
+    /// The next hop, `address:port`, that the route table gives for the first address of the subnet.
+    pub next_hop: Option<String>,
+    /// The last part of its key in the store.
+    pub key: String,
+    /// Whether its lease never expires.
+    pub reservation: bool,
+}
+
+impl Build {
+    /// This program.
+    pub fn current() -> Self {
+        let features = [("harden", cfg!(feature = "harden")), ("top", cfg!(feature = "top"))];
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            target: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+            features: features
+                .into_iter()
+                .filter(|(_, on)| *on)
+                .map(|(name, _)| name.into())
+                .collect(),
+        }
+    }
+}
+
+/// A moment in seconds of Unix time.
+pub fn unix(time: SystemTime) -> f64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_secs_f64(),
+        Err(before) => -before.duration().as_secs_f64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_version_does_not_tell_is_its_default() {
+        let snapshot: Snapshot = serde_json::from_str(
+            r#"{"build":{"version":"9"},"stats":{"egress":{"packets":3}},"threads":[{"name":"x"}],
+                "brand":"new"}"#,
+        )
+        .unwrap();
+        assert_eq!(snapshot.build.version, "9");
+        assert_eq!(snapshot.stats.egress.packets, 3);
+        assert_eq!(snapshot.peers, []);
+    }
+
+    #[test]
+    fn it_survives_the_way_through_json() {
+        let snapshot = Snapshot {
+            build: Build::current(),
+            lease: Some(Lease {
+                subnet: "10.0.7.0/24".parse().unwrap(),
+                held: true,
+                expires: Some(unix(SystemTime::now())),
+                renewals: 1,
+            }),
+            ..Snapshot::default()
+        };
+        let text = serde_json::to_string(&snapshot).unwrap();
+        assert!(text.contains(r#""subnet":"10.0.7.0/24""#), "{text}");
+        assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+    }
+}
