@@ -53,6 +53,7 @@ fn sections() -> String {
          .SH FILES\n\
          .TP\n.I /run/flannel/subnet.env\nThe subnet of this host, for the container runtime.\n\
          .TP\n.I /run/docker_opts.env\nOptions for dockerd, written by \\fBflannel\\-udp docker\\-opts\\fR.\n\
+         .TP\n.I /run/flannel/flannel\\-udp.sock\nStatus socket: answers root.\n\
          .TP\n.I /etc/default/flannel\\-udp\nEnvironment of the systemd unit.\n",
     );
     text

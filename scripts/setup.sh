@@ -10,7 +10,7 @@ set -euo pipefail
 # protobuf-compiler only recommends libprotobuf-dev, yet etcd's .proto files import from it.
 build="gcc libc6-dev protobuf-compiler libprotobuf-dev"
 demo="iproute2 iptables ethtool iputils-ping util-linux procps etcd-server etcd-client"
-test="$demo nftables traceroute busybox-static strace"
+test="$demo nftables traceroute busybox-static strace prometheus"
 docker="$test docker.io"
 fuzz="valgrind binutils"
 
@@ -63,9 +63,9 @@ Neither root nor sudo is at hand; as root: apt-get install $*"
         "${apt[@]}" update
         "${apt[@]}" install -y --no-install-recommends "$@"
     fi
-    # Debian starts a package's server at once. The tests start their own etcd and dockerd.
+    # Debian starts a package's server at once. The tests start their own.
     local service
-    for service in etcd-server:etcd docker.io:docker; do
+    for service in etcd-server:etcd docker.io:docker prometheus:prometheus prometheus-node-exporter:prometheus-node-exporter; do
         case " $* " in
             *" ${service%%:*} "*)
                 if [ -d /run/systemd/system ]; then

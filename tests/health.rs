@@ -28,6 +28,7 @@ fn daemon(lab: &Lab, flags: &[&str], notify: Option<&Path>) -> Process {
         .arg(format!("--registry=file:{}", lab.registry_directory().display()))
         .arg(format!("--subnet-file={}", host.directory().join("subnet.env").display()))
         .arg("--iptables-forward-rules=false")
+        .arg(format!("--socket={}", host.directory().join("flannel-udp.sock").display()))
         .args(flags);
     if let Some(socket) = notify {
         command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", "1000000");

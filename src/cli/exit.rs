@@ -22,8 +22,8 @@ pub enum Code {
     NoInput = 66,
     /// No interface of this host fits the interface flags, or it has no usable address (`EX_NOHOST`).
     NoInterface = 68,
-    /// A program or service that is needed is absent or refuses: firewall tool, health port, status
-    /// socket (`EX_UNAVAILABLE`).
+    /// A program or service that is needed is absent or refuses: firewall tool, health or metrics
+    /// port, status socket, the daemon that a command asks (`EX_UNAVAILABLE`).
     Unavailable = 69,
     /// A defect of this program: a thread panicked (`EX_SOFTWARE`).
     Software = 70,

@@ -201,6 +201,8 @@ pub struct DirectionCounters {
     pub destination_mismatches: Counter,
     /// Inner packets a batch.
     pub batch: Histogram,
+    /// Inner packets a system call of the UDP socket: one that sends, or one that receives.
+    pub socket_call_packets: Histogram,
     /// Inner packets a unit taken in.
     pub in_unit_packets: Histogram,
     /// Inner packets a unit put out.
@@ -309,6 +311,7 @@ pub struct DirectionStats {
     pub source_mismatches: u64,
     pub destination_mismatches: u64,
     pub batch: HistogramStats,
+    pub socket_call_packets: HistogramStats,
     pub in_unit_packets: HistogramStats,
     pub out_unit_packets: HistogramStats,
     /// Packets dropped, by reason.
@@ -368,6 +371,7 @@ impl AddAssign<&Self> for DirectionStats {
         self.source_mismatches += other.source_mismatches;
         self.destination_mismatches += other.destination_mismatches;
         self.batch += &other.batch;
+        self.socket_call_packets += &other.socket_call_packets;
         self.in_unit_packets += &other.in_unit_packets;
         self.out_unit_packets += &other.out_unit_packets;
         for (reason, count) in &other.drops {
@@ -409,6 +413,7 @@ impl From<&DirectionCounters> for DirectionStats {
             source_mismatches: counters.source_mismatches.get(),
             destination_mismatches: counters.destination_mismatches.get(),
             batch: (&counters.batch).into(),
+            socket_call_packets: (&counters.socket_call_packets).into(),
             in_unit_packets: (&counters.in_unit_packets).into(),
             out_unit_packets: (&counters.out_unit_packets).into(),
             drops: DropReason::ALL

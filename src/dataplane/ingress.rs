@@ -121,7 +121,10 @@ impl Ingress {
             }
         }
         turn = turn.max(self.deliver());
-        counters.batch.record(counters.packets.get() - before);
+        // A batch is what one call has brought.
+        let packets = counters.packets.get() - before;
+        counters.batch.record(packets);
+        counters.socket_call_packets.record(packets);
         self.depth.adapt(received, bytes);
         turn.max(Turn::of_batch(bytes))
     }

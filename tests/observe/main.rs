@@ -9,6 +9,8 @@
 mod support;
 
 mod doctor;
+mod inspect;
+mod metrics;
 mod operations;
 mod peers;
 mod ward;

@@ -338,8 +338,9 @@ impl<'a> Node<'a> {
         }
         snapshot.stats = self.stats();
         snapshot.tun_queue_drops = self.past_queue_drops + self.queue_drops().await;
+        let routes = self.peers.routes();
         snapshot.routes =
-            snapshot::Routes { count: self.routes.len() as u64, revision: self.routes.revision() };
+            snapshot::Routes { count: routes.len() as u64, revision: routes.revision() };
         let peers = status.peers.iter().map(|peer| snapshot::Peer {
             subnet: peer.subnet,
             public_ip: peer.public_ip,

@@ -45,9 +45,11 @@ impl Out {
                 }
             }
             let (sent, error) = send(&mut filling, &self.socket, 0, counters);
+            let before = counters.carried_packets.get();
             for train in &self.trains.trains()[next..next + sent] {
                 carried(train, counters);
             }
+            counters.socket_call_packets.record(counters.carried_packets.get() - before);
             next += sent;
             if let Some(error) = error {
                 let train = self.trains.trains()[next];

@@ -192,8 +192,16 @@ pub static FAMILIES: &[Family] = &[
         kind: Kind::Histogram,
         unit: None,
         labels: DIRECTION,
-        help: "Inner packets carried in one visit of a thread; on ingress, those of one system call",
+        help: "Inner packets carried in one visit of a thread",
         samples: |s| by_direction(s, |d| Value::Histogram(d.batch.clone())),
+    },
+    Family {
+        name: "flannel_udp_socket_call_packets",
+        kind: Kind::Histogram,
+        unit: None,
+        labels: DIRECTION,
+        help: "Inner packets in one system call of the UDP socket: sent (egress) or received (ingress)",
+        samples: |s| by_direction(s, |d| Value::Histogram(d.socket_call_packets.clone())),
     },
     Family {
         name: "flannel_udp_unit_packets",

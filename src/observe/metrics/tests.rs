@@ -2,6 +2,7 @@ use super::*;
 use crate::dataplane::{DropReason, FeatureState, PeerTraffic, Stats};
 use crate::observe::snapshot::{Build, Lease, Peer, Registry as Store, Thread};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 fn snapshot() -> Snapshot {
@@ -103,4 +104,18 @@ fn names_follow_the_rules() {
         assert!(seen.insert(name.clone()), "{name} twice");
         assert!(!family.name.ends_with("_total") && !family.help.ends_with('.'), "{name}");
     }
+}
+
+/// The table of `docs/monitoring.md`, which is to be true.
+#[test]
+fn the_document_lists_every_metric() {
+    let document = include_str!("../../../docs/monitoring.md");
+    let mut table = "| metric | kind | labels | meaning |\n|---|---|---|---|\n".to_owned();
+    for family in FAMILIES {
+        let kind = format!("{:?}", family.kind).to_ascii_lowercase();
+        let labels = family.labels.join(", ");
+        let _ =
+            writeln!(table, "| `{}` | {kind} | {labels} | {} |", family.full_name(), family.help);
+    }
+    assert!(document.contains(&table), "docs/monitoring.md should have this table:\n{table}");
 }
