@@ -10,7 +10,7 @@ set -euo pipefail
 # protobuf-compiler only recommends libprotobuf-dev, yet etcd's .proto files import from it.
 build="gcc libc6-dev protobuf-compiler libprotobuf-dev"
 demo="iproute2 iptables ethtool iputils-ping util-linux procps etcd-server etcd-client"
-test="$demo nftables traceroute busybox-static strace prometheus"
+test="$demo nftables traceroute busybox-static strace prometheus tshark"
 docker="$test docker.io"
 fuzz="valgrind binutils"
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::agreement::Feature;
+use super::tap::Tap;
 use crate::route::Cidr;
 
 /// Everything a data plane needs to start.
@@ -35,6 +36,8 @@ pub struct Config {
     pub source_check: CheckMode,
     /// Whether the inner destination must lie in the own subnet.
     pub destination_check: CheckMode,
+    /// Where captures listen.
+    pub tap: Tap,
 }
 
 /// How a worker is made of threads.

@@ -7,14 +7,15 @@ use super::agreement::{Agreement, Feature};
 use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{self, IcmpErrors, Reply};
+use super::tap::{Direction, Probe, Ttl};
 use super::train::{MAX_DATAGRAMS, MAX_TRAINS, Span, Trains};
 use super::worker::Turn;
 use crate::packet::forward;
 use crate::packet::icmp::ErrorKind;
 use crate::packet::ipv4::Ipv4;
-use crate::packet::segment::Segments;
+use crate::packet::segment::{MAX_HEADER_LEN, Segments};
 use crate::packet::vnet::VnetHeader;
-use crate::route::{Route, RouteTable};
+use crate::route::{NextHop, Route, RouteTable};
 use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::{MAX_SEGMENTS, SendBatch};
 use crate::sys::tun::TunQueue;
@@ -38,6 +39,7 @@ pub(super) struct Egress {
     out: Out,
     icmp: IcmpErrors,
     icmp_parts: GatherBuffer,
+    probe: Probe,
 }
 
 /// What leaves: the plan and what carries it out.
@@ -84,15 +86,18 @@ impl Egress {
             },
             icmp: IcmpErrors::new(icmp::local_source(config.network, config.subnet)),
             icmp_parts: GatherBuffer::new(),
+            probe: config.tap.probe(Direction::Egress, config.bind),
         }
     }
 
     /// Carries what the queue holds, up to one batch.
     pub(super) fn turn(&mut self) -> Turn {
+        self.probe.look();
         let turn = self.read();
         if self.reads.is_empty() {
             return turn;
         }
+        self.probe.came();
         self.out.max_segments =
             if self.agreement.has(Feature::Gso) { MAX_SEGMENTS as u32 } else { 1 };
         let before = self.counters.egress.packets.get();
@@ -100,7 +105,7 @@ impl Egress {
             let span = self.reads[index];
             self.accept(span);
         }
-        self.out.flush(&self.packets, &self.agreement, &self.counters.egress);
+        self.out.flush(&self.packets, &self.agreement, &self.counters.egress, &mut self.probe);
         let counters = &self.counters.egress;
         counters.batch.record(counters.packets.get() - before);
         turn
@@ -138,36 +143,45 @@ impl Egress {
 
     /// Plans one packet's way, or drops it.
     fn accept(&mut self, span: Span) {
-        let counters = &self.counters.egress;
+        let (counters, probe) = (&self.counters.egress, &mut self.probe);
         let read = &mut self.packets[span.range()];
         let (vnet, start) = match read.split_first_chunk::<{ VnetHeader::LEN }>() {
             Some((header, _)) if self.prefix > 0 => match VnetHeader::decode(header) {
                 Ok(vnet) => (vnet, self.prefix),
-                Err(_) => return counters.lose(DropReason::BadVnetHeader, 1, read.len()),
+                Err(_) => return lose_whole(counters, probe, DropReason::BadVnetHeader, read),
             },
             None if self.prefix > 0 => {
-                return counters.lose(DropReason::BadVnetHeader, 1, read.len());
+                return lose_whole(counters, probe, DropReason::BadVnetHeader, read);
             }
             _ => (VnetHeader::NONE, 0),
         };
         let packet = &mut read[start..];
         let (destination, len) = match Ipv4::parse(&*packet) {
             Ok(ip) => (ip.destination(), ip.total_len()),
-            Err(malformed) => return counters.lose(malformed.into(), 1, packet.len()),
+            Err(malformed) => return lose_whole(counters, probe, malformed.into(), packet),
         };
         let packet = &mut packet[..len];
         let Some(route) = self.routes.route(destination) else {
-            lose(counters, DropReason::NoRoute, &vnet, packet);
+            lose(counters, probe, (DropReason::NoRoute, None, Ttl::AsRead), &vnet, packet);
             return self.answer(ErrorKind::NetUnreachable, span, start, len);
         };
         if forward::decrement_ttl(packet).is_err() {
-            lose(counters, DropReason::TtlExpired, &vnet, packet);
+            lose(
+                counters,
+                probe,
+                (DropReason::TtlExpired, Some(route.hop), Ttl::AsRead),
+                &vnet,
+                packet,
+            );
             return self.answer(ErrorKind::TimeExceeded, span, start, len);
         }
         let segments = match Segments::new(&vnet, packet) {
             Ok(segments) if segments.full_len() <= self.mtu => segments,
-            Ok(_) => return lose(counters, DropReason::OverMtu, &vnet, packet),
-            Err(_) => return counters.lose(DropReason::BadVnetHeader, 1, len),
+            Ok(_) => {
+                let what = (DropReason::OverMtu, Some(route.hop), Ttl::Decremented);
+                return lose(counters, probe, what, &vnet, packet);
+            }
+            Err(_) => return lose_whole(counters, probe, DropReason::BadVnetHeader, packet),
         };
         counters.packets.add(segments.count() as u64);
         counters.bytes.add(wire_len(&segments) as u64);
@@ -181,7 +195,12 @@ impl Egress {
         let max_segments = self.out.max_segments_to(route.hop);
         for index in 0..segments.count() {
             if self.out.is_full(header_len + COPIED) {
-                self.out.flush(&self.packets, &self.agreement, &self.counters.egress);
+                self.out.flush(
+                    &self.packets,
+                    &self.agreement,
+                    &self.counters.egress,
+                    &mut self.probe,
+                );
             }
             let packet = &self.packets[start..start + len];
             let at = self.out.stamped;
@@ -211,6 +230,7 @@ impl Egress {
                 parts.push(error);
                 if self.queue.write(&parts).is_ok() {
                     counters.icmp.add(1);
+                    self.probe.answered(None, error);
                 }
             }
             Reply::Limited => counters.icmp_limited.add(1),
@@ -219,12 +239,35 @@ impl Egress {
     }
 }
 
-/// Counts a packet off the TUN as dropped: the segments that it would have become.
+/// Counts a packet off the TUN as dropped, and shows it: the segments that it would have become.
 #[cold]
-fn lose(counters: &DirectionCounters, reason: DropReason, vnet: &VnetHeader, packet: &[u8]) {
-    let (count, bytes) = Segments::new(vnet, packet)
-        .map_or((1, packet.len()), |segments| (segments.count(), wire_len(&segments)));
-    counters.lose(reason, count, bytes);
+fn lose(
+    counters: &DirectionCounters,
+    probe: &mut Probe,
+    (reason, hop, ttl): (DropReason, Option<NextHop>, Ttl),
+    vnet: &VnetHeader,
+    packet: &[u8],
+) {
+    let Ok(segments) = Segments::new(vnet, packet) else {
+        counters.lose(reason, 1, packet.len());
+        return probe.dropped(reason, hop.map(transmit::address), ttl, [packet, &[]]);
+    };
+    counters.lose(reason, segments.count(), wire_len(&segments));
+    if probe.is_on() {
+        for index in 0..segments.count() {
+            let mut header = [0; MAX_HEADER_LEN];
+            let payload = segments.write_header(packet, index, &mut header);
+            let parts = [&header[..segments.header_len()], &packet[payload]];
+            probe.dropped(reason, hop.map(transmit::address), ttl, parts);
+        }
+    }
+}
+
+/// Counts one packet off the TUN, of which nothing is known, as dropped, and shows it.
+#[cold]
+fn lose_whole(counters: &DirectionCounters, probe: &mut Probe, reason: DropReason, packet: &[u8]) {
+    counters.lose(reason, 1, packet.len());
+    probe.dropped(reason, None, Ttl::AsRead, [packet, &[]]);
 }
 
 /// Bytes of all segments together.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::agreement::{Agreement, Feature};
 use super::config::{CheckMode, Config};
-use super::counters::{DropReason, ThreadCounters};
+use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{IcmpErrors, Reply};
+use super::tap::{Direction, Probe, Ttl};
 use super::train::Span;
 use super::worker::Turn;
 use crate::packet::coalesce::{Coalescer, Protocols};
@@ -42,6 +43,7 @@ pub(super) struct Ingress {
     coalescer: Box<Coalescer<PACKETS>>,
     parts: GatherBuffer,
     icmp: IcmpErrors,
+    probe: Probe,
 }
 
 /// A packet that waits to be written.
@@ -78,6 +80,7 @@ impl Ingress {
             coalescer: Box::new(Coalescer::new(Protocols { tcp: false, udp: false })),
             parts: GatherBuffer::new(),
             icmp: IcmpErrors::new(config.address),
+            probe: config.tap.probe(Direction::Ingress, config.bind),
             agreement,
             counters,
         }
@@ -85,12 +88,14 @@ impl Ingress {
 
     /// Carries what the socket holds, up to one batch.
     pub(super) fn turn(&mut self) -> Turn {
+        self.probe.look();
         let received = match self.batch.receive(&self.socket, self.depth.now) {
             Ok(received) => received,
             // Nothing there; or an error that an earlier send has left, which this call has cleared.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Idle,
             Err(_) => return Turn::Worked,
         };
+        self.probe.came();
         self.coalescer.set_protocols(Protocols {
             tcp: self.agreement.has(Feature::TcpCoalesce),
             udp: self.agreement.has(Feature::UdpCoalesce),
@@ -106,7 +111,7 @@ impl Ingress {
             let message = self.batch.message(index);
             let (from, segment, len) = (message.from, message.segment.max(1), message.bytes.len());
             if message.truncated {
-                counters.lose(DropReason::Truncated, 1, len);
+                lose(counters, &mut self.probe, DropReason::Truncated, from, len, message.bytes);
                 continue;
             }
             bytes += len;
@@ -131,37 +136,39 @@ impl Ingress {
 
     /// Hands one datagram to the coalescer, or drops it.
     fn accept(&mut self, from: SocketAddrV4, span: Span) {
-        let counters = &self.counters.ingress;
+        let (counters, probe) = (&self.counters.ingress, &mut self.probe);
         let datagram = &mut self.batch.bytes_mut()[span.range()];
         let ip = match Ipv4::parse(&*datagram) {
             Ok(ip) => ip,
-            Err(malformed) => return counters.lose(malformed.into(), 1, datagram.len()),
+            Err(malformed) => {
+                return lose(counters, probe, malformed.into(), from, datagram.len(), datagram);
+            }
         };
         let len = ip.total_len();
         if len > self.mtu {
-            return counters.lose(DropReason::OverMtu, 1, len);
+            return lose(counters, probe, DropReason::OverMtu, from, len, datagram);
         }
         let holder = self.routes.route(ip.source());
         let holder = holder.filter(|holder| holder.hop.ip == *from.ip());
         if holder.is_none() && self.source_check != CheckMode::Off {
             counters.source_mismatches.add(1);
             if self.source_check == CheckMode::Enforce {
-                return counters.lose(DropReason::SourceMismatch, 1, len);
+                return lose(counters, probe, DropReason::SourceMismatch, from, len, datagram);
             }
         }
         if self.destination_check != CheckMode::Off && !self.subnet.contains(ip.destination()) {
             counters.destination_mismatches.add(1);
             if self.destination_check == CheckMode::Enforce {
-                return counters.lose(DropReason::DestinationMismatch, 1, len);
+                return lose(counters, probe, DropReason::DestinationMismatch, from, len, datagram);
             }
         }
         if forward::decrement_ttl(datagram).is_err() {
-            counters.lose(DropReason::TtlExpired, 1, len);
+            lose(counters, probe, DropReason::TtlExpired, from, len, datagram);
             return self.answer(from, span, len);
         }
         // Parsed again: what the coalescer compares includes the TTL.
         let Ok(ip) = Ipv4::parse(&*datagram) else {
-            return counters.lose(DropReason::Truncated, 1, len);
+            return lose(counters, probe, DropReason::Truncated, from, len, datagram);
         };
         if self.coalescer.push(&ip).is_ok() {
             counters.packets.add(1);
@@ -181,12 +188,27 @@ impl Ingress {
             Reply::Error(error) => {
                 if self.socket.send_to(error, from).is_ok() {
                     counters.icmp.add(1);
+                    self.probe.answered(Some(from), error);
                 }
             }
             Reply::Limited => counters.icmp_limited.add(1),
             Reply::Forbidden => {}
         }
     }
+}
+
+/// Counts a packet of `len` bytes as dropped, and shows the datagram that it came in.
+#[cold]
+fn lose(
+    counters: &DirectionCounters,
+    probe: &mut Probe,
+    reason: DropReason,
+    from: SocketAddrV4,
+    len: usize,
+    datagram: &[u8],
+) {
+    counters.lose(reason, 1, len);
+    probe.dropped(reason, Some(from), Ttl::AsRead, [datagram, &[]]);
 }
 
 /// How many messages one `recvmmsg` may bring: few while they are long, so that a batch stays in

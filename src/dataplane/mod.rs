@@ -15,6 +15,7 @@ mod ingress;
 mod peers;
 mod plane;
 mod sleep;
+pub mod tap;
 mod train;
 pub mod trial;
 mod worker;

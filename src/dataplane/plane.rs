@@ -18,6 +18,7 @@ use super::idle::{Idle, Pace};
 use super::ingress::Ingress;
 use super::peers::{OtherTraffic, PeerTraffic, Peers};
 use super::sleep::Bell;
+use super::tap::Place;
 use super::worker::{Aide, Baton, Lead, Seat};
 use crate::sys::tun::TunQueue;
 use crate::sys::udp;
@@ -130,6 +131,7 @@ impl Dataplane {
         let sockets = device::bind(config, &agreement)?;
         let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
         let device = device::open(config, &agreement)?;
+        config.tap.set_place(Place { tun: device.name.clone(), local: config.bind });
         let (sender, events) = mpsc::unbounded_channel();
         let mut plane = Self {
             name: device.name,

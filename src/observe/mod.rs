@@ -4,6 +4,7 @@ pub mod client;
 pub mod explain;
 pub mod health;
 pub mod metrics;
+pub mod pcapng;
 pub mod protocol;
 pub mod snapshot;
 pub mod socket;

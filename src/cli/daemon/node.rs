@@ -11,6 +11,7 @@ use super::stats::Report;
 use crate::cli::values::Workers;
 use crate::cli::{Code, Exit, Options};
 use crate::dataplane::counters::ThreadCounters;
+use crate::dataplane::tap::Tap;
 use crate::dataplane::{self, Dataplane, Event, Offloads, Peers, StartError, Stats, Threads};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
@@ -56,6 +57,7 @@ pub(super) struct Node<'a> {
     store: String,
     /// What the subnet file says.
     written: Option<SubnetFile>,
+    tap: Tap,
 }
 
 impl<'a> Node<'a> {
@@ -88,6 +90,7 @@ impl<'a> Node<'a> {
             rules: watch::Sender::new(rules(options, config, subnet)),
             store,
             written: None,
+            tap: Tap::default(),
         };
         node.start_plane()?;
         node.route_overlay().await.map_err(link_exit)?;
@@ -409,6 +412,7 @@ impl<'a> Node<'a> {
             spin: self.options.spin_time(),
             source_check: self.options.source_check,
             destination_check: dataplane::CheckMode::Off,
+            tap: self.tap.clone(),
         }
     }
 

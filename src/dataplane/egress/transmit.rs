@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Out;
 use crate::dataplane::agreement::{Agreement, Feature};
 use crate::dataplane::counters::{DirectionCounters, DropReason};
+use crate::dataplane::tap::{Probe, Ttl};
 use crate::dataplane::train::{Datagram, Train};
 use crate::route::NextHop;
 use crate::sys::mmsg::Filling;
@@ -33,6 +34,7 @@ impl Out {
         packets: &[u8],
         agreement: &Agreement,
         counters: &DirectionCounters,
+        probe: &mut Probe,
     ) {
         let mut next = 0;
         while next < self.trains.trains().len() {
@@ -45,9 +47,11 @@ impl Out {
                 }
             }
             let (sent, error) = send(&mut filling, &self.socket, 0, counters);
+            probe.left();
             let before = counters.carried_packets.get();
             for train in &self.trains.trains()[next..next + sent] {
                 carried(train, counters);
+                self.show(train, packets, None, probe);
             }
             counters.socket_call_packets.record(counters.carried_packets.get() - before);
             next += sent;
@@ -56,11 +60,12 @@ impl Out {
                 next += 1;
                 if train.count > 1 && may_be_the_cutting(&error) {
                     counters.uncut.add(1);
-                    if self.send_singly(&train, packets, agreement, counters) > 0 {
+                    if self.send_singly(&train, packets, agreement, counters, probe) > 0 {
                         self.blocked.blame(&error, &train, agreement);
                     }
                 } else {
                     lose(&error, &train, train.count, agreement, counters);
+                    self.show(&train, packets, Some(reason(&error)), probe);
                 }
             }
             if !agreement.has(Feature::Gso) {
@@ -79,28 +84,53 @@ impl Out {
         packets: &[u8],
         agreement: &Agreement,
         counters: &DirectionCounters,
+        probe: &mut Probe,
     ) -> usize {
         let mut filling = self.batch.begin();
         for datagram in self.trains.datagrams(train) {
             filling.open(address(train.hop), None);
             push(&mut filling, &self.headers, packets, datagram);
         }
-        let mut lens = self.trains.datagrams(train).map(|datagram| datagram.len());
+        let parts = |datagram| parts(&self.headers, packets, datagram);
+        let mut datagrams = self.trains.datagrams(train);
         let (mut next, mut left) = (0, 0);
         while next < filling.len() {
             let (sent, error) = send(&mut filling, &self.socket, next, counters);
-            for len in lens.by_ref().take(sent) {
-                counters.carry(train.peer, 1, len.into());
+            probe.left();
+            for datagram in datagrams.by_ref().take(sent) {
+                counters.carry(train.peer, 1, datagram.len().into());
+                probe.carried(address(train.hop), parts(datagram));
             }
             next += sent;
             left += sent;
             if let Some(error) = error {
                 lose(&error, train, 1, agreement, counters);
-                lens.next();
+                if let Some(datagram) = datagrams.next() {
+                    let hop = Some(address(train.hop));
+                    probe.dropped(reason(&error), hop, Ttl::Decremented, parts(datagram));
+                }
                 next += 1;
             }
         }
         left
+    }
+}
+
+impl Out {
+    /// Shows a capture the datagrams of a train, and why they were dropped if they were.
+    #[inline]
+    fn show(&self, train: &Train, packets: &[u8], dropped: Option<DropReason>, probe: &mut Probe) {
+        if !probe.is_on() {
+            return;
+        }
+        let hop = address(train.hop);
+        for datagram in self.trains.datagrams(train) {
+            let parts = parts(&self.headers, packets, datagram);
+            match dropped {
+                None => probe.carried(hop, parts),
+                Some(reason) => probe.dropped(reason, Some(hop), Ttl::Decremented, parts),
+            }
+        }
     }
 }
 
@@ -189,8 +219,15 @@ fn push<'a>(
     packets: &'a [u8],
     datagram: &Datagram,
 ) {
-    filling.push(&headers[datagram.header.range()]);
-    filling.push(&packets[datagram.body.range()]);
+    for part in parts(headers, packets, datagram) {
+        filling.push(part);
+    }
+}
+
+/// The bytes of a datagram.
+#[inline]
+fn parts<'a>(headers: &'a [u8], packets: &'a [u8], datagram: &Datagram) -> [&'a [u8]; 2] {
+    [&headers[datagram.header.range()], &packets[datagram.body.range()]]
 }
 
 fn carried(train: &Train, counters: &DirectionCounters) {
@@ -225,7 +262,7 @@ fn reason(error: &io::Error) -> DropReason {
     }
 }
 
-fn address(hop: NextHop) -> SocketAddrV4 {
+pub(super) fn address(hop: NextHop) -> SocketAddrV4 {
     SocketAddrV4::new(hop.ip, hop.port)
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use super::{Ingress, Packet};
 use crate::dataplane::agreement::Feature;
 use crate::dataplane::counters::DropReason;
+use crate::dataplane::tap::Ttl;
 use crate::dataplane::worker::Turn;
 use crate::packet::coalesce::Group;
 use crate::packet::segment::MAX_HEADER_LEN;
@@ -57,6 +58,7 @@ impl Ingress {
                 counters.carry(peer, group.count() as u64, bytes as u64);
                 counters.out_units.add(1);
                 counters.out_unit_packets.record(group.count() as u64);
+                self.show_joined(group, &original[..header_len], None);
                 Ok(())
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
@@ -71,6 +73,7 @@ impl Ingress {
             }
             Err(error) => {
                 counters.drop(reason(&error), group.count() as u64);
+                self.show_joined(group, &original[..header_len], Some(reason(&error)));
                 Err(error)
             }
         }
@@ -93,14 +96,45 @@ impl Ingress {
                     counters.carry(peer, 1, packet.len() as u64);
                     counters.out_units.add(1);
                     counters.out_unit_packets.record(1);
+                    if self.probe.is_on() {
+                        self.probe.left();
+                        self.probe.carried(self.batch.sender(span.range().start), [packet, &[]]);
+                    }
                 }
                 Err(error) => {
                     counters.drop(reason(&error), 1);
+                    if self.probe.is_on() {
+                        let from = Some(self.batch.sender(span.range().start));
+                        self.probe.dropped(reason(&error), from, Ttl::Decremented, [packet, &[]]);
+                    }
                     result = Err(error);
                 }
             }
         }
         result
+    }
+
+    /// Shows a capture the members of a group that was written joined, the first with the header
+    /// that it had, and why they were dropped if they were.
+    #[inline]
+    fn show_joined(&mut self, group: &Group, header: &[u8], dropped: Option<DropReason>) {
+        if !self.probe.is_on() {
+            return;
+        }
+        self.probe.left();
+        for (index, number) in self.coalescer.members(group).enumerate() {
+            let range = self.packets[number].span.range();
+            let from = self.batch.sender(range.start);
+            let packet = &self.batch.bytes()[range];
+            let parts = match index {
+                0 => [header, &packet[header.len()..]],
+                _ => [packet, &[]],
+            };
+            match dropped {
+                None => self.probe.carried(from, parts),
+                Some(reason) => self.probe.dropped(reason, Some(from), Ttl::Decremented, parts),
+            }
+        }
     }
 }
 

@@ -113,16 +113,20 @@ impl RecvBatch {
         let header = &self.headers[index];
         let len = (header.msg_len as usize).min(BUFFER);
         let control_len = (header.msg_hdr.msg_controllen as usize).min(CONTROL_LEN);
-        let address = &self.addresses[index];
         Received {
-            from: SocketAddrV4::new(
-                Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)),
-                u16::from_be(address.sin_port),
-            ),
+            from: from(&self.addresses[index]),
             segment: gro_segment(&self.controls[index].0[..control_len]).map_or(len, usize::from),
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             bytes: &mut self.bytes[index * STRIDE..][..len],
         }
+    }
+
+    /// Who sent what lies at `offset` of [`RecvBatch::bytes`].
+    ///
+    /// # Panics
+    /// If `offset` is beyond the bytes.
+    pub fn sender(&self, offset: usize) -> SocketAddrV4 {
+        from(&self.addresses[offset / STRIDE])
     }
 
     /// The same, to be changed in place.
@@ -139,4 +143,11 @@ impl RecvBatch {
     pub fn offset(index: usize) -> usize {
         index * STRIDE
     }
+}
+
+fn from(address: &libc::sockaddr_in) -> SocketAddrV4 {
+    SocketAddrV4::new(
+        Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)),
+        u16::from_be(address.sin_port),
+    )
 }

@@ -1,0 +1,184 @@
+//! Which packets a capture is about.
+
+use std::net::Ipv4Addr;
+
+use super::record::{Direction, Verdict};
+use crate::dataplane::counters::DropReason;
+use crate::packet::ipv4::Ipv4;
+use crate::packet::protocol;
+use crate::route::Cidr;
+
+/// Packets that meet all of these; the empty filter takes every packet.
+///
+/// Addresses, ports and protocol are those of the inner packet. A packet that cannot be parsed has
+/// none, and one to which no lease applies has no peer.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// The underlay address of the other host.
+    pub peer: Option<Ipv4Addr>,
+    /// Prefixes, each of which holds the source or the destination.
+    pub hosts: Vec<Cidr>,
+    /// Ports, one of which is the source's or the destination's.
+    pub ports: Vec<u16>,
+    /// The protocol above IP.
+    pub protocol: Option<u8>,
+    /// Towards the other hosts or from them.
+    pub direction: Option<Direction>,
+    /// Only packets dropped for one of these reasons.
+    pub drops: Option<Reasons>,
+}
+
+/// A set of drop reasons.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reasons(u64);
+
+impl Reasons {
+    /// Every reason.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// Whether `reason` is in the set.
+    fn holds(self, reason: DropReason) -> bool {
+        self.0 & 1 << reason as u8 != 0
+    }
+}
+
+impl FromIterator<DropReason> for Reasons {
+    fn from_iter<I: IntoIterator<Item = DropReason>>(reasons: I) -> Self {
+        Self(reasons.into_iter().fold(0, |set, reason| set | 1 << reason as u8))
+    }
+}
+
+const _: () = assert!(DropReason::ALL.len() <= 64);
+
+impl Filter {
+    /// Whether a packet whose headers are at the start of `packet` is meant.
+    pub(super) fn takes(
+        &self,
+        direction: Direction,
+        verdict: Verdict,
+        peer: Option<Ipv4Addr>,
+        packet: &[u8],
+    ) -> bool {
+        if self.direction.is_some_and(|wanted| wanted != direction)
+            || self.peer.is_some_and(|wanted| Some(wanted) != peer)
+        {
+            return false;
+        }
+        match (self.drops, verdict) {
+            (Some(reasons), Verdict::Dropped(reason)) if reasons.holds(reason) => {}
+            (Some(_), _) => return false,
+            (None, _) => {}
+        }
+        if self.hosts.is_empty() && self.ports.is_empty() && self.protocol.is_none() {
+            return true;
+        }
+        // What is here of a packet may be its headers alone.
+        let Some(ip) = Headers::parse(packet) else { return false };
+        self.protocol.is_none_or(|wanted| wanted == ip.protocol)
+            && self
+                .hosts
+                .iter()
+                .all(|host| host.contains(ip.source) || host.contains(ip.destination))
+            && (self.ports.is_empty()
+                || ip.ports.is_some_and(|ports| self.ports.iter().any(|port| ports.contains(port))))
+    }
+}
+
+/// What the filter compares.
+struct Headers {
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    protocol: u8,
+    ports: Option<[u16; 2]>,
+}
+
+impl Headers {
+    fn parse(packet: &[u8]) -> Option<Self> {
+        let header = packet.first_chunk::<{ Ipv4::<&[u8]>::MIN_HEADER_LEN }>()?;
+        let [first, _, _, _, _, _, flags, offset, _, protocol, _, _, a, b, c, d, e, f, g, h] =
+            *header;
+        if first >> 4 != 4 {
+            return None;
+        }
+        let has_ports =
+            flags & 0x1f == 0 && offset == 0 && matches!(protocol, protocol::TCP | protocol::UDP);
+        let transport = packet.get(usize::from(first & 0x0f) * 4..).unwrap_or_default();
+        Some(Self {
+            source: [a, b, c, d].into(),
+            destination: [e, f, g, h].into(),
+            protocol,
+            ports: transport
+                .first_chunk()
+                .filter(|_| has_ports)
+                .map(|&[a, b, c, d]| [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::samples;
+
+    const PEER: Ipv4Addr = Ipv4Addr::new(10, 211, 55, 2);
+
+    fn takes(filter: &Filter, packet: &[u8]) -> bool {
+        filter.takes(Direction::Egress, Verdict::Carried, Some(PEER), packet)
+    }
+
+    #[test]
+    fn every_part_must_be_met() {
+        let packet = samples::udp_between((4000, 53), 1, b"payload");
+        let ip = Ipv4::parse(&packet[..]).unwrap();
+        let meets = Filter {
+            peer: Some(PEER),
+            hosts: vec![Cidr::new(ip.source(), 32), Cidr::new(ip.destination(), 24)],
+            ports: vec![1, 53],
+            protocol: Some(protocol::UDP),
+            direction: Some(Direction::Egress),
+            drops: None,
+        };
+        assert!(takes(&Filter::default(), &packet) && takes(&meets, &packet));
+        // The headers alone do.
+        assert!(takes(&meets, &packet[..28]));
+        let other = Cidr::new(Ipv4Addr::new(192, 0, 2, 1), 32);
+        for filter in [
+            Filter { peer: Some(Ipv4Addr::LOCALHOST), ..meets.clone() },
+            Filter { hosts: vec![meets.hosts[0], other], ..meets.clone() },
+            Filter { ports: vec![1], ..meets.clone() },
+            Filter { protocol: Some(protocol::TCP), ..meets.clone() },
+            Filter { direction: Some(Direction::Ingress), ..meets.clone() },
+            Filter { drops: Some(Reasons::ALL), ..meets.clone() },
+        ] {
+            assert!(!takes(&filter, &packet), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn drops_are_chosen_by_reason() {
+        let dropped = |filter: &Filter, reason| {
+            filter.takes(Direction::Ingress, Verdict::Dropped(reason), None, b"junk")
+        };
+        let all = Filter { drops: Some(Reasons::ALL), ..Filter::default() };
+        let some =
+            Filter { drops: Some([DropReason::NoRoute].into_iter().collect()), ..all.clone() };
+        assert!(DropReason::ALL.iter().all(|&reason| dropped(&all, reason)));
+        let taken: Vec<_> =
+            DropReason::ALL.iter().filter(|&&reason| dropped(&some, reason)).collect();
+        assert_eq!(taken, [&DropReason::NoRoute]);
+        // Nothing is known of junk.
+        let host = Filter { hosts: vec![Cidr::new(Ipv4Addr::UNSPECIFIED, 0)], ..all.clone() };
+        let peer = Filter { peer: Some(PEER), ..all };
+        assert!(!dropped(&host, DropReason::TooShort) && !dropped(&peer, DropReason::TooShort));
+    }
+
+    #[test]
+    fn later_fragments_have_no_ports() {
+        let mut packet = samples::udp_between((4000, 53), 1, b"payload");
+        let filter = Filter { ports: vec![53], ..Filter::default() };
+        assert!(takes(&filter, &packet));
+        packet[7] = 1;
+        assert!(!takes(&filter, &packet));
+        assert!(takes(&Filter { protocol: Some(protocol::UDP), ..Filter::default() }, &packet));
+    }
+}

@@ -1,0 +1,160 @@
+//! Following a stream of blocks: where each ends, how many packets there are, how many were lost.
+
+use super::{ENHANCED_PACKET, INTERFACE_STATISTICS, ISB_IFDROP, MAGIC, Order, SECTION_HEADER};
+
+/// Follows a capture as it arrives, in pieces of any length.
+#[derive(Default, Debug)]
+pub struct Tally {
+    /// Bytes of the block that has not ended.
+    pending: Vec<u8>,
+    order: Option<Order>,
+    /// Packets, at all interfaces together.
+    pub packets: u64,
+    /// What statistics say was lost, at the interface that lost most.
+    pub lost: u64,
+    /// Whether statistics have come: they end a capture.
+    pub is_complete: bool,
+}
+
+/// The stream is not a capture.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("what the daemon sends is not a pcapng capture")]
+pub struct NotPcapng;
+
+impl Tally {
+    /// Takes the next piece and appends to `whole` the blocks that have ended with it.
+    ///
+    /// # Errors
+    /// [`NotPcapng`].
+    pub fn follow(&mut self, piece: &[u8], whole: &mut Vec<u8>) -> Result<(), NotPcapng> {
+        self.pending.extend_from_slice(piece);
+        let mut start = 0;
+        while let Some(len) = self.block_len(start)? {
+            let Some(block) = self.pending.get(start..start + len) else { break };
+            match self.number(&block[..4]) as u32 {
+                ENHANCED_PACKET => self.packets += 1,
+                INTERFACE_STATISTICS => {
+                    self.lost = self.lost.max(self.dropped(block));
+                    self.is_complete = true;
+                }
+                _ => {}
+            }
+            start += len;
+        }
+        whole.extend_from_slice(&self.pending[..start]);
+        self.pending.drain(..start);
+        Ok(())
+    }
+
+    /// The length of the block at `start` of what is pending, once that is here.
+    fn block_len(&mut self, start: usize) -> Result<Option<usize>, NotPcapng> {
+        let Some(head) = self.pending.get(start..start + 12) else { return Ok(None) };
+        if head[..4] == SECTION_HEADER.to_be_bytes() {
+            self.order = Some(match &head[8..12] {
+                magic if magic == MAGIC.to_le_bytes() => Order::Little,
+                magic if magic == MAGIC.to_be_bytes() => Order::Big,
+                _ => return Err(NotPcapng),
+            });
+        } else if self.order.is_none() {
+            return Err(NotPcapng);
+        }
+        match self.number(&head[4..8]) as usize {
+            len if len % 4 == 0 && (12..=MAX_BLOCK).contains(&len) => Ok(Some(len)),
+            _ => Err(NotPcapng),
+        }
+    }
+
+    /// `isb_ifdrop` of a statistics block; 0 where there is none.
+    fn dropped(&self, block: &[u8]) -> u64 {
+        let options = block.get(20..block.len() - 4).unwrap_or_default();
+        let mut at = 0;
+        while let Some([code, len]) = options.get(at..at + 4).map(|head| [&head[..2], &head[2..]]) {
+            let value = at + 4..at + 4 + self.number(len) as usize;
+            if self.number(code) == u64::from(ISB_IFDROP) {
+                return options.get(value).map_or(0, |value| self.number(value));
+            }
+            at = value.end.next_multiple_of(4);
+        }
+        0
+    }
+
+    fn number(&self, bytes: &[u8]) -> u64 {
+        let append = |number, &byte| number << 8 | u64::from(byte);
+        match self.order {
+            Some(Order::Big) => bytes.iter().fold(0, append),
+            _ => bytes.iter().rev().fold(0, append),
+        }
+    }
+}
+
+/// Longer blocks than this are not ours: a packet has at most 64 KiB, and so has an option.
+const MAX_BLOCK: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Interface, LINKTYPE_RAW, Packet, Statistics, Way, Writer};
+    use super::*;
+
+    fn capture(order: Order) -> Vec<u8> {
+        let writer = Writer::new(order);
+        let mut out = vec![];
+        writer.section(&mut out, "", "", "test");
+        let interface =
+            Interface { link_type: LINKTYPE_RAW, snap_len: 100, name: "inner", description: "" };
+        writer.interface(&mut out, &interface);
+        for len in 0..5 {
+            let packet = Packet {
+                interface: 0,
+                time: 1,
+                len,
+                bytes: [&[7; 5][..len as usize], &[]],
+                way: Way::Inbound,
+                lost: 0,
+                comment: "carried",
+            };
+            writer.packet(&mut out, &packet);
+        }
+        for lost in [3, 1 << 40] {
+            writer
+                .statistics(&mut out, &Statistics { lost, comment: "lost", ..Default::default() });
+        }
+        out
+    }
+
+    #[test]
+    fn whole_blocks_come_out_whatever_the_pieces() {
+        for order in [Order::Little, Order::Big] {
+            let capture = capture(order);
+            for size in [1, 3, 16, 1_000] {
+                let (mut tally, mut whole) = (Tally::default(), vec![]);
+                for piece in capture.chunks(size) {
+                    tally.follow(piece, &mut whole).unwrap();
+                    assert!(whole.len() % 4 == 0 && capture.starts_with(&whole));
+                }
+                assert_eq!(whole, capture);
+                assert_eq!((tally.packets, tally.lost, tally.is_complete), (5, 1 << 40, true));
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_block_is_kept_back() {
+        let capture = capture(Order::NATIVE);
+        let (mut tally, mut whole) = (Tally::default(), vec![]);
+        tally.follow(&capture[..capture.len() - 1], &mut whole).unwrap();
+        assert!(whole.len() < capture.len() - 1);
+        assert!(tally.is_complete, "by the statistics before");
+        tally.follow(&capture[capture.len() - 1..], &mut whole).unwrap();
+        assert_eq!(whole, capture);
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for bad in [b"HTTP/1.1 400 Bad Request", &[0; 64][..]] {
+            assert_eq!(Tally::default().follow(bad, &mut vec![]), Err(NotPcapng));
+        }
+        let mut capture = capture(Order::NATIVE);
+        capture[4..8].copy_from_slice(&[0xff; 4]);
+        assert_eq!(Tally::default().follow(&capture, &mut vec![]), Err(NotPcapng));
+    }
+}
