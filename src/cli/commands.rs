@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Options, inspect};
+use super::{Options, capture, inspect};
 use crate::lab::LabCommand;
 
 /// What the command line asks for.
@@ -55,6 +55,8 @@ pub enum Tool {
     Routes(inspect::RoutesArgs),
     /// Tell what happens to a packet: route, next hop, time to live, checks, masquerading
     Explain(inspect::explain::ExplainArgs),
+    /// Capture packets as the daemon sees them, with what becomes of each, for Wireshark and tcpdump
+    Capture(capture::CaptureArgs),
     /// Change the level of the running daemon's log
     LogLevel(inspect::log_level::LogLevelArgs),
     /// Turn subnet.env into options for dockerd, as mk-docker-opts.sh does

@@ -1,5 +1,6 @@
 //! Command line, wiring and exit codes.
 
+pub mod capture;
 pub mod commands;
 pub mod daemon;
 pub mod doctor;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::process::{ExitCode, Termination};
 
 use super::commands::Tool;
-use super::{Code, Command, Exit, daemon, doctor, inspect, leases, parse, tools};
+use super::{Code, Command, Exit, capture, daemon, doctor, inspect, leases, parse, tools};
 use crate::lab;
 
 /// Runs the program with these arguments, its own name first.
@@ -30,6 +30,7 @@ fn run_tool(tool: Tool) -> Result<(), Exit> {
         Tool::Peers(args) => inspect::peers::run(&args),
         Tool::Routes(args) => inspect::routes::run(&args),
         Tool::Explain(args) => inspect::explain::run(&args),
+        Tool::Capture(args) => capture::run(&args),
         Tool::LogLevel(args) => inspect::log_level::run(&args),
         Tool::DockerOpts(args) => block_on(tools::docker_opts(&args)),
         Tool::Cleanup(args) => block_on(tools::cleanup(&args)),

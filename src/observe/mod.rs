@@ -1,5 +1,6 @@
 //! What one sees of the daemon from outside: health, the status socket, what is told there.
 
+pub mod capture;
 pub mod client;
 pub mod explain;
 pub mod health;

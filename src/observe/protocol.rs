@@ -27,6 +27,8 @@ pub enum Command {
     Status,
     /// An [`Explanation`](super::explain::Explanation) of a packet's way.
     Explain(Query),
+    /// Packets, as a pcapng stream behind the answer until either side ends it.
+    Capture(Box<super::capture::Request>),
     /// Another filter for the log; answered by the one before.
     LogLevel {
         /// A level or a filter, as for `--log-level`.
@@ -36,7 +38,7 @@ pub enum Command {
 
 impl Command {
     /// The names of all commands, for the answer to an unknown one.
-    const NAMES: [&str; 3] = ["status", "explain", "log-level"];
+    const NAMES: [&str; 4] = ["status", "explain", "log-level", "capture"];
 
     /// Reads a line; the error is a sentence for the one who sent it.
     pub fn parse(line: &[u8]) -> Result<Self, String> {

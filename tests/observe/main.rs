@@ -8,6 +8,7 @@
 #[path = "../e2e/support/mod.rs"]
 mod support;
 
+mod capture;
 mod doctor;
 mod inspect;
 mod metrics;

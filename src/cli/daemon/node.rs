@@ -11,7 +11,6 @@ use super::stats::Report;
 use crate::cli::values::Workers;
 use crate::cli::{Code, Exit, Options};
 use crate::dataplane::counters::ThreadCounters;
-use crate::dataplane::tap::Tap;
 use crate::dataplane::{self, Dataplane, Event, Offloads, Peers, StartError, Stats, Threads};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
@@ -20,6 +19,8 @@ use crate::host::link::{self, LinkError, Overlay};
 use crate::host::netlink::Netlink;
 use crate::host::subnet_file::{self, Previous, SubnetFile};
 use crate::host::watch::{LinkEvent, Underlay};
+use crate::observe::capture::{self, Captures};
+use crate::observe::protocol::Answer;
 use crate::observe::snapshot::{self, Snapshot};
 use crate::route::{Cidr, RouteTable};
 use crate::subnet::{NetworkConfig, Origin, SubnetStatus};
@@ -57,7 +58,7 @@ pub(super) struct Node<'a> {
     store: String,
     /// What the subnet file says.
     written: Option<SubnetFile>,
-    tap: Tap,
+    captures: Captures,
 }
 
 impl<'a> Node<'a> {
@@ -90,7 +91,7 @@ impl<'a> Node<'a> {
             rules: watch::Sender::new(rules(options, config, subnet)),
             store,
             written: None,
-            tap: Tap::default(),
+            captures: Captures::default(),
         };
         node.start_plane()?;
         node.route_overlay().await.map_err(link_exit)?;
@@ -273,6 +274,16 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Begins a capture.
+    pub(super) fn capture(&self, request: &capture::Request) -> Answer {
+        self.captures.begin(request, &self.interface.name)
+    }
+
+    /// Ends the capture that runs, with its last words.
+    pub(super) async fn end_captures(&self) {
+        self.captures.end().await;
+    }
+
     /// Stops the data plane; the TUN device goes with it. Writes the statistics file.
     pub(super) fn stop(mut self) {
         let features = self.plane.as_ref().map(Dataplane::features).unwrap_or_default();
@@ -412,7 +423,7 @@ impl<'a> Node<'a> {
             spin: self.options.spin_time(),
             source_check: self.options.source_check,
             destination_check: dataplane::CheckMode::Off,
-            tap: self.tap.clone(),
+            tap: self.captures.tap(),
         }
     }
 

@@ -87,6 +87,12 @@ impl Observer {
                     Answer::Error("the daemon is not set up yet; see flannel-udp status".into())
                 }
             },
+            Command::Capture(request) => match view {
+                Some(View { node, .. }) => node.capture(&request),
+                None => {
+                    Answer::Error("the daemon is not set up yet; see flannel-udp status".into())
+                }
+            },
             Command::LogLevel { level } => match self.log.set(&level) {
                 Ok((before, now)) => Answer::Value(json!({ "before": before, "now": now })),
                 Err(error) => Answer::Error(error),

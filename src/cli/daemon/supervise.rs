@@ -111,6 +111,7 @@ pub(super) async fn run(
     tracing::info!("stopping");
     systemd::stopping("stopping");
     drop(stop);
+    node.end_captures().await;
     node.stop();
     outcome
 }

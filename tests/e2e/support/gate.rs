@@ -8,8 +8,15 @@ use flannel_udp::lab;
 /// Waits for this test's turn. `None`, after a loud word, where the machine lacks the rights or the
 /// programs.
 pub fn turn() -> Option<MutexGuard<'static, ()>> {
+    turn_with(&[])
+}
+
+/// The same for a test that needs more programs.
+pub fn turn_with(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
     let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    match LACKING.get_or_init(lacking) {
+    let missing = programs.iter().find(|program| !lab::tool::exists(program));
+    let missing = missing.map(|program| format!("missing: {program} (scripts/setup.sh)"));
+    match LACKING.get_or_init(lacking).clone().or(missing) {
         None => Some(turn),
         Some(lacking) => {
             let test = std::thread::current().name().unwrap_or("a test").to_owned();

@@ -1,0 +1,215 @@
+//! From what the data plane shows to packets of a capture file.
+
+use std::fmt::Write as _;
+use std::net::SocketAddrV4;
+
+use crate::dataplane::tap::{Direction, Place, Record, Ttl, Verdict, Wanted};
+use crate::observe::pcapng::{Interface, LINKTYPE_RAW, Order, Packet, Way, Writer};
+use crate::packet::checksum::{self, Sum};
+use crate::packet::protocol;
+
+/// Makes packets of records.
+pub(super) struct Frames {
+    writer: Writer,
+    snap_len: usize,
+    /// Numbers of the interfaces, where they are wanted.
+    inner: Option<u32>,
+    outer: Option<u32>,
+    /// Packets written at each.
+    pub(super) delivered: [u64; 2],
+}
+
+/// A record at one of the interfaces.
+struct Frame<'a> {
+    time: u64,
+    outer: bool,
+    record: Record<'a>,
+}
+
+impl Frames {
+    pub(super) fn new(wanted: &Wanted) -> Self {
+        Self {
+            writer: Writer::new(Order::NATIVE),
+            snap_len: wanted.snap_len,
+            inner: wanted.inner.then_some(0),
+            outer: wanted.outer.then_some(u32::from(wanted.inner)),
+            delivered: [0; 2],
+        }
+    }
+
+    /// The writer of everything else.
+    pub(super) fn writer(&self) -> Writer {
+        self.writer
+    }
+
+    /// The numbers of the interfaces, inner and outer.
+    pub(super) fn interfaces(&self) -> [Option<u32>; 2] {
+        [self.inner, self.outer]
+    }
+
+    /// The head of a file.
+    pub(super) fn begin(&self, out: &mut Vec<u8>, place: &Place, interface: &str) {
+        let application = concat!("flannel-udp ", env!("CARGO_PKG_VERSION"));
+        self.writer.section(out, std::env::consts::ARCH, "Linux", application);
+        let mut describe = |name: &str, description: &str| {
+            let snap_len = self.snap_len as u32;
+            let link_type = LINKTYPE_RAW;
+            self.writer.interface(out, &Interface { link_type, snap_len, name, description });
+        };
+        if self.inner.is_some() {
+            describe(&place.tun, "inner packets, cut and joined as on the wire");
+        }
+        if self.outer.is_some() {
+            let description = format!(
+                "datagrams of UDP {}; their IPv4 and UDP headers are reconstructed: addresses, ports \
+                 and lengths are true, the other fields are made up",
+                place.local
+            );
+            describe(interface, &description);
+        }
+    }
+
+    /// Appends what `records` are at the interfaces, in the order of time, up to `packets_left`
+    /// packets; returns how many are left then.
+    pub(super) fn append<'a>(
+        &mut self,
+        out: &mut Vec<u8>,
+        records: impl Iterator<Item = Record<'a>>,
+        mut packets_left: u64,
+    ) -> u64 {
+        let mut frames = vec![];
+        for record in records {
+            if packets_left == 0 {
+                break;
+            }
+            packets_left -= 1;
+            let (inner, outer) = record.verdict.seen_at(record.direction);
+            // It came at one interface, and left at the other if it did.
+            let (at_inner, at_outer) = match record.direction {
+                Direction::Egress => (record.came, record.left),
+                Direction::Ingress => (record.left, record.came),
+            };
+            let mut see = |outer, time| frames.push(Frame { time, outer, record });
+            if inner && self.inner.is_some() {
+                see(false, at_inner);
+            }
+            if outer && self.outer.is_some() {
+                see(true, at_outer);
+            }
+        }
+        frames.sort_by_key(|frame| frame.time);
+        frames.iter().for_each(|frame| self.write(out, frame));
+        packets_left
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>, frame: &Frame<'_>) {
+        let Frame { record, outer, time } = frame;
+        let mut head = Head { bytes: [0; OUTER_HEADER + IP_HEADER], len: 0 };
+        if *outer {
+            head.push(&outer_header(record));
+        }
+        let (ip, rest) = record.bytes.split_at(record.bytes.len().min(IP_HEADER));
+        let at = head.len;
+        head.push(ip);
+        // The end at which the packet came has seen it before this hop was taken off.
+        if record.ttl == Ttl::Decremented && *outer == (record.direction == Direction::Ingress) {
+            restore_ttl(&mut head.bytes[at..head.len]);
+        }
+        let (Some(interface), header) =
+            (if *outer { self.outer } else { self.inner }, if *outer { OUTER_HEADER } else { 0 })
+        else {
+            return;
+        };
+        let head = &head.bytes[..head.len.min(self.snap_len)];
+        let rest = &rest[..rest.len().min(self.snap_len - head.len())];
+        self.delivered[usize::from(*outer)] += 1;
+        self.writer.packet(
+            out,
+            &Packet {
+                interface,
+                time: *time,
+                len: header as u32 + record.len,
+                bytes: [head, rest],
+                way: way(record),
+                lost: record.lost.into(),
+                comment: &comment(record),
+            },
+        );
+    }
+}
+
+/// The first bytes of a packet: an outer header, and an inner one.
+struct Head {
+    bytes: [u8; OUTER_HEADER + IP_HEADER],
+    len: usize,
+}
+
+impl Head {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+}
+
+fn way(record: &Record<'_>) -> Way {
+    let out = match record.verdict {
+        Verdict::Answer => record.direction == Direction::Ingress,
+        _ => record.direction == Direction::Egress,
+    };
+    if out { Way::Outbound } else { Way::Inbound }
+}
+
+/// What became of the packet, and who the other host is.
+fn comment(record: &Record<'_>) -> String {
+    let mut text = match record.verdict {
+        Verdict::Carried => "carried".to_owned(),
+        Verdict::Dropped(reason) => format!("dropped: {}", reason.name()),
+        Verdict::Answer => "ICMP error made here".to_owned(),
+    };
+    if let Some(peer) = record.peer {
+        let _ = write!(text, ", peer {peer}");
+    }
+    text
+}
+
+/// The IPv4 and UDP headers of the datagram that carries the packet. User space sees their addresses,
+/// ports and lengths alone; the rest is what a plain socket sends: no type of service, no
+/// identification, DF, a TTL of 64. The UDP checksum is zero, which means that there is none.
+fn outer_header(record: &Record<'_>) -> [u8; OUTER_HEADER] {
+    let peer = record.peer.unwrap_or(SocketAddrV4::new([0; 4].into(), 0));
+    let (source, destination) = match way(record) {
+        Way::Outbound => (record.local, peer),
+        Way::Inbound => (peer, record.local),
+    };
+    let len = |header: usize| {
+        u16::try_from(record.len as usize + header).unwrap_or(u16::MAX).to_be_bytes()
+    };
+    let mut header = [0; OUTER_HEADER];
+    header[0] = 0x45;
+    header[2..4].copy_from_slice(&len(OUTER_HEADER));
+    header[6..10].copy_from_slice(&[0x40, 0, 64, protocol::UDP]);
+    header[12..16].copy_from_slice(&source.ip().octets());
+    header[16..20].copy_from_slice(&destination.ip().octets());
+    let checksum = checksum::finish(checksum::sum(&header[..IP_HEADER], Sum::default()));
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    header[20..22].copy_from_slice(&source.port().to_be_bytes());
+    header[22..24].copy_from_slice(&destination.port().to_be_bytes());
+    header[24..26].copy_from_slice(&len(UDP_HEADER));
+    header
+}
+
+/// Puts a hop back, as far as the header is there.
+fn restore_ttl(header: &mut [u8]) {
+    let Some([ttl, protocol, high, low]) = header.get_mut(8..12) else { return };
+    let old = u16::from_be_bytes([*ttl, *protocol]);
+    let checksum = u16::from_be_bytes([*high, *low]);
+    *ttl = ttl.wrapping_add(1);
+    [*high, *low] = checksum::update(checksum, old, old.wrapping_add(0x0100)).to_be_bytes();
+}
+
+const IP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
+const OUTER_HEADER: usize = IP_HEADER + UDP_HEADER;
+
+#[cfg(test)]
+mod tests;
