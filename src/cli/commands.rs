@@ -55,6 +55,9 @@ pub enum Tool {
     Routes(inspect::RoutesArgs),
     /// Tell what happens to a packet: route, next hop, time to live, checks, masquerading
     Explain(inspect::explain::ExplainArgs),
+    /// Watch the daemon live: rates, peers, drops, threads
+    #[cfg(feature = "top")]
+    Top(super::top::TopArgs),
     /// Capture packets as the daemon sees them, with what becomes of each, for Wireshark and tcpdump
     Capture(capture::CaptureArgs),
     /// Change the level of the running daemon's log

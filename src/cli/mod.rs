@@ -13,6 +13,8 @@ mod parse;
 mod run;
 mod text;
 pub mod tools;
+#[cfg(feature = "top")]
+pub mod top;
 pub mod values;
 
 pub use commands::Command;

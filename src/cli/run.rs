@@ -30,6 +30,8 @@ fn run_tool(tool: Tool) -> Result<(), Exit> {
         Tool::Peers(args) => inspect::peers::run(&args),
         Tool::Routes(args) => inspect::routes::run(&args),
         Tool::Explain(args) => inspect::explain::run(&args),
+        #[cfg(feature = "top")]
+        Tool::Top(args) => super::top::run(&args),
         Tool::Capture(args) => capture::run(&args),
         Tool::LogLevel(args) => inspect::log_level::run(&args),
         Tool::DockerOpts(args) => block_on(tools::docker_opts(&args)),

@@ -14,4 +14,6 @@ mod inspect;
 mod metrics;
 mod operations;
 mod peers;
+#[cfg(feature = "top")]
+mod top;
 mod ward;

@@ -1,0 +1,153 @@
+//! `top`: a live view of the daemon in a terminal.
+
+mod state;
+mod view;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use ratatui::buffer::Buffer;
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use ratatui::crossterm::terminal;
+use ratatui::layout::Rect;
+use ratatui::widgets::Widget;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::run::block_on;
+use super::values::go_int_in;
+use super::{Code, Exit};
+use crate::observe::client::Client;
+use crate::observe::snapshot::Snapshot;
+use crate::observe::socket::DEFAULT_PATH;
+use state::State;
+use view::View;
+
+/// Arguments of `top`.
+#[derive(Clone, Debug, Args)]
+pub struct TopArgs {
+    /// The daemon's status socket
+    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_PATH)]
+    pub socket: PathBuf,
+    /// Milliseconds between two looks
+    #[arg(long, value_name = "MS", default_value = "1000", value_parser = go_int_in::<100, 3_600_000>)]
+    pub interval: i64,
+    /// Print one screen as text and end
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// What a look at the daemon brought: all about it, or why there is nothing.
+type Look = Result<Box<Snapshot>, String>;
+
+/// Runs `top`.
+pub fn run(args: &TopArgs) -> Result<(), Exit> {
+    let client = Client::new(&args.socket);
+    let interval = Duration::from_millis(args.interval.unsigned_abs());
+    if args.once {
+        return once(&client, interval);
+    }
+    if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
+        return Err(Exit::usage(
+            "error: top needs a terminal; with --once it prints one screen as text, and \
+             flannel-udp status --json is for programs",
+        ));
+    }
+    // Before the screen is taken: a daemon that is not there is told of in words.
+    let first = client.status()?;
+    let looks = look(client, interval);
+    let mut state = State::new();
+    state.hear(Ok(Box::new(first)));
+    let system = |error: io::Error| Exit::new(Code::System, format!("error: {error}"));
+    // Restores the terminal at a panic, too.
+    let mut terminal = ratatui::try_init().map_err(system)?;
+    let outcome = block_on(async {
+        let mut signals = Vec::new();
+        for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+            signals.push(signal(kind).map_err(system)?);
+        }
+        let [terminate, interrupt, hangup] = signals.as_mut_slice() else {
+            unreachable!("three signals")
+        };
+        loop {
+            looks.try_iter().for_each(|look| state.hear(look));
+            terminal
+                .draw(|frame| frame.render_widget(View(&state), frame.area()))
+                .map_err(system)?;
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => return Ok(()),
+                () = tokio::time::sleep(KEYS) => {}
+            }
+            while event::poll(Duration::ZERO).map_err(system)? {
+                if let Event::Key(key) = event::read().map_err(system)?
+                    && key.kind != KeyEventKind::Release
+                    && state.press(key)
+                {
+                    return Ok(());
+                }
+            }
+        }
+    });
+    let restored = ratatui::try_restore().map_err(system);
+    outcome.and(restored)
+}
+
+/// Looks at the daemon on a thread of its own, so that one that does not answer holds up no key.
+fn look(client: Client, interval: Duration) -> Receiver<Look> {
+    let (sender, looks) = mpsc::channel();
+    thread::spawn(move || {
+        loop {
+            thread::sleep(interval);
+            let look = client.status().map(Box::new).map_err(|error| error.to_string());
+            if sender.send(look).is_err() {
+                return;
+            }
+        }
+    });
+    looks
+}
+
+/// Prints one screen, with the rates of one interval.
+fn once(client: &Client, interval: Duration) -> Result<(), Exit> {
+    let mut state = State::new();
+    state.hear(Ok(Box::new(client.status()?)));
+    thread::sleep(interval);
+    state.hear(Ok(Box::new(client.status()?)));
+    let (width, height) = match io::stdout().is_terminal() {
+        true => terminal::size().unwrap_or(SIZE),
+        false => SIZE,
+    };
+    // As high as it takes to show everybody.
+    let peers = u16::try_from(state.rows().len()).unwrap_or(u16::MAX);
+    let area = Rect::new(0, 0, width, height.max(peers.saturating_add(AROUND_PEERS).min(1_000)));
+    print!("{}", text(&state, area));
+    Ok(())
+}
+
+/// The screen as lines.
+fn text(state: &State, area: Rect) -> String {
+    let mut buffer = Buffer::empty(area);
+    View(state).render(area, &mut buffer);
+    let mut text = String::new();
+    for row in buffer.content.chunks(usize::from(area.width.max(1))) {
+        let line: String = row.iter().map(|cell| cell.symbol()).collect();
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Time between two looks at the keyboard.
+const KEYS: Duration = Duration::from_millis(50);
+/// A screen where there is none.
+const SIZE: (u16, u16) = (80, 24);
+/// Lines of a screen that are not peers.
+const AROUND_PEERS: u16 = 18;
+
+#[cfg(test)]
+mod tests;

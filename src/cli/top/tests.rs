@@ -1,0 +1,185 @@
+use std::time::Duration;
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::*;
+use crate::dataplane::{FeatureState, PeerTraffic};
+use crate::observe::snapshot;
+
+/// A daemon that has run for `uptime` seconds, with traffic in proportion.
+fn look(uptime: f64) -> Look {
+    let mut snapshot = Snapshot { taken: 1e9, ..Snapshot::default() };
+    snapshot.build.version = "1.2.3".into();
+    snapshot.process.host = "ant".into();
+    snapshot.process.pid = 42;
+    snapshot.process.uptime = uptime;
+    snapshot.health.ready = true;
+    snapshot.lease = Some(snapshot::Lease {
+        subnet: "10.0.7.0/24".parse().unwrap(),
+        held: true,
+        expires: Some(1e9 + 7200.0),
+        renewals: 0,
+    });
+    snapshot.registry = Some(snapshot::Registry {
+        connected: true,
+        last_contact_ago: Some(1.5),
+        ..Default::default()
+    });
+    let times = |n: f64| (uptime * n) as u64;
+    snapshot.stats.egress.carried_bytes = times(125_000.0);
+    snapshot.stats.egress.carried_packets = times(100.0);
+    snapshot.stats.egress.drops.insert("no-route".into(), times(3.0));
+    snapshot.stats.ingress.drops.insert("too-short".into(), 7);
+    snapshot.stats.ingress.drops.insert("not-ipv4".into(), 0);
+    snapshot.threads = vec![snapshot::Thread {
+        name: "egress-0".into(),
+        busy: uptime / 4.0,
+        lifetime: uptime,
+        ..Default::default()
+    }];
+    snapshot.features =
+        vec![FeatureState { name: "uso".into(), on: false, why: Some("old kernel".into()) }];
+    for (n, rate) in [(1, 10.0), (2, 30.0), (3, 20.0)] {
+        let address = [10, 211, 55, n].into();
+        snapshot.peers.push(snapshot::Peer {
+            subnet: format!("10.0.{n}.0/24").parse().unwrap(),
+            public_ip: address,
+            next_hop: None,
+            key: String::new(),
+            reservation: false,
+        });
+        snapshot.traffic.push(PeerTraffic {
+            address,
+            sent_packets: times(rate),
+            sent_bytes: times(rate * 1e3),
+            received_packets: times(100.0 / rate),
+            received_bytes: times(1e5 / rate),
+            last_sent: None,
+            last_received: Some(Duration::from_secs(n.into())),
+        });
+    }
+    Ok(Box::new(snapshot))
+}
+
+fn state() -> State {
+    let mut state = State::new();
+    state.hear(look(10.0));
+    state.hear(look(12.0));
+    state
+}
+
+fn screen(state: &State, width: u16, height: u16) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| frame.render_widget(View(state), frame.area())).unwrap();
+    let text = text(state, Rect::new(0, 0, width, height));
+    // What is printed is what is drawn.
+    let drawn = terminal.backend().to_string();
+    for (line, drawn) in text.lines().zip(drawn.lines()) {
+        assert!(drawn.contains(line), "{drawn} {line}");
+    }
+    text
+}
+
+fn press(state: &mut State, key: char) -> bool {
+    state.press(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE))
+}
+
+fn hosts(state: &State) -> Vec<u8> {
+    state.rows().iter().map(|row| row.host.octets()[3]).collect()
+}
+
+#[test]
+fn everything_is_on_the_usual_screen() {
+    let screen = screen(&state(), 80, 24);
+    for expected in [
+        "flannel-udp 1.2.3 on ant, pid 42, up 12 s",
+        "lease 10.0.7.0/24 (expires in 2 h 00 min)",
+        "heard 1.5 s ago",
+        "without uso (old kernel)",
+        "out: 1.0 Mbit/s, 100 pkt/s",
+        "no-route                        3.0/s 36",
+        "too-short                         0/s 7",
+        "egress-0",
+        " 25%",
+        "3 peers, by traffic",
+        "10.0.2.0/24",
+        "q quit",
+    ] {
+        assert!(screen.contains(expected), "{expected:?} is missing:\n{screen}");
+    }
+    assert!(!screen.contains("not-ipv4"), "{screen}");
+}
+
+#[test]
+fn keys_sort_and_quit() {
+    let mut state = state();
+    for (key, order) in [
+        ('t', [2, 3, 1]),
+        ('o', [2, 3, 1]),
+        ('i', [1, 3, 2]),
+        ('s', [1, 2, 3]),
+        ('h', [1, 2, 3]),
+        ('l', [1, 2, 3]),
+        ('r', [3, 2, 1]),
+        ('r', [1, 2, 3]),
+        ('x', [1, 2, 3]),
+    ] {
+        assert!(!press(&mut state, key));
+        assert_eq!(hosts(&state), order, "{key}");
+    }
+    assert!(press(&mut state, 'q'));
+    assert!(state.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)));
+    assert!(!press(&mut state, 'c'));
+}
+
+#[test]
+fn scrolling_stays_within_the_peers() {
+    let mut state = state();
+    for (code, scroll) in [
+        (KeyCode::Up, 0),
+        (KeyCode::Down, 1),
+        (KeyCode::PageDown, 2),
+        (KeyCode::Down, 2),
+        (KeyCode::Home, 0),
+        (KeyCode::End, 2),
+        (KeyCode::PageUp, 0),
+    ] {
+        state.press(KeyEvent::new(code, KeyModifiers::NONE));
+        assert_eq!(state.scroll, scroll, "{code:?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_goes_away_is_said_to_be_gone_until_it_is_back() {
+    let mut state = state();
+    state.hear(Err("no daemon answers at /run/x".into()));
+    let gone = screen(&state, 80, 24);
+    assert!(gone.contains("THE DAEMON IS GONE") && gone.contains("10.0.2.0/24"), "{gone}");
+    // The next one has counted less, which is no negative rate.
+    state.hear(look(1.0));
+    let back = screen(&state, 80, 24);
+    assert!(!back.contains("GONE"), "{back}");
+    assert!(state.rows().iter().all(|row| row.out.0 == 0.0));
+    state.hear(look(2.0));
+    assert!(state.rows().iter().all(|row| row.out.0 > 0.0));
+}
+
+#[test]
+fn every_size_can_be_drawn() {
+    let (full, empty) = (state(), State::new());
+    for width in [1, 2, 10, 40, 80, 200] {
+        for height in [1, 2, 5, 9, 10, 17, 18, 24, 30, 60] {
+            screen(&full, width, height);
+            screen(&empty, width, height);
+        }
+    }
+    let small = screen(&full, 40, 9);
+    assert!(small.contains("10.0.2.0/24") && small.contains("q quit"), "{small}");
+}
+
+#[test]
+fn before_the_first_answer_there_is_a_word() {
+    assert!(screen(&State::new(), 80, 24).contains("waiting for the daemon"));
+}

@@ -1,0 +1,211 @@
+//! What `top` knows, drawn.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Paragraph, Row as TableRow, Sparkline, Table, Widget};
+
+use super::state::{Sort, State};
+use crate::cli::text;
+use crate::observe::snapshot::Snapshot;
+
+/// The whole screen.
+pub(super) struct View<'a>(pub(super) &'a State);
+
+impl Widget for View<'_> {
+    fn render(self, area: Rect, buffer: &mut Buffer) {
+        let state = self.0;
+        // A small screen shows less, the peers last of all.
+        let [rates, details] = match area.height {
+            ..10 => [0, 0],
+            10..18 => [4, 0],
+            18..30 => [4, 6],
+            _ => [6, 8],
+        };
+        let [head, spark, middle, peers, help] = Layout::vertical([
+            Constraint::Length(3),
+            Constraint::Length(rates),
+            Constraint::Length(details),
+            Constraint::Min(0),
+            Constraint::Length(1),
+        ])
+        .areas(area);
+        Paragraph::new(heading(state)).render(head, buffer);
+        self.rates(spark, buffer);
+        self.details(middle, buffer);
+        self.peers(peers, buffer);
+        Line::from(HELP).style(Style::new().add_modifier(Modifier::REVERSED)).render(help, buffer);
+    }
+}
+
+/// Identity, lease, lease store, and what is wrong.
+fn heading(state: &State) -> Vec<Line<'static>> {
+    let Some(now) = &state.now else { return vec!["waiting for the daemon".into()] };
+    let first = format!(
+        "flannel-udp {} on {}, pid {}, up {}",
+        now.build.version,
+        now.process.host,
+        now.process.pid,
+        text::seconds(now.process.uptime)
+    );
+    vec![Line::from(first).bold(), place(now).into(), trouble(state, now)]
+}
+
+fn place(now: &Snapshot) -> String {
+    let lease = now.lease.as_ref().map_or("no lease yet".into(), |lease| {
+        let term = match lease.expires {
+            None => "reserved".to_owned(),
+            Some(expires) => format!("expires in {}", text::seconds(expires - now.taken)),
+        };
+        format!("lease {} ({term})", lease.subnet)
+    });
+    let underlay = now
+        .underlay
+        .as_ref()
+        .map_or(String::new(), |underlay| format!(", {} {}", underlay.interface, underlay.address));
+    let store = now.registry.as_ref().map_or(String::new(), |registry| {
+        let contact = match registry.last_contact_ago {
+            Some(ago) => format!("heard {} ago", text::seconds(ago)),
+            None => "never heard".into(),
+        };
+        format!(", store {contact}")
+    });
+    format!("{lease}{underlay}{store}, {} routes", now.routes.count)
+}
+
+/// One line: the worst that is to be said.
+fn trouble(state: &State, now: &Snapshot) -> Line<'static> {
+    let alarm = |words: String| Line::from(words).style(Style::new().fg(Color::Red).bold());
+    if let Some(gone) = &state.gone {
+        let why = gone.lines().next().unwrap_or_default();
+        return alarm(format!("THE DAEMON IS GONE, this is what it was; trying again: {why}"));
+    }
+    if !now.health.ready {
+        return alarm(format!("not ready: {}", now.health.missing.as_deref().unwrap_or("?")));
+    }
+    if !now.health.late.is_empty() {
+        return alarm(format!("no sign of life from {}", now.health.late.join(", ")));
+    }
+    if now.registry.as_ref().is_some_and(|registry| !registry.connected) {
+        return alarm("the lease store is away, routes stay as they are".into());
+    }
+    let lost: Vec<_> = now.features.iter().filter(|feature| !feature.on).collect();
+    if lost.is_empty() {
+        return Line::from("ready, all features of the kernel in use").green();
+    }
+    let lost: Vec<_> = (lost.iter())
+        .map(|feature| format!("{} ({})", feature.name, feature.why.as_deref().unwrap_or("?")))
+        .collect();
+    Line::from(format!("ready, without {}", lost.join(", "))).yellow()
+}
+
+impl View<'_> {
+    fn rates(&self, area: Rect, buffer: &mut Buffer) {
+        let state = self.0;
+        let halves = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).split(area);
+        let packets = [
+            state.rate(|s| s.stats.egress.carried_packets),
+            state.rate(|s| s.stats.ingress.carried_packets),
+        ];
+        let histories = [("out", &state.out, Color::Cyan), ("in", &state.into, Color::Magenta)];
+        for (index, (name, history, color)) in histories.into_iter().enumerate() {
+            let now = history.back().copied().unwrap_or_default() as f64 / 8.0;
+            let title =
+                format!(" {name}: {}, {} pkt/s ", text::bits(now), text::rate(packets[index]));
+            let block = Block::new().borders(Borders::TOP).title(title);
+            let width = usize::from(halves[index].width);
+            let skip = history.len().saturating_sub(width);
+            Sparkline::default()
+                .block(block)
+                .data(history.iter().skip(skip).copied().collect::<Vec<_>>())
+                .style(Style::new().fg(color))
+                .render(halves[index], buffer);
+        }
+    }
+
+    fn details(&self, area: Rect, buffer: &mut Buffer) {
+        let [left, right] =
+            Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(area);
+        let mut drops: Vec<Line<'_>> = (self.0.drops().iter())
+            .map(|drops| {
+                let (way, reason, total) = (drops.way, &drops.reason, text::count(drops.total));
+                let line = format!("{way:>3} {reason:<28}{:>7}/s {total}", text::rate(drops.rate));
+                let line = Line::from(line);
+                if drops.rate > 0.0 { line.red() } else { line }
+            })
+            .collect();
+        if drops.is_empty() {
+            drops.push("nothing".into());
+        }
+        let block = |title: &'static str| Block::new().borders(Borders::TOP).title(title);
+        Paragraph::new(drops).block(block(" drops ")).render(left, buffer);
+        let width = usize::from(right.width).saturating_sub(17).clamp(4, 40);
+        let threads: Vec<Line<'_>> = (self.0.threads().into_iter())
+            .map(|(name, busy)| {
+                let full = (busy * width as f64).round() as usize;
+                Line::from(vec![
+                    Span::raw(format!("{name:<10} ")),
+                    Span::styled("█".repeat(full), Style::new().fg(Color::Green)),
+                    Span::raw("·".repeat(width - full)),
+                    Span::raw(format!(" {:>3.0}%", busy * 100.0)),
+                ])
+            })
+            .collect();
+        Paragraph::new(threads).block(block(" threads, busy ")).render(right, buffer);
+    }
+
+    fn peers(&self, area: Rect, buffer: &mut Buffer) {
+        let state = self.0;
+        let rows = state.rows();
+        let mark = |sort: Sort, name: &str| match state.sort == sort {
+            true if state.reverse => format!("{name}▲"),
+            true => format!("{name}▼"),
+            false => name.to_owned(),
+        };
+        let header = TableRow::new([
+            mark(Sort::Subnet, "SUBNET"),
+            mark(Sort::Host, "HOST"),
+            mark(Sort::Out, "OUT"),
+            "pkt/s".into(),
+            mark(Sort::In, "IN"),
+            "pkt/s".into(),
+            mark(Sort::Seen, "HEARD"),
+        ])
+        .style(Style::new().add_modifier(Modifier::BOLD));
+        let shown = rows.iter().skip(state.scroll.min(rows.len().saturating_sub(1))).map(|row| {
+            let seen = row.seen.map_or("never".into(), |ago| text::seconds(ago.floor()));
+            TableRow::new([
+                row.subnet.clone(),
+                row.host.to_string(),
+                text::bits(row.out.0),
+                text::rate(row.out.1),
+                text::bits(row.into.0),
+                text::rate(row.into.1),
+                seen,
+            ])
+        });
+        let widths = [
+            Constraint::Length(18),
+            Constraint::Length(15),
+            Constraint::Length(12),
+            Constraint::Length(8),
+            Constraint::Length(12),
+            Constraint::Length(8),
+            Constraint::Min(6),
+        ];
+        let by = if state.sort == Sort::Rate { ", by traffic" } else { "" };
+        let title = format!(" {} peers{by} ", rows.len());
+        Widget::render(
+            Table::new(shown, widths)
+                .header(header)
+                .column_spacing(0)
+                .block(Block::new().borders(Borders::TOP).title(title)),
+            area,
+            buffer,
+        );
+    }
+}
+
+const HELP: &str =
+    "q quit  sort: t traffic o out i in s subnet h host l heard  r reverse  ↑↓ scroll";
