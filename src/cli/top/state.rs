@@ -60,6 +60,10 @@ pub(super) struct Drops {
     pub(super) total: u64,
 }
 
+/// The counters of a direction, and one counter of it all.
+type Way = fn(&Snapshot) -> &DirectionStats;
+type Count = fn(&Snapshot) -> u64;
+
 impl State {
     pub(super) fn new() -> Self {
         Self {
@@ -87,9 +91,7 @@ impl State {
         });
         self.now = Some(snapshot);
         if self.before.is_some() {
-            let bits = |state: &Self, way: fn(&Snapshot) -> &DirectionStats| {
-                (state.rate(|s| way(s).carried_bytes) * 8.0) as u64
-            };
+            let bits = |state: &Self, way: Way| (state.rate(|s| way(s).carried_bytes) * 8.0) as u64;
             let (out, into) = (bits(self, |s| &s.stats.egress), bits(self, |s| &s.stats.ingress));
             for (history, rate) in [(&mut self.out, out), (&mut self.into, into)] {
                 history.push_back(rate);
@@ -191,15 +193,14 @@ impl State {
     pub(super) fn drops(&self) -> Vec<Drops> {
         let Some(now) = &self.now else { return vec![] };
         let mut drops = vec![];
-        let ways: [(_, fn(&Snapshot) -> &DirectionStats); 2] =
-            [("out", |s| &s.stats.egress), ("in", |s| &s.stats.ingress)];
+        let ways: [(_, Way); 2] = [("out", |s| &s.stats.egress), ("in", |s| &s.stats.ingress)];
         for (name, way) in ways {
             for (reason, &total) in &way(now).drops {
                 let rate = self.rate(|s| way(s).drops.get(reason).copied().unwrap_or_default());
                 drops.push(Drops { way: name, reason: reason.to_string(), rate, total });
             }
         }
-        let kernel: [(_, _, fn(&Snapshot) -> u64); 2] = [
+        let kernel: [(_, _, Count); 2] = [
             ("out", "TUN queue full (kernel)", |s| s.tun_queue_drops),
             ("in", "socket buffer full (kernel)", |s| s.stats.socket_overflows),
         ];

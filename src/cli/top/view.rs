@@ -163,7 +163,15 @@ impl View<'_> {
             true => format!("{name}▼"),
             false => name.to_owned(),
         };
-        let header = TableRow::new([
+        let columns: &[usize] = match area.width {
+            ..NO_HOST => &[0, 2, 4],
+            NO_HOST..EVERYTHING => &[0, 1, 2, 4],
+            _ => &[0, 1, 2, 3, 4, 5, 6],
+        };
+        let pick = |cells: [String; 7]| {
+            TableRow::new(columns.iter().map(|&at| cells[at].clone()).collect::<Vec<_>>())
+        };
+        let header = pick([
             mark(Sort::Subnet, "SUBNET"),
             mark(Sort::Host, "HOST"),
             mark(Sort::Out, "OUT"),
@@ -174,26 +182,17 @@ impl View<'_> {
         ])
         .style(Style::new().add_modifier(Modifier::BOLD));
         let shown = rows.iter().skip(state.scroll.min(rows.len().saturating_sub(1))).map(|row| {
-            let seen = row.seen.map_or("never".into(), |ago| text::seconds(ago.floor()));
-            TableRow::new([
+            pick([
                 row.subnet.clone(),
                 row.host.to_string(),
                 text::bits(row.out.0),
                 text::rate(row.out.1),
                 text::bits(row.into.0),
                 text::rate(row.into.1),
-                seen,
+                row.seen.map_or("never".into(), |ago| text::seconds(ago.floor())),
             ])
         });
-        let widths = [
-            Constraint::Length(18),
-            Constraint::Length(15),
-            Constraint::Length(12),
-            Constraint::Length(8),
-            Constraint::Length(12),
-            Constraint::Length(8),
-            Constraint::Min(6),
-        ];
+        let widths = columns.iter().map(|&at| Constraint::Length(WIDTHS[at]));
         let by = if state.sort == Sort::Rate { ", by traffic" } else { "" };
         let title = format!(" {} peers{by} ", rows.len());
         Widget::render(
@@ -207,5 +206,11 @@ impl View<'_> {
     }
 }
 
+/// Widths of the columns of all peers' fields.
+const WIDTHS: [u16; 7] = [18, 15, 12, 8, 12, 8, 7];
+/// Screens narrower than this show no packets and no time.
+const EVERYTHING: u16 = 80;
+/// Screens narrower than this show no host either.
+const NO_HOST: u16 = 57;
 const HELP: &str =
     "q quit  sort: t traffic o out i in s subnet h host l heard  r reverse  ↑↓ scroll";

@@ -109,7 +109,7 @@ fn reason(name: &str) -> Result<DropReason, String> {
 }
 
 /// The longest packet.
-pub const MAX_SNAP_LEN: usize = 65_535;
+const MAX_SNAP_LEN: usize = 65_535;
 
 #[cfg(test)]
 mod tests {
