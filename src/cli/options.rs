@@ -138,6 +138,9 @@ pub struct Options {
     /// Whether the source of an inner packet must belong to the lease of the host that sent it
     #[arg(long, value_name = "MODE", default_value = "log", help_heading = "Data path")]
     pub source_check: CheckMode,
+    /// Whether the destination of an inner packet must be in this host's subnet
+    #[arg(long, value_name = "MODE", default_value = "off", help_heading = "Data path")]
+    pub destination_check: CheckMode,
 
     /// Address for health checks
     #[arg(long, value_name = "IP", default_value = "0.0.0.0", help_heading = "Watching it")]

@@ -197,8 +197,12 @@ pub struct DirectionCounters {
     pub icmp_limited: Counter,
     /// Packets whose inner source failed the check, dropped or not.
     pub source_mismatches: Counter,
+    /// Packets whose inner source is in nobody's lease yet, carried during their sender's grace.
+    pub source_grace: Counter,
     /// Packets whose inner destination failed the check, dropped or not.
     pub destination_mismatches: Counter,
+    /// Failed checks that were not told to control, because it had not yet read of others.
+    pub mismatches_untold: Counter,
     /// Inner packets a batch.
     pub batch: Histogram,
     /// Inner packets a system call of the UDP socket: one that sends, or one that receives.
@@ -309,7 +313,9 @@ pub struct DirectionStats {
     pub icmp: u64,
     pub icmp_limited: u64,
     pub source_mismatches: u64,
+    pub source_grace: u64,
     pub destination_mismatches: u64,
+    pub mismatches_untold: u64,
     pub batch: HistogramStats,
     pub socket_call_packets: HistogramStats,
     pub in_unit_packets: HistogramStats,
@@ -369,7 +375,9 @@ impl AddAssign<&Self> for DirectionStats {
         self.icmp += other.icmp;
         self.icmp_limited += other.icmp_limited;
         self.source_mismatches += other.source_mismatches;
+        self.source_grace += other.source_grace;
         self.destination_mismatches += other.destination_mismatches;
+        self.mismatches_untold += other.mismatches_untold;
         self.batch += &other.batch;
         self.socket_call_packets += &other.socket_call_packets;
         self.in_unit_packets += &other.in_unit_packets;
@@ -411,7 +419,9 @@ impl From<&DirectionCounters> for DirectionStats {
             icmp: counters.icmp.get(),
             icmp_limited: counters.icmp_limited.get(),
             source_mismatches: counters.source_mismatches.get(),
+            source_grace: counters.source_grace.get(),
             destination_mismatches: counters.destination_mismatches.get(),
+            mismatches_untold: counters.mismatches_untold.get(),
             batch: (&counters.batch).into(),
             socket_call_packets: (&counters.socket_call_packets).into(),
             in_unit_packets: (&counters.in_unit_packets).into(),

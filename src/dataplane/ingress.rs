@@ -5,7 +5,8 @@ use std::net::{SocketAddrV4, UdpSocket};
 use std::sync::Arc;
 
 use super::agreement::{Agreement, Feature};
-use super::config::{CheckMode, Config};
+use super::checks::Checks;
+use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{IcmpErrors, Reply};
 use super::tap::{Direction, Probe, Ttl};
@@ -16,7 +17,7 @@ use crate::packet::forward;
 use crate::packet::icmp::ErrorKind;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::vnet::VnetHeader;
-use crate::route::{Cidr, PeerIndex, RouteTable};
+use crate::route::{PeerIndex, RouteTable};
 use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::RecvBatch;
 use crate::sys::tun::TunQueue;
@@ -33,9 +34,7 @@ pub(super) struct Ingress {
     /// Bytes before each packet: the `virtio_net_hdr`, if the device has one.
     prefix: usize,
     mtu: usize,
-    subnet: Cidr,
-    source_check: CheckMode,
-    destination_check: CheckMode,
+    checks: Checks,
     depth: Depth,
     batch: RecvBatch,
     /// Where each accepted packet of the coalescer's lies in the batch, by its number there.
@@ -62,6 +61,7 @@ impl Ingress {
         routes: Arc<RouteTable>,
         agreement: Arc<Agreement>,
         counters: Arc<ThreadCounters>,
+        checks: Checks,
     ) -> Self {
         let batched = agreement.has(Feature::Batch);
         let depth = Depth::new(batched);
@@ -71,9 +71,7 @@ impl Ingress {
             routes,
             prefix: if agreement.has(Feature::Vnet) { VnetHeader::LEN } else { 0 },
             mtu: config.mtu.into(),
-            subnet: config.subnet,
-            source_check: config.source_check,
-            destination_check: config.destination_check,
+            checks,
             batch: RecvBatch::new(depth.max, batched),
             depth,
             packets: Vec::with_capacity(PACKETS),
@@ -150,17 +148,8 @@ impl Ingress {
         }
         let holder = self.routes.route(ip.source());
         let holder = holder.filter(|holder| holder.hop.ip == *from.ip());
-        if holder.is_none() && self.source_check != CheckMode::Off {
-            counters.source_mismatches.add(1);
-            if self.source_check == CheckMode::Enforce {
-                return lose(counters, probe, DropReason::SourceMismatch, from, len, datagram);
-            }
-        }
-        if self.destination_check != CheckMode::Off && !self.subnet.contains(ip.destination()) {
-            counters.destination_mismatches.add(1);
-            if self.destination_check == CheckMode::Enforce {
-                return lose(counters, probe, DropReason::DestinationMismatch, from, len, datagram);
-            }
+        if let Some(reason) = self.checks.refuse(counters, from, &ip, holder.is_some()) {
+            return lose(counters, probe, reason, from, len, datagram);
         }
         if forward::decrement_ttl(datagram).is_err() {
             lose(counters, probe, DropReason::TtlExpired, from, len, datagram);

@@ -5,6 +5,7 @@
 //! Nothing on that way allocates, locks, logs or waits for a batch to fill.
 
 mod agreement;
+mod checks;
 mod config;
 pub mod counters;
 mod device;
@@ -21,6 +22,7 @@ pub mod trial;
 mod worker;
 
 pub use agreement::{Agreement, Feature, FeatureState};
+pub use checks::{Check, Mismatch, Mismatches, RecentMismatch};
 pub use config::{CheckMode, Config, Offloads, ParseOffloadError, Threads};
 pub use counters::{DropReason, Stats};
 pub use peers::{OtherTraffic, PeerTraffic, Peers, Traffic};

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 
 use super::agreement::{Agreement, FeatureState};
+use super::checks::{Checks, Desk, Mismatch, Rules};
 use super::config::{Config, Threads};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
@@ -96,6 +97,7 @@ pub struct Dataplane {
     agreement: Arc<Agreement>,
     sockets: Vec<Arc<UdpSocket>>,
     peers: Arc<Peers>,
+    desk: Desk,
     threads: Vec<Thread>,
     stop: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -138,6 +140,7 @@ impl Dataplane {
             agreement: Arc::clone(&agreement),
             sockets: sockets.clone(),
             peers: Arc::clone(peers),
+            desk: Desk::new(),
             threads: vec![],
             stop: Arc::default(),
             events,
@@ -185,6 +188,7 @@ impl Dataplane {
             Arc::clone(self.peers.routes()),
             Arc::clone(&self.agreement),
             Arc::clone(&aide_counters),
+            Checks::new(Rules::from(config), self.peers.routes(), &self.desk),
         );
         let baton = Arc::new(Baton::new(ingress, threads)?);
         let [lead_bell, aide_bell] = baton.bells().map(Bell::clone);
@@ -256,6 +260,18 @@ impl Dataplane {
     /// What was carried and belongs to no peer of [`Self::peers`].
     pub fn other_traffic(&self) -> OtherTraffic {
         self.peers.others()
+    }
+
+    /// Says whether the route table may lack leases because it is not in step with the registry; so
+    /// it is taken to be at first. Meanwhile the source check bears with addresses of the overlay
+    /// that are in nobody's lease.
+    pub fn set_blind(&self, blind: bool) {
+        self.desk.set_blind(blind);
+    }
+
+    /// Packets that failed a check since the last call, as far as workers told of them.
+    pub fn take_mismatches(&self) -> Vec<Mismatch> {
+        self.desk.read()
     }
 
     /// Counters of each thread, by name.

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, Stats};
+use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, RecentMismatch, Stats};
 use crate::route::Cidr;
 
 /// The daemon at one moment.
@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub traffic: Vec<PeerTraffic>,
     /// What was carried and belongs to none of them.
     pub other_traffic: OtherTraffic,
+    /// Who failed a check of inner addresses lately, the last one first.
+    pub mismatches: Vec<RecentMismatch>,
 }
 
 /// The program.

@@ -9,6 +9,7 @@
 mod support;
 
 mod capture;
+mod checks;
 mod doctor;
 mod inspect;
 mod metrics;

@@ -11,7 +11,9 @@ use super::stats::Report;
 use crate::cli::values::Workers;
 use crate::cli::{Code, Exit, Options};
 use crate::dataplane::counters::ThreadCounters;
-use crate::dataplane::{self, Dataplane, Event, Offloads, Peers, StartError, Stats, Threads};
+use crate::dataplane::{
+    self, Dataplane, Event, Mismatches, Offloads, Peers, StartError, Stats, Threads,
+};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
 use crate::host::interface::{Interface, OVERHEAD};
@@ -41,6 +43,10 @@ pub(super) struct Node<'a> {
     interface: Interface,
     subnet: Cidr,
     peers: Arc<Peers>,
+    /// Who failed a check lately.
+    mismatches: Mismatches,
+    /// The route table may lack leases.
+    blind: bool,
     netlink: Netlink,
     /// What the watcher of the links keeps the TUN device at.
     overlays: Option<watch::Sender<Overlay>>,
@@ -81,6 +87,8 @@ impl<'a> Node<'a> {
             interface,
             subnet,
             peers: Arc::new(Peers::new(routes)),
+            mismatches: Mismatches::default(),
+            blind: true,
             netlink,
             overlays: None,
             link_events: mpsc::unbounded_channel().1,
@@ -267,7 +275,8 @@ impl<'a> Node<'a> {
     }
 
     /// Writes the statistics file, if there shall be one.
-    pub(super) fn write_stats(&self) {
+    pub(super) fn write_stats(&mut self) {
+        self.look();
         if let Some(path) = &self.options.stats_json {
             let features = self.plane.as_ref().map(Dataplane::features).unwrap_or_default();
             self.report(features, &self.stats()).write(path);
@@ -307,6 +316,27 @@ impl<'a> Node<'a> {
         &self.peers
     }
 
+    /// Who failed a check lately.
+    pub(super) fn mismatches(&self) -> &Mismatches {
+        &self.mismatches
+    }
+
+    /// Looks which peers are active and who failed a check; due every other second.
+    pub(super) fn look(&mut self) {
+        self.peers().look();
+        if let Some(plane) = &self.plane {
+            self.mismatches.take(plane.take_mismatches());
+        }
+    }
+
+    /// The route table is in step with the registry, or may lack leases.
+    pub(super) fn set_blind(&mut self, blind: bool) {
+        self.blind = blind;
+        if let Some(plane) = &self.plane {
+            plane.set_blind(blind);
+        }
+    }
+
     fn report<'r>(
         &'r self,
         features: Vec<dataplane::FeatureState>,
@@ -320,6 +350,7 @@ impl<'a> Node<'a> {
             features,
             peers: self.peers.traffic(),
             other_traffic: self.peers.others(),
+            mismatches: self.mismatches().recent(),
             stats,
         }
     }
@@ -365,6 +396,7 @@ impl<'a> Node<'a> {
         snapshot.peers = peers.collect();
         snapshot.traffic = self.peers.traffic();
         snapshot.other_traffic = self.peers.others();
+        snapshot.mismatches = self.mismatches.recent();
     }
 
     /// What the kernel dropped in front of the TUN device that there is now.
@@ -376,6 +408,7 @@ impl<'a> Node<'a> {
     }
 
     fn stop_plane(&mut self) {
+        self.look();
         if let Some(plane) = self.plane.take() {
             self.past += &plane.stop();
         }
@@ -394,6 +427,7 @@ impl<'a> Node<'a> {
             without = ?lost.iter().map(|feature| &feature.name).collect::<Vec<_>>(),
             "carrying packets on UDP {}", config.bind
         );
+        plane.set_blind(self.blind);
         self.plane = Some(plane);
         Ok(())
     }
@@ -422,7 +456,7 @@ impl<'a> Node<'a> {
             offloads: self.options.offload,
             spin: self.options.spin_time(),
             source_check: self.options.source_check,
-            destination_check: dataplane::CheckMode::Off,
+            destination_check: self.options.destination_check,
             tap: self.captures.tap(),
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, Stats};
+use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, RecentMismatch, Stats};
 use crate::host::subnet_file::write_text;
 
 /// What the file holds.
@@ -24,6 +24,8 @@ pub struct Report<'a> {
     pub peers: Vec<PeerTraffic>,
     /// What was carried and belongs to none of them.
     pub other_traffic: OtherTraffic,
+    /// Who failed a check lately, the last one first.
+    pub mismatches: Vec<RecentMismatch>,
     /// All counters since the start of the process.
     #[serde(flatten)]
     pub stats: &'a Stats,

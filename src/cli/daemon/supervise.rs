@@ -56,6 +56,7 @@ pub(super) async fn run(
             },
             Ok(()) = subscriber.changed() => {
                 let status = subscriber.borrow_and_update().clone();
+                node.set_blind(!(status.synced && status.connected));
                 if status.synced && !ready {
                     ready = true;
                     vitals.ready(&summary(&status));
@@ -91,7 +92,7 @@ pub(super) async fn run(
                 observer.answer(request, Some(View { node: &node, status, store: &store_name })).await;
             }
             _ = look.tick() => {
-                node.peers().look();
+                node.look();
                 vitals.check(node.plane());
             }
             _ = retry.tick(), if !node.has_plane() => {

@@ -1,0 +1,189 @@
+//! The checks of inner addresses, against packets forged on a host that runs no daemon.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use flannel_udp::dataplane::{Check, RecentMismatch};
+use flannel_udp::lab::{self, Lab};
+
+use crate::support::peer::PlainPeer;
+use crate::support::raw::{Ip, UDP};
+use crate::support::world::{World, lease_key, lease_value};
+use crate::support::{gate, net, wait_for};
+
+/// Host 0 has the daemon under test, host 1 another, host 2 forges.
+struct Scene {
+    world: World,
+    forger: PlainPeer,
+    inside: UdpSocket,
+}
+
+#[test]
+fn a_forged_source_is_passed_named_or_dropped() {
+    let Some(_turn) = gate::turn() else { return };
+    for (flags, delivered, named) in [
+        (&["--source-check=off"][..], true, false),
+        (&[], true, true),
+        (&["--source-check=enforce"], false, true),
+        (&["--source-check=enforce", "--offload=off"], false, true),
+    ] {
+        let mut scene = Scene::new(flags);
+        let victim = scene.world.place(1).address;
+        scene.forge(victim, scene.here());
+        assert_eq!(scene.arrives(), delivered, "{flags:?}");
+        let stats = scene.stats();
+        let ingress = &stats["ingress"];
+        assert_eq!(ingress["source_mismatches"], u64::from(named), "{flags:?}");
+        assert_eq!(ingress["drops"]["source-mismatch"], u64::from(!delivered), "{flags:?}");
+        assert_eq!(ingress["source_grace"], 0, "{flags:?}");
+        let other = &stats["other_traffic"]["mismatched"]["received_packets"];
+        assert_eq!(*other, u64::from(delivered), "{flags:?}: it is nobody's");
+        let recent = scene.recent();
+        let log = scene.world.log(0);
+        let line = log.lines().find(|line| line.contains("WARN") && line.contains("inner source"));
+        if !named {
+            assert_eq!((recent.len(), line), (0, None), "{flags:?}");
+            continue;
+        }
+        let [found] = &recent[..] else { panic!("{recent:?}") };
+        let [sender, holder] = [2, 1].map(|host| scene.world.host(host).address());
+        assert_eq!((found.check, found.source), (Check::Source, victim));
+        assert_eq!((*found.sender.ip(), found.holder), (sender, Some(holder)));
+        assert_eq!(found.dropped, !delivered);
+        let line = line.unwrap_or_else(|| panic!("a line about it: {log}"));
+        for name in [sender.to_string(), victim.to_string(), holder.to_string()] {
+            assert!(line.contains(&name), "{name} is not in {line}");
+        }
+        // The true owner of the address is not in the way of its own traffic.
+        scene.world.meet(0, 1);
+    }
+}
+
+#[test]
+fn a_sender_whose_lease_is_on_its_way_has_grace() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut scene = Scene::new(&["--source-check=enforce"]);
+    let here = scene.here();
+    scene.forge(EARLY, here);
+    assert!(scene.arrives(), "the lease may be on its way");
+    assert_eq!(scene.stats()["ingress"]["source_grace"], 1);
+    // No lease can hold it, or one that is known does: no grace.
+    for source in [Ipv4Addr::new(192, 0, 2, 9), scene.world.place(1).address, here] {
+        scene.forge(source, here);
+        assert!(!scene.arrives(), "{source}");
+    }
+    wait_for("the end of the grace", Duration::from_secs(8), || {
+        scene.forge(EARLY, here);
+        !scene.arrives()
+    });
+    let ingress = scene.stats()["ingress"].clone();
+    assert_eq!(ingress["drops"]["source-mismatch"], 4, "{ingress}");
+    let address = scene.world.host(2).address();
+    scene.world.put(&lease_key("10.0.99.0-24"), &lease_value(address)).expect("the lease");
+    wait_for("the lease to be known", Duration::from_secs(3), || {
+        scene.forge(EARLY, here);
+        scene.arrives()
+    });
+    // It is now a peer, with its own traffic.
+    let stats = scene.stats();
+    let peers = stats["peers"].as_array().expect("peers");
+    let peer = peers.iter().find(|peer| peer["address"] == address.to_string()).expect("it");
+    assert_eq!(peer["received_packets"], 1, "{peer}");
+}
+
+#[test]
+fn without_a_registry_strangers_are_borne_with() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut scene = Scene::new(&["--source-check=enforce"]);
+    scene.world.etcd().expect("etcd").stop().expect("stopping it");
+    let here = scene.here();
+    wait_for("the loss to be noticed", Duration::from_secs(20), || {
+        scene.world.log(0).contains("registry lost")
+    });
+    // Longer than any sender's own grace.
+    for _ in 0..12 {
+        scene.forge(EARLY, here);
+        assert!(scene.arrives(), "nobody can know its lease");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    scene.forge(scene.world.place(1).address, here);
+    assert!(!scene.arrives(), "a peer's addresses are its own");
+}
+
+#[test]
+fn a_foreign_destination_is_passed_named_or_dropped() {
+    let Some(_turn) = gate::turn() else { return };
+    for (flags, counted, dropped) in [
+        (&[][..], 0, 0),
+        (&["--destination-check=log"], 1, 0),
+        (&["--destination-check=enforce"], 1, 1),
+    ] {
+        let mut scene = Scene::new(flags);
+        let address = scene.world.host(2).address();
+        scene.world.put(&lease_key("10.0.99.0-24"), &lease_value(address)).expect("the lease");
+        let here = scene.here();
+        wait_for("the lease to be known", Duration::from_secs(3), || {
+            scene.forge(EARLY, here);
+            let peers = scene.stats()["peers"].clone();
+            peers.as_array().is_some_and(|peers| peers.len() == 2)
+        });
+        let elsewhere = scene.world.place(1).address;
+        scene.forge(EARLY, elsewhere);
+        wait_for("the packet to be counted", Duration::from_secs(3), || {
+            let ingress = scene.stats()["ingress"].clone();
+            ingress["destination_mismatches"] == counted
+                && ingress["drops"]["destination-mismatch"] == dropped
+        });
+        let recent = scene.recent();
+        assert_eq!(recent.len() as u64, counted, "{flags:?} {recent:?}");
+        let line = format!("inner destination not in this host's subnet: {elsewhere}");
+        assert_eq!(scene.world.log(0).contains(&line), counted > 0, "{flags:?}");
+        // From a known lease to our own subnet: fine with every mode.
+        while scene.arrives() {}
+        scene.forge(EARLY, here);
+        assert!(scene.arrives(), "{flags:?}");
+    }
+}
+
+impl Scene {
+    fn new(flags: &[&str]) -> Self {
+        let mut world = World::build(Lab::builder().hosts(3));
+        world.start_etcd(2, lab::CONFIG).expect("etcd");
+        world.join(0, flags);
+        world.join(1, &[]);
+        world.meet(0, 1);
+        let forger = PlainPeer::open(&world, 2, 0);
+        let place = world.place(0);
+        let inside = net::udp_at(place.netns, std::net::SocketAddrV4::new(place.address, PORT));
+        inside.set_read_timeout(Some(Duration::from_millis(400))).expect("a timeout");
+        Self { world, forger, inside }
+    }
+
+    /// The address of the container behind the daemon.
+    fn here(&self) -> Ipv4Addr {
+        self.world.place(0).address
+    }
+
+    /// Sends the daemon a packet that claims to be from `source`.
+    fn forge(&self, source: Ipv4Addr, destination: Ipv4Addr) {
+        self.forger.send(&Ip::new(source, destination, UDP).udp((9, PORT), b"forged"));
+    }
+
+    /// Whether a packet comes to the container.
+    fn arrives(&self) -> bool {
+        self.inside.recv(&mut [0; 64]).is_ok()
+    }
+
+    fn stats(&mut self) -> serde_json::Value {
+        self.world.host_mut(0).daemon_mut().expect("a daemon").stats().expect("its counters")
+    }
+
+    fn recent(&mut self) -> Vec<RecentMismatch> {
+        serde_json::from_value(self.stats()["mismatches"].clone()).expect("mismatches")
+    }
+}
+
+/// An address of the overlay in nobody's lease.
+const EARLY: Ipv4Addr = Ipv4Addr::new(10, 0, 99, 2);
+
+const PORT: u16 = 7_777;
