@@ -67,6 +67,7 @@ fn flags(world: &mut World) -> Vec<String> {
         format!("--etcd-endpoints={endpoints}"),
         format!("--subnet-file={directory}/subnet.env"),
         format!("--docker-env={directory}/docker_opts.env"),
+        format!("--socket={directory}/flannel-udp.sock"),
     ]
 }
 

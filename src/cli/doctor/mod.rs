@@ -16,6 +16,7 @@ mod lease;
 mod nic;
 mod peers;
 mod ports;
+mod status;
 mod store;
 mod sysctl;
 mod tun;
@@ -32,6 +33,7 @@ use self::finding::{Finding, Level, Report, Section};
 use self::view::View;
 use super::commands::StoreArgs;
 use super::{Code, Exit};
+use crate::observe::socket::DEFAULT_PATH;
 use crate::route::Cidr;
 
 /// Arguments of `doctor`.
@@ -67,6 +69,9 @@ pub struct DoctorArgs {
         default_value = "/run/flannel/subnet.env"
     )]
     pub subnet_file: PathBuf,
+    /// The daemon's status socket
+    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_PATH)]
+    pub socket: PathBuf,
     /// Environment file of dockerd, as `docker-opts` writes it
     #[arg(long, value_name = "FILE", default_value = "/run/docker_opts.env")]
     pub docker_env: PathBuf,
@@ -154,6 +159,7 @@ async fn examine(args: &DoctorArgs, begun: Instant) -> Result<Report, Exit> {
         Section { group: "Lease store", findings: store.findings.clone() },
         Section { group: "This host's lease", findings: lease::check(&view, &store) },
         Section { group: "Daemon", findings: daemon::check(&view) },
+        Section { group: "What the daemon says", findings: status::check(&view) },
         Section { group: "Network card", findings: nic::check(&view) },
         Section { group: "Docker", findings: docker::check(&view) },
     ];
@@ -162,8 +168,8 @@ async fn examine(args: &DoctorArgs, begun: Instant) -> Result<Report, Exit> {
         bounded("firewall", end, firewall::check(&view)),
         bounded("peers", end, peers::check(&view, end)),
     );
-    groups.insert(6, Section { group: "Overlay device and routes", findings: device });
-    groups.insert(7, Section { group: "Firewall", findings: firewall });
+    groups.insert(7, Section { group: "Overlay device and routes", findings: device });
+    groups.insert(8, Section { group: "Firewall", findings: firewall });
     groups.push(Section { group: "Peers", findings: peers });
     Ok(Report::new(groups, begun.elapsed()))
 }

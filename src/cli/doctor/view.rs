@@ -3,11 +3,13 @@
 use std::net::Ipv4Addr;
 
 use super::DoctorArgs;
+use super::status;
 use super::store::Store;
 use crate::cli::{Code, Exit};
 use crate::host::interface::{self, Interface, InterfaceOptions, OVERHEAD};
 use crate::host::netlink::{Address, Link, LinkDetails, Netlink, Route};
 use crate::host::subnet_file::{self, Previous};
+use crate::observe::snapshot::Snapshot;
 use crate::route::Cidr;
 use crate::subnet::NetworkConfig;
 use crate::subnet::admin::Holding;
@@ -15,6 +17,8 @@ use crate::subnet::admin::Holding;
 /// This host and its place in the network.
 pub(super) struct View<'a> {
     pub(super) args: &'a DoctorArgs,
+    /// What the daemon tells about itself, or why it does not.
+    pub(super) status: Result<Box<Snapshot>, String>,
     pub(super) netlink: Netlink,
     pub(super) links: Vec<Link>,
     pub(super) details: Vec<LinkDetails>,
@@ -46,13 +50,17 @@ impl<'a> View<'a> {
         let details = netlink.link_details().await.map_err(|e| fail(&e))?;
         let addresses = netlink.addresses().await.map_err(|e| fail(&e))?;
         let routes = netlink.routes().await.map_err(|e| fail(&e))?;
+        let status = status::ask(&args.socket).await;
+        let told = status.as_ref().ok();
         let file = subnet_file::read_previous(&args.subnet_file);
         let is_own = |ip: Ipv4Addr| {
             args.public_ip == Some(ip) || addresses.iter().any(|address| address.local == ip)
         };
         let own = store.leases().find(|lease| is_own(lease.public_ip));
-        let subnet = file.subnet.or(own.map(|lease| lease.subnet));
-        let wish = args.iface.clone().or_else(|| {
+        let held = told.and_then(|told| Some(told.lease.as_ref()?.subnet));
+        let subnet = file.subnet.or(held).or(own.map(|lease| lease.subnet));
+        let used = told.and_then(|told| Some(told.underlay.as_ref()?.address.to_string()));
+        let wish = args.iface.clone().or(used).or_else(|| {
             let mine = |lease: &&Holding| Some(lease.subnet) == subnet && is_own(lease.public_ip);
             Some(store.leases().find(mine).or(own)?.public_ip.to_string())
         });
@@ -72,6 +80,7 @@ impl<'a> View<'a> {
         let config = store.config.as_ref();
         Ok(Self {
             args,
+            status,
             netlink,
             links,
             details,
