@@ -152,7 +152,11 @@ impl Expert<'_> {
                 )
             }
             (mode, None) => {
-                format!("fails, {}: no other host's lease has {source}", effect(mode))
+                format!(
+                    "fails, {}: no other host's lease has {source} (one that joins is borne with \
+                     for a moment)",
+                    effect(mode)
+                )
             }
         };
         way.destination_check = Some(match self.config.destination_check {

@@ -164,6 +164,14 @@ pub static FAMILIES: &[Family] = &[
         samples: |s| whole(s.stats.ingress.destination_mismatches),
     },
     Family {
+        name: "flannel_udp_source_grace_packets",
+        kind: Kind::Counter,
+        unit: None,
+        labels: &[],
+        help: "Packets carried although their source is in no lease: their host's may be on its way",
+        samples: |s| whole(s.stats.ingress.source_grace),
+    },
+    Family {
         name: "flannel_udp_icmp_errors",
         kind: Kind::Counter,
         unit: None,
