@@ -1,6 +1,6 @@
 //! Where a capture listens to the workers.
 //!
-//! Each direction of each worker has a [`Probe`]. While nobody captures it costs one relaxed load a
+//! Each direction of each worker has a probe. While nobody captures it costs one relaxed load a
 //! batch. While somebody does, a probe copies what the filter takes into a ring of its own and never
 //! waits: what finds the ring full is counted as lost to the capture, and goes its way all the same.
 
