@@ -15,6 +15,7 @@ mod inspect;
 mod metrics;
 mod operations;
 mod peers;
+mod reach;
 #[cfg(feature = "top")]
 mod top;
 mod ward;

@@ -1,16 +1,19 @@
 //! The table of `docs/operations.md`, row by row: the host is broken in that way, the command is run,
-//! and what the row quotes is in its output. The rows of `doctor` are held by `doctor.rs`.
+//! and what the row quotes is in its output. The rows of `doctor` are held by `doctor.rs`
+//! and `reach.rs`.
 
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use flannel_udp::lab::{self, DaemonOptions, Lab, Registry};
+use flannel_udp::lab::{self, DaemonOptions, Etcd, Lab, Registry, ping};
 use flannel_udp::sys::process::Signal;
 
-use crate::support::world::{World, lease_key, lease_value};
-use crate::support::{gate, wait_for};
-use crate::ward::{HERE, PEER, examine};
+use crate::support::peer::PlainPeer;
+use crate::support::raw::{EXPERIMENT, Ip};
+use crate::support::world::{World, etcd, lease_key, lease_value};
+use crate::support::{gate, preload, wait_for};
+use crate::ward::{HERE, PEER, examine, ip};
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 
@@ -36,7 +39,7 @@ fn row(command: &str, meaning: &str, output: &str) {
 
 #[test]
 fn every_row_is_broken_in_a_test() {
-    let here = [include_str!("doctor.rs"), include_str!("operations.rs")];
+    let here = [include_str!("doctor.rs"), include_str!("operations.rs"), include_str!("reach.rs")];
     let rows = rows();
     assert!(rows.len() > 40, "{}", rows.len());
     for (command, meaning) in rows {
@@ -55,10 +58,6 @@ fn daemons_that_do_not_start_or_lose_what_they_had() {
     refused(&mut world);
     waiting(&mut world);
     lease_lost(&mut world);
-}
-
-fn etcd(flags: &[&str]) -> DaemonOptions {
-    DaemonOptions::with_flags(flags).registry(Registry::Etcd)
 }
 
 /// Runs a daemon that ends by itself; returns its exit code and all it said.
@@ -129,6 +128,8 @@ fn waiting(world: &mut World) {
         wait_for(meaning, Duration::from_secs(10), || world.log(PEER).contains(meaning));
         row("journalctl -u flannel-udp", meaning, &world.log(PEER));
     }
+    // With none of this in the way it starts where it did not.
+    world.start_daemon(PEER, etcd(&[])).expect("a daemon");
     world.stop_daemon(PEER).expect("a stop");
 }
 
@@ -150,16 +151,82 @@ fn packets_that_do_not_arrive() {
     let mut world = World::build(Lab::builder().hosts(3));
     world.start_etcd(1, lab::CONFIG).expect("etcd");
     world.join(PEER, &[]);
-    world.join(HERE, &[]);
+    world.join(HERE, &["--source-check=enforce"]);
     world.meet(HERE, PEER);
-
-    let container = world.host(HERE).container().netns();
-    let there = world.host(PEER).container().address();
-    let said = World::run(container, "ping", &["-c1", "-W2", "-t2", &there.to_string()]);
-    row("ping -c1 -t2 ADDRESS", "Time to live exceeded", &said);
-    let said = World::run(container, "ping", &["-c1", "-W2", "10.0.200.1"]);
-    row("ping -c1 ADDRESS", "Destination Net Unreachable", &said);
+    assert!(status(&world, HERE).contains("ready, nothing wrong"));
+    unreachable(&world);
+    forged(&world);
+    etcd_away(&mut world);
     overflow(&mut world);
+    feature_lost(&mut world);
+}
+
+/// Asks the daemon of a host.
+fn ask(world: &World, host: usize, words: &[&str]) -> String {
+    let socket = world.host(host).daemon().expect("a daemon").socket().display().to_string();
+    let words = [words, &["--socket", &socket]].concat();
+    World::run(world.host(host).netns(), env!("CARGO_BIN_EXE_flannel-udp"), &words)
+}
+
+fn status(world: &World, host: usize) -> String {
+    ask(world, host, &["status", "--interval=0"])
+}
+
+/// Asks for the status until it says `meaning`.
+#[track_caller]
+fn status_row(world: &World, host: usize, meaning: &str) {
+    wait_for(meaning, Duration::from_secs(20), || status(world, host).contains(meaning));
+    row("flannel-udp status", meaning, &status(world, host));
+}
+
+fn unreachable(world: &World) {
+    let (here, there) = (world.place(HERE), world.place(PEER));
+    let explain = |to: &str| ask(world, HERE, &["explain", &here.address.to_string(), to]);
+    let sent = |said: &str| said.contains("sent from or through this host: yes");
+    let peer = there.address.to_string();
+    let ping = |flags: &[&str]| World::run(here.netns, "ping", &[&["-c1", "-W2"], flags].concat());
+
+    row("ping -c1 -t2 ADDRESS", "Time to live exceeded", &ping(&["-t2", &peer]));
+    status_row(world, HERE, "ttl-expired");
+    row("ping -c1 ADDRESS", "Destination Net Unreachable", &ping(&[NOBODY]));
+    status_row(world, HERE, "no-route");
+    row("flannel-udp explain SRC DST", "no lease has", &explain(NOBODY));
+    assert!(sent(&explain(&peer)), "{}", explain(&peer));
+
+    let theft = format!("{} dev eth0", world.subnet(PEER));
+    ip(world, HERE, &format!("route add {theft}"));
+    row("flannel-udp explain SRC DST", "another route is more specific", &explain(&peer));
+    ip(world, HERE, &format!("route del {theft}"));
+    assert!(sent(&explain(&peer)), "{}", explain(&peer));
+}
+
+/// A third host, which runs no daemon, sends in the name of a container of the peer.
+fn forged(world: &World) {
+    let forger = PlainPeer::open(world, 0, HERE);
+    let [victim, target] = [PEER, HERE].map(|host| world.place(host).address);
+    forger.send(&Ip::new(victim, target, EXPERIMENT).packet(b"forged"));
+    status_row(world, HERE, "source-mismatch");
+    let meaning = "has an inner source not of its sender";
+    status_row(world, HERE, meaning);
+    row("journalctl -u flannel-udp", meaning, &world.log(HERE));
+    let sender = format!("{}:8285", world.host(0).address());
+    assert!(status(world, HERE).contains(&sender), "{}", status(world, HERE));
+    // It is not the peer's traffic, and the peer's own is not in its way.
+    ping::between(world.host(PEER).container(), world.host(HERE).container(), PATIENCE)
+        .expect("an answer");
+}
+
+fn etcd_away(world: &mut World) {
+    world.etcd().expect("etcd").stop().expect("etcd stops");
+    let meaning = "the lease store is away, routes stay as they are";
+    status_row(world, HERE, meaning);
+    let said = status(world, HERE);
+    assert!(said.contains("AWAY, last heard of") && said.contains("last error: "), "{said}");
+    // And so it is.
+    ping::between(world.host(HERE).container(), world.host(PEER).container(), PATIENCE)
+        .expect("an answer without etcd");
+    Etcd::start_again(world).expect("etcd starts");
+    wait_for("etcd again", Duration::from_secs(20), || !status(world, HERE).contains(meaning));
 }
 
 /// The daemon is away for a moment, and more comes than its socket holds.
@@ -182,7 +249,23 @@ fn overflow(world: &mut World) {
     let meaning = "were dropped: the daemon was not fast";
     row("flannel-udp doctor", meaning, &found.text);
     assert!(found.has("warning", "socket overflow", meaning), "{found:?}");
+    status_row(world, HERE, "socket buffer full");
+}
+
+/// The kernel refuses a feature: here a library that stands before it does.
+fn feature_lost(world: &mut World) {
+    let mut options = preload::faulty(world.host(HERE).directory(), "no-vnet", &[]);
+    options.registry = Registry::Etcd;
+    world.start_daemon(HERE, options).expect("a daemon");
+    status_row(world, HERE, "going on without vnet");
+    world.start_daemon(HERE, etcd(&[])).expect("a daemon");
+    assert!(status(world, HERE).contains("ready, nothing wrong"), "{}", status(world, HERE));
 }
 
 /// Twice what 16 MiB of buffer hold of datagrams that take 2,304 bytes each.
 const FLOOD: usize = 15_000;
+
+/// An address of the overlay in nobody's lease.
+const NOBODY: &str = "10.0.200.1";
+
+const PATIENCE: Duration = Duration::from_secs(3);

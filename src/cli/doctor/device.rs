@@ -1,8 +1,10 @@
 //! flannel0 as it should be, and the routes that lead into it, or past it.
 
+use super::docker;
 use super::finding::Finding;
 use super::view::View;
 use crate::host::link::{self, Overlay};
+use crate::host::netlink::Route;
 
 /// Looks at the device, the network's route, and where each peer's subnet really leads.
 pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
@@ -65,12 +67,15 @@ pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
         mtu: tun.mtu,
         blackhole: false,
     };
-    let conflicts = link::conflicts(&view.routes, &view.links, &overlay);
+    // The bridge's route goes with its address, which is a finding of its own.
+    let (bridge, others) = view.routes.iter().cloned().partition(|r| docker::explains(view, r));
+    let [bridge, others]: [Vec<Route>; 2] = [bridge, others];
+    let conflicts = link::conflicts(&others, &view.links, &overlay);
     for conflict in &conflicts {
         let text = format!("the route {conflict} takes traffic away from the overlay");
         findings.push(Finding::fault("route", text).remedy(format!("ip route del {conflict}")));
     }
-    if conflicts.is_empty() {
+    if conflicts.is_empty() && link::conflicts(&bridge, &view.links, &overlay).is_empty() {
         findings.extend(policy(view, tun.index).await);
     }
     findings

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::finding::Finding;
 use super::ports;
 use super::view::View;
+use crate::host::netlink::{Link, Route};
 use crate::host::subnet_file::variable;
 
 /// What dockerd is told, by one source of options.
@@ -86,17 +87,30 @@ fn compare(view: &View<'_>, source: &str, options: &DockerOptions, remedy: &str)
     }
 }
 
+/// Whether a route is there only because the bridge has an address that [`check`] finds wrong.
+pub(super) fn explains(view: &View<'_>, route: &Route) -> bool {
+    let bridge = view.links.iter().find(|link| link.name == BRIDGE);
+    view.file.subnet.is_some()
+        && route.gateway.is_none()
+        && bridge.is_some_and(|bridge| {
+            route.oif == Some(bridge.index)
+                && view
+                    .variable("FLANNEL_SUBNET")
+                    .is_some_and(|wants| !addresses(view, bridge).contains(&wants))
+        })
+}
+
+fn addresses(view: &View<'_>, link: &Link) -> Vec<String> {
+    let its = view.addresses.iter().filter(|address| address.index == link.index);
+    its.map(|address| format!("{}/{}", address.local, address.prefix_len)).collect()
+}
+
 /// The bridge's address must be the subnet's first, and no port may send longer packets.
 fn bridge(view: &View<'_>) -> Option<Finding> {
     let link = view.links.iter().find(|link| link.name == BRIDGE)?;
     let wants = view.variable("FLANNEL_SUBNET")?;
     let restart = "systemctl restart docker (with the options of /run/docker_opts.env)";
-    let has: Vec<String> = view
-        .addresses
-        .iter()
-        .filter(|address| address.index == link.index)
-        .map(|address| format!("{}/{}", address.local, address.prefix_len))
-        .collect();
+    let has = addresses(view, link);
     if !has.contains(&wants) {
         let has = if has.is_empty() { "none".into() } else { has.join(" ") };
         let text = format!("its address is {has} and should be {wants}");

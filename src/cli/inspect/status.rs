@@ -113,6 +113,11 @@ fn warnings(now: &Snapshot) -> Vec<String> {
             warnings.push(format!("going on without {}: {why}", feature.name));
         }
     }
+    let lately = now.mismatches.iter().filter(|mismatch| mismatch.last_ago < LATELY);
+    for mismatch in lately.take(MOST_NAMED) {
+        let ago = text::seconds(mismatch.last_ago.floor());
+        warnings.push(format!("{} ({ago} ago)", mismatch.sentence()));
+    }
     warnings
 }
 
@@ -279,3 +284,8 @@ fn line(out: &mut String, name: &str, text: &str) {
 fn dash() -> String {
     "-".into()
 }
+
+/// Seconds for which a sender that failed a check is named.
+const LATELY: f64 = 600.0;
+/// Senders that are named.
+const MOST_NAMED: usize = 3;

@@ -29,6 +29,14 @@ pub struct RecentMismatch {
     pub last_ago: f64,
 }
 
+impl RecentMismatch {
+    /// Its latest packet in words, as in the log.
+    pub(crate) fn sentence(&self) -> String {
+        let &Self { check, source, destination, sender, holder, dropped, .. } = self;
+        Mismatch { check, source, destination, sender, holder, dropped }.sentence()
+    }
+}
+
 /// The senders that failed a check lately, the latest last.
 #[derive(Default)]
 pub struct Mismatches {

@@ -1,0 +1,78 @@
+//! `doctor` and the way to a peer: each damage of it is found, and found mended. What is quoted here
+//! stands in `docs/operations.md`.
+
+use std::time::Duration;
+
+use flannel_udp::lab;
+
+use crate::support::gate;
+use crate::ward::{PEER, examine, sh, ward, with};
+
+#[test]
+fn peers_that_cannot_be_reached() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = ward();
+    let peer = world.host(PEER).address().to_string();
+    let only = format!("--peers={peer}");
+    let only = [only.as_str()];
+    for (harm, level, words, mend) in [
+        (
+            "iptables -I INPUT -p udp --dport 8285 -j DROP",
+            "fault",
+            "answers pings, but nothing comes back through the overlay",
+            "iptables -F INPUT",
+        ),
+        (
+            "iptables -I INPUT -p udp --dport 8285 -j REJECT --reject-with icmp-admin-prohibited",
+            "fault",
+            "rejects UDP 8285",
+            "iptables -F INPUT",
+        ),
+        (
+            "nft 'add table ip l; add chain ip l i { type filter hook input priority 0; }; \
+             add rule ip l i udp dport 8285 numgen inc mod 5 0 drop'",
+            "warning",
+            "20 % lost",
+            "nft delete table ip l",
+        ),
+        ("ip link set eth0 down", "fault", "does not answer at all", "ip link set eth0 up"),
+    ] {
+        with(
+            &mut world,
+            &only,
+            |world| sh(world, PEER, harm),
+            (level, &peer, words),
+            |world| sh(world, PEER, mend),
+        );
+    }
+    let switch = format!("{}switch", world.prefix());
+    let check = format!("{peer} ({}) MTU", world.subnet(PEER));
+    with(
+        &mut world,
+        &only,
+        |_| drop(lab::tool::ip_in(&switch, "link set port2 mtu 1400").expect("a narrow port")),
+        ("fault", &check, "packets of up to 1372 bytes come back"),
+        |_| drop(lab::tool::ip_in(&switch, "link set port2 mtu 1500").expect("a wide port")),
+    );
+    let started = world.host(PEER).daemon().expect("a daemon").options().clone();
+    with(
+        &mut world,
+        &only,
+        |world| {
+            world.stop_daemon(PEER).expect("a stop");
+        },
+        ("fault", &peer, "nobody listens on UDP 8285"),
+        |world| world.start_daemon(PEER, started.clone()).expect("a start"),
+    );
+    // Nothing of it takes longer than it may, even with every peer gone.
+    for host in [0, PEER] {
+        sh(
+            &world,
+            host,
+            "iptables -I INPUT -p icmp -j DROP; iptables -I INPUT -p udp --dport 8285 -j DROP",
+        );
+    }
+    let found = examine(&mut world, &[]);
+    assert!(found.took < Duration::from_secs(11), "{:?}", found.took);
+    assert_eq!(found.worse_than_note().len(), 2, "{}", found.text);
+}
