@@ -155,7 +155,7 @@ impl Scene {
         let forger = PlainPeer::open(&world, 2, 0);
         let place = world.place(0);
         let inside = net::udp_at(place.netns, std::net::SocketAddrV4::new(place.address, PORT));
-        inside.set_read_timeout(Some(Duration::from_millis(400))).expect("a timeout");
+        inside.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
         Self { world, forger, inside }
     }
 

@@ -172,6 +172,22 @@ pub static FAMILIES: &[Family] = &[
         samples: |s| whole(s.stats.ingress.source_grace),
     },
     Family {
+        name: "flannel_udp_untold_mismatches",
+        kind: Kind::Counter,
+        unit: None,
+        labels: &[],
+        help: "Mismatches that the log and the status do not name, because there were too many at once",
+        samples: |s| whole(s.stats.ingress.mismatches_untold),
+    },
+    Family {
+        name: "flannel_udp_uncut_runs",
+        kind: Kind::Counter,
+        unit: None,
+        labels: &[],
+        help: "Runs of datagrams that the kernel would not cut and that were sent again one by one",
+        samples: |s| whole(s.stats.egress.uncut),
+    },
+    Family {
         name: "flannel_udp_icmp_errors",
         kind: Kind::Counter,
         unit: None,
@@ -254,6 +270,14 @@ pub static FAMILIES: &[Family] = &[
         labels: THREAD,
         help: "Times that a thread went to sleep",
         samples: |s| by_thread(s, |t| Value::Whole(t.sleeps)),
+    },
+    Family {
+        name: "flannel_udp_hand_overs",
+        kind: Kind::Counter,
+        unit: None,
+        labels: &[],
+        help: "Times that what comes in changed hands between the threads of a worker",
+        samples: |s| whole(s.stats.hand_overs),
     },
     Family {
         name: "flannel_udp_thread_spins",
