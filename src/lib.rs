@@ -10,6 +10,8 @@ pub mod packet;
 #[cfg(feature = "daemon")]
 pub mod cli;
 #[cfg(feature = "daemon")]
+pub mod confine;
+#[cfg(feature = "daemon")]
 pub mod dataplane;
 #[cfg(feature = "daemon")]
 pub mod host;

@@ -8,6 +8,7 @@ mod explain;
 mod logging;
 mod node;
 mod observer;
+mod reach;
 mod signals;
 mod stats;
 mod supervise;
@@ -17,8 +18,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::run::block_on;
+use super::run::runtime;
 use super::{Code, Exit, Options};
+use crate::confine::{self, Confinement, LayerState, WorkerConfinement};
+use crate::dataplane::Dataplane;
 use crate::host::interface::{self, InterfaceError, InterfaceOptions};
 use crate::host::subnet_file;
 use crate::host::subnet_file::Previous;
@@ -40,7 +43,16 @@ pub use stats::Report;
 /// What keeps it from starting or going on, with the exit code that says so.
 pub fn run(options: &Options) -> Result<(), Exit> {
     let log = logging::init(options)?;
-    let outcome = block_on(daemon(options, log));
+    Dataplane::prepare();
+    let (confinement, worker) = confine::process(options.harden, &reach::of(options));
+    tell(&confinement);
+    let helper = worker.clone();
+    let runtime = runtime(move || {
+        if let Err(error) = helper.enter_helper() {
+            tracing::error!("a thread that reads files keeps its rights: {error}");
+        }
+    })?;
+    let outcome = runtime.block_on(daemon(options, log, Confined { confinement, worker }));
     match &outcome {
         Ok(()) => tracing::info!("stopped; the lease is kept for the next start"),
         Err(exit) => tracing::error!("{exit}"),
@@ -49,12 +61,26 @@ pub fn run(options: &Options) -> Result<(), Exit> {
     outcome.map_err(|exit| Exit::new(exit.code, ""))
 }
 
-async fn daemon(options: &Options, log: Log) -> Result<(), Exit> {
+/// What holds this process and its threads, in one line.
+fn tell(confinement: &Confinement) {
+    let (on, off): (Vec<_>, Vec<_>) = confinement.layers.iter().partition(|layer| layer.on);
+    let words = |layers: Vec<&LayerState>| {
+        let words = layers.iter().map(|layer| format!("{} ({})", layer.name, layer.note));
+        words.collect::<Vec<_>>().join("; ")
+    };
+    match (on.is_empty(), off.is_empty()) {
+        (true, _) => tracing::warn!("not confined: {}", words(off)),
+        (false, true) => tracing::info!("confined: {}", words(on)),
+        (false, false) => tracing::warn!("confined: {}; without {}", words(on), words(off)),
+    }
+}
+
+async fn daemon(options: &Options, log: Log, confined: Confined) -> Result<(), Exit> {
     let mut signals = Signals::listen()
         .map_err(|error| Exit::new(Code::System, format!("cannot listen for signals: {error}")))?;
-    let (mut observer, vitals) = Observer::start(options, log)?;
+    let (mut observer, vitals) = Observer::start(options, log, confined.confinement.clone())?;
     let running = tokio::select! {
-        running = start(options, vitals) => running?,
+        running = start(options, vitals, confined) => running?,
         () = signals.stop() => {
             tracing::info!("stopping before the start was complete");
             return Ok(());
@@ -64,8 +90,18 @@ async fn daemon(options: &Options, log: Log) -> Result<(), Exit> {
     supervise::run(running, &mut signals, &mut observer).await
 }
 
+/// What holds the process, and what shall hold the threads that carry packets.
+struct Confined {
+    confinement: Confinement,
+    worker: WorkerConfinement,
+}
+
 /// Everything up to the first packet.
-async fn start(options: &Options, vitals: Vitals) -> Result<supervise::Running<'_>, Exit> {
+async fn start(
+    options: &Options,
+    vitals: Vitals,
+    confined: Confined,
+) -> Result<supervise::Running<'_>, Exit> {
     let previous = subnet_file::read_previous(&options.subnet_file);
     for problem in &previous.problems {
         tracing::warn!("{problem}");
@@ -96,6 +132,11 @@ async fn start(options: &Options, vitals: Vitals) -> Result<supervise::Running<'
         port = config.port,
         "found the network config, backend udp"
     );
+    if config.port >= FIRST_FREE_PORT
+        && let Err(error) = confine::give_up_low_ports(&confined.confinement)
+    {
+        tracing::warn!("keeping the right to open low ports: {error}");
+    }
     vitals.waiting("waiting for a subnet lease");
     let store = registry.identity().await.unwrap_or_default();
     let store_name = registry.describe();
@@ -106,7 +147,8 @@ async fn start(options: &Options, vitals: Vitals) -> Result<supervise::Running<'
     let lease = manager.acquire(&config).await.map_err(acquire_exit)?;
     let (writer, routes) = route::table(config.network, config.subnet_len);
     let node =
-        Node::start(options, &config, interface, lease.subnet, routes, &previous, store).await?;
+        Node::start(options, &config, interface, lease.subnet, routes, &previous, store, confined)
+            .await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
     vitals.waiting("waiting for the list of peers");
     Ok(supervise::Running { node, manager, writer, status, subscriber, vitals, store_name })
@@ -126,6 +168,9 @@ fn believed(previous: &Previous, options: &Options, store: &str) -> Option<Cidr>
     }
     doubt.is_none().then_some(subnet)
 }
+
+/// Ports below need a capability, `ip_unprivileged_port_start` in `ip-sysctl.rst`.
+const FIRST_FREE_PORT: u16 = 1024;
 
 fn registry_options(options: &Options) -> RegistryOptions {
     RegistryOptions {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use super::values::{Workers, go_bool, go_int, go_int_in, go_port};
+use crate::confine::Layers;
 use crate::dataplane::{CheckMode, Offloads, Threads};
 use crate::subnet::registry::RegistryKind;
 
@@ -141,6 +142,12 @@ pub struct Options {
     /// Whether the destination of an inner packet must be in this host's subnet
     #[arg(long, value_name = "MODE", default_value = "off", help_heading = "Data path")]
     pub destination_check: CheckMode,
+
+    /// What the daemon gives up that it does not need: `auto` (as much as the kernel can hold it to),
+    /// `off`, a list out of landlock,capabilities,seccomp, or `auto` and what to leave out:
+    /// auto,-landlock
+    #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Privileges")]
+    pub harden: Layers,
 
     /// Address for health checks
     #[arg(long, value_name = "IP", default_value = "0.0.0.0", help_heading = "Watching it")]

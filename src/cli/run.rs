@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::process::{ExitCode, Termination};
 
+use tokio::runtime::Runtime;
+
 use super::commands::Tool;
 use super::{Code, Command, Exit, capture, daemon, doctor, inspect, leases, parse, tools};
 use crate::lab;
@@ -48,9 +50,14 @@ fn run_tool(tool: Tool) -> Result<(), Exit> {
 
 /// Runs a tool's work on this thread.
 pub(super) fn block_on(work: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
+    runtime(|| {})?.block_on(work)
+}
+
+/// What runs work on this thread; what blocks goes to threads that call `first` before all else.
+pub(super) fn runtime(first: impl Fn() + Send + Sync + 'static) -> Result<Runtime, Exit> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_start(first)
         .build()
-        .map_err(|error| Exit::new(Code::System, format!("cannot start: {error}")))?
-        .block_on(work)
+        .map_err(|error| Exit::new(Code::System, format!("cannot start: {error}")))
 }

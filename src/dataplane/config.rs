@@ -1,8 +1,10 @@
 //! What the data plane is asked to do.
 
 use std::fmt;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::agreement::Feature;
@@ -38,6 +40,30 @@ pub struct Config {
     pub destination_check: CheckMode,
     /// Where captures listen.
     pub tap: Tap,
+    /// What each thread does before its first packet.
+    pub entrance: Entrance,
+}
+
+/// Something that each thread does before its first packet, such as giving up rights that it does
+/// not need. An error stops the start of the data plane.
+#[derive(Clone, Default)]
+pub struct Entrance(Option<Arc<dyn Fn() -> io::Result<()> + Send + Sync>>);
+
+impl Entrance {
+    /// Has each thread call `first`.
+    pub fn new(first: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(first)))
+    }
+
+    pub(super) fn pass(&self) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |first| first())
+    }
+}
+
+impl fmt::Debug for Entrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Entrance").field(&self.0.is_some()).finish()
+    }
 }
 
 /// How a worker is made of threads.

@@ -23,7 +23,7 @@ mod worker;
 
 pub use agreement::{Agreement, Feature, FeatureState};
 pub use checks::{Check, Mismatch, Mismatches, RecentMismatch};
-pub use config::{CheckMode, Config, Offloads, ParseOffloadError, Threads};
+pub use config::{CheckMode, Config, Entrance, Offloads, ParseOffloadError, Threads};
 pub use counters::{DropReason, Stats};
 pub use peers::{OtherTraffic, PeerTraffic, Peers, Traffic};
 pub use plane::{Dataplane, Event, StartError};

@@ -5,13 +5,14 @@ use std::net::{SocketAddrV4, UdpSocket};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
 use super::agreement::{Agreement, FeatureState};
 use super::checks::{Checks, Desk, Mismatch, Rules};
-use super::config::{Config, Threads};
+use super::config::{Config, Entrance, Threads};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
 use super::egress::Egress;
@@ -22,7 +23,7 @@ use super::sleep::Bell;
 use super::tap::Place;
 use super::worker::{Aide, Baton, Lead, Seat};
 use crate::sys::tun::TunQueue;
-use crate::sys::udp;
+use crate::sys::{steering, udp};
 
 /// Something that control must act on.
 #[derive(Debug)]
@@ -42,8 +43,17 @@ pub enum StartError {
          (modprobe tun; mknod /dev/net/tun c 10 200)"
     )]
     NoTunDevice(io::Error),
+    /// The process may not open `/dev/net/tun`.
+    #[error(
+        "this user may not open /dev/net/tun: {0}: let everybody (chmod 0666 /dev/net/tun is safe: \
+         devices need CAP_NET_ADMIN) or this user"
+    )]
+    NoTunAccess(io::Error),
     /// The process may not make a TUN device.
-    #[error("cannot make the TUN device {name}: {error}: CAP_NET_ADMIN is needed (run as root)")]
+    #[error(
+        "cannot make the TUN device {name}: {error}: CAP_NET_ADMIN is needed (run as root, or with \
+         AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW in the unit)"
+    )]
     NoTunPermission {
         /// Name asked for.
         name: String,
@@ -77,15 +87,23 @@ pub enum StartError {
     /// A thread or its poller cannot be made.
     #[error("cannot start a worker: {0}")]
     Thread(#[from] io::Error),
+    /// A thread that is up cannot do what it has to do before its first packet.
+    #[error("{thread} does not begin to carry packets: {error}")]
+    Entrance {
+        /// Its name.
+        thread: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
 }
 
 impl StartError {
     pub(super) fn tun(name: &str, error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => Self::NoTunDevice(error),
-            Some(libc::EPERM | libc::EACCES) => {
-                Self::NoTunPermission { name: name.to_owned(), error }
-            }
+            // `TUNSETIFF` says EPERM.
+            Some(libc::EACCES) => Self::NoTunAccess(error),
+            Some(libc::EPERM) => Self::NoTunPermission { name: name.to_owned(), error },
             _ => Self::Tun { name: name.to_owned(), error },
         }
     }
@@ -101,6 +119,7 @@ pub struct Dataplane {
     threads: Vec<Thread>,
     stop: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Event>,
+    entrance: Entrance,
 }
 
 struct Thread {
@@ -122,6 +141,12 @@ impl Events {
 }
 
 impl Dataplane {
+    /// Asks the kernel for what it gives only to a process with all rights of the super-user, for the
+    /// data planes that are started once these are given up.
+    pub fn prepare() {
+        steering::prepare();
+    }
+
     /// Opens the device and the sockets and starts the workers, which look up in the routes of
     /// `peers` and count there as well.
     ///
@@ -144,6 +169,7 @@ impl Dataplane {
             threads: vec![],
             stop: Arc::default(),
             events,
+            entrance: config.entrance.clone(),
         };
         for (index, (queue, socket)) in device.queues.into_iter().zip(sockets).enumerate() {
             plane.start_worker(index, config, Arc::new(queue), socket, &sender)?;
@@ -217,7 +243,16 @@ impl Dataplane {
         run: impl FnOnce() -> Result<(), Event> + Send + 'static,
     ) -> Result<(), StartError> {
         let events = Events(events.clone());
+        let entrance = self.entrance.clone();
+        let (tell, told) = sync_channel(1);
         let run = move || {
+            let outcome = entrance.pass();
+            let passed = outcome.is_ok();
+            // Whoever starts this thread waits for it.
+            let _ = tell.send(outcome);
+            if !passed {
+                return;
+            }
             // The thread's own state is thrown away with it; what it shares is counters and flags.
             let outcome = panic::catch_unwind(AssertUnwindSafe(run))
                 .unwrap_or_else(|_| Err(Event::Failed(io::Error::other("a worker panicked"))));
@@ -227,8 +262,9 @@ impl Dataplane {
         };
         let handle = Some(std::thread::Builder::new().name(name.clone()).spawn(run)?);
         self.peers.join(Arc::clone(&counters));
-        self.threads.push(Thread { name, counters, bell, handle });
-        Ok(())
+        self.threads.push(Thread { name: name.clone(), counters, bell, handle });
+        let passed = told.recv().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        passed.map_err(|error| StartError::Entrance { thread: name, error })
     }
 
     /// The name of the TUN device.

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::confine::Confinement;
 use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, RecentMismatch, Stats};
 use crate::route::Cidr;
 
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub registry: Option<Registry>,
     /// How every feature of the kernel stands.
     pub features: Vec<FeatureState>,
+    /// What holds the process.
+    pub confinement: Confinement,
     /// The threads that carry packets.
     pub threads: Vec<Thread>,
     /// All counters since the start of the process.

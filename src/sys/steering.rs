@@ -20,8 +20,6 @@ use super::tun::TunQueue;
 /// `EPERM` without `CAP_BPF` (as in a user namespace), `ENOSYS` without `bpf(2)`, `EINVAL` before Linux
 /// 4.16. Nothing is changed then.
 pub fn by_header(queue: &TunQueue) -> io::Result<()> {
-    // Once: a device that is made anew may find the process without the right to load it again.
-    static LOADED: OnceLock<io::Result<OwnedFd>> = OnceLock::new();
     let fd: libc::c_int = match LOADED.get_or_init(load) {
         Ok(program) => program.as_raw_fd(),
         Err(error) => {
@@ -34,6 +32,15 @@ pub fn by_header(queue: &TunQueue) -> io::Result<()> {
     check(unsafe { libc::ioctl(queue.as_raw_fd(), SET_STEERING as _, &raw const fd) } as _)?;
     Ok(())
 }
+
+/// Loads the program, for [`by_header`] to use when the process has given up the right to.
+pub fn prepare() {
+    // What goes wrong is said when it is needed.
+    let _ = LOADED.get_or_init(load);
+}
+
+/// Once: a device that is made anew finds the process without the right to load it again.
+static LOADED: OnceLock<io::Result<OwnedFd>> = OnceLock::new();
 
 /// `union bpf_attr` of `include/uapi/linux/bpf.h`, as far as `BPF_PROG_LOAD` has always had it.
 #[repr(C)]

@@ -9,6 +9,7 @@ mod support;
 mod threads;
 
 mod allocation;
+mod captured;
 mod containers;
 mod corruption;
 mod degrade;
@@ -18,6 +19,7 @@ mod junk;
 mod matrix;
 mod membership;
 mod outage;
+mod privileges;
 mod reroute;
 mod restart;
 mod steady;

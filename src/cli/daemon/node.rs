@@ -7,12 +7,13 @@ use std::thread::available_parallelism;
 
 use tokio::sync::{mpsc, watch};
 
+use super::Confined;
 use super::stats::Report;
 use crate::cli::values::Workers;
 use crate::cli::{Code, Exit, Options};
 use crate::dataplane::counters::ThreadCounters;
 use crate::dataplane::{
-    self, Dataplane, Event, Mismatches, Offloads, Peers, StartError, Stats, Threads,
+    self, Dataplane, Entrance, Event, Mismatches, Offloads, Peers, StartError, Stats, Threads,
 };
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
@@ -65,10 +66,15 @@ pub(super) struct Node<'a> {
     /// What the subnet file says.
     written: Option<SubnetFile>,
     captures: Captures,
+    confined: Confined,
 }
 
 impl<'a> Node<'a> {
     /// Starts the data plane, routes the overlay to it and writes the subnet file.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what has been found out before the first packet"
+    )]
     pub(super) async fn start(
         options: &'a Options,
         config: &NetworkConfig,
@@ -77,6 +83,7 @@ impl<'a> Node<'a> {
         routes: Arc<RouteTable>,
         previous: &Previous,
         store: String,
+        confined: Confined,
     ) -> Result<Self, Exit> {
         let netlink =
             Netlink::connect().map_err(|error| Exit::new(Code::System, error.to_string()))?;
@@ -100,6 +107,7 @@ impl<'a> Node<'a> {
             store,
             written: None,
             captures: Captures::default(),
+            confined,
         };
         node.start_plane()?;
         node.route_overlay().await.map_err(link_exit)?;
@@ -348,6 +356,7 @@ impl<'a> Node<'a> {
             subnet: self.subnet.to_string(),
             routes: self.peers.routes().len(),
             features,
+            confinement: &self.confined.confinement,
             peers: self.peers.traffic(),
             other_traffic: self.peers.others(),
             mismatches: self.mismatches().recent(),
@@ -458,6 +467,10 @@ impl<'a> Node<'a> {
             source_check: self.options.source_check,
             destination_check: self.options.destination_check,
             tap: self.captures.tap(),
+            entrance: {
+                let worker = self.confined.worker.clone();
+                Entrance::new(move || worker.enter())
+            },
         }
     }
 
@@ -544,7 +557,7 @@ fn link_exit(error: LinkError) -> Exit {
 
 fn start_exit(error: StartError) -> Exit {
     let code = match &error {
-        StartError::NoTunPermission { .. } => Code::Permission,
+        StartError::NoTunPermission { .. } | StartError::NoTunAccess(_) => Code::Permission,
         StartError::NoTunDevice(_) | StartError::Tun { .. } => Code::Tun,
         _ => Code::System,
     };

@@ -12,6 +12,7 @@ use super::node::Node;
 use super::vitals::Vitals;
 use crate::cli::options::SocketPath;
 use crate::cli::{Code, Exit, Options};
+use crate::confine::Confinement;
 use crate::observe::health::{Health, Heartbeat};
 use crate::observe::protocol::{Answer, Command, Request};
 use crate::observe::snapshot::{self, Snapshot};
@@ -24,6 +25,7 @@ pub(super) struct Observer {
     /// Keeps the channel open.
     _sender: mpsc::Sender<Request>,
     log: Log,
+    confinement: Confinement,
     health: Health,
     instance: Instance,
     started: SystemTime,
@@ -41,7 +43,11 @@ pub(super) struct View<'a> {
 impl Observer {
     /// Opens the ports for health checks and metrics and the status socket, as far as they are
     /// wanted.
-    pub(super) fn start(options: &Options, log: Log) -> Result<(Self, Vitals), Exit> {
+    pub(super) fn start(
+        options: &Options,
+        log: Log,
+        confinement: Confinement,
+    ) -> Result<(Self, Vitals), Exit> {
         let (sender, requests) = mpsc::channel(WAITING);
         let vitals = Vitals::start(options, &sender)?;
         if let Some(socket) = socket(options)? {
@@ -51,6 +57,7 @@ impl Observer {
             requests,
             _sender: sender,
             log,
+            confinement,
             health: vitals.health(),
             instance: Instance::current(),
             started: SystemTime::now(),
@@ -121,6 +128,7 @@ impl Observer {
                 missing,
                 late: late.map(|beat| beat.name).collect(),
             },
+            confinement: self.confinement.clone(),
             ..Snapshot::default()
         };
         if let Some(View { node, status, store }) = view {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::confine::Confinement;
 use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, RecentMismatch, Stats};
 use crate::host::subnet_file::write_text;
 
@@ -20,6 +21,8 @@ pub struct Report<'a> {
     pub routes: usize,
     /// How every feature of the kernel stands.
     pub features: Vec<FeatureState>,
+    /// What holds the process.
+    pub confinement: &'a Confinement,
     /// What was carried to and from each peer.
     pub peers: Vec<PeerTraffic>,
     /// What was carried and belongs to none of them.

@@ -203,6 +203,14 @@ fn kernel(out: &mut String, now: &Snapshot) {
         let why = feature.why.as_deref().unwrap_or("no reason known");
         line(out, "", &format!("without {}: {why}", feature.name));
     }
+    let layers = &now.confinement.layers;
+    let on: Vec<_> = layers.iter().filter(|layer| layer.on).map(|layer| &*layer.name).collect();
+    if !layers.is_empty() {
+        line(out, "confined", &if on.is_empty() { "by nothing".into() } else { on.join(", ") });
+    }
+    for layer in layers.iter().filter(|layer| !layer.on) {
+        line(out, "", &format!("without {}: {}", layer.name, layer.note));
+    }
 }
 
 fn traffic(out: &mut String, looks: &Looks) {

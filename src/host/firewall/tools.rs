@@ -34,6 +34,11 @@ impl Toolbox {
         Self { dirs: dirs.into_iter().collect() }
     }
 
+    /// The directories, in the order in which they are looked at.
+    pub fn dirs(&self) -> &[PathBuf] {
+        &self.dirs
+    }
+
     /// The first executable file called `name`.
     pub(super) fn find(&self, name: &str) -> Option<PathBuf> {
         use std::os::unix::fs::PermissionsExt;

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 use super::LeaseId;
 
-pub use etcd::{EtcdOptions, EtcdRegistry, Secret};
+pub use etcd::{EtcdOptions, EtcdRegistry, SYSTEM_AUTHORITIES, Secret};
 pub use file::{FileOptions, FileRegistry};
 
 /// A store of one network's config and leases.

@@ -305,7 +305,7 @@ const HTTPS: &str = "https://";
 /// etcd's `ErrAuthNotEnabled`.
 const AUTH_DISABLED: &str = "authentication is not enabled";
 /// Where distributions keep the authorities that everybody trusts.
-const SYSTEM_AUTHORITIES: [&str; 3] =
+pub const SYSTEM_AUTHORITIES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 #[cfg(test)]

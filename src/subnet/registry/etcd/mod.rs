@@ -23,6 +23,7 @@ use super::{Follow, Grant, OpenError, Record, Registry, RegistryError, Snapshot}
 use crate::subnet::LeaseId;
 use connect::Connector;
 
+pub use connect::SYSTEM_AUTHORITIES;
 pub use options::{EtcdOptions, Secret};
 
 /// A registry in an etcd cluster.

@@ -20,10 +20,15 @@ pub(super) async fn follow(
     options: &FileOptions,
 ) -> Result<Follow, RegistryError> {
     let (wake, woken) = mpsc::channel(1);
-    let watcher = watch(store, move || {
+    let wake = move || {
         // A full channel has a wake-up in it already.
         let _ = wake.try_send(());
-    });
+    };
+    // The watcher has a thread of its own, which inherits the rights of the one that starts it: not
+    // those of the control thread.
+    let watched = Arc::clone(store);
+    let watcher = tokio::task::spawn_blocking(move || watch(&watched, wake)).await;
+    let watcher = watcher.unwrap_or_else(|error| Err(notify::Error::generic(&error.to_string())));
     let poll = match &watcher {
         Ok(_) => options.poll,
         Err(error) => {

@@ -1,0 +1,171 @@
+//! What the daemon must still reach once it is confined: from its options to paths and ports.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::cli::Options;
+use crate::cli::options::SocketPath;
+use crate::confine::Reach;
+use crate::host::firewall::Toolbox;
+use crate::observe::socket::DEFAULT_PATH;
+use crate::subnet::registry::{RegistryKind, SYSTEM_AUTHORITIES};
+
+/// Everything that these options need. Directories that the daemon would make later are made now:
+/// only what exists can be allowed.
+pub(super) fn of(options: &Options) -> Reach {
+    let mut reach = Reach {
+        write: vec!["/dev/null".into(), lock_file()],
+        read: FILES.into_iter().chain(["/proc", "/sys"]).map(PathBuf::from).collect(),
+        execute: PROGRAMS.map(PathBuf::from).into(),
+        // The directory: a node that is made anew is another file.
+        devices: vec!["/dev/net".into()],
+        ..Reach::default()
+    };
+    let tools = Toolbox::from_environment();
+    reach.execute.extend(tools.dirs().iter().filter(|dir| dir.is_absolute()).cloned());
+    let files = [Some(&options.subnet_file), options.stats_json.as_ref()];
+    for file in files.into_iter().flatten() {
+        reach.write.push(made(parent(file)));
+    }
+    if options.healthz_port != 0 {
+        reach.listen.push(options.healthz_port);
+    }
+    reach.listen.extend(options.metrics_addr.map(|address| address.port()));
+    match &options.socket {
+        Some(SocketPath::Off) => {}
+        Some(SocketPath::At(path)) => reach.write.push(made(parent(path))),
+        None => reach.write.push(made(parent(Path::new(DEFAULT_PATH)))),
+    }
+    match &options.registry {
+        RegistryKind::File(dir) => reach.write.push(made(dir)),
+        RegistryKind::Etcd => etcd(options, &mut reach),
+    }
+    reach
+}
+
+fn etcd(options: &Options, reach: &mut Reach) {
+    let tls = [&options.etcd_cafile, &options.etcd_certfile, &options.etcd_keyfile];
+    for file in tls.into_iter().flatten() {
+        // A renewed certificate is another file, and often behind a link into another directory.
+        reach.read.push(parent(file).to_owned());
+        reach.read.extend(target(file).map(|target| parent(&target).to_owned()));
+    }
+    if options.etcd_cafile.is_none() {
+        let bundles = SYSTEM_AUTHORITIES.iter().map(Path::new);
+        reach.read.extend(bundles.filter_map(target).map(|target| parent(&target).to_owned()));
+    }
+    for endpoint in &options.etcd_endpoints {
+        let address = endpoint.trim().trim_end_matches('/');
+        let address = address.split_once("://").map_or(address, |(_, rest)| rest);
+        let Some((host, port)) = address.rsplit_once(':') else { continue };
+        reach.connect.extend(port.parse::<u16>());
+        if host.trim_matches(['[', ']']).parse::<IpAddr>().is_err() {
+            names(reach);
+        }
+    }
+}
+
+/// What the C library needs to look a host's name up. Its files are replaced by others at any time,
+/// which takes all of their directory.
+fn names(reach: &mut Reach) {
+    reach.read.push("/etc".into());
+    reach.read.extend(target(Path::new("/etc/resolv.conf")).map(|file| parent(&file).to_owned()));
+    reach.connect.push(DNS);
+}
+
+/// The file that keeps two iptables of the old kind from working at the same time. It makes it where
+/// it is missing, in a directory that is not ours to write to.
+fn lock_file() -> PathBuf {
+    let path = std::env::var_os("XTABLES_LOCKFILE").unwrap_or_else(|| "/run/xtables.lock".into());
+    // Without the right to make it there is nothing to allow.
+    let _ = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+    path.into()
+}
+
+/// Makes a directory. An error is met again, and told, by what wants to write there.
+fn made(dir: &Path) -> PathBuf {
+    let _: io::Result<()> = fs::DirBuilder::new().recursive(true).mode(0o755).create(dir);
+    dir.to_owned()
+}
+
+fn parent(file: &Path) -> &Path {
+    match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+/// The file itself, behind links.
+fn target(file: &Path) -> Option<PathBuf> {
+    file.canonicalize().ok()
+}
+
+/// Files that this program, the C library and the firewall's programs read.
+const FILES: [&str; 11] = [
+    "/etc/machine-id",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/protocols",
+    "/etc/services",
+    "/etc/ethertypes",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/iproute2",
+    "/dev/urandom",
+    "/dev/random",
+];
+
+/// Where programs and libraries are, beside `PATH`.
+const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32"];
+
+const DNS: u16 = 53;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Command, parse_from};
+
+    fn reach(args: &[&str]) -> Reach {
+        let args = ["flannel-udp"].iter().chain(args).map(Into::into);
+        match parse_from(args, |_| None) {
+            Ok(Command::Daemon(options)) => of(&options),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_options_ask_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let reach = reach(&[
+            &format!("--registry=file:{}", path("leases").display()),
+            &format!("--subnet-file={}", path("run/subnet.env").display()),
+            "--healthz-port=8471",
+            "--metrics-addr=127.0.0.1:9285",
+            &format!("--socket={}", path("socket/s").display()),
+        ]);
+        assert!(path("leases").is_dir() && path("run").is_dir());
+        assert!(reach.write.contains(&path("socket")));
+        assert!(reach.write.contains(&path("leases")) && reach.write.contains(&path("run")));
+        assert_eq!((&*reach.listen, &*reach.connect), (&[8471, 9285][..], &[][..]));
+        assert!(!reach.read.contains(&"/etc".into()));
+    }
+
+    #[test]
+    fn what_etcd_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let subnet_file = format!("--subnet-file={}/subnet.env", dir.path().display());
+        let ca = format!("--etcd-cafile={}/ca.pem", dir.path().display());
+        let by_address =
+            reach(&[&subnet_file, &ca, "--etcd-endpoints=https://10.0.0.1:2379,[::1]:4001"]);
+        assert_eq!(by_address.connect, [2379, 4001]);
+        assert!(by_address.read.contains(&dir.path().into()));
+        assert!(!by_address.read.contains(&"/etc".into()));
+        let by_name = reach(&[&subnet_file, "--etcd-endpoints=http://etcd.example:2379/"]);
+        assert_eq!(by_name.connect, [2379, DNS]);
+        assert!(by_name.read.contains(&"/etc".into()));
+    }
+}

@@ -1,0 +1,87 @@
+//! Files, TCP ports and signals, by `landlock(7)`: a list of what stays possible.
+//!
+//! Rules hold for inodes, not for names. A file that is replaced is another one, so what others
+//! replace (packages, certificates, `resolv.conf`) is allowed by its directory.
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    path_beneath_rules,
+};
+
+use super::Reach;
+
+/// What is looked after: what Linux 6.12 has (signals), of which an older kernel does its part.
+const KNOWN: ABI = ABI::V6;
+
+/// Confines the calling thread and its children to `reach`. Says what is looked after.
+///
+/// # Errors
+/// In words: the kernel has no landlock, or one that is too old.
+pub(super) fn restrict(reach: &Reach) -> Result<String, String> {
+    let status = apply(reach).map_err(|error| match error {
+        // The only requirement that is not best effort.
+        RulesetError::HandleAccesses(_) => {
+            "the kernel has no landlock of Linux 5.19 or later".to_owned()
+        }
+        error => error.to_string(),
+    })?;
+    match (&status.ruleset, &status.landlock) {
+        (RulesetStatus::NotEnforced, _) => Err("the kernel has no landlock".into()),
+        (_, LandlockStatus::Available { effective_abi, .. }) => Ok(match effective_abi {
+            ABI::V2 | ABI::V3 | ABI::V4 | ABI::V5 => format!(
+                "files{}; the kernel's landlock is an old one ({effective_abi:?})",
+                if *effective_abi >= ABI::V4 { " and TCP ports" } else { "" }
+            ),
+            _ => "files, TCP ports and signals".into(),
+        }),
+        (_, other) => Err(format!("{other:?}")),
+    }
+}
+
+fn apply(reach: &Reach) -> Result<landlock::RestrictionStatus, RulesetError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+    Ruleset::default()
+        // Without it (Linux 5.13 to 5.18) no file can be linked into another directory, which the
+        // file registry does.
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::Refer)?
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .handle_access(AccessNet::from_all(KNOWN))?
+        .scope(Scope::Signal)?
+        .create()?
+        .add_rules(path_beneath_rules(&reach.read, read))?
+        .add_rules(path_beneath_rules(&reach.execute, read | AccessFs::Execute))?
+        .add_rules(path_beneath_rules(&reach.write, writing()))?
+        .add_rules(path_beneath_rules(&reach.devices, device))?
+        .add_rules(tcp(&reach.listen, AccessNet::BindTcp))?
+        .add_rules(tcp(&reach.connect, AccessNet::ConnectTcp))?
+        .restrict_self()
+}
+
+fn tcp(
+    ports: &[u16],
+    access: AccessNet,
+) -> impl Iterator<Item = Result<NetPort, RulesetError>> + '_ {
+    ports.iter().map(move |port| Ok(NetPort::new(*port, access)))
+}
+
+/// Everything that files of ours are made with. Nothing that is written can be executed.
+fn writing() -> BitFlags<AccessFs> {
+    use AccessFs::{
+        MakeDir, MakeReg, MakeSock, ReadDir, ReadFile, Refer, RemoveDir, RemoveFile, Truncate,
+        WriteFile,
+    };
+    ReadFile
+        | ReadDir
+        | WriteFile
+        | Truncate
+        | MakeReg
+        | MakeDir
+        | MakeSock
+        | RemoveFile
+        | RemoveDir
+        | Refer
+}

@@ -1,0 +1,172 @@
+//! Least privilege: what the process and its threads give up once they need it no more.
+//!
+//! Three layers, each of which can be switched off (`--harden`), and each of which the kernel may
+//! lack: capabilities, system calls (seccomp), and files, TCP ports and signals (landlock). The
+//! process confines itself before it has a second thread or an open socket, because setting up is
+//! no different from running: the TUN device, its routes and the firewall rules may have to be made
+//! again at any time. A thread that carries packets needs none of that and gives up the rest before
+//! its first packet. `docs/hardening.md` has the tables.
+
+mod capabilities;
+#[cfg(feature = "harden")]
+mod files;
+mod layers;
+#[cfg(feature = "harden")]
+mod seccomp;
+#[cfg(all(
+    feature = "harden",
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+))]
+mod syscalls;
+
+use std::io;
+use std::path::PathBuf;
+
+use rustix::thread::set_no_new_privs;
+use serde::{Deserialize, Serialize};
+
+pub use layers::{Layer, Layers};
+
+/// What the process must be able to reach after it has confined itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Directories in which files are made, replaced and removed, and files that are written.
+    pub write: Vec<PathBuf>,
+    /// Files and directories that are read.
+    pub read: Vec<PathBuf>,
+    /// Directories with programs and their libraries.
+    pub execute: Vec<PathBuf>,
+    /// Devices, or directories with them.
+    pub devices: Vec<PathBuf>,
+    /// TCP ports to listen on.
+    pub listen: Vec<u16>,
+    /// TCP ports to connect to.
+    pub connect: Vec<u16>,
+}
+
+/// What holds the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// Every layer, in the order of [`Layer::ALL`].
+    pub layers: Vec<LayerState>,
+}
+
+/// How a layer stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerState {
+    /// Its name, as `--harden` has it.
+    pub name: String,
+    /// Whether it is in force.
+    pub on: bool,
+    /// What is left if it is, why not if it is not.
+    pub note: String,
+}
+
+impl Confinement {
+    /// Whether `layer` is in force.
+    pub fn has(&self, layer: Layer) -> bool {
+        self.layers.iter().any(|state| state.on && state.name == layer.name())
+    }
+}
+
+/// What a thread that carries packets gives up beyond its process.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerConfinement {
+    capabilities: bool,
+    #[cfg(feature = "harden")]
+    filter: Option<std::sync::Arc<seccomp::Filters>>,
+}
+
+impl WorkerConfinement {
+    /// Confines the calling thread, for good.
+    ///
+    /// # Errors
+    /// The kernel refuses what it gave to the process: a reason not to carry packets.
+    pub fn enter(&self) -> io::Result<()> {
+        if self.capabilities {
+            capabilities::drop_all()?;
+        }
+        #[cfg(feature = "harden")]
+        if let Some(filter) = &self.filter {
+            filter.install()?;
+        }
+        Ok(())
+    }
+
+    /// Confines a thread that does other work beside the control thread, such as reading files: it
+    /// keeps the system calls and files of the process, and no capability.
+    ///
+    /// # Errors
+    /// As [`Self::enter`].
+    pub fn enter_helper(&self) -> io::Result<()> {
+        if self.capabilities { capabilities::drop_all() } else { Ok(()) }
+    }
+}
+
+/// Gives up, in the calling thread, the right to open ports below 1024, which [`process`] leaves: to
+/// be called once the backend's port is known not to be one.
+///
+/// # Errors
+/// The kernel refuses to take a right back.
+pub fn give_up_low_ports(confinement: &Confinement) -> io::Result<()> {
+    match confinement.has(Layer::Capabilities) {
+        true => capabilities::drop_low_ports(),
+        false => Ok(()),
+    }
+}
+
+/// Confines the calling thread and every thread and program that is started from it, as far as
+/// `layers` asks for it and the kernel can. To be called while there is no other thread.
+pub fn process(layers: Layers, reach: &Reach) -> (Confinement, WorkerConfinement) {
+    let mut worker = WorkerConfinement::default();
+    // First, so that a program with the set-user-id bit is no way out of any layer.
+    let no_new_privileges = match layers == Layers::OFF {
+        true => Ok(()),
+        false => set_no_new_privs(true).map_err(io::Error::from),
+    };
+    let layers = Layer::ALL.map(|layer| {
+        let outcome = match (layers.has(layer), &no_new_privileges) {
+            (false, _) => Err("switched off".to_owned()),
+            (true, Err(error)) => Err(format!("no_new_privs: {error}")),
+            (true, Ok(())) => match layer {
+                Layer::Landlock => restrict_files(reach),
+                Layer::Capabilities => {
+                    let kept = capabilities::reduce();
+                    worker.capabilities = kept.is_ok();
+                    kept.map_err(|error| error.to_string())
+                }
+                Layer::Seccomp => filter_calls(&mut worker),
+            },
+        };
+        let on = outcome.is_ok();
+        let (Ok(note) | Err(note)) = outcome;
+        LayerState { name: layer.name().to_owned(), on, note }
+    });
+    (Confinement { layers: layers.into() }, worker)
+}
+
+#[cfg(feature = "harden")]
+fn restrict_files(reach: &Reach) -> Result<String, String> {
+    files::restrict(reach)
+}
+
+#[cfg(feature = "harden")]
+fn filter_calls(worker: &mut WorkerConfinement) -> Result<String, String> {
+    let (process, threads) = seccomp::compile()?;
+    process.install().map_err(|error| error.to_string())?;
+    worker.filter = Some(std::sync::Arc::new(threads));
+    Ok("system calls are filtered for each kind of thread".into())
+}
+
+#[cfg(not(feature = "harden"))]
+fn restrict_files(_: &Reach) -> Result<String, String> {
+    Err(NOT_BUILT_IN.into())
+}
+
+#[cfg(not(feature = "harden"))]
+fn filter_calls(_: &mut WorkerConfinement) -> Result<String, String> {
+    Err(NOT_BUILT_IN.into())
+}
+
+#[cfg(not(feature = "harden"))]
+const NOT_BUILT_IN: &str = "built without the feature harden";

@@ -1,0 +1,329 @@
+//! What somebody can still do who has taken over a thread of the daemon: the tables of
+//! `docs/hardening.md`, tried out inside the very threads.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use flannel_udp::confine::{self, Layer, Layers, Reach};
+use flannel_udp::dataplane::{CheckMode, Config, Dataplane, Entrance, Offloads, Peers, Threads};
+use flannel_udp::route;
+use flannel_udp::sys::netns::Netns;
+use flannel_udp::sys::process::{Signal, signal_pid};
+use flannel_udp::sys::tun::{Offload, TunQueue};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::gate;
+
+/// What an attempt came to.
+type Outcome = (&'static str, Option<i32>);
+
+const ALLOWED: Option<i32> = None;
+const REFUSED: Option<i32> = Some(libc::EPERM);
+/// Landlock's word.
+const DENIED: Option<i32> = Some(libc::EACCES);
+
+#[test]
+fn a_captured_worker() {
+    let Some(_turn) = gate::turn() else { return };
+    let outcomes = in_namespace(|| {
+        let (confinement, worker) = confine::process(Layers::AUTO, &reach());
+        assert!(confinement.has(Layer::Seccomp) && confinement.has(Layer::Capabilities));
+        let before = Before::open();
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
+        let plane = Dataplane::start(
+            &config(Entrance::new(move || {
+                worker.enter()?;
+                before.attempts(|outcome| tell.lock().unwrap().send(outcome).unwrap());
+                Ok(())
+            })),
+            &peers(),
+        )
+        .expect("a data plane");
+        plane.stop();
+        told.try_iter().collect::<Vec<_>>()
+    });
+    let expected: Vec<Outcome> = vec![
+        ("read a file", REFUSED),
+        ("make a file", REFUSED),
+        ("read a directory", REFUSED),
+        ("open a UDP socket", REFUSED),
+        ("open a TCP connection", REFUSED),
+        ("open a Unix socket", REFUSED),
+        ("change an option of an open socket", REFUSED),
+        ("send anywhere from an open socket", ALLOWED),
+        ("ask for other offloads of the TUN device", REFUSED),
+        ("delete a link by an open netlink socket", REFUSED),
+        ("signal a process", REFUSED),
+        ("start a thread", REFUSED),
+        ("start a program", REFUSED),
+        ("take memory", ALLOWED),
+        ("sleep", ALLOWED),
+    ];
+    assert_eq!(outcomes, expected);
+}
+
+#[test]
+fn a_captured_control_thread() {
+    let Some(_turn) = gate::turn() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let (inside, outside) = (directory.path().join("in"), directory.path().join("out"));
+    [&inside, &outside].iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = other.id();
+    let outcomes = in_namespace(|| {
+        let listeners = [0; 2].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
+        let [known, unknown] = listeners.each_ref().map(|l| l.local_addr().unwrap());
+        let mut reach = reach();
+        reach.write.push(inside.clone());
+        reach.connect.push(known.port());
+        let (confinement, _) = confine::process(Layers::AUTO, &reach);
+        if !confinement.has(Layer::Landlock) {
+            eprintln!("SKIPPED a part: {confinement:?}");
+            return None;
+        }
+        let run = |program: &str, args: &[&str]| -> io::Result<()> {
+            let status = Command::new(program)
+                .args(args)
+                .stderr(Stdio::null())
+                .stdout(Stdio::null())
+                .status()?;
+            match status.success() {
+                true => Ok(()),
+                false => Err(io::Error::from_raw_os_error(status.signal().unwrap_or(1) + 1000)),
+            }
+        };
+        let rights = "test $(awk '/CapPrm|CapEff/ {print $2}' /proc/self/status | sort -u) = \
+                      0000000000003000";
+        Some(vec![
+            ("write where it must", said(fs::write(inside.join("a"), "#!/bin/sh\n"))),
+            ("write elsewhere", said(fs::write(outside.join("a"), ""))),
+            ("read elsewhere", said(File::open("/etc/shadow"))),
+            ("replace a program", said(fs::write("/usr/bin/flannel-udp-test", ""))),
+            ("run a program of the system", said(run("/bin/sh", &["-c", "true"]))),
+            ("run what it wrote", {
+                use std::os::unix::fs::PermissionsExt;
+                let mode = PermissionsExt::from_mode(0o755);
+                fs::set_permissions(inside.join("a"), mode).unwrap();
+                said(run(inside.join("a").to_str().unwrap(), &[]))
+            }),
+            ("give a program two capabilities", said(run("/bin/sh", &["-c", rights]))),
+            ("enter a user namespace", said(run("unshare", &["--user", "true"]))),
+            ("trace", said(run("strace", &["-o", "/dev/null", "true"]))),
+            ("connect to a listed port", said(TcpStream::connect(known))),
+            ("connect to another port", said(TcpStream::connect(unknown))),
+            ("listen on another port", said(TcpListener::bind((Ipv4Addr::LOCALHOST, 47_117)))),
+            ("open a packet socket", said(Socket::new(Domain::PACKET, Type::RAW, None))),
+            ("signal another process", said(signal_pid(pid, Signal::Continue))),
+            ("make a TUN device", said(TunQueue::attach("other0", false, false))),
+        ])
+    });
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let Some(outcomes) = outcomes else { return };
+    let expected: Vec<Outcome> = vec![
+        ("write where it must", ALLOWED),
+        ("write elsewhere", DENIED),
+        ("read elsewhere", DENIED),
+        ("replace a program", DENIED),
+        ("run a program of the system", ALLOWED),
+        ("run what it wrote", DENIED),
+        ("give a program two capabilities", ALLOWED),
+        ("enter a user namespace", KILLED),
+        ("trace", KILLED),
+        ("connect to a listed port", ALLOWED),
+        ("connect to another port", DENIED),
+        ("listen on another port", DENIED),
+        ("open a packet socket", REFUSED),
+        ("signal another process", REFUSED),
+        ("make a TUN device", ALLOWED),
+    ];
+    assert_eq!(outcomes, expected);
+}
+
+/// As this test reports a child's end by SIGSYS.
+const KILLED: Option<i32> = Some(1000 + libc::SIGSYS);
+
+/// The process is killed, so it is a child: this test program, asked for the other test below.
+#[test]
+fn fatal_calls_end_the_process() {
+    let Some(_turn) = gate::turn() else { return };
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "captured::die", "--ignored"])
+        .env(CHILD, "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.signal(), Some(libc::SIGSYS), "{status}");
+}
+
+const CHILD: &str = "FLANNEL_UDP_TEST_CHILD";
+
+#[test]
+#[ignore = "dies; run by fatal_calls_end_the_process"]
+fn die() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let namespace = File::open("/proc/self/ns/net").unwrap();
+    let (_, worker) = confine::process(Layers::AUTO, &reach());
+    worker.enter().unwrap();
+    let _ = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
+}
+
+/// What the filters add to a call that every packet makes. A measurement, not a test.
+#[test]
+#[ignore = "a measurement: run it alone, with --nocapture"]
+fn what_a_system_call_costs() {
+    let mut outcomes = vec![];
+    for _ in 0..5 {
+        for confined in [false, true] {
+            let nanos = std::thread::spawn(move || {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                socket.set_nonblocking(true).unwrap();
+                if confined {
+                    confine::process(Layers::AUTO, &reach()).1.enter().unwrap();
+                }
+                let mut buffer = [0; 64];
+                let start = Instant::now();
+                for _ in 0..CALLS {
+                    assert!(socket.recv(&mut buffer).is_err());
+                }
+                start.elapsed().as_nanos() as f64 / f64::from(CALLS)
+            });
+            outcomes.push((confined, nanos.join().unwrap()));
+        }
+    }
+    for confined in [false, true] {
+        let mut nanos: Vec<_> =
+            outcomes.iter().filter(|o| o.0 == confined).map(|outcome| outcome.1).collect();
+        nanos.sort_by(f64::total_cmp);
+        println!("confined: {confined}, ns a call: {nanos:.1?}");
+    }
+}
+
+const CALLS: u32 = 1_000_000;
+
+/// What a worker could lay hands on, opened by a thread with rights.
+struct Before {
+    udp: UdpSocket,
+    /// Where nobody of the daemon's listens.
+    target: std::net::SocketAddr,
+    tun: TunQueue,
+    netlink: Socket,
+}
+
+impl Before {
+    fn open() -> Self {
+        let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let before = Self {
+            udp: bind(),
+            target: bind().local_addr().unwrap(),
+            tun: TunQueue::attach("held0", false, true).expect("a TUN device").0,
+            netlink: Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, None).unwrap(),
+        };
+        // The same message from a thread with the right gets as far as the link.
+        assert_eq!(before.delete_link().unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        before
+    }
+
+    fn attempts(&self, mut tell: impl FnMut(Outcome)) {
+        let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
+        tell(("read a file", said(File::open("/etc/hostname"))));
+        tell(("make a file", said(File::create("/tmp/flannel-udp-captured"))));
+        tell(("read a directory", said(fs::read_dir("/"))));
+        tell(("open a UDP socket", said(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))));
+        tell(("open a TCP connection", said(TcpStream::connect(local))));
+        tell(("open a Unix socket", said(std::os::unix::net::UnixDatagram::unbound())));
+        tell(("change an option of an open socket", said(self.udp.set_ttl(1))));
+        tell(("send anywhere from an open socket", said(self.udp.send_to(b"x", self.target))));
+        let offload = Offload::default();
+        tell(("ask for other offloads of the TUN device", said(self.tun.set_offload(offload))));
+        tell(("delete a link by an open netlink socket", said(self.delete_link())));
+        tell(("signal a process", said(signal_pid(std::process::id(), Signal::Continue))));
+        tell(("start a thread", said(std::thread::Builder::new().spawn(|| {}))));
+        tell(("start a program", said(Command::new("/bin/true").status())));
+        tell(("take memory", said(Ok(std::hint::black_box(vec![1u8; 64 << 20]).len()))));
+        std::thread::sleep(Duration::from_millis(1));
+        tell(("sleep", ALLOWED));
+    }
+
+    /// `RTM_DELLINK` for a link that does not exist: the right is looked at first
+    /// (`rtnetlink_rcv_msg` of `net/core/rtnetlink.c`).
+    fn delete_link(&self) -> io::Result<()> {
+        const REQUEST_ACK: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        let mut message = [0u8; 32];
+        message[0..4].copy_from_slice(&32u32.to_ne_bytes());
+        message[4..6].copy_from_slice(&libc::RTM_DELLINK.to_ne_bytes());
+        message[6..8].copy_from_slice(&REQUEST_ACK.to_ne_bytes());
+        message[20..24].copy_from_slice(&0x7fff_0000_i32.to_ne_bytes());
+        self.netlink.send(&message)?;
+        let mut answer = [0u8; 256];
+        let len = io::Read::read(&mut &self.netlink, &mut answer)?;
+        assert!(len >= 20);
+        match i32::from_ne_bytes(answer[16..20].try_into().unwrap()) {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(-error)),
+        }
+    }
+}
+
+fn said<T>(outcome: io::Result<T>) -> Option<i32> {
+    outcome.err().map(|error| error.raw_os_error().unwrap_or(-1))
+}
+
+/// Runs `visit` on a thread of its own in a namespace: what it gives up is gone with it.
+fn in_namespace<T: Send>(visit: impl FnOnce() -> T + Send) -> T {
+    let netns = Netns::anonymous().expect("a namespace");
+    netns
+        .enter(|| {
+            assert!(
+                Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success()
+            );
+            visit()
+        })
+        .unwrap()
+}
+
+fn reach() -> Reach {
+    Reach {
+        write: vec!["/dev/null".into()],
+        read: vec!["/proc".into()],
+        execute: ["/usr", "/bin", "/sbin", "/lib", "/lib64"].map(Into::into).into(),
+        devices: vec!["/dev/net".into()],
+        ..Reach::default()
+    }
+}
+
+fn peers() -> Arc<Peers> {
+    let (_, routes) = route::table("10.0.0.0/16".parse().unwrap(), 24);
+    Arc::new(Peers::new(routes))
+}
+
+fn config(entrance: Entrance) -> Config {
+    Config {
+        tun_name: "flannel%d".into(),
+        address: Ipv4Addr::new(10, 0, 7, 0),
+        network: "10.0.0.0/16".parse().unwrap(),
+        subnet: "10.0.7.0/24".parse().unwrap(),
+        mtu: 1472,
+        bind: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8285),
+        workers: 1,
+        threads: Threads::One,
+        offloads: Offloads::AUTO,
+        spin: Duration::ZERO,
+        source_check: CheckMode::Off,
+        destination_check: CheckMode::Off,
+        tap: flannel_udp::dataplane::tap::Tap::default(),
+        entrance,
+    }
+}
