@@ -281,7 +281,7 @@ mod tests {
         assert!(!after([both; BUSY as usize - 1]).is_for_two());
         // Now and then a round without work does not matter.
         let mixed = [both, both, (Turn::Idle, Turn::Idle)];
-        assert!(after(mixed.into_iter().cycle().take(60)).is_for_two());
+        assert!(after(mixed.into_iter().cycle().take(62)).is_for_two());
     }
 
     #[test]

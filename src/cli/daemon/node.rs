@@ -1,32 +1,28 @@
 //! This host's end of the overlay: the data plane, the TUN device's place in the system, the files.
 
+mod carry;
+mod view;
+
 use std::future::pending;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use tokio::sync::{mpsc, watch};
 
 use super::Confined;
-use super::stats::Report;
-use crate::cli::values::Workers;
 use crate::cli::{Code, Exit, Options};
-use crate::dataplane::counters::ThreadCounters;
-use crate::dataplane::{
-    self, Dataplane, Entrance, Event, Mismatches, Offloads, Peers, StartError, Stats, Threads,
-};
+use crate::dataplane::{Dataplane, Event, Mismatches, Peers, Stats};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
-use crate::host::interface::{Interface, OVERHEAD};
+use crate::host::interface::Interface;
 use crate::host::link::{self, LinkError, Overlay};
 use crate::host::netlink::Netlink;
 use crate::host::subnet_file::{self, Previous, SubnetFile};
 use crate::host::watch::{LinkEvent, Underlay};
 use crate::observe::capture::{self, Captures};
 use crate::observe::protocol::Answer;
-use crate::observe::snapshot::{self, Snapshot};
 use crate::route::{Cidr, RouteTable};
-use crate::subnet::{NetworkConfig, Origin, SubnetStatus};
+use crate::subnet::{NetworkConfig, Origin};
 
 /// Something that [`Node::event`] tells.
 pub(super) enum NodeEvent {
@@ -154,41 +150,9 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    /// The data plane, while there is one.
-    pub(super) fn plane(&self) -> Option<&Dataplane> {
-        self.plane.as_ref()
-    }
-
-    /// The route table.
-    pub(super) fn routes(&self) -> &RouteTable {
-        self.peers.routes()
-    }
-
-    /// The firewall rules that shall be in force.
-    pub(super) fn rules(&self) -> Spec {
-        self.rules.borrow().clone()
-    }
-
-    /// The name of the TUN device.
-    pub(super) fn device(&self) -> &str {
-        &self.tun_name
-    }
-
     /// This host's address between hosts.
     pub(super) fn address(&self) -> Ipv4Addr {
         self.interface.address
-    }
-
-    /// The interface that the kernel sends packets to `destination` through, if it has a route.
-    pub(super) async fn interface_to(&self, destination: Ipv4Addr) -> Option<String> {
-        let route = self.netlink.route_to(destination).await.ok()?;
-        let link = self.netlink.link(route.oif?).await.ok()?;
-        link.map(|link| link.name)
-    }
-
-    /// Whether packets are being carried.
-    pub(super) fn has_plane(&self) -> bool {
-        self.plane.is_some()
     }
 
     /// The subnet of this host.
@@ -282,15 +246,6 @@ impl<'a> Node<'a> {
         });
     }
 
-    /// Writes the statistics file, if there shall be one.
-    pub(super) fn write_stats(&mut self) {
-        self.look();
-        if let Some(path) = &self.options.stats_json {
-            let features = self.plane.as_ref().map(Dataplane::features).unwrap_or_default();
-            self.report(features, &self.stats()).write(path);
-        }
-    }
-
     /// Begins a capture.
     pub(super) fn capture(&self, request: &capture::Request) -> Answer {
         self.captures.begin(request, &self.interface.name)
@@ -310,25 +265,6 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// All counters since the start of the process.
-    pub(super) fn stats(&self) -> Stats {
-        let mut stats = self.past.clone();
-        if let Some(plane) = &self.plane {
-            stats += &plane.stats();
-        }
-        stats
-    }
-
-    /// Traffic by peer since the start of the process, whether or not a data plane runs.
-    pub(super) fn peers(&self) -> &Peers {
-        &self.peers
-    }
-
-    /// Who failed a check lately.
-    pub(super) fn mismatches(&self) -> &Mismatches {
-        &self.mismatches
-    }
-
     /// Looks which peers are active and who failed a check; due every other second.
     pub(super) fn look(&mut self) {
         self.peers().look();
@@ -343,140 +279,6 @@ impl<'a> Node<'a> {
         if let Some(plane) = &self.plane {
             plane.set_blind(blind);
         }
-    }
-
-    fn report<'r>(
-        &'r self,
-        features: Vec<dataplane::FeatureState>,
-        stats: &'r Stats,
-    ) -> Report<'r> {
-        Report {
-            version: 1,
-            tun: &self.tun_name,
-            subnet: self.subnet.to_string(),
-            routes: self.peers.routes().len(),
-            features,
-            confinement: &self.confined.confinement,
-            peers: self.peers.traffic(),
-            other_traffic: self.peers.others(),
-            mismatches: self.mismatches().recent(),
-            stats,
-        }
-    }
-
-    /// This host's part of what an observer sees.
-    pub(super) async fn describe(&self, snapshot: &mut Snapshot, status: &SubnetStatus) {
-        let config = self.plane_config();
-        snapshot.underlay = Some(snapshot::Underlay {
-            interface: self.interface.name.clone(),
-            index: self.interface.index,
-            address: self.interface.address,
-            public_ip: self.interface.public_ip,
-            port: self.port,
-            mtu: self.interface.mtu,
-            reason: self.interface.reason.clone(),
-        });
-        snapshot.overlay = Some(snapshot::Overlay {
-            device: self.tun_name.clone(),
-            address: config.address,
-            network: config.network,
-            mtu: config.mtu,
-            carrying: self.has_plane(),
-            source_check: config.source_check.to_string(),
-            destination_check: config.destination_check.to_string(),
-            masquerade: self.options.ip_masq,
-        });
-        if let Some(plane) = &self.plane {
-            snapshot.features = plane.features();
-            snapshot.threads = plane.threads().map(thread).collect();
-        }
-        snapshot.stats = self.stats();
-        snapshot.tun_queue_drops = self.past_queue_drops + self.queue_drops().await;
-        let routes = self.peers.routes();
-        snapshot.routes =
-            snapshot::Routes { count: routes.len() as u64, revision: routes.revision() };
-        let peers = status.peers.iter().map(|peer| snapshot::Peer {
-            subnet: peer.subnet,
-            public_ip: peer.public_ip,
-            next_hop: routes.lookup(peer.subnet.network()).map(|hop| hop.to_string()),
-            key: peer.key.clone(),
-            reservation: peer.reservation,
-        });
-        snapshot.peers = peers.collect();
-        snapshot.traffic = self.peers.traffic();
-        snapshot.other_traffic = self.peers.others();
-        snapshot.mismatches = self.mismatches.recent();
-    }
-
-    /// What the kernel dropped in front of the TUN device that there is now.
-    async fn queue_drops(&self) -> u64 {
-        match &self.plane {
-            Some(_) => self.netlink.send_drops(&self.tun_name).await.unwrap_or_default(),
-            None => 0,
-        }
-    }
-
-    fn stop_plane(&mut self) {
-        self.look();
-        if let Some(plane) = self.plane.take() {
-            self.past += &plane.stop();
-        }
-    }
-
-    fn start_plane(&mut self) -> Result<(), Exit> {
-        let config = self.plane_config();
-        let plane = Dataplane::start(&config, &self.peers).map_err(start_exit)?;
-        self.tun_name = plane.tun_name().to_owned();
-        let lost: Vec<_> = plane.features().into_iter().filter(|feature| !feature.on).collect();
-        tracing::info!(
-            device = %self.tun_name,
-            address = %config.address,
-            mtu = config.mtu,
-            workers = config.workers,
-            without = ?lost.iter().map(|feature| &feature.name).collect::<Vec<_>>(),
-            "carrying packets on UDP {}", config.bind
-        );
-        plane.set_blind(self.blind);
-        self.plane = Some(plane);
-        Ok(())
-    }
-
-    pub(super) fn plane_config(&self) -> dataplane::Config {
-        let cores = available_parallelism().map_or(1, usize::from);
-        dataplane::Config {
-            // A device that comes back shall have the name it had.
-            tun_name: self.tun_name.clone(),
-            address: self.subnet.network(),
-            network: self.network,
-            subnet: self.subnet,
-            mtu: self.mtu(),
-            bind: SocketAddrV4::new(self.interface.address, self.port),
-            workers: match self.options.workers {
-                Workers::Auto => default_workers(cores),
-                Workers::Count(count) => count.into(),
-            },
-            threads: match self.options.worker_threads {
-                // Without offloads this is the loop of stock flannel, in one thread as there.
-                Threads::Auto if cores == 1 || self.options.offload == Offloads::OFF => {
-                    Threads::One
-                }
-                threads => threads,
-            },
-            offloads: self.options.offload,
-            spin: self.options.spin_time(),
-            source_check: self.options.source_check,
-            destination_check: self.options.destination_check,
-            tap: self.captures.tap(),
-            entrance: {
-                let worker = self.confined.worker.clone();
-                Entrance::new(move || worker.enter())
-            },
-        }
-    }
-
-    /// Greatest inner packet.
-    fn mtu(&self) -> u16 {
-        u16::try_from(self.interface.mtu.saturating_sub(OVERHEAD)).unwrap_or(MAX_MTU).min(MAX_MTU)
     }
 
     async fn overlay(&self) -> Result<Overlay, LinkError> {
@@ -523,18 +325,6 @@ impl<'a> Node<'a> {
     }
 }
 
-fn thread((name, counters): (&str, &ThreadCounters)) -> snapshot::Thread {
-    let (busy, lifetime) = counters.busy.read();
-    snapshot::Thread {
-        name: name.to_owned(),
-        busy: busy.as_secs_f64(),
-        lifetime: lifetime.as_secs_f64(),
-        sleeps: counters.sleeps.get(),
-        spins: counters.spins.get(),
-        packets: counters.egress.packets.get() + counters.ingress.packets.get(),
-    }
-}
-
 fn rules(options: &Options, config: &NetworkConfig, subnet: Cidr) -> Spec {
     Spec {
         network: config.network,
@@ -546,25 +336,6 @@ fn rules(options: &Options, config: &NetworkConfig, subnet: Cidr) -> Spec {
     }
 }
 
-/// A worker for every two cores: it is a pair of threads.
-fn default_workers(cores: usize) -> usize {
-    (cores / 2).clamp(1, MAX_DEFAULT_WORKERS)
-}
-
 fn link_exit(error: LinkError) -> Exit {
     Exit::new(Code::System, error.to_string())
 }
-
-fn start_exit(error: StartError) -> Exit {
-    let code = match &error {
-        StartError::NoTunPermission { .. } | StartError::NoTunAccess(_) => Code::Permission,
-        StartError::NoTunDevice(_) | StartError::Tun { .. } => Code::Tun,
-        _ => Code::System,
-    };
-    Exit::new(code, error.to_string())
-}
-
-/// Longest inner packet that fits a UDP datagram (`MAX_DATAGRAM`), for links such as loopback.
-const MAX_MTU: u16 = 65_507;
-/// More workers than this need more flows than most hosts have.
-const MAX_DEFAULT_WORKERS: usize = 8;

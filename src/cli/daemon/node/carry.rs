@@ -1,0 +1,94 @@
+//! A node's data plane: what it is asked to do, its start and its end.
+
+use std::net::SocketAddrV4;
+use std::thread::available_parallelism;
+
+use super::Node;
+use crate::cli::values::Workers;
+use crate::cli::{Code, Exit};
+use crate::dataplane::{self, Dataplane, Entrance, Offloads, StartError, Threads};
+use crate::host::interface::OVERHEAD;
+
+impl Node<'_> {
+    pub(super) fn stop_plane(&mut self) {
+        self.look();
+        if let Some(plane) = self.plane.take() {
+            self.past += &plane.stop();
+        }
+    }
+
+    pub(super) fn start_plane(&mut self) -> Result<(), Exit> {
+        let config = self.plane_config();
+        let plane = Dataplane::start(&config, &self.peers).map_err(start_exit)?;
+        self.tun_name = plane.tun_name().to_owned();
+        let lost: Vec<_> = plane.features().into_iter().filter(|feature| !feature.on).collect();
+        tracing::info!(
+            device = %self.tun_name,
+            address = %config.address,
+            mtu = config.mtu,
+            workers = config.workers,
+            without = ?lost.iter().map(|feature| &feature.name).collect::<Vec<_>>(),
+            "carrying packets on UDP {}", config.bind
+        );
+        plane.set_blind(self.blind);
+        self.plane = Some(plane);
+        Ok(())
+    }
+
+    pub(in crate::cli::daemon) fn plane_config(&self) -> dataplane::Config {
+        let cores = available_parallelism().map_or(1, usize::from);
+        dataplane::Config {
+            // A device that comes back shall have the name it had.
+            tun_name: self.tun_name.clone(),
+            address: self.subnet.network(),
+            network: self.network,
+            subnet: self.subnet,
+            mtu: self.mtu(),
+            bind: SocketAddrV4::new(self.interface.address, self.port),
+            workers: match self.options.workers {
+                Workers::Auto => default_workers(cores),
+                Workers::Count(count) => count.into(),
+            },
+            threads: match self.options.worker_threads {
+                // Without offloads this is the loop of stock flannel, in one thread as there.
+                Threads::Auto if cores == 1 || self.options.offload == Offloads::OFF => {
+                    Threads::One
+                }
+                threads => threads,
+            },
+            offloads: self.options.offload,
+            spin: self.options.spin_time(),
+            source_check: self.options.source_check,
+            destination_check: self.options.destination_check,
+            tap: self.captures.tap(),
+            entrance: {
+                let worker = self.confined.worker.clone();
+                Entrance::new(move || worker.enter())
+            },
+        }
+    }
+
+    /// Greatest inner packet.
+    pub(super) fn mtu(&self) -> u16 {
+        u16::try_from(self.interface.mtu.saturating_sub(OVERHEAD)).unwrap_or(MAX_MTU).min(MAX_MTU)
+    }
+}
+
+/// A worker for every two cores: it is a pair of threads.
+fn default_workers(cores: usize) -> usize {
+    (cores / 2).clamp(1, MAX_DEFAULT_WORKERS)
+}
+
+fn start_exit(error: StartError) -> Exit {
+    let code = match &error {
+        StartError::NoTunPermission { .. } | StartError::NoTunAccess(_) => Code::Permission,
+        StartError::NoTunDevice(_) | StartError::Tun { .. } => Code::Tun,
+        _ => Code::System,
+    };
+    Exit::new(code, error.to_string())
+}
+
+/// Longest inner packet that fits a UDP datagram (`MAX_DATAGRAM`), for links such as loopback.
+const MAX_MTU: u16 = 65_507;
+/// More workers than this need more flows than most hosts have.
+const MAX_DEFAULT_WORKERS: usize = 8;

@@ -1,0 +1,164 @@
+//! What observers see of a node: counters, peers, features, and its part of the snapshot.
+
+use std::net::Ipv4Addr;
+
+use super::Node;
+use crate::cli::daemon::stats::Report;
+use crate::dataplane::counters::ThreadCounters;
+use crate::dataplane::{self, Dataplane, Mismatches, Peers, Stats};
+use crate::host::firewall::Spec;
+use crate::observe::snapshot::{self, Snapshot};
+use crate::route::RouteTable;
+use crate::subnet::SubnetStatus;
+
+impl Node<'_> {
+    /// The data plane, while there is one.
+    pub(in crate::cli::daemon) fn plane(&self) -> Option<&Dataplane> {
+        self.plane.as_ref()
+    }
+
+    /// The route table.
+    pub(in crate::cli::daemon) fn routes(&self) -> &RouteTable {
+        self.peers.routes()
+    }
+
+    /// The firewall rules that shall be in force.
+    pub(in crate::cli::daemon) fn rules(&self) -> Spec {
+        self.rules.borrow().clone()
+    }
+
+    /// The name of the TUN device.
+    pub(in crate::cli::daemon) fn device(&self) -> &str {
+        &self.tun_name
+    }
+
+    /// The interface that the kernel sends packets to `destination` through, if it has a route.
+    pub(in crate::cli::daemon) async fn interface_to(
+        &self,
+        destination: Ipv4Addr,
+    ) -> Option<String> {
+        let route = self.netlink.route_to(destination).await.ok()?;
+        let link = self.netlink.link(route.oif?).await.ok()?;
+        link.map(|link| link.name)
+    }
+
+    /// Whether packets are being carried.
+    pub(in crate::cli::daemon) fn has_plane(&self) -> bool {
+        self.plane.is_some()
+    }
+
+    /// Writes the statistics file, if there shall be one.
+    pub(in crate::cli::daemon) fn write_stats(&mut self) {
+        self.look();
+        if let Some(path) = &self.options.stats_json {
+            let features = self.plane.as_ref().map(Dataplane::features).unwrap_or_default();
+            self.report(features, &self.stats()).write(path);
+        }
+    }
+
+    /// All counters since the start of the process.
+    pub(in crate::cli::daemon) fn stats(&self) -> Stats {
+        let mut stats = self.past.clone();
+        if let Some(plane) = &self.plane {
+            stats += &plane.stats();
+        }
+        stats
+    }
+
+    /// Traffic by peer since the start of the process, whether or not a data plane runs.
+    pub(in crate::cli::daemon) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Who failed a check lately.
+    pub(in crate::cli::daemon) fn mismatches(&self) -> &Mismatches {
+        &self.mismatches
+    }
+
+    pub(super) fn report<'r>(
+        &'r self,
+        features: Vec<dataplane::FeatureState>,
+        stats: &'r Stats,
+    ) -> Report<'r> {
+        Report {
+            version: 1,
+            tun: &self.tun_name,
+            subnet: self.subnet.to_string(),
+            routes: self.peers.routes().len(),
+            features,
+            confinement: &self.confined.confinement,
+            peers: self.peers.traffic(),
+            other_traffic: self.peers.others(),
+            mismatches: self.mismatches().recent(),
+            stats,
+        }
+    }
+
+    /// This host's part of what an observer sees.
+    pub(in crate::cli::daemon) async fn describe(
+        &self,
+        snapshot: &mut Snapshot,
+        status: &SubnetStatus,
+    ) {
+        let config = self.plane_config();
+        snapshot.underlay = Some(snapshot::Underlay {
+            interface: self.interface.name.clone(),
+            index: self.interface.index,
+            address: self.interface.address,
+            public_ip: self.interface.public_ip,
+            port: self.port,
+            mtu: self.interface.mtu,
+            reason: self.interface.reason.clone(),
+        });
+        snapshot.overlay = Some(snapshot::Overlay {
+            device: self.tun_name.clone(),
+            address: config.address,
+            network: config.network,
+            mtu: config.mtu,
+            carrying: self.has_plane(),
+            source_check: config.source_check.to_string(),
+            destination_check: config.destination_check.to_string(),
+            masquerade: self.options.ip_masq,
+        });
+        if let Some(plane) = &self.plane {
+            snapshot.features = plane.features();
+            snapshot.threads = plane.threads().map(thread).collect();
+        }
+        snapshot.stats = self.stats();
+        snapshot.tun_queue_drops = self.past_queue_drops + self.queue_drops().await;
+        let routes = self.peers.routes();
+        snapshot.routes =
+            snapshot::Routes { count: routes.len() as u64, revision: routes.revision() };
+        let peers = status.peers.iter().map(|peer| snapshot::Peer {
+            subnet: peer.subnet,
+            public_ip: peer.public_ip,
+            next_hop: routes.lookup(peer.subnet.network()).map(|hop| hop.to_string()),
+            key: peer.key.clone(),
+            reservation: peer.reservation,
+        });
+        snapshot.peers = peers.collect();
+        snapshot.traffic = self.peers.traffic();
+        snapshot.other_traffic = self.peers.others();
+        snapshot.mismatches = self.mismatches.recent();
+    }
+
+    /// What the kernel dropped in front of the TUN device that there is now.
+    pub(super) async fn queue_drops(&self) -> u64 {
+        match &self.plane {
+            Some(_) => self.netlink.send_drops(&self.tun_name).await.unwrap_or_default(),
+            None => 0,
+        }
+    }
+}
+
+fn thread((name, counters): (&str, &ThreadCounters)) -> snapshot::Thread {
+    let (busy, lifetime) = counters.busy.read();
+    snapshot::Thread {
+        name: name.to_owned(),
+        busy: busy.as_secs_f64(),
+        lifetime: lifetime.as_secs_f64(),
+        sleeps: counters.sleeps.get(),
+        spins: counters.spins.get(),
+        packets: counters.egress.packets.get() + counters.ingress.packets.get(),
+    }
+}
