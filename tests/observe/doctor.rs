@@ -279,7 +279,7 @@ fn store(world: &mut World) {
         ("--etcd-prefix=/wrong", "network config", "there is one at /coreos.com/network/config"),
         ("--etcd-endpoints=http://10.211.55.10:9", "endpoint", "connection refused"),
         ("--etcd-endpoints=https://10.211.55.10:2379", "endpoint", "TLS failed"),
-        ("--registry=file:/nonexistent", "registry", "there is no directory"),
+        ("--registry=file:/nonexistent/leases", "registry", "there is no directory"),
     ] {
         let found = examine(world, &[flag, "--peers=no"]);
         assert!(found.has("fault", check, words), "{flag}: {}", found.text);

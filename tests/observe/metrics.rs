@@ -67,7 +67,10 @@ fn one_port_for_health_and_metrics_or_two() {
     let pid = daemon.pid();
     let netns = world.host(0).netns();
     let mut second = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
-    second.args(["--registry=file:/nonexistent", "--socket=", "--metrics-addr=127.0.0.1:9285"]);
+    let dir = world.directory().join("second");
+    second.arg(format!("--registry=file:{}", dir.display()));
+    second.arg(format!("--subnet-file={}", dir.join("subnet.env").display()));
+    second.args(["--socket=", "--metrics-addr=127.0.0.1:9285"]);
     let output = netns.enter(|| second.output()).expect("the namespace").expect("the program");
     assert_eq!(output.status.code(), Some(69), "beside {pid}: {output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
