@@ -20,15 +20,21 @@ use flannel_udp::sys::netns::Netns;
 use flannel_udp::sys::steering;
 use flannel_udp::sys::tun::{TunQueue, configure};
 
-/// Runs `test` between the two devices; says so where there can be none.
-fn between_devices(test: impl FnOnce(&TunQueue, &TunQueue) + Send) {
-    let netns = match Netns::anonymous() {
-        Ok(netns) => netns,
+/// A network namespace; says so where there can be none.
+fn namespace() -> Option<Netns> {
+    match Netns::anonymous() {
+        Ok(netns) => Some(netns),
         Err(error) if std::env::var_os("FLANNEL_UDP_REQUIRE_ROOT").is_none_or(|v| v == "0") => {
-            return eprintln!("SKIPPED: no network namespace here: {error}");
+            eprintln!("SKIPPED: no network namespace here: {error}");
+            None
         }
         Err(error) => panic!("no network namespace here: {error}"),
-    };
+    }
+}
+
+/// Runs `test` between the two devices.
+fn between_devices(test: impl FnOnce(&TunQueue, &TunQueue) + Send) {
+    let Some(netns) = namespace() else { return };
     let visit = || {
         let (fast, _) = TunQueue::attach("fast0", false, true).expect("a TUN with virtio_net_hdr");
         let (plain, _) = TunQueue::attach("plain0", false, false).expect("a plain TUN");
@@ -335,13 +341,7 @@ fn the_kernel_counts_up_a_constant_identification() {
 /// A flow keeps its queue when its answers come in at another one, and so do its fragments.
 #[test]
 fn a_flow_keeps_its_queue() {
-    let netns = match Netns::anonymous() {
-        Ok(netns) => netns,
-        Err(error) if std::env::var_os("FLANNEL_UDP_REQUIRE_ROOT").is_none_or(|v| v == "0") => {
-            return eprintln!("SKIPPED: no network namespace here: {error}");
-        }
-        Err(error) => panic!("no network namespace here: {error}"),
-    };
+    let Some(netns) = namespace() else { return };
     let visit = || {
         let (first, name) = TunQueue::attach("many0", true, false).expect("a queue");
         if let Err(error) = steering::by_header(&first) {
