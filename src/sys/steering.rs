@@ -29,7 +29,8 @@ pub fn by_header(queue: &TunQueue) -> io::Result<()> {
         }
     };
     // SAFETY: the request reads one `int`, which `fd` is, alive for the call.
-    check(unsafe { libc::ioctl(queue.as_raw_fd(), SET_STEERING as _, &raw const fd) } as _)?;
+    check(unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETSTEERINGEBPF as _, &raw const fd) }
+        as _)?;
     Ok(())
 }
 
@@ -144,21 +145,3 @@ const EXIT: u8 = 0x95;
 
 const PROG_LOAD: libc::c_int = 5;
 const SOCKET_FILTER: u32 = 1;
-
-/// `_IOR('T', 224, int)`, in the two ways in which architectures build request numbers.
-#[cfg(not(any(
-    target_arch = "mips",
-    target_arch = "mips64",
-    target_arch = "powerpc",
-    target_arch = "powerpc64",
-    target_arch = "sparc64"
-)))]
-const SET_STEERING: u32 = 0x8004_54e0;
-#[cfg(any(
-    target_arch = "mips",
-    target_arch = "mips64",
-    target_arch = "powerpc",
-    target_arch = "powerpc64",
-    target_arch = "sparc64"
-))]
-const SET_STEERING: u32 = 0x4004_54e0;
