@@ -61,6 +61,9 @@ pub(super) struct Sample {
     /// Share of what was sent that did not arrive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) loss: Option<f64>,
+    /// Share of what was sent that the sink's own receive buffer had no room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) overflow: Option<f64>,
     /// Share of one processor that the generator used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) generator: Option<f64>,
@@ -230,6 +233,7 @@ fn blast(stage: &mut Stage, pace: Pace, size: u32) -> Result<Sample, LabError> {
         threads: shares(&used),
         calls_per_packet: calls,
         loss: Some((1.0 - value / sent).max(0.0)),
+        overflow: Some(rate(&before[1], &after[1], |r| r.udp_overflowed) / sent),
         generator: Some(generator.threads.values().sum::<f64>() / generator.elapsed),
         disordered: after[1].udp_disordered - before[1].udp_disordered,
         ..Sample::default()

@@ -231,7 +231,17 @@ fn notes(text: &mut String, table: &Table) {
                     loss * 100.0
                 )),
                 (_, Some(loss)) if loss >= FEW => {
-                    notes.push(format!("{name}: {:.0} % of what was sent was lost", loss * 100.0));
+                    let overflow = median(|s| s.overflow).unwrap_or(0.0);
+                    let mut note =
+                        format!("{name}: {:.0} % of what was sent was lost", loss * 100.0);
+                    if overflow >= FEW {
+                        let _ = write!(
+                            note,
+                            ", {:.0} % at the sink's socket: it, not the tunnel, is the limit",
+                            overflow * 100.0
+                        );
+                    }
+                    notes.push(note);
                 }
                 _ => {}
             }

@@ -30,6 +30,8 @@ pub struct SinkReport {
     pub udp_disordered: u64,
     /// UDP packets that were no generator's.
     pub udp_foreign: u64,
+    /// UDP packets that found the sink's own receive buffer full: not the tunnel's loss.
+    pub udp_overflowed: u64,
     /// Echo requests answered.
     pub echoed: u64,
 }
@@ -39,6 +41,7 @@ pub struct SinkReport {
 pub(super) struct Sink {
     started: Instant,
     counters: Arc<Counters>,
+    datagrams: Arc<UdpSocket>,
 }
 
 #[derive(Debug, Default)]
@@ -56,17 +59,18 @@ impl Sink {
     pub(super) fn start() -> io::Result<Self> {
         let counters = Arc::new(Counters::default());
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, SINK_PORT))?;
-        let datagrams = udp_socket(SINK_PORT)?;
+        let datagrams = Arc::new(udp_socket(SINK_PORT)?);
         let echo = udp_socket(ECHO_PORT)?;
         let run = |name: &str, work: Box<dyn FnOnce(&Counters) + Send>| {
             let counters = Arc::clone(&counters);
             thread::Builder::new().name(name.into()).spawn(move || work(&counters)).map(drop)
         };
-        run("udp", Box::new(move |counters| count_datagrams(&datagrams, counters)))?;
+        let counted = Arc::clone(&datagrams);
+        run("udp", Box::new(move |counters| count_datagrams(&counted, counters)))?;
         run("echo", Box::new(move |counters| answer(&echo, counters)))?;
         let shared = Arc::clone(&counters);
         thread::Builder::new().name("accept".into()).spawn(move || accept(&listener, &shared))?;
-        Ok(Self { started: Instant::now(), counters })
+        Ok(Self { started: Instant::now(), counters, datagrams })
     }
 
     /// The counters now.
@@ -79,6 +83,7 @@ impl Sink {
             udp_bytes: c.udp_bytes.load(Relaxed),
             udp_disordered: c.udp_disordered.load(Relaxed),
             udp_foreign: c.udp_foreign.load(Relaxed),
+            udp_overflowed: udp::dropped(&self.datagrams).unwrap_or(0).into(),
             echoed: c.echoed.load(Relaxed),
         }
     }
@@ -87,7 +92,9 @@ impl Sink {
 /// A socket with a receive buffer that outlasts the moments in which a busy machine does not run
 /// this process: what is lost must be the tunnel's loss.
 fn udp_socket(port: u16) -> io::Result<UdpSocket> {
-    udp::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port), false)
+    let socket = udp::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port), false)?;
+    udp::grow_buffers(&socket);
+    Ok(socket)
 }
 
 fn accept(listener: &TcpListener, counters: &Arc<Counters>) {
@@ -176,3 +183,21 @@ pub const SINK_PORT: u16 = 5301;
 pub const ECHO_PORT: u16 = 5302;
 
 const BUFFER: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 8,192 packets are what a buffer of the default size cannot hold by far, and what arrives in
+    /// some 40 ms: longer than a busy machine keeps a process waiting.
+    #[test]
+    fn a_sinks_buffer_outlasts_a_pause() {
+        let sink = udp_socket(0).unwrap();
+        let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, sink.local_addr().unwrap().port());
+        let source = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for _ in 0..8192 {
+            source.send_to(&[0; 18], to).unwrap();
+        }
+        assert_eq!(udp::dropped(&sink).unwrap(), 0);
+    }
+}
