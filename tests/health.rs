@@ -84,8 +84,12 @@ fn health_and_watchdog_from_start_to_stop() {
     // Alive from the start, ready only with a config, a lease and the first full list of peers.
     let health = wait_for("a health port", || get(netns, "/healthz"));
     assert_eq!(health, (200, "flanneld is running".to_owned()));
-    let (status, body) = get(netns, "/readyz").unwrap();
-    assert_eq!(status, 503);
+    let body = wait_for("a reason for not being ready", || {
+        let (status, body) = get(netns, "/readyz")?;
+        assert_eq!(status, 503);
+        // It listens before it has come to look for a config.
+        (!body.contains("starting")).then_some(body)
+    });
     assert!(body.contains("waiting for the network config"), "{body}");
     wait_for("a status for the manager", || {
         (heard("STATUS=waiting for the network config") > 0).then_some(())

@@ -31,25 +31,29 @@ fn corrupted_udp(flags: &[&str]) {
     let receiver = net::udp(here.netns, here.address);
     let port = receiver.local_addr().expect("its address").port();
     let ip = Ip::new(peer::INSIDE, here.address, raw::UDP);
-    let mut expected = Vec::new();
-    for number in 0..400u64 {
-        let mut packet = ip.udp((9, port), &flow::packet(number, 600));
-        match number % 40 {
-            7 => packet[100] ^= 1,  // the payload
-            17 => packet[26] ^= 4,  // the UDP checksum
-            27 => packet[10] ^= 1,  // the header checksum
-            37 => packet[627] ^= 8, // the last byte
-            _ => expected.push(number),
-        }
-        peer.send(&packet);
-    }
     let mut buffer = [0; 2048];
-    for number in expected {
-        let len = receiver.recv(&mut buffer).expect("a good packet");
-        assert!(
-            buffer[..len] == flow::packet(number, 600),
-            "packet {number}, and no corrupted one"
-        );
+    // Few at a time: without offloads the daemon's socket holds what the kernel gives it, and this
+    // one does anyhow.
+    for round in 0..10u64 {
+        let mut expected = Vec::new();
+        for number in round * 40..(round + 1) * 40 {
+            let mut packet = ip.udp((9, port), &flow::packet(number, 600));
+            match number % 40 {
+                7 => packet[100] ^= 1,  // the payload
+                17 => packet[26] ^= 4,  // the UDP checksum
+                27 => packet[10] ^= 1,  // the header checksum
+                37 => packet[627] ^= 8, // the last byte
+                _ => expected.push(number),
+            }
+            peer.send(&packet);
+        }
+        for number in expected {
+            let len = receiver.recv(&mut buffer).expect("a good packet");
+            assert!(
+                buffer[..len] == flow::packet(number, 600),
+                "packet {number}, and no corrupted one"
+            );
+        }
     }
     books::check(&mut world);
 }
