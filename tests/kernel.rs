@@ -17,7 +17,7 @@ use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
 use flannel_udp::packet::vnet::{GsoType, VnetHeader};
 use flannel_udp::sys::iovec::GatherBuffer;
 use flannel_udp::sys::netns::Netns;
-use flannel_udp::sys::steering;
+use flannel_udp::sys::steering::{self, Lanes};
 use flannel_udp::sys::tun::{TunQueue, configure};
 
 /// A network namespace; says so where there can be none.
@@ -344,7 +344,7 @@ fn a_flow_keeps_its_queue() {
     let Some(netns) = namespace() else { return };
     let visit = || {
         let (first, name) = TunQueue::attach("many0", true, false).expect("a queue");
-        if let Err(error) = steering::by_header(&first) {
+        if let Err(error) = steering::by_header(&first, Lanes::Mixed) {
             return eprintln!("SKIPPED: no steering program here: {error}");
         }
         let mut queues = vec![first];
@@ -367,6 +367,43 @@ fn a_flow_keeps_its_queue() {
                 answer(at, to, 4_000 + port);
                 assert_eq!(sent(100), queue, "after an answer at queue {other}");
                 assert_eq!(sent(4_000), queue, "in fragments");
+            }
+        }
+        assert_eq!(used, [true; 4], "all queues are used");
+    };
+    netns.enter(visit).unwrap();
+}
+
+/// Of two pairs of queues TCP has the second of each, whole or in fragments, and all else the first.
+#[test]
+fn tcp_has_queues_of_its_own() {
+    let Some(netns) = namespace() else { return };
+    let visit = || {
+        let (first, name) = TunQueue::attach("lanes0", true, false).expect("a queue");
+        if let Err(error) = steering::by_header(&first, Lanes::TcpApart) {
+            return eprintln!("SKIPPED: no steering program here: {error}");
+        }
+        let mut queues = vec![first];
+        queues.extend((1..4).map(|_| TunQueue::attach(&name, true, false).expect("a queue").0));
+        configure(&queues[0], &name, Ipv4Addr::new(10, 1, 0, 1), 1_500).unwrap();
+        let route = ["route", "add", "10.1.0.0/24", "dev", "lanes0"];
+        assert!(Command::new("ip").args(route).status().unwrap().success());
+        let raw = |protocol| {
+            let kind = socket2::Type::RAW;
+            socket2::Socket::new(socket2::Domain::IPV4, kind, Some(protocol)).expect("a raw socket")
+        };
+        let mut used = [false; 4];
+        for (protocol, lane) in [(6, 1), (17, 0), (1, 0), (253, 0)] {
+            let socket = raw(socket2::Protocol::from(protocol));
+            for host in 10..40u8 {
+                let to = Ipv4Addr::new(10, 1, 0, host);
+                for len in [20, 100, 4_000] {
+                    let bytes = vec![host; len];
+                    socket.send_to(&bytes, &std::net::SocketAddrV4::new(to, 0).into()).unwrap();
+                    let queue = queue_of(&queues, to);
+                    assert_eq!(queue % 2, lane, "{len} bytes of protocol {protocol}");
+                    used[queue] = true;
+                }
             }
         }
         assert_eq!(used, [true; 4], "all queues are used");

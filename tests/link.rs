@@ -100,6 +100,30 @@ fn the_default_routes_interface_is_chosen() {
     assert!(text.contains("default route") && text.contains("eth0 [192.168.77.11/24"), "{text}");
 }
 
+/// A device with many queues loses the discipline that the kernel gave it, and keeps the operator's.
+#[test]
+fn a_default_queueing_discipline_goes_and_a_chosen_one_stays() {
+    let Some(netns) = host() else { return };
+    ip(&netns, "link del flannel0");
+    ip(&netns, "tuntap add dev flannel0 mode tun multi_queue");
+    ip(&netns, "link set flannel0 up");
+    let ensured = || {
+        block_on(&netns, async || {
+            let netlink = Netlink::connect().unwrap();
+            ensure(&netlink, &overlay(index_of("flannel0").await)).await.unwrap();
+        });
+        show(&netns, "-details link show flannel0")
+    };
+    assert!(show(&netns, "link show flannel0").contains("qdisc mq"));
+    let shown = ensured();
+    assert!(shown.contains("qdisc noqueue"), "{shown}");
+    let mut tc = Command::new("tc");
+    tc.args(["qdisc", "replace", "dev", "flannel0", "root", "handle", "1:", "mq"]);
+    assert!(netns.spawn(&mut tc).unwrap().wait().unwrap().success());
+    let shown = ensured();
+    assert!(shown.contains("qdisc mq"), "{shown}");
+}
+
 #[test]
 fn flannel0_is_set_up_as_flannel_does() {
     let Some(netns) = host() else { return };

@@ -1,18 +1,22 @@
 //! Opening the TUN device and the sockets, and asking the kernel for each feature.
 
+use std::io;
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::agreement::{Agreement, Feature};
 use super::config::{Config, Offloads};
 use super::plane::StartError;
+use crate::sys::steering::{self, Lanes};
 use crate::sys::tun::{self, Offload, TunQueue};
-use crate::sys::{mmsg, steering, udp};
+use crate::sys::{mmsg, udp};
 
 /// The TUN device, configured and up.
 pub(super) struct Device {
     pub(super) name: String,
-    pub(super) queues: Vec<TunQueue>,
+    /// For each worker the queues that it reads, the one that waits least first.
+    pub(super) queues: Vec<Vec<Arc<TunQueue>>>,
 }
 
 /// Packets that the TUN device holds for a worker that is late. The kernel's default of 500 is
@@ -22,31 +26,18 @@ const TX_QUEUE_LEN: u16 = 1_000;
 /// How long a send waits for room in the socket's buffer before its packets are dropped.
 const SEND_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Opens the device with one queue a worker, gives it its address and MTU, and brings it up.
+/// Opens the device, gives it its address and MTU, and brings it up. Each worker has two queues where
+/// the kernel can be told to keep TCP in one of them, else one.
 pub(super) fn open(config: &Config, agreement: &Agreement) -> Result<Device, StartError> {
-    let multi_queue = config.workers > 1;
-    let attach = |name: &str| TunQueue::attach(name, multi_queue, agreement.has(Feature::Vnet));
-    let (first, name) = match attach(&config.tun_name) {
-        // Kernels before 3.8 know no queues, others may know no virtio header.
-        Err(error)
-            if error.raw_os_error() == Some(libc::EINVAL) && agreement.has(Feature::Vnet) =>
-        {
-            agreement.lose(Feature::Vnet, format!("TUNSETIFF: {error}"));
-            attach(&config.tun_name)
-        }
-        other => other,
-    }
-    .map_err(|error| StartError::tun(&config.tun_name, error))?;
+    let tun_error = |error| StartError::tun(&config.tun_name, error);
+    let (first, name, lanes) = attach_first(config, agreement).map_err(tun_error)?;
     negotiate(&first, agreement);
-    if multi_queue && let Err(error) = steering::by_header(&first) {
-        tracing::info!(
-            "the kernel chooses the queue of each packet by itself ({error}): a flow may change its \
-             queue, and its order, once when its first answer comes"
-        );
-    }
-    let mut queues = vec![first];
-    for _ in 1..config.workers {
-        queues.push(attach(&name).map_err(|error| StartError::tun(&name, error))?.0);
+    let mut queues = vec![Arc::new(first)];
+    let per_worker = if lanes == Some(Lanes::TcpApart) { 2 } else { 1 };
+    for _ in 1..config.workers * per_worker {
+        let (queue, _) =
+            TunQueue::attach(&name, true, agreement.has(Feature::Vnet)).map_err(tun_error)?;
+        queues.push(Arc::new(queue));
     }
     tun::configure(&queues[0], &name, config.address, config.mtu)
         .map_err(|error| StartError::Configure { name: name.clone(), error })?;
@@ -55,7 +46,52 @@ pub(super) fn open(config: &Config, agreement: &Agreement) -> Result<Device, Sta
     {
         tracing::debug!(%name, %error, "the queue length of the TUN device stays as it is");
     }
+    let queues = queues.chunks(per_worker).map(<[_]>::to_vec).collect();
     Ok(Device { name, queues })
+}
+
+/// Makes the device, or takes an existing one, by its first queue; says what the kernel takes its
+/// queues for, if there can be several and it can be told.
+fn attach_first(
+    config: &Config,
+    agreement: &Agreement,
+) -> io::Result<(TunQueue, String, Option<Lanes>)> {
+    let apart = config.offloads != Offloads::OFF && agreement.has(Feature::Batch);
+    let shared = config.workers > 1;
+    let attach =
+        |several| TunQueue::attach(&config.tun_name, several, agreement.has(Feature::Vnet));
+    let is_invalid = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
+    let mut several = shared || apart;
+    let mut attached = attach(several);
+    if several && !shared && attached.as_ref().is_err_and(is_invalid) {
+        // Somebody has made the device with one queue, or this kernel knows no more.
+        several = false;
+        attached = attach(several);
+    }
+    if agreement.has(Feature::Vnet) && attached.as_ref().is_err_and(is_invalid) {
+        agreement.lose(Feature::Vnet, "TUNSETIFF: the kernel or the device has no virtio header");
+        attached = attach(several);
+    }
+    let (queue, name) = attached?;
+    if !several {
+        return Ok((queue, name, None));
+    }
+    let lanes = if apart { Lanes::TcpApart } else { Lanes::Mixed };
+    match steering::by_header(&queue, lanes) {
+        Ok(()) => Ok((queue, name, Some(lanes))),
+        Err(error) => {
+            let cost = match shared {
+                true => {
+                    "a flow may change its queue, and its order, once when its first answer comes"
+                }
+                false => "what is not TCP waits behind bulk TCP",
+            };
+            tracing::info!(
+                "the kernel chooses the queue of each packet by itself ({error}): {cost}"
+            );
+            Ok((queue, name, None))
+        }
+    }
 }
 
 /// A socket for each worker, all on one address and port.

@@ -22,9 +22,10 @@ use crate::sys::tun::TunQueue;
 
 mod transmit;
 
-/// One worker's way from its TUN queue to its socket.
+/// One worker's way from its TUN queues to its socket.
 pub(super) struct Egress {
-    queue: Arc<TunQueue>,
+    /// The one that waits least first.
+    queues: Vec<Arc<TunQueue>>,
     routes: Arc<RouteTable>,
     agreement: Arc<Agreement>,
     counters: Arc<ThreadCounters>,
@@ -36,6 +37,8 @@ pub(super) struct Egress {
     packets: Box<[u8]>,
     /// Where each packet of the batch lies in `packets`, its prefix included.
     reads: Vec<Span>,
+    /// Looks in a row that found nothing.
+    idle_looks: usize,
     out: Out,
     icmp: IcmpErrors,
     icmp_parts: GatherBuffer,
@@ -57,7 +60,7 @@ struct Out {
 impl Egress {
     pub(super) fn new(
         config: &Config,
-        queue: Arc<TunQueue>,
+        queues: Vec<Arc<TunQueue>>,
         socket: Arc<UdpSocket>,
         routes: Arc<RouteTable>,
         agreement: Arc<Agreement>,
@@ -66,7 +69,6 @@ impl Egress {
         let vnet = agreement.has(Feature::Vnet);
         let batched = agreement.has(Feature::Batch);
         Self {
-            queue,
             routes,
             agreement,
             counters,
@@ -74,7 +76,9 @@ impl Egress {
             mtu: config.mtu.into(),
             depth: if batched { READS } else { 1 },
             packets: vec![0; BATCH_BYTES + MAX_READ].into(),
-            reads: Vec::with_capacity(READS),
+            reads: Vec::with_capacity(READS * queues.len()),
+            idle_looks: 0,
+            queues,
             out: Out {
                 socket,
                 headers: vec![0; HEADER_BYTES].into(),
@@ -90,7 +94,12 @@ impl Egress {
         }
     }
 
-    /// Carries what the queue holds, up to one batch.
+    /// The thread has slept: something is there, in any queue.
+    pub(super) fn woke(&mut self) {
+        self.idle_looks = 0;
+    }
+
+    /// Carries what the queues hold, up to one batch.
     pub(super) fn turn(&mut self) -> Turn {
         self.probe.look();
         let turn = self.read();
@@ -111,34 +120,40 @@ impl Egress {
         turn
     }
 
-    /// Reads until the queue is empty or the batch is full.
+    /// Reads until every queue is empty or has had its share of the batch, of which an earlier queue
+    /// leaves a later one what it does not need. While nothing comes the queues take turns, so that a
+    /// look costs one call.
     fn read(&mut self) -> Turn {
         self.reads.clear();
         let mut filled = 0;
         let mut calls = 0;
-        let turn = loop {
-            if self.reads.len() == self.depth || filled >= BATCH_BYTES {
-                break Turn::of_batch(filled);
-            }
-            calls += 1;
-            match self.queue.read(&mut self.packets[filled..filled + MAX_READ]) {
-                Ok(len) => {
-                    self.reads.push(Span::new(filled, len));
-                    filled += len.next_multiple_of(ALIGN);
+        let first = self.idle_looks % self.queues.len();
+        for (index, queue) in self.queues.iter().enumerate().skip(first) {
+            let depth = self.depth * (index + 1);
+            let bytes = BATCH_BYTES * (index + 1) / self.queues.len();
+            while self.reads.len() < depth && filled < bytes {
+                calls += 1;
+                match queue.read(&mut self.packets[filled..filled + MAX_READ]) {
+                    Ok(len) => {
+                        self.reads.push(Span::new(filled, len));
+                        filled += len.next_multiple_of(ALIGN);
+                    }
+                    Err(error) => match error.raw_os_error() {
+                        Some(libc::EINTR) => {}
+                        Some(libc::EBADFD) => return Turn::Lost,
+                        _ => break,
+                    },
                 }
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR) => {}
-                    Some(libc::EBADFD) => break Turn::Lost,
-                    _ if self.reads.is_empty() => break Turn::Idle,
-                    _ => break Turn::of_batch(filled),
-                },
             }
-        };
-        if !self.reads.is_empty() {
-            self.counters.egress.in_calls.add(calls);
-            self.counters.egress.in_units.add(self.reads.len() as u64);
         }
-        turn
+        if self.reads.is_empty() {
+            self.idle_looks += 1;
+            return Turn::Idle;
+        }
+        self.idle_looks = 0;
+        self.counters.egress.in_calls.add(calls);
+        self.counters.egress.in_units.add(self.reads.len() as u64);
+        Turn::of_batch(filled)
     }
 
     /// Plans one packet's way, or drops it.
@@ -228,7 +243,7 @@ impl Egress {
                 let mut parts = self.icmp_parts.begin();
                 parts.push(&header[..self.prefix]);
                 parts.push(error);
-                if self.queue.write(&parts).is_ok() {
+                if self.queues[0].write(&parts).is_ok() {
                     counters.icmp.add(1);
                     self.probe.answered(None, error);
                 }

@@ -171,8 +171,8 @@ impl Dataplane {
             events,
             entrance: config.entrance.clone(),
         };
-        for (index, (queue, socket)) in device.queues.into_iter().zip(sockets).enumerate() {
-            plane.start_worker(index, config, Arc::new(queue), socket, &sender)?;
+        for (index, (queues, socket)) in device.queues.into_iter().zip(sockets).enumerate() {
+            plane.start_worker(index, config, queues, socket, &sender)?;
         }
         Ok(plane)
     }
@@ -181,7 +181,7 @@ impl Dataplane {
         &mut self,
         index: usize,
         config: &Config,
-        queue: Arc<TunQueue>,
+        queues: Vec<Arc<TunQueue>>,
         socket: Arc<UdpSocket>,
         events: &mpsc::UnboundedSender<Event>,
     ) -> Result<(), StartError> {
@@ -201,7 +201,7 @@ impl Dataplane {
         let (lead_seat, aide_seat) = (seat(&lead_counters), seat(&aide_counters));
         let egress = Egress::new(
             config,
-            Arc::clone(&queue),
+            queues.clone(),
             Arc::clone(&socket),
             Arc::clone(self.peers.routes()),
             Arc::clone(&self.agreement),
@@ -209,7 +209,7 @@ impl Dataplane {
         );
         let ingress = Ingress::new(
             config,
-            Arc::clone(&queue),
+            Arc::clone(&queues[0]),
             Arc::clone(&socket),
             Arc::clone(self.peers.routes()),
             Arc::clone(&self.agreement),
@@ -224,7 +224,7 @@ impl Dataplane {
             threads,
             seat: aide_seat,
         };
-        let lead = Lead { egress, queue, socket, baton, threads, seat: lead_seat };
+        let lead = Lead { egress, queues, socket, baton, threads, seat: lead_seat };
         let name = format!("{}-{index}", if alone { "worker" } else { "egress" });
         self.spawn(name, lead_bell, lead_counters, events, || lead.run())?;
         if !alone {

@@ -28,7 +28,7 @@ impl Bell {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Sleeps until one of `sources`, at most two, has something to read, or the bell rings.
+    /// Sleeps until one of `sources`, at most three, has something to read, or the bell rings.
     ///
     /// # Errors
     /// As `poll(2)`, but for signals, which wake as the bell does.
@@ -50,8 +50,8 @@ impl Bell {
     }
 }
 
-/// A queue and a socket.
-const MAX_SOURCES: usize = 2;
+/// Two queues and a socket.
+const MAX_SOURCES: usize = 3;
 
 #[cfg(test)]
 mod tests {

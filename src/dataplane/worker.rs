@@ -8,6 +8,7 @@
 //! rounds; between changes nobody locks anything.
 
 use std::io;
+use std::mem;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,14 +101,14 @@ impl Seat {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Nothing was there: looks again, or sleeps.
-    fn rest(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<(), Event> {
+    /// Nothing was there: looks again, or sleeps. Says whether it has slept.
+    fn rest(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<bool, Event> {
         if self.idle.look_again() {
             self.counters.spins.add(1);
             thread::yield_now();
-            return Ok(());
+            return Ok(false);
         }
-        self.sleep(bell, sources)
+        self.sleep(bell, sources).map(|()| true)
     }
 
     fn sleep(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<(), Event> {
@@ -127,7 +128,7 @@ impl Seat {
 /// The thread that carries what leaves and, mostly, what comes.
 pub(super) struct Lead {
     pub(super) egress: Egress,
-    pub(super) queue: Arc<TunQueue>,
+    pub(super) queues: Vec<Arc<TunQueue>>,
     pub(super) socket: Arc<UdpSocket>,
     pub(super) baton: Arc<Baton>,
     pub(super) threads: Threads,
@@ -141,6 +142,9 @@ impl Lead {
     /// What control must know: the device is gone, or sleeping fails.
     pub(super) fn run(mut self) -> Result<(), Event> {
         let baton = Arc::clone(&self.baton);
+        let (queues, socket) = (mem::take(&mut self.queues), Arc::clone(&self.socket));
+        let sources: Vec<_> =
+            queues.iter().map(|queue| queue.as_fd()).chain([socket.as_fd()]).collect();
         let mut half = None;
         let mut load = Load::default();
         while self.seat.goes_on() {
@@ -154,9 +158,10 @@ impl Lead {
             match egress.max(ingress) {
                 Turn::Lost => return Err(Event::TunLost),
                 Turn::Idle => {
-                    let sources = [self.queue.as_fd(), self.socket.as_fd()];
-                    let watched = 1 + usize::from(half.is_some());
-                    self.seat.rest(&baton.lead, &sources[..watched])?;
+                    let watched = queues.len() + usize::from(half.is_some());
+                    if self.seat.rest(&baton.lead, &sources[..watched])? {
+                        self.egress.woke();
+                    }
                 }
                 turn => {
                     self.seat.idle.worked(turn == Turn::Bulk);
@@ -217,7 +222,7 @@ impl Aide {
                     baton.hand(half, false);
                     return Ok(());
                 }
-                Turn::Idle => self.seat.rest(&baton.aide, &[socket])?,
+                Turn::Idle => drop(self.seat.rest(&baton.aide, &[socket])?),
                 turn => self.seat.idle.worked(turn == Turn::Bulk),
             }
         }

@@ -19,6 +19,8 @@ use tokio::task::AbortHandle;
 
 use crate::route::Cidr;
 
+mod queueing;
+
 /// A connection to the kernel's routing tables.
 #[derive(Clone, Debug)]
 pub struct Netlink {

@@ -4,7 +4,9 @@
 //! Left to itself the kernel moves a flow to the queue at which its answers come in, and packets that
 //! wait in the old queue are overtaken (`tun_flow_update` of `drivers/net/tun.c`). This program goes by
 //! the packet's header alone: TCP by addresses and ports, everything else by addresses and protocol, so
-//! that the fragments of a flow keep to the queue of its other packets.
+//! that the fragments of a flow keep to the queue of its other packets. It can also keep TCP apart: a
+//! bulk flow fills its queue, as a TUN device never tells a flow to slow down, and what somebody waits
+//! for then need not stand behind it.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -13,14 +15,23 @@ use std::sync::OnceLock;
 use super::check;
 use super::tun::TunQueue;
 
-/// Has the kernel choose the queues of the device to which `queue` belongs by a hash of each packet's
-/// header.
+/// What the kernel takes a queue for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lanes {
+    /// Every packet: a hash of its header chooses one of all queues.
+    Mixed,
+    /// Of each pair of queues the second is for TCP and the first for everything else: the hash
+    /// chooses the pair.
+    TcpApart,
+}
+
+/// Has the kernel choose the queues of the device to which `queue` belongs by each packet's header.
 ///
 /// # Errors
 /// `EPERM` without `CAP_BPF` (as in a user namespace), `ENOSYS` without `bpf(2)`, `EINVAL` before Linux
 /// 4.16. Nothing is changed then.
-pub fn by_header(queue: &TunQueue) -> io::Result<()> {
-    let fd: libc::c_int = match LOADED.get_or_init(load) {
+pub fn by_header(queue: &TunQueue, lanes: Lanes) -> io::Result<()> {
+    let fd: libc::c_int = match loaded(lanes) {
         Ok(program) => program.as_raw_fd(),
         Err(error) => {
             return Err(error
@@ -34,14 +45,22 @@ pub fn by_header(queue: &TunQueue) -> io::Result<()> {
     Ok(())
 }
 
-/// Loads the program, for [`by_header`] to use when the process has given up the right to.
+/// Loads the programs, for [`by_header`] to use when the process has given up the right to.
 pub fn prepare() {
     // What goes wrong is said when it is needed.
-    let _ = LOADED.get_or_init(load);
+    for lanes in [Lanes::Mixed, Lanes::TcpApart] {
+        let _ = loaded(lanes);
+    }
 }
 
-/// Once: a device that is made anew finds the process without the right to load it again.
-static LOADED: OnceLock<io::Result<OwnedFd>> = OnceLock::new();
+/// Loads each program once: a device that is made anew finds the process without the right to.
+fn loaded(lanes: Lanes) -> &'static io::Result<OwnedFd> {
+    static LOADED: [OnceLock<io::Result<OwnedFd>>; 2] = [const { OnceLock::new() }; 2];
+    LOADED[lanes as usize].get_or_init(|| match lanes {
+        Lanes::Mixed => load(&[&HASH, &MIXED]),
+        Lanes::TcpApart => load(&[&HASH, &TCP_APART]),
+    })
+}
 
 /// `union bpf_attr` of `include/uapi/linux/bpf.h`, as far as `BPF_PROG_LOAD` has always had it.
 #[repr(C)]
@@ -58,17 +77,18 @@ struct ProgramLoad {
     flags: u32,
 }
 
-fn load() -> io::Result<OwnedFd> {
+fn load(parts: &[&[Instruction]]) -> io::Result<OwnedFd> {
+    let program = parts.concat();
     let license = c"Apache-2.0";
     let request = ProgramLoad {
         kind: SOCKET_FILTER,
-        count: PROGRAM.len() as u32,
-        instructions: PROGRAM.as_ptr().expose_provenance() as u64,
+        count: program.len() as u32,
+        instructions: program.as_ptr().expose_provenance() as u64,
         license: license.as_ptr().expose_provenance() as u64,
         ..ProgramLoad::default()
     };
     // SAFETY: BPF_PROG_LOAD reads as many bytes of the attributes as it is told, and the instructions
-    // and the license, which both live as long as the program text.
+    // and the license, which both outlive the call.
     let fd = check(unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -101,8 +121,9 @@ const fn op(code: u8, to: u8, from: u8, offset: i16, immediate: u32) -> Instruct
     Instruction { code, registers, offset, immediate: immediate as i32 }
 }
 
-/// Registers: R6 the packet, R7 the hash, R8 the length of the IPv4 header, R0 what was loaded.
-static PROGRAM: [Instruction; 22] = [
+/// Registers: R6 the packet, R7 the hash, R8 the length of the IPv4 header, R9 the protocol, R0 what was
+/// loaded. A packet that is too short for a load goes to the first queue.
+static HASH: [Instruction; 21] = [
     op(MOVE, 6, 1, 0, 0),
     op(LOAD_WORD, 0, 0, 0, 12), // source
     op(MOVE, 7, 0, 0, 0),
@@ -110,6 +131,7 @@ static PROGRAM: [Instruction; 22] = [
     op(MULTIPLY, 0, 0, 0, 0x85eb_ca6b),
     op(XOR, 7, 0, 0, 0),
     op(LOAD_BYTE, 0, 0, 0, 9), // protocol
+    op(MOVE, 9, 0, 0, 0),
     op(ADD, 7, 0, 0, 0),
     op(JUMP_UNLESS_EQUAL, 0, 0, 9, libc::IPPROTO_TCP as u32),
     op(LOAD_HALF, 0, 0, 0, 6), // flags and fragment offset
@@ -123,7 +145,16 @@ static PROGRAM: [Instruction; 22] = [
     op(XOR, 7, 0, 0, 0),
     op(MULTIPLY, 7, 0, 0, 0x9e37_79b1),
     op(SHIFT_RIGHT, 7, 0, 0, 16),
+];
+
+/// The kernel takes the result modulo the number of queues.
+static MIXED: [Instruction; 2] = [op(MOVE, 0, 7, 0, 0), op(EXIT, 0, 0, 0, 0)];
+
+static TCP_APART: [Instruction; 5] = [
+    op(SHIFT_LEFT, 7, 0, 0, 1),
     op(MOVE, 0, 7, 0, 0),
+    op(JUMP_UNLESS_EQUAL, 9, 0, 1, libc::IPPROTO_TCP as u32),
+    op(OR, 0, 0, 0, 1),
     op(EXIT, 0, 0, 0, 0),
 ];
 
@@ -132,6 +163,7 @@ const MOVE: u8 = 0xbf;
 const ADD: u8 = 0x0c;
 const XOR: u8 = 0xac;
 const AND: u8 = 0x54;
+const OR: u8 = 0x44;
 const MULTIPLY: u8 = 0x24;
 const SHIFT_LEFT: u8 = 0x64;
 const SHIFT_RIGHT: u8 = 0x74;

@@ -3,10 +3,12 @@
 use std::io::Write;
 use std::thread;
 
+use flannel_udp::sys::process::{Signal, signal_pid};
+
 use crate::support::peer::{self, PlainPeer};
 use crate::support::raw::{self, Ip};
 use crate::support::tcp::{self, ACK, FIN, SYN, Segment};
-use crate::support::{books, flow, gate, net, pattern::Pattern};
+use crate::support::{books, flow, gate, net, pattern::Pattern, wait_for};
 
 #[test]
 fn a_plain_socket_receives_one_inner_packet_per_datagram() {
@@ -27,6 +29,46 @@ fn a_plain_socket_receives_one_inner_packet_per_datagram() {
         assert_eq!((raw::source(&packet), raw::destination(&packet)), (here.address, peer::INSIDE));
         assert!(segment[8..] == expected, "the payload of packet {round}");
     }
+    books::check(&mut world);
+}
+
+/// What somebody waits for leaves before the bulk that has come earlier.
+#[test]
+fn what_is_not_tcp_does_not_wait_behind_tcp() {
+    let Some(_turn) = gate::turn() else { return };
+    let (mut world, peer) = PlainPeer::world(&[]);
+    if let Some(line) = world.log(0).lines().find(|line| line.contains("by itself")) {
+        return eprintln!("SKIPPED: no queues of their own here: {line}");
+    }
+    let here = world.place(0);
+    let (sender, netns) = (net::udp(here.netns, here.address), here.netns);
+    // Both ways are known before: address resolution, routes.
+    sender.send_to(b"first", (peer::INSIDE, 7000)).expect("sending");
+    next_udp(&peer);
+    let daemon = world.host(0).daemon().expect("a daemon").pid();
+    signal_pid(daemon, Signal::Stop).expect("stopping the daemon");
+    wait_for("the daemon to stand still", net::PATIENCE, || {
+        std::fs::read_to_string(format!("/proc/{daemon}/stat")).is_ok_and(|s| s.contains(") T "))
+    });
+    let connecting: Vec<_> = (0..8)
+        .map(|number| {
+            let raw = net::raw_sender(netns);
+            let segment = Segment {
+                ports: (30_000 + number, 9),
+                sequence: 1,
+                acknowledged: 0,
+                flags: SYN,
+                payload: vec![],
+            };
+            net::send_raw(&raw, &segment.packet(&Ip::new(here.address, peer::INSIDE, raw::TCP)))
+        })
+        .collect();
+    sender.send_to(b"urgent", (peer::INSIDE, 7000)).expect("sending");
+    signal_pid(daemon, Signal::Continue).expect("letting it go on");
+    assert!(connecting.iter().all(Result::is_ok), "{connecting:?}");
+    let order: Vec<u8> = (0..9).map(|_| peer.receive()[9]).collect();
+    assert_eq!(order[0], raw::UDP, "{order:?}");
+    assert_eq!(order[1..], [raw::TCP; 8], "{order:?}");
     books::check(&mut world);
 }
 
