@@ -15,7 +15,7 @@ use crate::sys::{mmsg, udp};
 /// The TUN device, configured and up.
 pub(super) struct Device {
     pub(super) name: String,
-    /// For each worker the queues that it reads, the one that waits least first.
+    /// For each worker the queues that it reads; of two the second is for TCP.
     pub(super) queues: Vec<Vec<Arc<TunQueue>>>,
 }
 

@@ -24,7 +24,7 @@ mod transmit;
 
 /// One worker's way from its TUN queues to its socket.
 pub(super) struct Egress {
-    /// The one that waits least first.
+    /// Read in turn.
     queues: Vec<Arc<TunQueue>>,
     routes: Arc<RouteTable>,
     agreement: Arc<Agreement>,
@@ -37,8 +37,10 @@ pub(super) struct Egress {
     packets: Box<[u8]>,
     /// Where each packet of the batch lies in `packets`, its prefix included.
     reads: Vec<Span>,
-    /// Looks in a row that found nothing.
-    idle_looks: usize,
+    /// The queue whose turn it is.
+    next: usize,
+    /// The last look found nothing.
+    looking: bool,
     out: Out,
     icmp: IcmpErrors,
     icmp_parts: GatherBuffer,
@@ -76,8 +78,9 @@ impl Egress {
             mtu: config.mtu.into(),
             depth: if batched { READS } else { 1 },
             packets: vec![0; BATCH_BYTES + MAX_READ].into(),
-            reads: Vec::with_capacity(READS * queues.len()),
-            idle_looks: 0,
+            reads: Vec::with_capacity(READS),
+            next: 0,
+            looking: false,
             queues,
             out: Out {
                 socket,
@@ -96,10 +99,10 @@ impl Egress {
 
     /// The thread has slept: something is there, in any queue.
     pub(super) fn woke(&mut self) {
-        self.idle_looks = 0;
+        (self.next, self.looking) = (0, false);
     }
 
-    /// Carries what the queues hold, up to one batch.
+    /// Carries what a queue holds, up to one batch.
     pub(super) fn turn(&mut self) -> Turn {
         self.probe.look();
         let turn = self.read();
@@ -120,40 +123,53 @@ impl Egress {
         turn
     }
 
-    /// Reads until every queue is empty or has had its share of the batch, of which an earlier queue
-    /// leaves a later one what it does not need. While nothing comes the queues take turns, so that a
-    /// look costs one call.
+    /// Reads a batch from the queue whose turn it is, or if that is empty from the other. While
+    /// nothing comes each look is at one queue only, so that it costs one call.
     fn read(&mut self) -> Turn {
         self.reads.clear();
-        let mut filled = 0;
-        let mut calls = 0;
-        let first = self.idle_looks % self.queues.len();
-        for (index, queue) in self.queues.iter().enumerate().skip(first) {
-            let depth = self.depth * (index + 1);
-            let bytes = BATCH_BYTES * (index + 1) / self.queues.len();
-            while self.reads.len() < depth && filled < bytes {
-                calls += 1;
-                match queue.read(&mut self.packets[filled..filled + MAX_READ]) {
-                    Ok(len) => {
-                        self.reads.push(Span::new(filled, len));
-                        filled += len.next_multiple_of(ALIGN);
-                    }
-                    Err(error) => match error.raw_os_error() {
-                        Some(libc::EINTR) => {}
-                        Some(libc::EBADFD) => return Turn::Lost,
-                        _ => break,
-                    },
-                }
+        let count = self.queues.len();
+        for step in 0..if self.looking { 1 } else { count } {
+            let queue = (self.next + step) % count;
+            let turn = self.read_from(queue);
+            if turn != Turn::Idle {
+                self.next = (queue + 1) % count;
+                self.looking = false;
+                return turn;
             }
         }
-        if self.reads.is_empty() {
-            self.idle_looks += 1;
-            return Turn::Idle;
+        self.next = (self.next + 1) % count;
+        self.looking = true;
+        Turn::Idle
+    }
+
+    /// Reads until the queue is empty or the batch is full.
+    fn read_from(&mut self, queue: usize) -> Turn {
+        let queue = &self.queues[queue];
+        let mut filled = 0;
+        let mut calls = 0;
+        let turn = loop {
+            if self.reads.len() == self.depth || filled >= BATCH_BYTES {
+                break Turn::of_batch(filled);
+            }
+            calls += 1;
+            match queue.read(&mut self.packets[filled..filled + MAX_READ]) {
+                Ok(len) => {
+                    self.reads.push(Span::new(filled, len));
+                    filled += len.next_multiple_of(ALIGN);
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    Some(libc::EBADFD) => break Turn::Lost,
+                    _ if self.reads.is_empty() => break Turn::Idle,
+                    _ => break Turn::of_batch(filled),
+                },
+            }
+        };
+        if !self.reads.is_empty() {
+            self.counters.egress.in_calls.add(calls);
+            self.counters.egress.in_units.add(self.reads.len() as u64);
         }
-        self.idle_looks = 0;
-        self.counters.egress.in_calls.add(calls);
-        self.counters.egress.in_units.add(self.reads.len() as u64);
-        Turn::of_batch(filled)
+        turn
     }
 
     /// Plans one packet's way, or drops it.
