@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::content::{Content, FNV_OFFSET, fnv1a};
 
@@ -117,8 +117,7 @@ impl TcpSource {
 
     /// One stream, to its end.
     fn send(&self, options: &TcpOptions, seed: u64) -> io::Result<Option<(u64, Verified)>> {
-        let mut stream = TcpStream::connect_timeout(&options.to.into(), CONNECT_WITHIN)?;
-        SockRef::from(&stream).set_tcp_congestion(options.congestion.as_bytes())?;
+        let mut stream = connect(options)?;
         stream.write_all(&Greeting { seed: options.bytes.map(|_| seed) }.encode())?;
         let mut buffer = vec![0; BUFFER];
         let mut content = Content::new(seed);
@@ -145,6 +144,15 @@ impl TcpSource {
         stream.read_to_string(&mut answer)?;
         Ok(Some((checksum, serde_json::from_str(&answer)?)))
     }
+}
+
+/// A connection that has had its congestion control from the start: BBR, where it is the default,
+/// has the kernel pace a connection when it is made, and the pacing stays when another one takes over.
+fn connect(options: &TcpOptions) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_congestion(options.congestion.as_bytes())?;
+    socket.connect_timeout(&options.to.into(), CONNECT_WITHIN)?;
+    Ok(socket.into())
 }
 
 impl Verified {
