@@ -10,6 +10,7 @@ use caps::{CapSet, Capability};
 use super::finding::Finding;
 use crate::sys::mmsg::{RecvBatch, SendBatch};
 use crate::sys::netns::Netns;
+use crate::sys::steering::{self, Lanes};
 use crate::sys::tun::{Offload, TunQueue};
 use crate::sys::udp;
 
@@ -128,8 +129,12 @@ fn probe_tun() -> Vec<Finding> {
     findings.push(feature("TSO on the TUN (vnet)", on(tso).map_err(|e| text(&e)), TSO));
     let uso = on(Offload { uso: true, ..tso });
     findings.push(feature("USO on the TUN (uso, udp-coalesce)", uso.map_err(|e| text(&e)), USO));
-    let queues = TunQueue::attach("queue%d", true, false).map(drop);
-    findings.push(feature("IFF_MULTI_QUEUE", queues.map_err(|e| text(&e)), QUEUES));
+    let queue = TunQueue::attach("queue%d", true, false).map(|(queue, _)| queue);
+    findings.push(feature("IFF_MULTI_QUEUE", queue.as_ref().map(drop).map_err(text), QUEUES));
+    if let Ok(queue) = queue {
+        let steered = steering::by_header(&queue, Lanes::TcpApart);
+        findings.push(feature("TUNSETSTEERINGEBPF", steered.map_err(|e| text(&e)), STEERING));
+    }
     findings
 }
 
@@ -187,7 +192,10 @@ const VNET: &str = "one packet a system call to and from the TUN, no joining: TC
                     slower, as with stock flannel";
 const TSO: &str = "TCP leaves the containers in single packets instead of 64 KiB";
 const USO: &str = "UDP goes through the TUN in single packets (Linux 6.2 has it)";
-const QUEUES: &str = "more than one worker is not possible: use --workers=1";
+const QUEUES: &str = "more than one worker is not possible: use --workers=1; a ping or a DNS answer \
+                      waits behind bulk TCP";
+const STEERING: &str = "a ping or a DNS answer waits behind bulk TCP, and with several workers a UDP flow \
+                        may change its queue once (Linux 4.16 has it; as root, or with CAP_BPF)";
 const GSO: &str = "one datagram a message instead of up to 64: more CPU for each packet sent \
                    (Linux 4.18 has it)";
 const GRO: &str = "one datagram a message on arrival: more CPU for each packet received (Linux 5.0 \
