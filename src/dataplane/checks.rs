@@ -6,23 +6,25 @@
 //! of control's, so that a flood of one does not hide another.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
-use super::config::{CheckMode, Config};
 use super::counters::{DirectionCounters, DropReason};
 use crate::packet::ipv4::Ipv4;
-use crate::route::{Cidr, RouteTable};
+use crate::route::RouteTable;
 
 mod grace;
 mod recent;
+mod verdict;
 
 use grace::Grace;
 pub use recent::{Mismatches, RecentMismatch};
+pub(super) use verdict::Rules;
+pub use verdict::{Early, Verdict, Why};
 
 /// A check of packets that come in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -35,7 +37,7 @@ pub enum Check {
 }
 
 /// A packet that failed a check.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Mismatch {
     /// The check.
     pub check: Check,
@@ -56,6 +58,8 @@ pub(super) struct Desk {
     reports: Receiver<Mismatch>,
     sender: Sender<Mismatch>,
     notes: Arc<Notes>,
+    /// Each worker's.
+    graces: Mutex<Vec<Arc<Grace>>>,
 }
 
 /// Control's notes to the workers.
@@ -70,7 +74,7 @@ impl Desk {
     pub(super) fn new() -> Self {
         let (sender, reports) = bounded(REPORTS);
         let notes = Notes { blind: AtomicBool::new(true), issue: AtomicU32::new(1) };
-        Self { reports, sender, notes: Arc::new(notes) }
+        Self { reports, sender, notes: Arc::new(notes), graces: Mutex::default() }
     }
 
     /// Whether the route table may lack leases.
@@ -84,38 +88,28 @@ impl Desk {
         self.notes.issue.fetch_add(1, Ordering::Relaxed);
         reports
     }
-}
 
-/// What is checked against what.
-#[derive(Clone, Copy)]
-pub(super) struct Rules {
-    pub(super) source: CheckMode,
-    pub(super) destination: CheckMode,
-    pub(super) network: Cidr,
-    pub(super) subnet: Cidr,
-    /// This host's address between hosts.
-    pub(super) own: Ipv4Addr,
-}
-
-impl From<&Config> for Rules {
-    fn from(config: &Config) -> Self {
-        Self {
-            source: config.source_check,
-            destination: config.destination_check,
-            network: config.network,
-            subnet: config.subnet,
-            own: *config.bind.ip(),
+    /// How `sender` stands now with the worker to which its packets come, should their source be in
+    /// nobody's lease. Nothing begins by asking.
+    pub(super) fn standing(&self, sender: Ipv4Addr) -> Result<Early, Why> {
+        if self.notes.blind.load(Ordering::Relaxed) {
+            return Ok(Early::Blind);
         }
+        Grace::foresee(self.graces().iter().map(|grace| &**grace), sender, Instant::now())
+    }
+
+    fn graces(&self) -> MutexGuard<'_, Vec<Arc<Grace>>> {
+        self.graces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The checks in one thread.
+/// The checks of one worker.
 pub(super) struct Checks {
     rules: Rules,
     routes: Arc<RouteTable>,
     reports: Sender<Mismatch>,
     notes: Arc<Notes>,
-    grace: Grace,
+    grace: Arc<Grace>,
     told: [Told; TOLD],
 }
 
@@ -136,12 +130,14 @@ impl Checks {
             sender: Ipv4Addr::UNSPECIFIED,
             subject: Ipv4Addr::UNSPECIFIED,
         };
+        let grace = Arc::new(Grace::default());
+        desk.graces().push(Arc::clone(&grace));
         Self {
             rules,
             routes: Arc::clone(routes),
             reports: desk.sender.clone(),
             notes: Arc::clone(&desk.notes),
-            grace: Grace::default(),
+            grace,
             told: [nobody; TOLD],
         }
     }
@@ -156,77 +152,58 @@ impl Checks {
         ip: &Ipv4<&[u8]>,
         is_senders: bool,
     ) -> Option<DropReason> {
-        let Rules { source, destination, subnet, .. } = self.rules;
-        if !is_senders && source != CheckMode::Off && self.refuse_source(counters, sender, ip) {
+        let Self { rules, routes, notes, grace, .. } = self;
+        let early = || match notes.blind.load(Ordering::Relaxed) {
+            true => Ok(Early::Blind),
+            false => grace.admit(*sender.ip(), Instant::now()),
+        };
+        let verdict = rules.source(ip.source(), is_senders, routes, early);
+        if self.obey(counters, Check::Source, verdict, sender, ip) {
             return Some(DropReason::SourceMismatch);
         }
-        if destination != CheckMode::Off
-            && !subnet.contains(ip.destination())
-            && self.refuse_destination(counters, sender, ip)
-        {
+        let verdict = self.rules.destination(ip.destination(), &self.routes);
+        if self.obey(counters, Check::Destination, verdict, sender, ip) {
             return Some(DropReason::DestinationMismatch);
         }
         None
     }
 
-    /// A packet whose inner source is in no lease of its outer sender: whether to drop it.
-    #[cold]
-    fn refuse_source(
-        &mut self,
-        counters: &DirectionCounters,
-        sender: SocketAddrV4,
-        ip: &Ipv4<&[u8]>,
-    ) -> bool {
-        let source = ip.source();
-        let holder = self.holder(source);
-        if holder.is_none() && self.rules.network.contains(source) && self.is_early(*sender.ip()) {
-            counters.source_grace.add(1);
-            return false;
-        }
-        counters.source_mismatches.add(1);
-        let dropped = self.rules.source == CheckMode::Enforce;
-        self.tell(counters, Check::Source, sender, ip, holder, dropped);
-        dropped
-    }
-
-    /// A packet whose inner destination is not in the own subnet: whether to drop it.
-    #[cold]
-    fn refuse_destination(
-        &mut self,
-        counters: &DirectionCounters,
-        sender: SocketAddrV4,
-        ip: &Ipv4<&[u8]>,
-    ) -> bool {
-        counters.destination_mismatches.add(1);
-        let dropped = self.rules.destination == CheckMode::Enforce;
-        let holder = self.holder(ip.destination());
-        self.tell(counters, Check::Destination, sender, ip, holder, dropped);
-        dropped
-    }
-
-    fn holder(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
-        match self.rules.subnet.contains(address) {
-            true => Some(self.rules.own),
-            false => self.routes.lookup(address).map(|hop| hop.ip),
-        }
-    }
-
-    /// Whether the lease behind a packet of `sender`'s may just not be known yet.
-    fn is_early(&mut self, sender: Ipv4Addr) -> bool {
-        self.notes.blind.load(Ordering::Relaxed) || self.grace.tolerates(sender, Instant::now())
-    }
-
-    fn tell(
+    /// Does what the verdict on a packet asks for: whether to drop it.
+    #[inline]
+    fn obey(
         &mut self,
         counters: &DirectionCounters,
         check: Check,
+        verdict: Verdict,
         sender: SocketAddrV4,
         ip: &Ipv4<&[u8]>,
-        holder: Option<Ipv4Addr>,
-        dropped: bool,
-    ) {
-        let (source, destination) = (ip.source(), ip.destination());
-        let subject = if check == Check::Source { source } else { destination };
+    ) -> bool {
+        match verdict {
+            Verdict::Off | Verdict::Passes => false,
+            Verdict::Early(_) => {
+                counters.source_grace.add(1);
+                false
+            }
+            Verdict::Fails { why, dropped } => {
+                let (source, destination, holder) = (ip.source(), ip.destination(), why.holder());
+                self.tell(
+                    counters,
+                    Mismatch { check, source, destination, sender, holder, dropped },
+                );
+                dropped
+            }
+        }
+    }
+
+    /// Counts a packet that failed, and lets control know.
+    #[cold]
+    fn tell(&mut self, counters: &DirectionCounters, mismatch: Mismatch) {
+        let Mismatch { check, source, destination, sender, .. } = mismatch;
+        let (count, subject) = match check {
+            Check::Source => (&counters.source_mismatches, source),
+            Check::Destination => (&counters.destination_mismatches, destination),
+        };
+        count.add(1);
         let issue = self.notes.issue.load(Ordering::Relaxed);
         let hash = (sender.ip().to_bits() ^ subject.to_bits()).wrapping_mul(0x9e37_79b1);
         let told = &mut self.told[(hash >> 26) as usize % TOLD];
@@ -236,7 +213,6 @@ impl Checks {
             return;
         }
         *told = Told { issue, check, sender: *sender.ip(), subject };
-        let mismatch = Mismatch { check, source, destination, sender, holder, dropped };
         if self.reports.try_send(mismatch).is_err() {
             counters.mismatches_untold.add(1);
         }
@@ -245,7 +221,7 @@ impl Checks {
 
 /// Reports that wait for control, two seconds' at most.
 const REPORTS: usize = 256;
-/// Pairs of a sender and an inner address that a thread remembers having told.
+/// Pairs of a sender and an inner address that a worker remembers having told.
 const TOLD: usize = 64;
 
 #[cfg(test)]

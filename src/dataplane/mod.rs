@@ -22,7 +22,7 @@ pub mod trial;
 mod worker;
 
 pub use agreement::{Agreement, Feature, FeatureState};
-pub use checks::{Check, Mismatch, Mismatches, RecentMismatch};
+pub use checks::{Check, Early, Mismatch, Mismatches, RecentMismatch, Verdict, Why};
 pub use config::{CheckMode, Config, Entrance, Offloads, ParseOffloadError, Threads};
 pub use counters::{DropReason, Stats};
 pub use peers::{OtherTraffic, PeerTraffic, Peers, Traffic};

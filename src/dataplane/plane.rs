@@ -1,7 +1,7 @@
 //! The data plane as a whole: start, watch, stop.
 
 use std::io;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 
 use super::agreement::{Agreement, FeatureState};
-use super::checks::{Checks, Desk, Mismatch, Rules};
+use super::checks::{Checks, Desk, Early, Mismatch, Rules, Why};
 use super::config::{Config, Entrance, Threads};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
@@ -303,6 +303,11 @@ impl Dataplane {
     /// that are in nobody's lease.
     pub fn set_blind(&self, blind: bool) {
         self.desk.set_blind(blind);
+    }
+
+    /// How a sender stands now whose packet has a source of the overlay in nobody's lease.
+    pub fn standing(&self, sender: Ipv4Addr) -> Result<Early, Why> {
+        self.desk.standing(sender)
     }
 
     /// Packets that failed a check since the last call, as far as workers told of them.

@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::config::{CheckMode, Config};
+use super::checks::{Early, Rules, Verdict, Why};
+use super::config::Config;
 use super::counters::DropReason;
 use super::icmp;
 use crate::packet::forward;
@@ -33,10 +34,10 @@ pub enum Fate {
 /// What the checks of a packet that comes in say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Checks {
-    /// The inner source belongs to the lease of the outer sender.
-    pub source: bool,
-    /// The inner destination is in the own subnet.
-    pub destination: bool,
+    /// Of the inner source.
+    pub source: Verdict,
+    /// Of the inner destination.
+    pub destination: Verdict,
 }
 
 /// A packet read from the TUN device.
@@ -60,28 +61,30 @@ pub fn egress(config: &Config, routes: &RouteTable, packet: &mut [u8]) -> Fate {
     }
 }
 
-/// A datagram from the host `from`.
+/// A datagram from the host `from`, which stands so if no lease has the inner source
+/// ([`Dataplane::standing`](super::Dataplane::standing)). A malformed packet is not checked.
 pub fn ingress(
     config: &Config,
     routes: &RouteTable,
     from: Ipv4Addr,
+    standing: Result<Early, Why>,
     packet: &mut [u8],
-) -> (Checks, Fate) {
+) -> (Option<Checks>, Fate) {
     let ip = match Ipv4::parse(&*packet) {
         Ok(ip) => ip,
-        Err(malformed) => {
-            return (Checks { source: true, destination: true }, dropped(malformed.into()));
-        }
+        Err(malformed) => return (None, dropped(malformed.into())),
     };
+    let (rules, source) = (Rules::from(config), ip.source());
+    let is_senders = routes.lookup(source).is_some_and(|hop| hop.ip == from);
     let checks = Checks {
-        source: routes.lookup(ip.source()).is_some_and(|hop| hop.ip == from),
-        destination: config.subnet.contains(ip.destination()),
+        source: rules.source(source, is_senders, routes, || standing),
+        destination: rules.destination(ip.destination(), routes),
     };
     let fate = if ip.total_len() > config.mtu.into() {
         dropped(DropReason::OverMtu)
-    } else if !checks.source && config.source_check == CheckMode::Enforce {
+    } else if checks.source.drops() {
         dropped(DropReason::SourceMismatch)
-    } else if !checks.destination && config.destination_check == CheckMode::Enforce {
+    } else if checks.destination.drops() {
         dropped(DropReason::DestinationMismatch)
     } else {
         match forward::decrement_ttl(packet) {
@@ -92,7 +95,7 @@ pub fn ingress(
             },
         }
     };
-    (checks, fate)
+    (Some(checks), fate)
 }
 
 fn dropped(reason: DropReason) -> Fate {

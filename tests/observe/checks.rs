@@ -6,6 +6,7 @@ use std::time::Duration;
 use flannel_udp::dataplane::{Check, RecentMismatch};
 use flannel_udp::lab::{self, Lab};
 
+use crate::inspect;
 use crate::support::peer::PlainPeer;
 use crate::support::raw::{Ip, UDP};
 use crate::support::world::{World, lease_key, lease_value};
@@ -50,6 +51,7 @@ fn a_forged_source_is_passed_named_or_dropped() {
         }
         let [found] = &recent[..] else { panic!("{recent:?}") };
         let [sender, holder] = [2, 1].map(|host| scene.world.host(host).address());
+        let found = found.latest;
         assert_eq!((found.check, found.source), (Check::Source, victim));
         assert_eq!((*found.sender.ip(), found.holder), (sender, Some(holder)));
         assert_eq!(found.dropped, !delivered);
@@ -67,8 +69,14 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
     let Some(_turn) = gate::turn() else { return };
     let mut scene = Scene::new(&["--source-check=enforce"]);
     let here = scene.here();
+    // To ask what would become of it begins nothing.
+    for _ in 0..2 {
+        scene
+            .foretells("carried", &["passes for now", "5 s from its first", "after that: dropped"]);
+    }
     scene.forge(EARLY, here);
     assert!(scene.arrives(), "the lease may be on its way");
+    scene.foretells("carried", &["passes for now", "borne with for another"]);
     assert_eq!(scene.stats()["ingress"]["source_grace"], 1);
     // No lease can hold it, or one that is known does: no grace.
     for source in [Ipv4Addr::new(192, 0, 2, 9), scene.world.place(1).address, here] {
@@ -79,6 +87,7 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
         scene.forge(EARLY, here);
         !scene.arrives()
     });
+    scene.foretells("dropped", &["fails, dropped", "has had its 5 s to be known"]);
     let ingress = scene.stats()["ingress"].clone();
     assert_eq!(ingress["drops"]["source-mismatch"], 4, "{ingress}");
     let address = scene.world.host(2).address();
@@ -87,6 +96,7 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
         scene.forge(EARLY, here);
         scene.arrives()
     });
+    scene.foretells("carried", &["passes: 10.0.99.2 is in the lease of"]);
     // It is now a peer, with its own traffic.
     wait_for("its traffic", Duration::from_secs(3), || {
         let stats = scene.stats();
@@ -111,6 +121,7 @@ fn without_a_registry_strangers_are_borne_with() {
         assert!(scene.arrives(), "nobody can know its lease");
         std::thread::sleep(Duration::from_millis(500));
     }
+    scene.foretells("carried", &["passes for now", "as long as the lease store is out of reach"]);
     scene.forge(scene.world.place(1).address, here);
     assert!(!scene.arrives(), "a peer's addresses are its own");
 }
@@ -177,6 +188,18 @@ impl Scene {
     /// Whether a packet comes to the container.
     fn arrives(&self) -> bool {
         self.inside.recv(&mut [0; 64]).is_ok()
+    }
+
+    /// What `explain` says of such a packet from the forger.
+    #[track_caller]
+    fn foretells(&self, outcome: &str, words: &[&str]) {
+        let [source, here] = [EARLY, self.here()].map(|address| address.to_string());
+        let from = self.world.host(2).address().to_string();
+        let way = inspect::json(&self.world, 0, &["explain", &source, &here, "--from", &from]);
+        let received = &way["received"];
+        assert_eq!(received["outcome"], outcome, "{received:#}");
+        let check = received["source_check"].as_str().expect("words");
+        assert!(words.iter().all(|word| check.contains(word)), "{words:?} in {check}");
     }
 
     fn stats(&mut self) -> serde_json::Value {

@@ -22,15 +22,16 @@ fn ask(world: &World, host: usize, args: &[&str]) -> Output {
 
 /// What a command says when all is well.
 #[track_caller]
-fn told(world: &World, host: usize, args: &[&str]) -> String {
+pub fn told(world: &World, host: usize, args: &[&str]) -> String {
     let output = ask(world, host, args);
     let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert!(output.status.success(), "{args:?}: {}: {err}", output.status);
     out
 }
 
+/// What it says as JSON.
 #[track_caller]
-fn json(world: &World, host: usize, args: &[&str]) -> Value {
+pub fn json(world: &World, host: usize, args: &[&str]) -> Value {
     let text = told(world, host, &[args, &["--json"]].concat());
     let value: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(value["version"], 1, "{text}");

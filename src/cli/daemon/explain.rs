@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 
 use super::node::Node;
+use crate::cli::text;
 use crate::dataplane::trial::{self, Fate};
-use crate::dataplane::{CheckMode, Config, DropReason};
+use crate::dataplane::{CheckMode, Config, DropReason, Early, Verdict, Why};
 use crate::host::firewall::{Spec, masquerade_rule};
 use crate::observe::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
 use crate::packet::icmp::ErrorKind;
@@ -23,10 +24,16 @@ struct Expert<'a> {
     host: Ipv4Addr,
     /// Through which interface the kernel sends packets to the destination.
     interface: Option<String>,
+    /// The host that a datagram with the packet comes from.
+    from: Option<Ipv4Addr>,
+    /// How that host stands with the source check.
+    standing: Result<Early, Why>,
 }
 
 /// Explains `query` on this host.
 pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Explanation {
+    let owner = node.routes().lookup(query.source).map(|hop| hop.ip);
+    let from = query.from.or(owner);
     let expert = Expert {
         query: &query,
         config: node.plane_config(),
@@ -36,6 +43,8 @@ pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Ex
         device: node.device(),
         host: node.address(),
         interface: node.interface_to(query.destination).await,
+        from,
+        standing: from.map_or(Ok(Early::First), |from| node.standing(from)),
     };
     let (sent, received) = (expert.sent(), expert.received());
     Explanation { packet: query, sent, received }
@@ -131,48 +140,77 @@ impl Expert<'_> {
         let mut way = self.way();
         way.lease = self.lease(source);
         way.masquerade = self.masquerade(source, destination);
-        let owner = self.routes.lookup(source).map(|hop| hop.ip);
-        let from = self.query.from.or(owner);
-        way.peer = from.map(|from| from.to_string());
+        way.peer = self.from.map(|from| from.to_string());
         // The sender's kernel and daemon have each taken one off, as on our side.
         let ttl = ttl.saturating_sub(2);
         way.ttl.push(hop("in the datagram".into(), ttl));
         let mut packet = self.packet(source, ttl);
-        let sender = from.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let (checks, fate) = trial::ingress(&self.config, self.routes, sender, &mut packet);
-        way.source_check = match (self.config.source_check, owner) {
-            (CheckMode::Off, _) => "off: nobody looks".into(),
-            (_, Some(owner)) if checks.source => {
-                format!("passes: {source} is in the lease of {owner}")
-            }
-            (mode, Some(owner)) => {
-                format!(
-                    "fails, {}: {source} is in the lease of {owner}, not of {sender}",
-                    effect(mode)
-                )
-            }
-            (mode, None) => {
-                format!(
-                    "fails, {}: no other host's lease has {source} (one that joins is borne with \
-                     for a moment)",
-                    effect(mode)
-                )
-            }
-        };
-        way.destination_check = Some(match self.config.destination_check {
-            CheckMode::Off => "off: nobody looks".into(),
-            _ if checks.destination => {
-                format!("passes: {destination} is in {}", self.config.subnet)
-            }
-            mode => {
-                format!("fails, {}: {destination} is not in {}", effect(mode), self.config.subnet)
-            }
-        });
+        let sender = self.from.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let (checks, fate) =
+            trial::ingress(&self.config, self.routes, sender, self.standing, &mut packet);
+        if let Some(checks) = checks {
+            way.source_check = self.source_check(checks.source);
+            way.destination_check = Some(self.destination_check(checks.destination));
+        }
         match fate {
             Fate::Dropped { reason, icmp } => way.lose(self.why(reason), Some((reason, icmp))),
             Fate::Carried { ttl, .. } => self.delivered(&mut way, ttl),
         }
         way
+    }
+
+    /// What the workers would say of the source now, in words.
+    fn source_check(&self, verdict: Verdict) -> String {
+        let source = self.query.source;
+        let sender = self.from.map_or("its sender".to_owned(), |from| from.to_string());
+        let (why, dropped) = match verdict {
+            Verdict::Off => return "off: nobody looks".into(),
+            Verdict::Passes => return format!("passes: {source} is in the lease of {sender}"),
+            Verdict::Early(early) => {
+                let for_how_long = match early {
+                    Early::Blind => "as long as the lease store is out of reach or not read".into(),
+                    Early::First => "5 s from its first such packet on".into(),
+                    Early::Grace(left) => format!("another {}", text::seconds(left.as_secs_f64())),
+                };
+                let then = effect(self.config.source_check == CheckMode::Enforce);
+                return format!(
+                    "passes for now: no lease has {source} yet, and {sender} is borne with for \
+                     {for_how_long}; after that: {then}"
+                );
+            }
+            Verdict::Fails { why, dropped } => (why, dropped),
+        };
+        let why = match why {
+            Why::Held(holder) if self.config.subnet.contains(source) => {
+                format!("{source} is in the lease of {holder}, which is this host itself")
+            }
+            Why::Held(holder) => {
+                format!("{source} is in the lease of {holder}, not of {sender}")
+            }
+            Why::Nobodys => format!(
+                "{source} is outside the overlay network {}, so no lease can have it",
+                self.config.network
+            ),
+            Why::Late => {
+                format!("no lease has {source}, and {sender} has had its 5 s to be known")
+            }
+            Why::Crowded => format!(
+                "no lease has {source}, and too many unknown senders are borne with already"
+            ),
+        };
+        format!("fails, {}: {why}", effect(dropped))
+    }
+
+    /// The same of the destination.
+    fn destination_check(&self, verdict: Verdict) -> String {
+        let (destination, subnet) = (self.query.destination, self.config.subnet);
+        match verdict {
+            Verdict::Off => "off: nobody looks".into(),
+            Verdict::Passes | Verdict::Early(_) => format!("passes: {destination} is in {subnet}"),
+            Verdict::Fails { dropped, .. } => {
+                format!("fails, {}: {destination} is not in {subnet}", effect(dropped))
+            }
+        }
     }
 
     /// What the kernel does with a packet that came out of the TUN device.
@@ -300,12 +338,8 @@ impl Way {
     }
 }
 
-fn effect(mode: CheckMode) -> &'static str {
-    match mode {
-        CheckMode::Enforce => "dropped",
-        CheckMode::Log => "counted and carried",
-        CheckMode::Off => "not looked at",
-    }
+fn effect(dropped: bool) -> &'static str {
+    if dropped { "dropped" } else { "counted and carried" }
 }
 
 fn hop(at: String, ttl: u8) -> Hop {

@@ -116,7 +116,7 @@ fn warnings(now: &Snapshot) -> Vec<String> {
     let lately = now.mismatches.iter().filter(|mismatch| mismatch.last_ago < LATELY);
     for mismatch in lately.take(MOST_NAMED) {
         let ago = text::seconds(mismatch.last_ago.floor());
-        warnings.push(format!("{} ({ago} ago)", mismatch.sentence()));
+        warnings.push(format!("{} ({ago} ago)", mismatch.latest.sentence()));
     }
     warnings
 }

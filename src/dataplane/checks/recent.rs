@@ -1,40 +1,22 @@
 //! Control's side of the checks: who failed lately, and the lines in the log.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Check, Mismatch};
 
-/// One sender that failed a check lately, with its latest packet.
+/// One sender that failed a check lately.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RecentMismatch {
-    /// The check.
-    pub check: Check,
-    /// Inner source.
-    pub source: Ipv4Addr,
-    /// Inner destination.
-    pub destination: Ipv4Addr,
-    /// Outer sender.
-    pub sender: SocketAddrV4,
-    /// The host whose lease holds the address that failed; `None` if no lease does.
-    pub holder: Option<Ipv4Addr>,
-    /// Whether it was dropped.
-    pub dropped: bool,
+    /// Its latest packet.
+    #[serde(flatten)]
+    pub latest: Mismatch,
     /// How often it was told of: at most once in two seconds for each inner address and thread, so
     /// fewer than its packets.
     pub reports: u64,
     /// Seconds since the last time.
     pub last_ago: f64,
-}
-
-impl RecentMismatch {
-    /// Its latest packet in words, as in the log.
-    pub(crate) fn sentence(&self) -> String {
-        let &Self { check, source, destination, sender, holder, dropped, .. } = self;
-        Mismatch { check, source, destination, sender, holder, dropped }.sentence()
-    }
 }
 
 /// The senders that failed a check lately, the latest last.
@@ -64,20 +46,10 @@ impl Mismatches {
 
     /// The latest, at most 32, the last one first.
     pub fn recent(&self) -> Vec<RecentMismatch> {
-        let view = |entry: &Entry| {
-            let Mismatch { check, source, destination, sender, holder, dropped } = entry.latest;
-            let last_ago = entry.last.elapsed().as_secs_f64();
-            let reports = entry.reports;
-            RecentMismatch {
-                check,
-                source,
-                destination,
-                sender,
-                holder,
-                dropped,
-                reports,
-                last_ago,
-            }
+        let view = |entry: &Entry| RecentMismatch {
+            latest: entry.latest,
+            reports: entry.reports,
+            last_ago: entry.last.elapsed().as_secs_f64(),
         };
         self.entries.iter().rev().map(view).collect()
     }
@@ -130,8 +102,8 @@ impl Mismatches {
 }
 
 impl Mismatch {
-    /// In words, with what may be done.
-    fn sentence(&self) -> String {
+    /// In words, as in the log, with what may be done.
+    pub fn sentence(&self) -> String {
         let Self { source, destination, sender, .. } = self;
         let (what, flag) = match self.check {
             Check::Source => ("source", "--source-check"),

@@ -2,6 +2,10 @@ use std::time::Duration;
 
 use super::grace::{FORGOTTEN, GRACE, SENDERS};
 use super::*;
+use crate::dataplane::tap::Tap;
+use crate::dataplane::trial::{self, Fate};
+use crate::dataplane::{CheckMode, Config, Entrance, Offloads, Threads};
+use crate::route::{Cidr, NextHop};
 
 fn mismatch(sender: u8, source: u8) -> Mismatch {
     Mismatch {
@@ -16,24 +20,33 @@ fn mismatch(sender: u8, source: u8) -> Mismatch {
 
 #[test]
 fn grace_ends_and_comes_back_much_later() {
-    let (mut grace, start) = (Grace::default(), Instant::now());
+    let (grace, start) = (Grace::default(), Instant::now());
     let sender = Ipv4Addr::new(192, 168, 0, 1);
-    assert!(grace.tolerates(sender, start));
-    assert!(grace.tolerates(sender, start + GRACE / 2));
-    assert!(!grace.tolerates(sender, start + GRACE));
-    assert!(!grace.tolerates(sender, start + FORGOTTEN / 2));
-    assert!(grace.tolerates(sender, start + FORGOTTEN));
-    assert!(!grace.tolerates(sender, start + FORGOTTEN + GRACE));
+    for (after, verdict) in [
+        (Duration::ZERO, Ok(Early::First)),
+        (GRACE / 2, Ok(Early::Grace(GRACE / 2))),
+        (GRACE, Err(Why::Late)),
+        (FORGOTTEN / 2, Err(Why::Late)),
+        (FORGOTTEN, Ok(Early::First)),
+        (FORGOTTEN + GRACE, Err(Why::Late)),
+    ] {
+        let foreseen = Grace::foresee([&Grace::default(), &grace], sender, start + after);
+        assert_eq!(foreseen, verdict, "{after:?}");
+        assert_eq!(grace.admit(sender, start + after), verdict, "{after:?}");
+    }
 }
 
 #[test]
 fn strangers_cannot_fill_the_memory() {
-    let (mut grace, start) = (Grace::default(), Instant::now());
+    let (grace, start) = (Grace::default(), Instant::now());
     let sender = |n| Ipv4Addr::from_bits(0xc0a8_0000 + n as u32);
-    assert!((0..SENDERS).all(|n| grace.tolerates(sender(n), start)));
-    assert!(!grace.tolerates(sender(SENDERS), start), "no room");
-    assert!(grace.tolerates(sender(0), start), "those who had it keep it");
-    assert!(grace.tolerates(sender(SENDERS), start + FORGOTTEN), "the others are forgotten");
+    assert!((0..SENDERS).all(|n| grace.admit(sender(n), start) == Ok(Early::First)));
+    assert_eq!(grace.admit(sender(SENDERS), start), Err(Why::Crowded));
+    assert_eq!(Grace::foresee([&grace], sender(SENDERS), start), Err(Why::Crowded));
+    assert_eq!(grace.admit(sender(0), start), Ok(Early::Grace(GRACE)), "who had it keeps it");
+    let later = start + FORGOTTEN;
+    assert_eq!(grace.admit(sender(SENDERS), later), Ok(Early::First), "the others are forgotten");
+    assert_eq!(Grace::foresee([&grace], Ipv4Addr::UNSPECIFIED, later), Ok(Early::First));
 }
 
 #[test]
@@ -47,7 +60,7 @@ fn a_sender_is_named_once_a_minute() {
     assert_eq!(list.note(vec![mismatch(1, 4)], start + Duration::from_secs(60)).len(), 1);
     let recent = list.recent();
     assert_eq!(recent.len(), 2);
-    assert_eq!((recent[0].source, recent[0].reports), (Ipv4Addr::new(10, 0, 9, 4), 4));
+    assert_eq!((recent[0].latest.source, recent[0].reports), (Ipv4Addr::new(10, 0, 9, 4), 4));
 }
 
 #[test]
@@ -75,11 +88,8 @@ fn control_hears_each_once_and_what_is_lost_is_counted() {
     };
     let mut checks = Checks::new(rules, &routes, &desk);
     let counters = DirectionCounters::default();
-    let mut packet = [0u8; 20];
-    packet[0] = 0x45;
-    packet[3] = 20;
-    let mut refuse = |checks: &mut Checks, source: [u8; 4]| {
-        packet[12..16].copy_from_slice(&source);
+    let refuse = |checks: &mut Checks, source: [u8; 4]| {
+        let packet = packet(source.into(), Ipv4Addr::UNSPECIFIED);
         let ip = Ipv4::parse(&packet[..]).unwrap();
         checks.refuse(&counters, mismatch(1, 0).sender, &ip, false).is_some()
     };
@@ -101,4 +111,100 @@ fn control_hears_each_once_and_what_is_lost_is_counted() {
     assert_eq!(desk.read().len(), REPORTS);
     assert_eq!(counters.mismatches_untold.get(), 256);
     assert_eq!((counters.source_mismatches.get(), counters.source_grace.get()), (516, 2));
+}
+
+fn config(network: Cidr) -> Config {
+    let own = Ipv4Addr::new(192, 168, 0, 7);
+    Config {
+        tun_name: String::new(),
+        address: Ipv4Addr::new(10, 0, 1, 0),
+        network,
+        subnet: "10.0.1.0/24".parse().unwrap(),
+        mtu: 1472,
+        bind: SocketAddrV4::new(own, 8285),
+        workers: 1,
+        threads: Threads::One,
+        offloads: Offloads::OFF,
+        spin: Duration::ZERO,
+        source_check: CheckMode::Off,
+        destination_check: CheckMode::Off,
+        tap: Tap::default(),
+        entrance: Entrance::default(),
+    }
+}
+
+/// The header of a packet, with some time to live.
+fn packet(source: Ipv4Addr, destination: Ipv4Addr) -> [u8; 20] {
+    let mut packet = [0; 20];
+    (packet[0], packet[3], packet[8]) = (0x45, 20, 9);
+    packet[12..16].copy_from_slice(&source.octets());
+    packet[16..20].copy_from_slice(&destination.octets());
+    packet
+}
+
+const MODES: [CheckMode; 3] = [CheckMode::Off, CheckMode::Log, CheckMode::Enforce];
+
+/// What `explain` foretells is what the worker then does, for every mode, address and standing.
+#[test]
+fn a_trial_comes_out_as_the_worker_does() {
+    let network: Cidr = "10.0.0.0/16".parse().unwrap();
+    let peer = Ipv4Addr::new(192, 168, 0, 1);
+    let (mut writer, routes) = crate::route::table(network, 24);
+    writer.insert("10.0.5.0/24".parse().unwrap(), NextHop { ip: peer, port: 8285 }).unwrap();
+    let stranger = Ipv4Addr::new(192, 168, 0, 99);
+    let mut seen = std::collections::HashSet::new();
+    for source_check in MODES {
+        for destination_check in MODES {
+            let config = Config { source_check, destination_check, ..config(network) };
+            let desk = Desk::new();
+            let mut checks = Checks::new(Rules::from(&config), &routes, &desk);
+            let counters = DirectionCounters::default();
+            let mut step = |checks: &mut Checks, from: Ipv4Addr, source, destination| {
+                let packet = packet(source, destination);
+                let sender = SocketAddrV4::new(from, 8285);
+                let standing = desk.standing(from);
+                let mut copy = packet;
+                let (told, fate) = trial::ingress(&config, &routes, from, standing, &mut copy);
+                let graced = counters.source_grace.get();
+                let ip = Ipv4::parse(&packet[..]).unwrap();
+                let is_senders = routes.lookup(source).is_some_and(|hop| hop.ip == from);
+                let done = checks.refuse(&counters, sender, &ip, is_senders);
+                let foretold = match fate {
+                    Fate::Dropped { reason, .. } => Some(reason),
+                    Fate::Carried { .. } => None,
+                };
+                let case = format!("{source_check} {destination_check} {from} {source} {told:?}");
+                assert_eq!(foretold, done, "{case}");
+                let verdict = told.unwrap().source;
+                let early = matches!(verdict, Verdict::Early(_));
+                assert_eq!(counters.source_grace.get() - graced, u64::from(early), "{case}");
+                seen.insert(format!("{verdict:?}").replace(|c: char| !c.is_alphabetic(), ""));
+            };
+            for blind in [true, false] {
+                desk.set_blind(blind);
+                for from in [peer, stranger] {
+                    for source in [[10, 0, 5, 1], [10, 0, 1, 9], [10, 0, 8, 1], [172, 16, 0, 1]] {
+                        for destination in [[10, 0, 1, 2], [10, 0, 5, 2], [10, 0, 9, 2]] {
+                            step(&mut checks, from, source.into(), destination.into());
+                        }
+                    }
+                }
+            }
+            let long_ago = Instant::now() - GRACE;
+            checks.grace = Arc::new(Grace::since(long_ago));
+            assert!(checks.grace.admit(stranger, long_ago).is_ok());
+            *desk.graces() = vec![Arc::clone(&checks.grace)];
+            step(&mut checks, stranger, [10, 0, 8, 1].into(), [10, 0, 1, 2].into());
+            for n in 0..SENDERS as u8 + 1 {
+                let from = Ipv4Addr::new(192, 168, 7, n);
+                step(&mut checks, from, [10, 0, 8, 1].into(), [10, 0, 1, 2].into());
+            }
+        }
+    }
+    for verdict in ["Off", "Passes", "EarlyBlind", "EarlyFirst", "EarlyGrace"] {
+        assert!(seen.iter().any(|one| one.starts_with(verdict)), "{verdict}: {seen:?}");
+    }
+    for why in ["Held", "Nobodys", "Late", "Crowded"] {
+        assert!(seen.iter().any(|one| one.contains(why)), "{why}: {seen:?}");
+    }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::Node;
 use crate::cli::daemon::stats::Report;
 use crate::dataplane::counters::ThreadCounters;
-use crate::dataplane::{self, Dataplane, Mismatches, Peers, Stats};
+use crate::dataplane::{self, Dataplane, Early, Mismatches, Peers, Stats, Why};
 use crate::host::firewall::Spec;
 use crate::observe::snapshot::{self, Snapshot};
 use crate::route::RouteTable;
@@ -40,6 +40,15 @@ impl Node<'_> {
         let route = self.netlink.route_to(destination).await.ok()?;
         let link = self.netlink.link(route.oif?).await.ok()?;
         link.map(|link| link.name)
+    }
+
+    /// How a sender stands whose packet has a source of the overlay in nobody's lease.
+    pub(in crate::cli::daemon) fn standing(&self, sender: Ipv4Addr) -> Result<Early, Why> {
+        match &self.plane {
+            Some(plane) => plane.standing(sender),
+            None if self.blind => Ok(Early::Blind),
+            None => Ok(Early::First),
+        }
     }
 
     /// Whether packets are being carried.
