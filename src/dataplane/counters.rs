@@ -211,7 +211,7 @@ pub struct DirectionCounters {
     pub in_unit_packets: Histogram,
     /// Inner packets a unit put out.
     pub out_unit_packets: Histogram,
-    /// What of `carried_packets` and `carried_bytes` belongs to which peer.
+    /// What of `carried_packets` and `carried_bytes` belongs to which peer, and of what was not sent.
     pub(super) peers: PeerCounters,
     drops: [Counter; REASONS],
 }
@@ -229,6 +229,13 @@ impl DirectionCounters {
     #[inline]
     pub fn drop(&self, reason: DropReason, packets: u64) {
         self.drops[reason as usize].add(packets);
+    }
+
+    /// Counts packets to `peer` that the kernel did not send.
+    #[cold]
+    pub(super) fn unsent(&self, reason: DropReason, peer: PeerIndex, packets: u64) {
+        self.drop(reason, packets);
+        self.peers.add_unsent(peer, packets);
     }
 
     /// Counts packets that were taken in and dropped.
@@ -267,10 +274,10 @@ impl ThreadCounters {
     pub(super) fn new(egress: bool, ingress: bool) -> Self {
         let mut counters = Self::default();
         if egress {
-            counters.egress.peers = PeerCounters::all();
+            counters.egress.peers = PeerCounters::sending();
         }
         if ingress {
-            counters.ingress.peers = PeerCounters::all();
+            counters.ingress.peers = PeerCounters::receiving();
         }
         counters
     }

@@ -4,7 +4,8 @@
 //! the numbers, keeps what data planes that have ended had counted, and notices by looking now and
 //! then which peers are active: a worker reads no clock.
 //!
-//! Conservation: peers and [`OtherTraffic`] add up to all that was carried.
+//! Conservation: peers and [`OtherTraffic`] add up to all that was carried, and what they have of
+//! unsent packets to all drops of sends.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -35,6 +36,10 @@ pub struct PeerTraffic {
     pub received_packets: u64,
     /// Their bytes.
     pub received_bytes: u64,
+    /// Inner packets for it that this host's kernel did not send: drops for one of the `send-`
+    /// reasons.
+    #[serde(default)]
+    pub unsent_packets: u64,
     /// How long ago the last packet went to it; in JSON as seconds. Looks are two seconds apart, so
     /// it may be as much longer ago.
     #[serde(with = "slots::seconds")]
@@ -143,13 +148,22 @@ struct Leaving {
     rounds: Vec<u64>,
 }
 
+impl PeerTraffic {
+    /// What part of the packets for it the kernel did not send, from 0 to 1; `None` if there were
+    /// none. Of what is lost behind this host's kernel nothing is known here.
+    pub fn send_loss(&self) -> Option<f64> {
+        let all = self.sent_packets + self.unsent_packets;
+        (all > 0).then(|| self.unsent_packets as f64 / all as f64)
+    }
+}
+
 impl Ledger {
     fn total(&self, index: PeerIndex) -> Traffic {
         let own = self.offsets.get(&index).copied().unwrap_or_default();
         self.threads.iter().fold(own, |sum, thread| {
             let (sent, received) =
                 (thread.egress.peers.get(index), thread.ingress.peers.get(index));
-            sum.plus(Traffic::new(sent, received))
+            sum.plus(Traffic::new(sent, received, thread.egress.peers.unsent(index)))
         })
     }
 
@@ -228,6 +242,7 @@ impl Account {
             sent_bytes: self.seen.sent_bytes,
             received_packets: self.seen.received_packets,
             received_bytes: self.seen.received_bytes,
+            unsent_packets: self.seen.unsent_packets,
             last_sent: ago(self.last_sent),
             last_received: ago(self.last_received),
         }

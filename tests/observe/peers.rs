@@ -7,8 +7,9 @@ use flannel_udp::dataplane::{OtherTraffic, PeerTraffic};
 use flannel_udp::lab::{self, DaemonOptions, Lab};
 use serde_json::Value;
 
+use crate::inspect;
 use crate::support::world::World;
-use crate::support::{bulk, flow, gate, wait_for};
+use crate::support::{bulk, flow, gate, net, wait_for};
 
 #[test]
 fn peers_add_up_to_what_was_carried() {
@@ -47,6 +48,44 @@ fn counters_survive_the_data_plane_and_the_peer() {
     assert!(settled(&mut world, 0).peer(&world, 1).sent_packets >= before + 300);
 }
 
+#[test]
+fn what_the_kernel_does_not_send_is_told_by_peer() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = three_hosts(&[]);
+    let told = |world: &World, host| {
+        let answer = inspect::json(world, 0, &["peers"]);
+        let address = world.host(host).address().to_string();
+        let peers = answer["peers"].as_array().expect("peers").clone();
+        peers.into_iter().find(|peer| peer["public_ip"] == address).expect("the peer")
+    };
+    let (bad, node) = (world.host(2).address(), world.host(0).netns_name().to_owned());
+    assert_eq!(told(&world, 2)["send_loss"], 0.0, "it has met this host");
+    lab::tool::ip_in(&node, &format!("route add prohibit {bad}")).expect("no way there");
+    let (here, there) = (world.place(0), world.place(2));
+    let socket = net::udp(here.netns, here.address);
+    for _ in 0..500 {
+        socket.send_to(&[0; 100], (there.address, 9)).expect("a packet for the overlay");
+    }
+    flow::in_order(world.place(0), world.place(1), 300, |_| 100);
+    let mut books = settled(&mut world, 0);
+    wait_for("all of them to be refused", Duration::from_secs(3), || {
+        books = settled(&mut world, 0);
+        books.peer(&world, 2).unsent_packets >= 500
+    });
+    let unsent = books.peer(&world, 2).unsent_packets;
+    assert_eq!(books.peer(&world, 1).unsent_packets, 0);
+    let refused = &books.egress["drops"]["send-refused"];
+    assert_eq!(refused.as_u64(), Some(unsent), "each drop of a send is some peer's");
+    let (one, two) = (told(&world, 1), told(&world, 2));
+    assert_eq!((&one["traffic"]["unsent_packets"], &one["send_loss"]), (&0.into(), &0.0.into()));
+    assert_eq!(two["traffic"]["unsent_packets"], unsent, "{two:#}");
+    let share = two["send_loss"].as_f64().expect("a part");
+    assert!(share > 0.9 && share < 1.0, "a few packets had been sent: {two:#}");
+    let table = inspect::told(&world, 0, &["peers", "--interval=0"]);
+    let row = table.lines().find(|line| line.contains(&bad.to_string())).expect("its row");
+    assert!(row.contains(&format!("{unsent} (")), "{table}");
+}
+
 /// Three hosts with a daemon and a container each, each of which has met the first.
 fn three_hosts(flags: &[&str]) -> World {
     let mut world = World::build(Lab::builder().hosts(3));
@@ -65,6 +104,7 @@ fn three_hosts(flags: &[&str]) -> World {
 struct Books {
     peers: Vec<PeerTraffic>,
     other: OtherTraffic,
+    egress: Value,
 }
 
 impl Books {
@@ -104,6 +144,7 @@ fn settled(world: &mut World, host: usize) -> Books {
         let now = Books {
             peers: serde_json::from_value(read("peers")).expect("peers"),
             other: serde_json::from_value(read("other_traffic")).expect("other traffic"),
+            egress: read("egress"),
         };
         let whole = now.sum() == carried;
         if !whole {

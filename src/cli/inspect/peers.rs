@@ -22,8 +22,8 @@ pub fn run(args: &PeersArgs) -> Result<(), Exit> {
         return Ok(());
     }
     println!(
-        "{:<18} {:<15} {:>11} {:>13} {:>11} {:>13} {:>9} {:>9}  STATE",
-        "SUBNET", "HOST", "OUT pkt/s", "OUT", "IN pkt/s", "IN", "LAST OUT", "LAST IN"
+        "{:<18} {:<15} {:>11} {:>13} {:>11} {:>13} {:>9} {:>9} {:>14}  STATE",
+        "SUBNET", "HOST", "OUT pkt/s", "OUT", "IN pkt/s", "IN", "LAST OUT", "LAST IN", "UNSENT"
     );
     for row in &rows {
         let last = |ago: Option<Duration>| {
@@ -31,7 +31,7 @@ pub fn run(args: &PeersArgs) -> Result<(), Exit> {
         };
         let rate = |rate: Option<f64>, text: fn(f64) -> String| rate.map_or("-".into(), text);
         println!(
-            "{:<18} {:<15} {:>11} {:>13} {:>11} {:>13} {:>9} {:>9}  {}",
+            "{:<18} {:<15} {:>11} {:>13} {:>11} {:>13} {:>9} {:>9} {:>14}  {}",
             row.peer.subnet.to_string(),
             row.peer.public_ip.to_string(),
             rate(row.rates.map(|r| r.sent_packets), text::rate),
@@ -40,6 +40,7 @@ pub fn run(args: &PeersArgs) -> Result<(), Exit> {
             rate(row.rates.map(|r| r.received_bytes), text::bits),
             last(row.traffic.and_then(|t| t.last_sent)),
             last(row.traffic.and_then(|t| t.last_received)),
+            row.unsent(),
             row.state().words()
         );
     }
@@ -63,10 +64,11 @@ struct Rates {
     sent_bytes: f64,
     received_packets: f64,
     received_bytes: f64,
+    unsent_packets: f64,
 }
 
-/// What the counters say about the way to a peer. A tunnel without a protocol of its own knows no
-/// more about loss than this; `doctor` sends probes.
+/// What the counters say about the way to a peer. A tunnel without a protocol of its own knows of
+/// loss behind this host's kernel no more than this; `doctor` sends probes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// Packets go and come.
@@ -116,6 +118,7 @@ fn rows(looks: &Looks) -> Vec<Row<'_>> {
                 sent_bytes: rate(|t| t.sent_bytes),
                 received_packets: rate(|t| t.received_packets),
                 received_bytes: rate(|t| t.received_bytes),
+                unsent_packets: rate(|t| t.unsent_packets),
             }
         });
         Row { peer, traffic, rates }
@@ -134,6 +137,15 @@ impl Row<'_> {
         }
     }
 
+    /// What the kernel did not send, and what part of all that is.
+    fn unsent(&self) -> String {
+        let Some(traffic) = self.traffic.filter(|traffic| traffic.unsent_packets > 0) else {
+            return "0".into();
+        };
+        let percent = 100.0 * traffic.send_loss().unwrap_or_default();
+        format!("{} ({percent:.1} %)", text::count(traffic.unsent_packets))
+    }
+
     fn json(&self) -> Value {
         let rates = self.rates.map(|rates| {
             json!({
@@ -141,6 +153,7 @@ impl Row<'_> {
                 "sent_bytes": rates.sent_bytes,
                 "received_packets": rates.received_packets,
                 "received_bytes": rates.received_bytes,
+                "unsent_packets": rates.unsent_packets,
             })
         });
         json!({
@@ -150,6 +163,7 @@ impl Row<'_> {
             "reservation": self.peer.reservation,
             "state": self.state().name(),
             "traffic": self.traffic,
+            "send_loss": self.traffic.and_then(PeerTraffic::send_loss),
             "rates": rates,
         })
     }
@@ -179,6 +193,7 @@ mod tests {
                 sent_bytes: 100 * sent,
                 received_packets: 0,
                 received_bytes: 0,
+                unsent_packets: sent / 3,
                 last_sent: Some(Duration::ZERO),
                 last_received: last_received.map(Duration::from_secs),
             }],
@@ -197,7 +212,13 @@ mod tests {
             assert_eq!(rows[0].rates.unwrap().sent_packets, 50.0);
             assert_eq!(rows[0].rates.unwrap().sent_bytes, 5000.0);
             assert_eq!(rows[0].state(), state);
-            assert_eq!(rows[0].json()["rates"]["received_packets"], 0.0);
+            let json = rows[0].json();
+            assert_eq!(json["rates"]["received_packets"], 0.0);
+            assert_eq!(
+                (&json["rates"]["unsent_packets"], &json["send_loss"]),
+                (&17.0.into(), &0.25.into())
+            );
+            assert_eq!(rows[0].unsent(), "50 (25.0 %)");
         }
         let looks = Looks { before: None, now: look(12.0, 150, None) };
         assert!(rows(&looks)[0].rates.is_none());

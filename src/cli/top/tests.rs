@@ -56,6 +56,7 @@ fn look(uptime: f64) -> Look {
             sent_bytes: times(rate * 1e3),
             received_packets: times(100.0 / rate),
             received_bytes: times(1e5 / rate),
+            unsent_packets: 0,
             last_sent: None,
             last_received: Some(Duration::from_secs(n.into())),
         });

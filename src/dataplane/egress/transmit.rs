@@ -245,7 +245,7 @@ fn lose(
     counters: &DirectionCounters,
 ) {
     let reason = reason(error);
-    counters.drop(reason, count.into());
+    counters.unsent(reason, train.peer, count.into());
     agreement.refused(reason, train.hop, error);
 }
 

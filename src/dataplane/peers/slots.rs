@@ -10,7 +10,11 @@ use crate::route::PeerIndex;
 /// Packets and bytes by peer, of one direction in one thread: 256 KiB, allocated before the thread
 /// starts. The numbers of peers are given from the lowest on, so the slots in use lie together.
 #[derive(Default)]
-pub(in crate::dataplane) struct PeerCounters(Box<[Slot]>);
+pub(in crate::dataplane) struct PeerCounters {
+    carried: Box<[Slot]>,
+    /// Apart from what each packet counts in, 128 KiB: nothing for a thread that does not send.
+    unsent: Box<[Counter]>,
+}
 
 #[derive(Default)]
 struct Slot {
@@ -19,29 +23,50 @@ struct Slot {
 }
 
 impl PeerCounters {
-    /// Room for every number.
-    pub(in crate::dataplane) fn all() -> Self {
-        Self((0..PeerIndex::COUNT).map(|_| Slot::default()).collect())
+    /// Room for every number, in a thread that receives.
+    pub(in crate::dataplane) fn receiving() -> Self {
+        let carried = (0..PeerIndex::COUNT).map(|_| Slot::default()).collect();
+        Self { carried, unsent: Box::default() }
+    }
+
+    /// Room for every number, in a thread that sends.
+    pub(in crate::dataplane) fn sending() -> Self {
+        let unsent = (0..PeerIndex::COUNT).map(|_| Counter::default()).collect();
+        Self { unsent, ..Self::receiving() }
     }
 
     /// Counts for `peer`. Only the owning thread may.
     #[inline]
     pub(in crate::dataplane) fn add(&self, peer: PeerIndex, packets: u64, bytes: u64) {
-        if let Some(slot) = self.0.get(peer.get()) {
+        if let Some(slot) = self.carried.get(peer.get()) {
             slot.packets.add(packets);
             slot.bytes.add(bytes);
         }
     }
 
+    /// Counts packets for `peer` that the kernel did not send. Only the owning thread may.
+    #[cold]
+    pub(in crate::dataplane) fn add_unsent(&self, peer: PeerIndex, packets: u64) {
+        if let Some(unsent) = self.unsent.get(peer.get()) {
+            unsent.add(packets);
+        }
+    }
+
     /// Packets and bytes of `peer`.
     pub(super) fn get(&self, peer: PeerIndex) -> (u64, u64) {
-        self.0.get(peer.get()).map_or((0, 0), |slot| (slot.packets.get(), slot.bytes.get()))
+        let slot = self.carried.get(peer.get());
+        slot.map_or((0, 0), |slot| (slot.packets.get(), slot.bytes.get()))
+    }
+
+    /// Packets for `peer` that the kernel did not send.
+    pub(super) fn unsent(&self, peer: PeerIndex) -> u64 {
+        self.unsent.get(peer.get()).map_or(0, Counter::get)
     }
 }
 
 impl fmt::Debug for PeerCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PeerCounters({})", self.0.len())
+        write!(f, "PeerCounters({})", self.carried.len())
     }
 }
 
@@ -53,11 +78,14 @@ pub struct Traffic {
     pub sent_bytes: u64,
     pub received_packets: u64,
     pub received_bytes: u64,
+    #[serde(default)]
+    pub unsent_packets: u64,
 }
 
 impl Traffic {
-    pub(super) fn new(sent: (u64, u64), received: (u64, u64)) -> Self {
+    pub(super) fn new(sent: (u64, u64), received: (u64, u64), unsent_packets: u64) -> Self {
         Self {
+            unsent_packets,
             sent_packets: sent.0,
             sent_bytes: sent.1,
             received_packets: received.0,
@@ -79,6 +107,7 @@ impl Traffic {
             sent_bytes: f(self.sent_bytes, other.sent_bytes),
             received_packets: f(self.received_packets, other.received_packets),
             received_bytes: f(self.received_bytes, other.received_bytes),
+            unsent_packets: f(self.unsent_packets, other.unsent_packets),
         }
     }
 }

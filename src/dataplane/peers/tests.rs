@@ -1,4 +1,5 @@
 use super::*;
+use crate::dataplane::DropReason;
 use crate::route::{Cidr, NextHop, RouteWriter, table};
 
 struct Bed {
@@ -103,6 +104,37 @@ fn counters_outlive_a_data_plane() {
 }
 
 #[test]
+fn what_the_kernel_did_not_send_is_its_peers() {
+    let mut bed = Bed::new();
+    bed.join(1);
+    bed.join(2);
+    let lose = |bed: &Bed, n, packets| {
+        let egress = &bed.ledger.threads[0].egress;
+        egress.unsent(DropReason::SendRefused, bed.number(n), packets);
+    };
+    bed.carry(bed.number(1), 9, 0);
+    lose(&bed, 1, 3);
+    bed.pass(1, true);
+    let one = |bed: &Bed, n| bed.ledger.accounts[&bed.number(n)].traffic(bed.now);
+    assert_eq!((one(&bed, 1).unsent_packets, one(&bed, 1).send_loss()), (3, Some(0.25)));
+    assert_eq!((one(&bed, 2).unsent_packets, one(&bed, 2).send_loss()), (0, None));
+    // The next data plane goes on with them, and another peer with the number begins anew.
+    let routes = Arc::clone(&bed.routes);
+    bed.ledger.part(&routes);
+    bed.start();
+    lose(&bed, 1, 1);
+    bed.pass(1, true);
+    assert_eq!(one(&bed, 1).unsent_packets, 4);
+    bed.leave(1);
+    bed.pass(1, true);
+    bed.pass(KEPT.as_secs(), true);
+    assert_eq!(bed.ledger.departed.unsent_packets, 4);
+    bed.join(3);
+    bed.pass(1, true);
+    assert_eq!(one(&bed, 3).unsent_packets, 0);
+}
+
+#[test]
 fn a_peer_that_comes_back_finds_its_counters() {
     let mut bed = Bed::new();
     bed.join(1);
@@ -131,7 +163,7 @@ fn a_number_goes_to_another_peer_with_nothing_on_it() {
     assert_ne!(bed.number(2), number);
     bed.pass(1, true);
     assert_eq!(bed.listed(), [(2, 0, 0)]);
-    assert_eq!(bed.ledger.departed, Traffic::new((7, 700), (8, 800)));
+    assert_eq!(bed.ledger.departed, Traffic::new((7, 700), (8, 800), 0));
     bed.join(3);
     assert_eq!(bed.number(3), number);
     bed.carry(number, 1, 1);
@@ -153,10 +185,14 @@ fn times_in_json_are_seconds() {
         sent_bytes: 2,
         received_packets: 3,
         received_bytes: 4,
+        unsent_packets: 5,
         last_sent: Some(Duration::from_millis(1_500)),
         last_received: None,
     };
     let text = serde_json::to_string(&peer).unwrap();
     assert!(text.ends_with(r#""last_sent":1.5,"last_received":null}"#), "{text}");
     assert_eq!(serde_json::from_str::<PeerTraffic>(&text).unwrap(), peer);
+    // A daemon that does not know the count yet is understood.
+    let older = text.replace(r#""unsent_packets":5,"#, "");
+    assert_eq!(serde_json::from_str::<PeerTraffic>(&older).unwrap().unsent_packets, 0);
 }

@@ -316,6 +316,17 @@ pub static FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "flannel_udp_peer_unsent_packets",
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["peer", "subnet"],
+        help: "Inner packets for a peer that this host's kernel did not send: drops for a send- reason",
+        samples: |s| {
+            let samples = peers(s).into_iter();
+            samples.map(|(peer, t)| sample(peer, Value::Whole(t.unsent_packets))).collect()
+        },
+    },
+    Family {
         name: "flannel_udp_peer_last_packet_age",
         kind: Kind::Gauge,
         unit: Some("seconds"),
@@ -484,6 +495,17 @@ fn by_thread(snapshot: &Snapshot, value: fn(&Thread) -> Value) -> Vec<Sample> {
 
 /// Of each peer, to it and from it.
 fn by_peer(snapshot: &Snapshot, values: fn(&PeerTraffic) -> [Option<Value>; 2]) -> Vec<Sample> {
+    let samples = peers(snapshot).into_iter().flat_map(|([address, subnet], traffic)| {
+        let directions = ["egress", "ingress"].into_iter().zip(values(traffic));
+        directions.filter_map(move |(direction, value)| {
+            Some(sample([address.clone(), subnet.clone(), direction.to_owned()], value?))
+        })
+    });
+    samples.collect()
+}
+
+/// Each peer with its address and its subnets.
+fn peers(snapshot: &Snapshot) -> Vec<([String; 2], &PeerTraffic)> {
     let mut subnets: BTreeMap<Ipv4Addr, String> = BTreeMap::new();
     for peer in &snapshot.peers {
         let list = subnets.entry(peer.public_ip).or_default();
@@ -492,14 +514,9 @@ fn by_peer(snapshot: &Snapshot, values: fn(&PeerTraffic) -> [Option<Value>; 2]) 
         }
         list.push_str(&peer.subnet.to_string());
     }
-    let samples = snapshot.traffic.iter().flat_map(|traffic| {
+    let labels = |traffic: &PeerTraffic| {
         let subnet = subnets.get(&traffic.address).cloned().unwrap_or_default();
-        let address = traffic.address.to_string();
-        let directions = ["egress", "ingress"].into_iter().zip(values(traffic));
-        directions.filter_map(move |(direction, value)| {
-            let labels = [address.clone(), subnet.clone(), direction.to_owned()];
-            Some(sample(labels, value?))
-        })
-    });
-    samples.collect()
+        [traffic.address.to_string(), subnet]
+    };
+    snapshot.traffic.iter().map(|traffic| (labels(traffic), traffic)).collect()
 }

@@ -40,6 +40,7 @@ fn snapshot() -> Snapshot {
             sent_bytes: 500,
             received_packets: 0,
             received_bytes: 0,
+            unsent_packets: 3,
             last_sent: Some(Duration::from_millis(1500)),
             last_received: None,
         }],
@@ -66,6 +67,8 @@ fn a_scrape_reads_as_openmetrics() {
          direction=\"egress\"} 5",
         "flannel_udp_peer_last_packet_age_seconds{peer=\"10.9.0.2\",\
          subnet=\"10.0.8.0/24,10.0.9.0/24\",direction=\"egress\"} 1.5",
+        "flannel_udp_peer_unsent_packets_total{peer=\"10.9.0.2\",\
+         subnet=\"10.0.8.0/24,10.0.9.0/24\"} 3",
         "flannel_udp_feature_lost{feature=\"gso\"} 1",
         "flannel_udp_feature_lost{feature=\"gro\"} 0",
         "flannel_udp_thread_busy_seconds_total{thread=\"egress-0\"} 1.5",
