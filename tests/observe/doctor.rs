@@ -74,6 +74,23 @@ fn settings(world: &mut World) {
         ("note", "eth0 gro", "off"),
         |world| sh(world, HERE, "ethtool -K eth0 gro on tx on"),
     );
+    // Neither harms: a host without them is well.
+    let card = |state: &str| format!("ethtool -K eth0 tx-udp-segmentation {state}");
+    with(
+        world,
+        ALONE,
+        |world| sh(world, HERE, &card("off")),
+        ("note", "eth0 tx-udp-segmentation", "off: the kernel cuts each train"),
+        |world| sh(world, HERE, &card("on")),
+    );
+    with(
+        world,
+        ALONE,
+        |_| {},
+        ("note", "eth0 rx-udp-gro-forwarding", "off, as is usual"),
+        |world| sh(world, HERE, "ethtool -K eth0 rx-udp-gro-forwarding on"),
+    );
+    sh(world, HERE, "ethtool -K eth0 rx-udp-gro-forwarding off");
 }
 
 fn firewall(world: &mut World) {
