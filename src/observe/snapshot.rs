@@ -215,6 +215,13 @@ pub struct Peer {
     pub reservation: bool,
 }
 
+impl Snapshot {
+    /// Who failed a check of inner addresses in the last ten minutes, the last one first.
+    pub fn late_mismatches(&self) -> impl Iterator<Item = &RecentMismatch> {
+        self.mismatches.iter().filter(|mismatch| mismatch.last_ago < LATELY)
+    }
+}
+
 impl Build {
     /// This program.
     pub fn current() -> Self {
@@ -238,6 +245,9 @@ pub fn unix(time: SystemTime) -> f64 {
         Err(before) => -before.duration().as_secs_f64(),
     }
 }
+
+/// Seconds for which a sender that failed a check is shown.
+const LATELY: f64 = 600.0;
 
 #[cfg(test)]
 mod tests {

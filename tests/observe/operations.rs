@@ -155,7 +155,7 @@ fn packets_that_do_not_arrive() {
     world.meet(HERE, PEER);
     assert!(status(&world, HERE).contains("ready, nothing wrong"));
     unreachable(&world);
-    forged(&world);
+    forged(&mut world);
     etcd_away(&mut world);
     overflow(&mut world);
     feature_lost(&mut world);
@@ -201,7 +201,7 @@ fn unreachable(world: &World) {
 }
 
 /// A third host, which runs no daemon, sends in the name of a container of the peer.
-fn forged(world: &World) {
+fn forged(world: &mut World) {
     let forger = PlainPeer::open(world, 0, HERE);
     let [victim, target] = [PEER, HERE].map(|host| world.place(host).address);
     forger.send(&Ip::new(victim, target, EXPERIMENT).packet(b"forged"));
@@ -211,6 +211,10 @@ fn forged(world: &World) {
     row("journalctl -u flannel-udp", meaning, &world.log(HERE));
     let sender = format!("{}:8285", world.host(0).address());
     assert!(status(world, HERE).contains(&sender), "{}", status(world, HERE));
+    let found = examine(world, &["--peers=no"]);
+    row("flannel-udp doctor", meaning, &found.text);
+    assert!(found.has("warning", "forged senders", &sender), "{found:?}");
+    assert_eq!(found.code, Some(2), "{found:?}");
     // It is not the peer's traffic, and the peer's own is not in its way.
     ping::between(world.host(PEER).container(), world.host(HERE).container(), PATIENCE)
         .expect("an answer");

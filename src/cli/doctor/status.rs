@@ -7,6 +7,8 @@ use tokio::sync::oneshot;
 
 use super::finding::Finding;
 use super::view::View;
+use crate::cli::text;
+use crate::dataplane::Check;
 use crate::observe::client::Client;
 use crate::observe::snapshot::Snapshot;
 
@@ -58,6 +60,7 @@ pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
                 .remedy("restart the daemon when the cause is gone; flannel-udp status"),
         });
     }
+    findings.extend(strangers(now));
     for (way, direction) in [("out", &now.stats.egress), ("in", &now.stats.ingress)] {
         let drops = direction.drops.iter().filter(|(_, count)| **count > 0);
         let drops: Vec<_> = drops.map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -72,9 +75,80 @@ pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
     findings
 }
 
+/// Who sent lately what is not its own, each sender once.
+fn strangers(now: &Snapshot) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for mismatch in now.late_mismatches() {
+        let (check, remedy) = match mismatch.latest.check {
+            Check::Source => ("forged senders", FORGED),
+            Check::Destination => ("foreign destinations", FOREIGN),
+        };
+        if findings.len() == MOST_NAMED {
+            let more = now.late_mismatches().count() - MOST_NAMED;
+            let text = format!("{more} more in the last ten minutes");
+            let finding = Finding::warning("forged senders", text);
+            findings.push(finding.remedy("flannel-udp status --json lists up to 32"));
+            break;
+        }
+        let ago = text::seconds(mismatch.last_ago.floor());
+        let text = format!("{} ({ago} ago)", mismatch.latest.sentence());
+        findings.push(Finding::warning(check, text).remedy(remedy));
+    }
+    findings
+}
+
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
+/// Senders that are named.
+const MOST_NAMED: usize = 5;
+const FORGED: &str = "look at the host that sends: flannel-udp doctor there; two hosts with one \
+                      subnet, or a --public-ip that is not the address it sends from. If it is \
+                      neither, somebody forges: --source-check=enforce here, and UDP 8285 for the \
+                      cluster's hosts alone";
+const FOREIGN: &str = "the sender takes this host for the address's: flannel-udp routes there; or it \
+                       uses this host as a relay: --destination-check=enforce here";
 /// A daemon that is well answers within milliseconds.
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::finding::Level;
+    use crate::dataplane::{Mismatch, RecentMismatch};
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    fn sender(n: u8, check: Check, last_ago: f64) -> RecentMismatch {
+        let latest = Mismatch {
+            check,
+            source: Ipv4Addr::new(10, 0, 9, 2),
+            destination: Ipv4Addr::new(10, 0, 1, 2),
+            sender: SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, n), 8285),
+            holder: Some(Ipv4Addr::new(192, 168, 0, 9)),
+            dropped: false,
+        };
+        RecentMismatch { latest, reports: 1, last_ago }
+    }
+
+    #[test]
+    fn senders_of_the_last_ten_minutes_are_named_and_the_rest_counted() {
+        let mut now = Snapshot::default();
+        assert_eq!(strangers(&now), []);
+        now.mismatches = vec![
+            sender(1, Check::Source, 3.0),
+            sender(2, Check::Destination, 4.0),
+            sender(3, Check::Source, 601.0),
+        ];
+        let findings = strangers(&now);
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert!(findings.iter().all(|finding| finding.level == Level::Warning));
+        assert!(findings[0].finding.contains("192.168.0.1:8285 has an inner source not of"));
+        assert!(findings[0].remedy.as_ref().unwrap().contains("--source-check=enforce"));
+        assert_eq!(findings[1].check, "foreign destinations");
+        now.mismatches = (0..9).map(|n| sender(n, Check::Source, 1.0)).collect();
+        let findings = strangers(&now);
+        assert_eq!(findings.len(), MOST_NAMED + 1);
+        assert!(findings[MOST_NAMED].finding.starts_with("4 more"), "{findings:?}");
+    }
+}

@@ -113,8 +113,7 @@ fn warnings(now: &Snapshot) -> Vec<String> {
             warnings.push(format!("going on without {}: {why}", feature.name));
         }
     }
-    let lately = now.mismatches.iter().filter(|mismatch| mismatch.last_ago < LATELY);
-    for mismatch in lately.take(MOST_NAMED) {
+    for mismatch in now.late_mismatches().take(MOST_NAMED) {
         let ago = text::seconds(mismatch.last_ago.floor());
         warnings.push(format!("{} ({ago} ago)", mismatch.latest.sentence()));
     }
@@ -293,7 +292,5 @@ fn dash() -> String {
     "-".into()
 }
 
-/// Seconds for which a sender that failed a check is named.
-const LATELY: f64 = 600.0;
 /// Senders that are named.
 const MOST_NAMED: usize = 3;
