@@ -4,6 +4,7 @@
 
 mod bed;
 mod contents;
+mod doctor;
 mod faults;
 mod holders;
 mod manager;

@@ -18,7 +18,11 @@ async fn trouble(options: EtcdOptions) -> (Trouble, String) {
 }
 
 /// A server with a certificate, which asks for one if it is told to.
-async fn tls_server(dir: &TempDir, authority: &Authority, mutual: bool) -> (Etcd, EtcdOptions) {
+pub(crate) async fn tls_server(
+    dir: &TempDir,
+    authority: &Authority,
+    mutual: bool,
+) -> (Etcd, EtcdOptions) {
     let ca = authority.write(dir.path());
     let (cert, key) = authority.sign(dir.path(), "server");
     let ca_arg = format!("--trusted-ca-file={}", ca.display());
@@ -97,7 +101,7 @@ async fn certificates_may_be_replaced() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
-async fn with_auth(args: &[&str]) -> (Etcd, EtcdOptions) {
+pub(crate) async fn with_auth(args: &[&str]) -> (Etcd, EtcdOptions) {
     let etcd = Etcd::start_with(args).await;
     let mut client = etcd.client().await;
     client.user_add("root", "s3cret-root", None).await.unwrap();
@@ -117,7 +121,7 @@ async fn with_auth(args: &[&str]) -> (Etcd, EtcdOptions) {
     (etcd, options)
 }
 
-async fn root(etcd: &Etcd) -> Client {
+pub(crate) async fn root(etcd: &Etcd) -> Client {
     let options = ConnectOptions::new().with_user("root", "s3cret-root");
     Client::connect([etcd.url()], Some(options)).await.unwrap()
 }

@@ -360,11 +360,12 @@ async fn clock_offset(options: &RegistryOptions, limit: Duration) -> Option<i64>
 
 /// Host and port of an endpoint without TLS.
 fn plain(endpoint: &str) -> Option<&str> {
-    match endpoint.split_once("://") {
-        Some(("http", authority)) => Some(authority),
-        Some(_) => None,
-        None => Some(endpoint),
-    }
+    let authority = match endpoint.split_once("://") {
+        Some(("http", authority)) => authority,
+        Some(_) => return None,
+        None => endpoint,
+    };
+    Some(authority.trim_end_matches('/'))
 }
 
 fn ms(time: Duration) -> f64 {

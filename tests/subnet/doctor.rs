@@ -1,0 +1,190 @@
+//! What `doctor` says of a real etcd: behind TLS, with users and passwords, with the data of etcd 2.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::secure::{root, tls_server, with_auth};
+use crate::support::certificates::Authority;
+use crate::support::{CONFIG, Etcd, PREFIX, until};
+
+/// What `doctor` says of the lease store.
+#[derive(Debug)]
+struct Findings(Vec<Value>);
+
+impl Findings {
+    /// The findings of this level whose check begins so.
+    fn of<'a>(&'a self, level: &str, check: &str) -> Vec<&'a Value> {
+        let is = |finding: &&Value| {
+            finding["level"] == level
+                && finding["check"].as_str().is_some_and(|name| name.starts_with(check))
+        };
+        self.0.iter().filter(is).collect()
+    }
+
+    /// Whether one of them has these words as its finding or its remedy.
+    #[track_caller]
+    fn has(&self, level: &str, check: &str, words: &str) {
+        let has = |finding: &&Value| {
+            ["finding", "remedy"].iter().any(|part| finding[part].to_string().contains(words))
+        };
+        assert!(self.of(level, check).iter().any(has), "{level} {check} {words}: {self:#?}");
+    }
+
+    #[track_caller]
+    fn is_well(&self) {
+        let bad = |finding: &Value| finding["level"] == "fault" || finding["level"] == "warning";
+        assert!(!self.0.iter().any(bad), "{self:#?}");
+        self.has("ok", "endpoint", "answers in");
+        self.has("ok", "network config", "10.0.0.0/16");
+        self.has("ok", "leases", "subnets are free");
+    }
+}
+
+/// Runs `doctor` with these flags and, as `password`, what the environment gives it.
+async fn examine(flags: &[OsString], password: Option<&str>) -> Findings {
+    let dir = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
+    command
+        .args(["doctor", "--json", "--peers=no"])
+        .arg(flag("--subnet-file", dir.path().join("subnet.env")))
+        .arg(flag("--docker-env", dir.path().join("docker.env")))
+        .arg(flag("--socket", dir.path().join("socket")))
+        .args(flags);
+    if let Some(password) = password {
+        command.env("FLANNELD_ETCD_PASSWORD", password);
+    }
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    if let Some(password) = password {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!text.contains(password) && !errors.contains(password), "{text} {errors}");
+    }
+    let report: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let groups = report["groups"].as_array().unwrap();
+    let store = groups.iter().find(|group| group["group"] == "Lease store").expect("the store");
+    Findings(store["findings"].as_array().unwrap().clone())
+}
+
+fn flag(name: &str, value: impl AsRef<Path>) -> OsString {
+    let mut flag = OsString::from(format!("{name}="));
+    flag.push(value.as_ref());
+    flag
+}
+
+fn at(url: &str) -> OsString {
+    format!("--etcd-endpoints={url}").into()
+}
+
+#[tokio::test]
+async fn certificates_that_are_right_missing_and_wrong() {
+    let (dir, other_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (authority, stranger) = (Authority::new("one"), Authority::new("stranger"));
+    let (etcd, options) = tls_server(&dir, &authority, true).await;
+    let (cert, key) = authority.sign(dir.path(), "client");
+    let ca = flag("--etcd-cafile", options.ca_file.unwrap());
+    let own = [flag("--etcd-certfile", &cert), flag("--etcd-keyfile", &key)];
+    let with = |ca: &OsString, pair: &[OsString]| [&[at(&etcd.url()), ca.clone()], pair].concat();
+    // The port is open before there is a leader, and there is no config yet.
+    until("an answer", async || {
+        !examine(&with(&ca, &own), None).await.of("ok", "endpoint").is_empty()
+    })
+    .await;
+    let empty = examine(&with(&ca, &own), None).await;
+    empty.has("fault", "network config", "there is none at /coreos.com/network/config");
+    let mut put = Command::new("etcdctl");
+    put.env("ETCDCTL_API", "3")
+        .arg(format!("--endpoints={}", etcd.url()))
+        .arg(flag("--cacert", dir.path().join("ca.pem")))
+        .args([flag("--cert", &cert), flag("--key", &key)])
+        .args(["put", &format!("{PREFIX}/config"), CONFIG]);
+    let put = tokio::task::spawn_blocking(move || put.output()).await.unwrap().unwrap();
+    assert!(put.status.success(), "{put:?}");
+    examine(&with(&ca, &own), None).await.is_well();
+    // No certificate, one of somebody else's, a server of somebody else's.
+    let (cert, key) = stranger.sign(other_dir.path(), "client");
+    let foreign = [flag("--etcd-certfile", cert), flag("--etcd-keyfile", key)];
+    let unknown = flag("--etcd-cafile", stranger.write(other_dir.path()));
+    for flags in [with(&ca, &[]), with(&ca, &foreign), with(&unknown, &own)] {
+        let found = examine(&flags, None).await;
+        found.has("fault", "endpoint https://", "check --etcd-cafile, --etcd-certfile");
+        assert!(found.of("ok", "endpoint").is_empty(), "{found:#?}");
+    }
+    // A file that is not there is named, as is http where https is spoken.
+    let missing = flag("--etcd-cafile", dir.path().join("no-such.pem"));
+    examine(&with(&missing, &own), None).await.has("fault", "endpoint", "no-such.pem");
+    let plain = examine(&[at(&etcd.url().replace("https", "http"))], None).await;
+    plain.has("fault", "endpoint http://", "http where it wants https");
+}
+
+#[tokio::test]
+async fn users_and_passwords() {
+    let (etcd, options) = with_auth(&[]).await;
+    root(&etcd).await.put(format!("{PREFIX}/config"), CONFIG, None).await.unwrap();
+    let user = OsString::from(format!("--etcd-username={}", options.username.unwrap()));
+    let flags = |more: &[&str]| {
+        let mut flags = vec![at(&etcd.url())];
+        flags.extend(more.iter().map(OsString::from));
+        flags
+    };
+    let known = [flags(&[]), vec![user]].concat();
+    examine(&known, Some("s3cret")).await.is_well();
+    const REMEDY: &str = "check FLANNELD_ETCD_USERNAME and FLANNELD_ETCD_PASSWORD";
+    examine(&known, Some("hunter2")).await.has("fault", "endpoint", REMEDY);
+    examine(&flags(&[]), None).await.has("fault", "endpoint", REMEDY);
+    // A user that may not read there: the endpoint refuses.
+    let elsewhere = [known, vec!["--etcd-prefix=/elsewhere".into()]].concat();
+    let found = examine(&elsewhere, Some("s3cret")).await;
+    assert!(
+        found.0.iter().any(|finding| finding["remedy"].to_string().contains(REMEDY)),
+        "{found:#?}"
+    );
+    // One that is needless does no harm.
+    let open = Etcd::start().await;
+    open.put("config", CONFIG).await;
+    examine(&[at(&open.url()), "--etcd-username=flannel".into()], Some("s3cret")).await.is_well();
+}
+
+#[tokio::test]
+async fn a_config_in_the_data_of_etcd_2_and_under_another_prefix() {
+    let etcd = Etcd::start_with(&["--enable-v2"]).await;
+    for url in [etcd.url(), format!("{}/", etcd.url()), format!("127.0.0.1:{}", etcd.port)] {
+        let found = examine(&[at(&url)], None).await;
+        found.has("fault", "network config", "and no other key either: an empty store");
+    }
+    put_v2(etcd.port, &format!("{PREFIX}/config"), CONFIG).await;
+    for url in [etcd.url(), format!("{}/", etcd.url()), format!("127.0.0.1:{}", etcd.port)] {
+        let found = examine(&[at(&url)], None).await;
+        found.has("fault", "network config", "there is one in its v2 data");
+        found.has("fault", "network config", "etcdctl put /coreos.com/network/config");
+    }
+    let elsewhere = examine(&[at(&etcd.url()), "--etcd-prefix=/other".into()], None).await;
+    elsewhere.has("fault", "network config", "an empty store");
+    etcd.client().await.put("/third/config", CONFIG, None).await.unwrap();
+    let elsewhere = examine(&[at(&etcd.url()), "--etcd-prefix=/other".into()], None).await;
+    elsewhere.has("fault", "network config", "but there is one at /third/config");
+    elsewhere.has("fault", "network config", "--etcd-prefix=/third");
+    etcd.put("config", CONFIG).await;
+    examine(&[at(&etcd.url())], None).await.is_well();
+}
+
+/// Sets a key as clients of etcd 2 do.
+async fn put_v2(port: u16, key: &str, value: &str) {
+    let body = format!("value={value}");
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!(
+        "PUT /v2/keys{key} HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.0 201"), "{answer}");
+}
