@@ -59,6 +59,11 @@ fn a_forged_source_is_passed_named_or_dropped() {
         for name in [sender.to_string(), victim.to_string(), holder.to_string()] {
             assert!(line.contains(&name), "{name} is not in {line}");
         }
+        if cfg!(feature = "top") {
+            let screen = inspect::told(&scene.world, 0, &["top", "--once", "--interval", "200"]);
+            let line = format!("{sender} as {victim} of {holder}, ");
+            assert!(screen.contains("FORGED SOURCES") && screen.contains(&line), "{screen}");
+        }
         // The true owner of the address is not in the way of its own traffic.
         scene.world.meet(0, 1);
     }

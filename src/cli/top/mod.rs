@@ -147,7 +147,7 @@ const KEYS: Duration = Duration::from_millis(50);
 /// A screen where there is none.
 const SIZE: (u16, u16) = (80, 24);
 /// Lines of a screen that are not peers.
-const AROUND_PEERS: u16 = 18;
+const AROUND_PEERS: u16 = 22;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::*;
-use crate::dataplane::{FeatureState, PeerTraffic};
+use crate::dataplane::{Check, FeatureState, Mismatch, PeerTraffic, RecentMismatch};
 use crate::observe::snapshot;
 
 /// A daemon that has run for `uptime` seconds, with traffic in proportion.
@@ -111,6 +111,56 @@ fn everything_is_on_the_usual_screen() {
         assert!(screen.contains(expected), "{expected:?} is missing:\n{screen}");
     }
     assert!(!screen.contains("not-ipv4"), "{screen}");
+}
+
+/// The state after two looks at a daemon that has been sent forged packets by so many hosts.
+fn forged_by(senders: u8) -> State {
+    let look = |uptime: f64| {
+        let mut snapshot = look(uptime).unwrap();
+        snapshot.stats.ingress.source_mismatches = (uptime * 5.0) as u64;
+        let mismatch = |n, check| RecentMismatch {
+            latest: Mismatch {
+                check,
+                source: [10, 0, 1, 9].into(),
+                destination: [10, 0, 7, 2].into(),
+                sender: std::net::SocketAddrV4::new([10, 211, 55, 60 + n].into(), 8285),
+                holder: (n == 0).then_some([10, 211, 55, 1].into()),
+                dropped: n == 0,
+            },
+            reports: 1,
+            last_ago: 3.5,
+        };
+        snapshot.mismatches = (0..senders).map(|n| mismatch(n, Check::Source)).collect();
+        // These are no forgeries, or long ago.
+        snapshot.mismatches.push(mismatch(100, Check::Destination));
+        snapshot
+            .mismatches
+            .push(RecentMismatch { last_ago: 601.0, ..mismatch(101, Check::Source) });
+        Ok(snapshot)
+    };
+    let mut state = State::new();
+    state.hear(look(10.0));
+    state.hear(look(12.0));
+    state
+}
+
+#[test]
+fn forged_senders_are_shown_if_there_are_any() {
+    assert!(!screen(&forged_by(0), 80, 24).contains("FORGED"));
+    let some = screen(&forged_by(5), 80, 24);
+    for expected in [
+        "FORGED SOURCES 5.0/s, 60 in all, the last from 10.211.55.60",
+        "  10.211.55.60 as 10.0.1.9 of 10.211.55.1, dropped, 3.0 s ago",
+        "  10.211.55.62 as 10.0.1.9 of nobody, carried, 3.0 s ago",
+        "10.0.2.0/24",
+    ] {
+        assert!(some.contains(expected), "{expected:?} is missing:\n{some}");
+    }
+    for absent in ["55.63 as", "55.160", "55.161"] {
+        assert!(!some.contains(absent), "{absent}:\n{some}");
+    }
+    let small = screen(&forged_by(5), 60, 9);
+    assert!(small.contains("FORGED SOURCES") && !small.contains("nobody"), "{small}");
 }
 
 #[test]

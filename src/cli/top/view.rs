@@ -8,6 +8,7 @@ use ratatui::widgets::{Block, Borders, Paragraph, Row as TableRow, Sparkline, Ta
 
 use super::state::{Sort, State};
 use crate::cli::text;
+use crate::dataplane::{Check, Mismatch};
 use crate::observe::snapshot::Snapshot;
 
 /// The whole screen.
@@ -23,15 +24,21 @@ impl Widget for View<'_> {
             18..30 => [4, 6],
             _ => [6, 8],
         };
+        let mut heading = heading(state);
+        heading.extend(forged(state).into_iter().take(match area.height {
+            ..6 => 0,
+            6..18 => 1,
+            _ => 1 + MOST_NAMED,
+        }));
         let [head, spark, middle, peers, help] = Layout::vertical([
-            Constraint::Length(3),
+            Constraint::Length(heading.len().max(3) as u16),
             Constraint::Length(rates),
             Constraint::Length(details),
             Constraint::Min(0),
             Constraint::Length(1),
         ])
         .areas(area);
-        Paragraph::new(heading(state)).render(head, buffer);
+        Paragraph::new(heading).render(head, buffer);
         self.rates(spark, buffer);
         self.details(middle, buffer);
         self.peers(peers, buffer);
@@ -98,6 +105,31 @@ fn trouble(state: &State, now: &Snapshot) -> Line<'static> {
         .map(|feature| format!("{} ({})", feature.name, feature.why.as_deref().unwrap_or("?")))
         .collect();
     Line::from(format!("ready, without {}", lost.join(", "))).yellow()
+}
+
+/// Who sends what is not its own, if anybody does: how much that is, and the last senders.
+fn forged(state: &State) -> Vec<Line<'static>> {
+    let Some(now) = &state.now else { return vec![] };
+    let senders: Vec<_> =
+        now.late_mismatches().filter(|mismatch| mismatch.latest.check == Check::Source).collect();
+    let [last, ..] = senders[..] else { return vec![] };
+    let count = |s: &Snapshot| s.stats.ingress.source_mismatches;
+    let (rate, total) = (text::rate(state.rate(count)), text::count(count(now)));
+    let first = format!(
+        "FORGED SOURCES {rate}/s, {total} in all, the last from {}",
+        last.latest.sender.ip()
+    );
+    let alarm = Style::new().fg(Color::Red);
+    let mut lines = vec![Line::from(first).style(alarm.bold())];
+    lines.extend(senders.iter().take(MOST_NAMED).map(|mismatch| {
+        let Mismatch { source, sender, holder, dropped, .. } = mismatch.latest;
+        let holder = holder.map_or("nobody".to_owned(), |holder| holder.to_string());
+        let done = if dropped { "dropped" } else { "carried" };
+        let ago = text::seconds(mismatch.last_ago.floor());
+        let line = format!("  {} as {source} of {holder}, {done}, {ago} ago", sender.ip());
+        Line::from(line).style(alarm)
+    }));
+    lines
 }
 
 impl View<'_> {
@@ -206,6 +238,8 @@ impl View<'_> {
     }
 }
 
+/// Senders of forged packets that are named.
+const MOST_NAMED: usize = 3;
 /// Widths of the columns of all peers' fields.
 const WIDTHS: [u16; 7] = [18, 15, 12, 8, 12, 8, 7];
 /// Screens narrower than this show no packets and no time.
