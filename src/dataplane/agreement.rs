@@ -8,11 +8,13 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::config::Offloads;
 use super::counters::DropReason;
 use crate::route::NextHop;
+
+pub(crate) mod moment;
 
 /// A feature of the kernel that the data path can use and can do without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,12 +71,23 @@ pub struct FeatureState {
     pub on: bool,
     /// Why it is not.
     pub why: Option<String>,
+    /// When it was given up, to the second; in JSON as RFC 3339. `None` if it is in use or was
+    /// switched off.
+    #[serde(default, with = "moment")]
+    pub lost: Option<SystemTime>,
+}
+
+/// What became of a feature that is not in use.
+#[derive(Clone, Default)]
+struct Loss {
+    why: Option<String>,
+    when: Option<SystemTime>,
 }
 
 /// The features in use, shared by all workers. Features only ever go away.
 pub struct Agreement {
     on: [AtomicBool; Feature::ALL.len()],
-    why: Mutex<[Option<String>; Feature::ALL.len()]>,
+    losses: Mutex<[Loss; Feature::ALL.len()]>,
     started: Instant,
     /// Until when each kind of refusal counts as told, in seconds since `started`.
     told: [AtomicU64; DropReason::ALL.len()],
@@ -86,7 +99,10 @@ impl Agreement {
         let allowed = Feature::ALL.map(|feature| offloads.allows(feature));
         Self {
             on: allowed.map(AtomicBool::new),
-            why: Mutex::new(allowed.map(|on| (!on).then(|| "switched off".to_owned()))),
+            losses: Mutex::new(allowed.map(|on| match on {
+                true => Loss::default(),
+                false => Loss { why: Some("switched off".to_owned()), when: None },
+            })),
             started: Instant::now(),
             told: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
         }
@@ -98,13 +114,14 @@ impl Agreement {
         self.on[feature as usize].load(Ordering::Relaxed)
     }
 
-    /// Gives `feature` up. The first call for it records `why` and returns true.
+    /// Gives `feature` up. The first call for it records `why` and when, and returns true.
     pub fn lose(&self, feature: Feature, why: impl Into<String>) -> bool {
         let had = self.on[feature as usize].swap(false, Ordering::Relaxed);
         if had {
             let why = why.into();
             tracing::warn!(feature = feature.name(), %why, "going on without a kernel feature");
-            self.why.lock().unwrap_or_else(PoisonError::into_inner)[feature as usize] = Some(why);
+            let loss = Loss { why: Some(why), when: Some(SystemTime::now()) };
+            self.losses.lock().unwrap_or_else(PoisonError::into_inner)[feature as usize] = loss;
         }
         had
     }
@@ -132,14 +149,15 @@ impl Agreement {
 
     /// How every feature stands.
     pub fn states(&self) -> Vec<FeatureState> {
-        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
         Feature::ALL
             .into_iter()
-            .zip(why.iter())
-            .map(|(feature, why)| FeatureState {
+            .zip(losses.iter())
+            .map(|(feature, loss)| FeatureState {
                 name: feature.name().into(),
                 on: self.has(feature),
-                why: why.clone(),
+                why: loss.why.clone(),
+                lost: loss.when,
             })
             .collect()
     }
@@ -163,6 +181,23 @@ mod tests {
     }
 
     #[test]
+    fn the_moment_of_a_loss_is_rfc_3339_in_json() {
+        let state = FeatureState {
+            name: "gso".into(),
+            on: false,
+            why: Some("EIO".into()),
+            lost: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777)),
+        };
+        let text = serde_json::to_string(&state).unwrap();
+        assert!(text.ends_with(r#","lost":"1994-11-06T08:49:37Z"}"#), "{text}");
+        assert_eq!(serde_json::from_str::<FeatureState>(&text).unwrap(), state);
+        // A daemon that does not tell it is understood.
+        let older: FeatureState =
+            serde_json::from_str(r#"{"name":"x","on":true,"why":null}"#).unwrap();
+        assert_eq!(older.lost, None);
+    }
+
+    #[test]
     fn a_feature_is_lost_once() {
         let agreement = Agreement::new(Offloads::AUTO.with(Feature::Gro, false));
         assert!(agreement.has(Feature::Gso) && !agreement.has(Feature::Gro));
@@ -173,5 +208,9 @@ mod tests {
         assert_eq!(states[Feature::Gso as usize].why.as_deref(), Some("EIO"));
         assert_eq!(states[Feature::Gro as usize].why.as_deref(), Some("switched off"));
         assert_eq!(states[Feature::Vnet as usize].why, None);
+        let lost = states[Feature::Gso as usize].lost.expect("a moment");
+        assert!(lost.elapsed().unwrap() < Duration::from_secs(60));
+        assert_eq!(states[Feature::Gro as usize].lost, None, "never had");
+        assert_eq!(states[Feature::Vnet as usize].lost, None);
     }
 }

@@ -260,6 +260,8 @@ pub struct ThreadCounters {
     pub asleep_nanos: Counter,
     /// Rounds that found nothing and looked again instead of going to sleep.
     pub spins: Counter,
+    /// Nanoseconds between such rounds.
+    pub spinning_nanos: Counter,
     /// Times the thread handed the ingress half of its worker to the other thread.
     pub hand_overs: Counter,
     /// Rounds of the thread's loop: it lives while this moves after a wake-up.
@@ -297,6 +299,8 @@ pub struct Stats {
     pub asleep_nanos: u64,
     /// Rounds that found nothing and looked again.
     pub spins: u64,
+    /// Nanoseconds between such rounds, all threads.
+    pub spinning_nanos: u64,
     /// Times what comes in changed hands between the threads of a worker.
     pub hand_overs: u64,
     /// Datagrams that the kernel dropped because a socket's buffer was full.
@@ -350,6 +354,7 @@ impl Stats {
             sum.sleeps += thread.sleeps.get();
             sum.asleep_nanos += thread.asleep_nanos.get();
             sum.spins += thread.spins.get();
+            sum.spinning_nanos += thread.spinning_nanos.get();
             sum.hand_overs += thread.hand_overs.get();
         }
         sum
@@ -363,6 +368,7 @@ impl AddAssign<&Self> for Stats {
         self.sleeps += other.sleeps;
         self.asleep_nanos += other.asleep_nanos;
         self.spins += other.spins;
+        self.spinning_nanos += other.spinning_nanos;
         self.hand_overs += other.hand_overs;
         self.socket_overflows += other.socket_overflows;
     }

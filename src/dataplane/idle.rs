@@ -41,12 +41,15 @@ pub(super) struct Idle {
     spin: Duration,
     /// Looks in a row that ended without a packet.
     misses: u32,
-    since: Option<Instant>,
+    /// When it began to look, and when it looked last.
+    since: Option<(Instant, Instant)>,
+    /// Time between looks in vain that [`Self::take_looked`] has not told yet.
+    looked: Duration,
 }
 
 impl Idle {
     pub(super) fn new(spin: Duration, pace: Arc<Pace>) -> Self {
-        Self { pace, spin, misses: 0, since: None }
+        Self { pace, spin, misses: 0, since: None, looked: Duration::ZERO }
     }
 
     /// Packets came; whether they were bulk.
@@ -67,17 +70,22 @@ impl Idle {
             return false;
         }
         let now = Instant::now();
+        let (since, last) = self.since.take().unwrap_or((now, now));
+        self.looked += now.duration_since(last);
         if self.pace.is_bulk(now) {
-            self.since = None;
             return false;
         }
-        let since = *self.since.get_or_insert(now);
         let again = now.duration_since(since) < self.spin;
-        if !again {
-            self.since = None;
-            self.misses += 1;
+        match again {
+            true => self.since = Some((since, now)),
+            false => self.misses += 1,
         }
         again
+    }
+
+    /// For how long it has looked since the last call. A look that met a packet is none.
+    pub(super) fn take_looked(&mut self) -> Duration {
+        std::mem::take(&mut self.looked)
     }
 
     /// Whether there was bulk lately.
@@ -133,6 +141,23 @@ mod tests {
         assert!(!miss(&mut idle));
         idle.slept(Duration::from_micros(10));
         assert!(miss(&mut idle));
+    }
+
+    #[test]
+    fn looks_in_vain_are_timed() {
+        let mut idle = idle(Duration::from_millis(20));
+        let began = Instant::now();
+        assert!(miss(&mut idle));
+        let (whole, looked) = (began.elapsed(), idle.take_looked());
+        assert!(looked >= idle.spin && looked <= whole, "{looked:?} of {whole:?}");
+        assert_eq!(idle.take_looked(), Duration::ZERO, "told once");
+        // The one that met a packet was worth its time; the sleep is no look.
+        assert!(idle.look_again());
+        std::thread::sleep(Duration::from_millis(5));
+        idle.worked(false);
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(idle.look_again());
+        assert_eq!(idle.take_looked(), Duration::ZERO);
     }
 
     #[test]

@@ -103,7 +103,9 @@ impl Seat {
 
     /// Nothing was there: looks again, or sleeps. Says whether it has slept.
     fn rest(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<bool, Event> {
-        if self.idle.look_again() {
+        let again = self.idle.look_again();
+        self.counters.spinning_nanos.add(self.idle.take_looked().as_nanos() as u64);
+        if again {
             self.counters.spins.add(1);
             thread::yield_now();
             return Ok(false);

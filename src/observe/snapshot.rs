@@ -180,6 +180,8 @@ pub struct Thread {
     pub name: String,
     /// Time awake: carrying packets, or looking for them before it sleeps.
     pub busy: f64,
+    /// What of it went by with looking and finding nothing.
+    pub spinning: f64,
     /// Time since it was made.
     pub lifetime: f64,
     /// Times it went to sleep.

@@ -79,15 +79,28 @@ fn status_from_the_first_moment_to_the_last() {
     assert!((86_000.0..=86_400.0).contains(&left), "a day: {left}");
     assert!(now["stats"]["egress"]["carried_packets"].as_u64() >= Some(300));
     assert!(rates["seconds"].as_f64() > Some(0.25) && rates["out"]["packets"].is_number());
+    let mut looked = 0.0;
     for thread in now["threads"].as_array().expect("threads") {
         let (busy, life) = (thread["busy"].as_f64().unwrap(), thread["lifetime"].as_f64().unwrap());
         assert!(0.0 < busy && busy < life, "{thread}");
+        let spinning = thread["spinning"].as_f64().expect("a time");
+        assert!((0.0..busy).contains(&spinning), "{thread}");
+        looked += spinning;
     }
+    assert!(looked > 0.0, "by default a thread looks before it sleeps: {now}");
     let screen = told(&world, 0, &["status", "--interval=100"]);
     let subnet = world.subnet(0).to_string();
     contains(
         &screen,
-        &["ready, nothing wrong", &subnet, "flannel0", "masquerade on", "connected", "% busy"],
+        &[
+            "ready, nothing wrong",
+            &subnet,
+            "flannel0",
+            "masquerade on",
+            "connected",
+            "% busy,",
+            "% looking",
+        ],
     );
 
     // The peer that was sent to and has answered; the route to it.

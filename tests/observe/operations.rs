@@ -262,6 +262,17 @@ fn feature_lost(world: &mut World) {
     options.registry = Registry::Etcd;
     world.start_daemon(HERE, options).expect("a daemon");
     status_row(world, HERE, "going on without vnet");
+    let warning = status(world, HERE);
+    let warning = warning.lines().find(|line| line.contains("going on without vnet"));
+    assert!(warning.is_some_and(|line| line.ends_with(" s ago)")), "{warning:?}");
+    let told = ask(world, HERE, &["status", "--interval=0", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let features = told["status"]["features"].as_array().expect("features");
+    let vnet = features.iter().find(|feature| feature["name"] == "vnet").expect("vnet");
+    let lost = vnet["lost"].as_str().expect("a moment").to_owned();
+    let date = World::run(world.host(HERE).netns(), "date", &["-u", "-d", &lost, "+%FT%TZ"]);
+    assert_eq!(date.trim(), lost, "it is a moment that others can read");
+    assert!(features.iter().any(|feature| feature["lost"].is_null()), "{features:?}");
     world.start_daemon(HERE, etcd(&[])).expect("a daemon");
     assert!(status(world, HERE).contains("ready, nothing wrong"), "{}", status(world, HERE));
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::finding::Finding;
 use super::view::View;
 use crate::cli::text;
-use crate::dataplane::Check;
+use crate::dataplane::{Check, FeatureState, rfc3339};
 use crate::observe::client::Client;
 use crate::observe::snapshot::Snapshot;
 
@@ -56,8 +56,11 @@ pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
         let why = feature.why.as_deref().unwrap_or("no reason known");
         findings.push(match why {
             "switched off" => Finding::note(name, "switched off by --offload: more CPU a packet"),
-            _ => Finding::warning(name, format!("the daemon goes on without it: {why}"))
-                .remedy("restart the daemon when the cause is gone; flannel-udp status"),
+            _ => Finding::warning(
+                name,
+                format!("the daemon goes on without it{}: {why}", since(feature)),
+            )
+            .remedy("restart the daemon when the cause is gone; flannel-udp status"),
         });
     }
     findings.extend(strangers(now));
@@ -73,6 +76,10 @@ pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+fn since(feature: &FeatureState) -> String {
+    feature.lost.map_or_else(String::new, |lost| format!(" since {}", rfc3339(lost)))
 }
 
 /// Who sent lately what is not its own, each sender once.

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::{Looks, StatusArgs};
 use crate::cli::{Exit, text};
-use crate::dataplane::DropReason;
 use crate::dataplane::counters::DirectionStats;
-use crate::observe::snapshot::Snapshot;
+use crate::dataplane::{DropReason, FeatureState};
+use crate::observe::snapshot::{Snapshot, Thread, unix};
 
 /// Prints the screen, or the snapshot with rates.
 pub fn run(args: &StatusArgs) -> Result<(), Exit> {
@@ -110,7 +110,11 @@ fn warnings(now: &Snapshot) -> Vec<String> {
     for feature in &now.features {
         // Switched off by a flag is no surprise.
         if let Some(why) = feature.why.as_deref().filter(|why| *why != "switched off") {
-            warnings.push(format!("going on without {}: {why}", feature.name));
+            warnings.push(format!(
+                "going on without {}: {why}{}",
+                feature.name,
+                since(now, feature)
+            ));
         }
     }
     for mismatch in now.late_mismatches().take(MOST_NAMED) {
@@ -118,6 +122,12 @@ fn warnings(now: &Snapshot) -> Vec<String> {
         warnings.push(format!("{} ({ago} ago)", mismatch.latest.sentence()));
     }
     warnings
+}
+
+/// How long ago a feature was lost, in brackets.
+fn since(now: &Snapshot, feature: &FeatureState) -> String {
+    let ago = |lost| text::seconds((now.taken - unix(lost)).max(0.0).floor());
+    feature.lost.map_or_else(String::new, |lost| format!(" ({} ago)", ago(lost)))
 }
 
 fn place(out: &mut String, now: &Snapshot) {
@@ -200,7 +210,7 @@ fn kernel(out: &mut String, now: &Snapshot) {
     line(out, "kernel", &on);
     for feature in now.features.iter().filter(|feature| !feature.on) {
         let why = feature.why.as_deref().unwrap_or("no reason known");
-        line(out, "", &format!("without {}: {why}", feature.name));
+        line(out, "", &format!("without {}: {why}{}", feature.name, since(now, feature)));
     }
     let layers = &now.confinement.layers;
     let on: Vec<_> = layers.iter().filter(|layer| layer.on).map(|layer| &*layer.name).collect();
@@ -274,13 +284,16 @@ fn threads(out: &mut String, looks: &Looks) {
         let earlier = looks.before.as_ref().and_then(|before| {
             before.threads.iter().find(|t| t.name == thread.name && t.lifetime < thread.lifetime)
         });
-        let (busy, time) = match earlier {
-            Some(earlier) => (thread.busy - earlier.busy, thread.lifetime - earlier.lifetime),
-            None => (thread.busy, thread.lifetime),
+        let share = |time: fn(&Thread) -> f64| {
+            let (before, born) = earlier.map_or((0.0, 0.0), |e| (time(e), e.lifetime));
+            let share = (time(thread) - before) / (thread.lifetime - born).max(f64::EPSILON);
+            (100.0 * share).clamp(0.0, 100.0)
         };
-        let percent = (100.0 * busy / time.max(f64::EPSILON)).clamp(0.0, 100.0);
+        let spinning = share(|thread| thread.spinning);
+        let busy = (share(|thread| thread.busy) - spinning).max(0.0);
         let name = if thread == &looks.now.threads[0] { "threads" } else { "" };
-        line(out, name, &format!("{:<12} {percent:>3.0} % busy", thread.name));
+        let text = format!("{:<12} {busy:>3.0} % busy, {spinning:>3.0} % looking", thread.name);
+        line(out, name, &text);
     }
 }
 
@@ -294,3 +307,46 @@ fn dash() -> String {
 
 /// Senders that are named.
 const MOST_NAMED: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    fn look(lifetime: f64, busy: f64, spinning: f64) -> Snapshot {
+        let name = "egress-0".to_owned();
+        let threads = vec![Thread { name, busy, spinning, lifetime, ..Thread::default() }];
+        Snapshot { threads, ..Snapshot::default() }
+    }
+
+    #[test]
+    fn looking_for_packets_is_not_being_busy_with_them() {
+        let looks = |before| Looks { before, now: look(12.0, 5.0, 2.5) };
+        let whole = screen(&looks(None));
+        assert!(whole.contains("egress-0      21 % busy,  21 % looking"), "{whole}");
+        let lately = screen(&looks(Some(look(10.0, 4.0, 2.0))));
+        assert!(lately.contains("egress-0      25 % busy,  25 % looking"), "{lately}");
+    }
+
+    #[test]
+    fn a_lost_feature_is_told_with_its_age() {
+        let lost = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let feature = |name, lost: Option<SystemTime>, why: &str| FeatureState {
+            name: std::borrow::Cow::Borrowed(name),
+            on: false,
+            why: Some(why.into()),
+            lost,
+        };
+        let features =
+            vec![feature("gso", Some(lost), "EIO"), feature("gro", None, "switched off")];
+        let now = Snapshot { taken: 1_250.0, features, ..Snapshot::default() };
+        let looks = Looks { before: None, now };
+        let screen = screen(&looks);
+        assert!(screen.contains("! going on without gso: EIO (4 min ago)"), "{screen}");
+        assert!(screen.contains("without gro: switched off\n"), "{screen}");
+        let json = in_json(&looks);
+        assert_eq!(json["status"]["features"][0]["lost"], "1970-01-01T00:16:40Z");
+        assert_eq!(json["status"]["features"][1]["lost"], Value::Null);
+    }
+}

@@ -9,7 +9,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::Look;
 use crate::dataplane::PeerTraffic;
 use crate::dataplane::counters::DirectionStats;
-use crate::observe::snapshot::Snapshot;
+use crate::observe::snapshot::{Snapshot, Thread};
 
 /// Everything that is shown.
 pub(super) struct State {
@@ -213,8 +213,8 @@ impl State {
         drops
     }
 
-    /// Each thread's name and how busy it was, 0 to 1.
-    pub(super) fn threads(&self) -> Vec<(String, f64)> {
+    /// Each thread's name, how busy it was, and how much it looked for packets in vain, 0 to 1 each.
+    pub(super) fn threads(&self) -> Vec<(String, f64, f64)> {
         let Some(now) = &self.now else { return vec![] };
         let before = self.before.as_deref().map_or(&[][..], |before| &before.threads);
         now.threads
@@ -223,9 +223,14 @@ impl State {
                 let before = before.iter().find(|before| before.name == thread.name);
                 // One that was made anew has begun to count anew.
                 let before = before.filter(|before| before.lifetime < thread.lifetime);
-                let (busy, lifetime) = before.map_or((0.0, 0.0), |b| (b.busy, b.lifetime));
-                let share = (thread.busy - busy) / (thread.lifetime - lifetime).max(1e-9);
-                (thread.name.clone(), share.clamp(0.0, 1.0))
+                let share = |time: fn(&Thread) -> f64| {
+                    let (earlier, born) = before.map_or((0.0, 0.0), |b| (time(b), b.lifetime));
+                    let share = (time(thread) - earlier) / (thread.lifetime - born).max(1e-9);
+                    share.clamp(0.0, 1.0)
+                };
+                let looking = share(|thread| thread.spinning);
+                let busy = (share(|thread| thread.busy) - looking).max(0.0);
+                (thread.name.clone(), busy, looking)
             })
             .collect()
     }

@@ -35,12 +35,17 @@ fn look(uptime: f64) -> Look {
     snapshot.stats.ingress.drops.insert("not-ipv4".into(), 0);
     snapshot.threads = vec![snapshot::Thread {
         name: "egress-0".into(),
-        busy: uptime / 4.0,
+        busy: uptime / 2.0,
+        spinning: uptime / 4.0,
         lifetime: uptime,
         ..Default::default()
     }];
-    snapshot.features =
-        vec![FeatureState { name: "uso".into(), on: false, why: Some("old kernel".into()) }];
+    snapshot.features = vec![FeatureState {
+        name: "uso".into(),
+        on: false,
+        why: Some("old kernel".into()),
+        lost: None,
+    }];
     for (n, rate) in [(1, 10.0), (2, 30.0), (3, 20.0)] {
         let address = [10, 211, 55, n].into();
         snapshot.peers.push(snapshot::Peer {
@@ -103,7 +108,7 @@ fn everything_is_on_the_usual_screen() {
         "no-route                        3.0/s 36",
         "too-short                         0/s 7",
         "egress-0",
-        " 25%",
+        "████░░░░·······  25%",
         "3 peers, by traffic",
         "10.0.2.0/24",
         "q quit",

@@ -174,12 +174,15 @@ impl View<'_> {
         Paragraph::new(drops).block(block(" drops ")).render(left, buffer);
         let width = usize::from(right.width).saturating_sub(17).clamp(4, 40);
         let threads: Vec<Line<'_>> = (self.0.threads().into_iter())
-            .map(|(name, busy)| {
-                let full = (busy * width as f64).round() as usize;
+            .map(|(name, busy, looking)| {
+                let cells = |share: f64| (share * width as f64).round() as usize;
+                let full = cells(busy);
+                let half = cells(looking).min(width - full);
                 Line::from(vec![
                     Span::raw(format!("{name:<10} ")),
                     Span::styled("█".repeat(full), Style::new().fg(Color::Green)),
-                    Span::raw("·".repeat(width - full)),
+                    Span::styled("░".repeat(half), Style::new().fg(Color::Green)),
+                    Span::raw("·".repeat(width - full - half)),
                     Span::raw(format!(" {:>3.0}%", busy * 100.0)),
                 ])
             })

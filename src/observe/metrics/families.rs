@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use crate::dataplane::counters::{DirectionStats, HistogramStats};
 use crate::dataplane::{DropReason, PeerTraffic};
-use crate::observe::snapshot::{Snapshot, Thread};
+use crate::observe::snapshot::{Snapshot, Thread, unix};
 
 /// A family of metrics.
 pub struct Family {
@@ -256,12 +256,31 @@ pub static FAMILIES: &[Family] = &[
         samples: |s| by_feature(s, |on, why| !on && why != Some("switched off")),
     },
     Family {
+        name: "flannel_udp_feature_lost_timestamp",
+        kind: Kind::Gauge,
+        unit: Some("seconds"),
+        labels: FEATURE,
+        help: "When the kernel refused a feature, in Unix time; absent for one in use or switched off",
+        samples: |s| {
+            let lost = s.features.iter().filter_map(|f| Some((f.name.clone(), f.lost?)));
+            lost.map(|(name, lost)| sample([name], Value::Real(unix(lost)))).collect()
+        },
+    },
+    Family {
         name: "flannel_udp_thread_busy",
         kind: Kind::Counter,
         unit: Some("seconds"),
         labels: THREAD,
-        help: "Time that a thread was awake: its rate is the busy ratio, from 0 to 1",
+        help: "Time that a thread was awake, carrying packets or looking for them: its rate is from 0 to 1",
         samples: |s| by_thread(s, |t| Value::Real(t.busy)),
+    },
+    Family {
+        name: "flannel_udp_thread_spinning",
+        kind: Kind::Counter,
+        unit: Some("seconds"),
+        labels: THREAD,
+        help: "What of that a thread looked for packets before it slept and found none",
+        samples: |s| by_thread(s, |t| Value::Real(t.spinning)),
     },
     Family {
         name: "flannel_udp_thread_sleeps",

@@ -3,7 +3,7 @@ use crate::dataplane::{DropReason, FeatureState, PeerTraffic, Stats};
 use crate::observe::snapshot::{Build, Lease, Peer, Registry as Store, Thread};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 fn snapshot() -> Snapshot {
     let mut stats = Stats { socket_overflows: 7, ..Stats::default() };
@@ -15,10 +15,25 @@ fn snapshot() -> Snapshot {
         build: Build::current(),
         stats,
         features: vec![
-            FeatureState { name: "gso".into(), on: false, why: Some("EIO".into()) },
-            FeatureState { name: "gro".into(), on: false, why: Some("switched off".into()) },
+            FeatureState {
+                name: "gso".into(),
+                on: false,
+                why: Some("EIO".into()),
+                lost: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+            },
+            FeatureState {
+                name: "gro".into(),
+                on: false,
+                why: Some("switched off".into()),
+                lost: None,
+            },
         ],
-        threads: vec![Thread { name: "egress-0".into(), busy: 1.5, ..Thread::default() }],
+        threads: vec![Thread {
+            name: "egress-0".into(),
+            busy: 1.5,
+            spinning: 0.5,
+            ..Thread::default()
+        }],
         lease: Some(Lease {
             subnet: "10.0.7.0/24".parse().unwrap(),
             held: true,
@@ -71,6 +86,8 @@ fn a_scrape_reads_as_openmetrics() {
          subnet=\"10.0.8.0/24,10.0.9.0/24\"} 3",
         "flannel_udp_feature_lost{feature=\"gso\"} 1",
         "flannel_udp_feature_lost{feature=\"gro\"} 0",
+        "flannel_udp_feature_lost_timestamp_seconds{feature=\"gso\"} 1700000000.0",
+        "flannel_udp_thread_spinning_seconds_total{thread=\"egress-0\"} 0.5",
         "flannel_udp_thread_busy_seconds_total{thread=\"egress-0\"} 1.5",
         "flannel_udp_lease_expiry_timestamp_seconds 1800000000.5",
         "flannel_udp_registry_last_contact_age_seconds 0.25",
@@ -79,6 +96,7 @@ fn a_scrape_reads_as_openmetrics() {
         assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
     }
     assert!(text.contains("flannel_udp_build_info{version=\""), "{text}");
+    assert!(!text.contains("lost_timestamp_seconds{feature=\"gro\"}"), "{text}");
     let none = "flannel_udp_peer_last_packet_age_seconds{peer=\"10.9.0.2\"";
     assert_eq!(text.lines().filter(|l| l.starts_with(none)).count(), 1, "{text}");
     assert!(text.ends_with("# EOF\n"), "{text}");

@@ -1,6 +1,7 @@
 //! What observers see of a node: counters, peers, features, and its part of the snapshot.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::Node;
 use crate::cli::daemon::stats::Report;
@@ -161,10 +162,13 @@ impl Node<'_> {
 }
 
 fn thread((name, counters): (&str, &ThreadCounters)) -> snapshot::Thread {
+    // Before the time awake, of which it is a part.
+    let spinning = Duration::from_nanos(counters.spinning_nanos.get());
     let (busy, lifetime) = counters.busy.read();
     snapshot::Thread {
         name: name.to_owned(),
         busy: busy.as_secs_f64(),
+        spinning: spinning.as_secs_f64(),
         lifetime: lifetime.as_secs_f64(),
         sleeps: counters.sleeps.get(),
         spins: counters.spins.get(),
