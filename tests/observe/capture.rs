@@ -1,21 +1,26 @@
 //! Captures of real daemons' traffic, read back by tshark.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::net::Ipv4Addr;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use flannel_udp::cli::Code;
 use flannel_udp::lab::{self, DaemonOptions, Lab};
 use flannel_udp::observe::pcapng::tally::Tally;
-use flannel_udp::sys::process::{Signal, signal};
+use flannel_udp::sys::process::Signal;
 
 use crate::support::raw::{EXPERIMENT, Ip};
 use crate::support::world::World;
 use crate::support::{books, bulk, flow, gate, net, wait_for};
+
+mod frames;
+mod running;
+
+use frames::{Frame, IN, OUT, count, first, read};
+use running::{Running, ask, capture_command, code};
 
 #[test]
 fn every_packet_is_seen_where_it_passed_with_what_became_of_it() {
@@ -289,146 +294,6 @@ fn nonsense_is_answered_in_words() {
     // None of them has left a capture behind.
     let (_, line) = ask(&world, r#"{"version":1,"command":"capture"}"#);
     assert!(line.contains("\"ok\""), "{line}");
-}
-
-/// A capture by the program itself, into a file.
-struct Running {
-    child: Child,
-    file: PathBuf,
-}
-
-impl Running {
-    /// Starts it and waits until it captures.
-    fn start(world: &World, host: usize, flags: &[&str]) -> Self {
-        let file = world.directory().join("capture.pcapng");
-        let _ = fs::remove_file(&file);
-        let child = capture_command(world, host, &file, flags).spawn().expect("a capture");
-        let limit = Instant::now() + net::PATIENCE;
-        let mut running = Self { child, file };
-        while !running.file.metadata().is_ok_and(|file| file.len() > 0) {
-            if running.child.try_wait().expect("a child").is_some() || Instant::now() > limit {
-                panic!("it does not begin: {:?}", running.wait().1);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        running
-    }
-
-    /// Ends it as Ctrl-C does, and returns the file.
-    #[track_caller]
-    fn stop(self) -> PathBuf {
-        signal(&self.child, Signal::Terminate).expect("a signal");
-        let (file, output) = self.wait();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        file
-    }
-
-    fn wait(self) -> (PathBuf, Output) {
-        (self.file, self.child.wait_with_output().expect("its end"))
-    }
-}
-
-fn capture_command(world: &World, host: usize, file: &Path, flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
-    let socket = world.host(host).daemon().expect("a daemon").socket();
-    command.args(["capture", "-w"]).arg(file).arg("--socket").arg(socket).args(flags);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or(-1)
-}
-
-/// Asks the first host's daemon by hand; returns the stream and the answer's line.
-fn ask(world: &World, request: &str) -> (BufReader<UnixStream>, String) {
-    let socket = world.host(0).daemon().expect("a daemon").socket();
-    let mut stream = UnixStream::connect(socket).expect("the socket");
-    writeln!(stream, "{request}").expect("a question");
-    let mut stream = BufReader::with_capacity(1, stream);
-    let mut line = String::new();
-    stream.read_line(&mut line).expect("an answer");
-    (stream, line)
-}
-
-/// A packet as tshark tells it; of a datagram, the fields of outer and inner packet with a comma.
-#[derive(Debug)]
-struct Frame {
-    interface: String,
-    direction: String,
-    comment: String,
-    len: usize,
-    cap_len: usize,
-    protocols: String,
-    icmp_type: String,
-    tcp_len: String,
-    ttl: String,
-    addresses: String,
-    bad_checksum: bool,
-    time: f64,
-}
-
-const IN: &str = "0x00000001";
-const OUT: &str = "0x00000002";
-
-#[track_caller]
-fn read(file: &Path, flags: &[&str]) -> Vec<Frame> {
-    let fields = [
-        "frame.interface_name",
-        "frame.packet_flags",
-        "frame.comment",
-        "frame.len",
-        "frame.cap_len",
-        "frame.protocols",
-        "icmp.type",
-        "tcp.len",
-        "ip.ttl",
-        "ip.src",
-        "ip.dst",
-        "tcp.checksum.status",
-        "frame.time_epoch",
-    ];
-    let output = Command::new("tshark")
-        .arg("-r")
-        .arg(file)
-        .args(flags)
-        .args(["-o", "tcp.check_checksum:TRUE", "-T", "fields"])
-        .args(fields.iter().flat_map(|field| ["-e", field]))
-        .output()
-        .expect("tshark (scripts/setup.sh)");
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{words}");
-    String::from_utf8(output.stdout)
-        .expect("text")
-        .lines()
-        .map(|line| {
-            let field: Vec<&str> = line.split('\t').collect();
-            Frame {
-                interface: field[0].into(),
-                direction: field[1].into(),
-                comment: field[2].into(),
-                len: field[3].parse().expect("a length"),
-                cap_len: field[4].parse().expect("a length"),
-                protocols: field[5].into(),
-                icmp_type: field[6].into(),
-                tcp_len: field[7].into(),
-                ttl: field[8].into(),
-                addresses: format!("{}>{}", field[9], field[10]),
-                bad_checksum: field[11] == "0",
-                time: field[12].parse().expect("a time"),
-            }
-        })
-        .collect()
-}
-
-fn count(frames: &[Frame], is: impl Fn(&Frame) -> bool) -> usize {
-    frames.iter().filter(|frame| is(frame)).count()
-}
-
-#[track_caller]
-fn first<'a>(frames: &'a [Frame], interface: &str, icmp_type: &str) -> &'a Frame {
-    let is = |frame: &&Frame| frame.interface == interface && frame.icmp_type == icmp_type;
-    frames.iter().find(is).expect("such a packet")
 }
 
 /// Two hosts with a daemon and a container each, which have met.

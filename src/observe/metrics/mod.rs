@@ -17,7 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::mpsc;
 
-use self::families::{FAMILIES, Family, Kind, Value};
+use self::families::{Family, Kind, Value, families};
 use super::health::{self, ListenError};
 use super::protocol::{Answer, Command, Request};
 use super::snapshot::Snapshot;
@@ -38,7 +38,7 @@ struct Scrape(Snapshot);
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        FAMILIES.iter().try_for_each(|family| encode_family(family, &self.0, &mut encoder))
+        families().try_for_each(|family| encode_family(family, &self.0, &mut encoder))
     }
 }
 
