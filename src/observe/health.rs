@@ -1,8 +1,7 @@
 //! Health for supervisors: `/healthz` as flannel's, `/readyz`, `/livez`, and what the watchdog asks.
 
 use std::fmt::Write as _;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +10,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::any;
-use socket2::{Domain, Protocol, Socket, Type};
+
+use super::http::{self, ListenError};
 
 /// The daemon's state of health; clones share it.
 #[derive(Clone, Debug)]
@@ -133,53 +133,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A port for health checks or metrics cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen for {what} on {address} ({flags}): {source}")]
-pub struct ListenError {
-    what: &'static str,
-    flags: &'static str,
-    address: SocketAddr,
-    source: io::Error,
-}
-
 /// Listens for health checks.
 pub fn listen(ip: IpAddr, port: u16) -> Result<std::net::TcpListener, ListenError> {
-    listen_for("health checks", "--healthz-ip, --healthz-port", ip, port)
-}
-
-/// Listens for `what`, as `flags` say. `0.0.0.0` means every address of either family where the
-/// kernel has both, as it does for flannel.
-pub(super) fn listen_for(
-    what: &'static str,
-    flags: &'static str,
-    ip: IpAddr,
-    port: u16,
-) -> Result<std::net::TcpListener, ListenError> {
-    let address = SocketAddr::new(ip, port);
-    let fail = |source| ListenError { what, flags, address, source };
-    if ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
-        match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)) {
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
-            outcome => return outcome.map_err(fail),
-        }
-    }
-    open(address).map_err(fail)
-}
-
-/// Connections that may wait to be accepted; health checks come one at a time.
-const BACKLOG: i32 = 128;
-
-fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    http::listen("health checks", "--healthz-ip, --healthz-port", ip, port)
 }
 
 /// The pages of the health port.
@@ -189,11 +145,6 @@ pub fn pages(health: Health) -> Router {
         .route("/readyz", any(ready))
         .route("/livez", any(live))
         .with_state(health)
-}
-
-/// Serves `pages` until it is dropped.
-pub async fn serve(listener: std::net::TcpListener, pages: Router) -> io::Result<()> {
-    axum::serve(tokio::net::TcpListener::from_std(listener)?, pages).await
 }
 
 async fn ready(State(health): State<Health>) -> (StatusCode, String) {
@@ -220,7 +171,7 @@ async fn live(State(health): State<Health>) -> (StatusCode, String) {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::net::TcpStream;
+    use std::net::{Ipv4Addr, TcpStream};
 
     /// Serves `health` on a free port and returns what `requests` ask it.
     fn ask(health: &Health, requests: &[(&str, &str)]) -> Vec<(u16, String, String)> {
@@ -233,7 +184,7 @@ mod tests {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 tokio::select! {
-                    outcome = serve(listener, pages(health)) => panic!("{outcome:?}"),
+                    outcome = http::serve(listener, pages(health)) => panic!("{outcome:?}"),
                     _ = stopped => {}
                 }
             });
@@ -300,15 +251,5 @@ mod tests {
         drop(stuck);
         assert!(health.alive());
         assert_eq!(ask(&health, &[("GET", "/livez")])[0].0, 200);
-    }
-
-    #[test]
-    fn a_busy_port_is_an_error_with_words() {
-        let taken = listen(Ipv4Addr::UNSPECIFIED.into(), 0).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        // Both families where there are both.
-        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
-        let error = listen(Ipv4Addr::UNSPECIFIED.into(), port).unwrap_err().to_string();
-        assert!(error.contains("--healthz-port") && error.contains("in use"), "{error}");
     }
 }

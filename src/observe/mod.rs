@@ -4,6 +4,7 @@ pub mod capture;
 pub mod client;
 pub mod explain;
 pub mod health;
+pub mod http;
 pub mod metrics;
 pub mod pcapng;
 pub mod protocol;

@@ -11,7 +11,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::cli::{Code, Exit, Options};
 use crate::dataplane::Dataplane;
 use crate::host::systemd;
-use crate::observe::health::{self, Health, ListenError, Pulse};
+use crate::observe::health::{self, Health, Pulse};
+use crate::observe::http::{self, ListenError};
 use crate::observe::metrics;
 use crate::observe::protocol::Request;
 
@@ -107,7 +108,7 @@ impl Vitals {
 
 fn serve(what: &'static str, listener: TcpListener, pages: Router) {
     tokio::spawn(async move {
-        if let Err(error) = health::serve(listener, pages).await {
+        if let Err(error) = http::serve(listener, pages).await {
             tracing::error!("{what} are no longer answered: {error}");
         }
     });

@@ -18,7 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::mpsc;
 
 use self::families::{Family, Kind, Value, families};
-use super::health::{self, ListenError};
+use super::http::{self, ListenError};
 use super::protocol::{Answer, Command, Request};
 use super::snapshot::Snapshot;
 use super::socket::ask;
@@ -118,7 +118,7 @@ async fn scrape(State(requests): State<mpsc::Sender<Request>>) -> Response {
 /// # Errors
 /// The address is in use or not this host's.
 pub fn listen(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
-    health::listen_for("metrics", "--metrics-addr", address.ip(), address.port())
+    http::listen("metrics", "--metrics-addr", address.ip(), address.port())
 }
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
