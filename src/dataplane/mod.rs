@@ -21,7 +21,7 @@ mod train;
 pub mod trial;
 mod worker;
 
-pub(crate) use agreement::moment::text as rfc3339;
+pub(crate) use agreement::moment;
 pub use agreement::{Agreement, Feature, FeatureState};
 pub use checks::{Check, Early, Mismatch, Mismatches, RecentMismatch, Verdict, Why};
 pub use config::{CheckMode, Config, Entrance, Offloads, ParseOffloadError, Threads};

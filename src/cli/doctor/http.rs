@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::dataplane::moment;
+
 /// What a server answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -42,15 +44,12 @@ fn parse(text: &str) -> Option<Answer> {
 fn date(text: &str) -> Option<i64> {
     let words: Vec<&str> = text.split([' ', ':']).collect();
     let [_, day, month, year, hour, minute, second, "GMT"] = words[..] else { return None };
-    let number = |word: &str| word.parse::<i64>().ok();
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let month = i64::try_from(MONTHS.find(month)?).ok()? / 3 + 1;
-    let (year, day) = (number(year)?, number(day)?);
-    // Days since 1970 of a date in the Gregorian calendar, the year beginning in March.
-    let shifted = if month > 2 { year } else { year - 1 };
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = 365 * shifted + shifted / 4 - shifted / 100 + shifted / 400 + day_of_year - 719_468;
-    Some(days * 86_400 + number(hour)? * 3_600 + number(minute)? * 60 + number(second)?)
+    let month = MONTHS.find(month)? as u64 / 3 + 1;
+    let number = |word: &str| word.parse().ok();
+    let time = [number(hour)?, number(minute)?, number(second)?];
+    let moment = [number(year)?, month, number(day)?, time[0], time[1], time[2]];
+    i64::try_from(moment::seconds(moment)?).ok()
 }
 
 const LONGEST: u64 = 1 << 16;

@@ -1,4 +1,4 @@
-//! A moment as text: RFC 3339 in UTC, to the second.
+//! A moment as text, RFC 3339 in UTC, to the second; and the calendar for it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,19 +22,25 @@ pub(crate) fn text(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Seconds from 1970 to a year, month, day, hour, minute and second in UTC; `None` before that, or if
+/// there is no such date.
+pub(crate) fn seconds([year, month, day, hour, minute, second]: [u64; 6]) -> Option<u64> {
+    let is_date = (1..=12).contains(&month) && (1..=31).contains(&day);
+    let is_time = hour < 24 && minute < 60 && second <= 60;
+    if !is_date || !is_time || year > 9_999 {
+        return None;
+    }
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
+    Some(days.checked_sub(DAYS_TO_1970)? * DAY + hour * 3_600 + minute * 60 + second)
+}
+
 /// What [`text`] wrote.
 fn parse(text: &str) -> Option<SystemTime> {
     let numbers = text.strip_suffix('Z')?.split(['-', 'T', ':']);
     let numbers: Vec<u64> = numbers.map(|number| number.parse().ok()).collect::<Option<_>>()?;
-    let [year, month @ 1..=12, day @ 1..=31, hour, minute, second] = numbers[..] else {
-        return None;
-    };
-    let year = year.checked_sub(u64::from(month <= 2)).filter(|year| *year < 10_000)?;
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
-    let days = days.checked_sub(DAYS_TO_1970)?;
-    let seconds = days * DAY + hour.min(23) * 3_600 + minute.min(59) * 60 + second.min(60);
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds(numbers.try_into().ok()?)?))
 }
 
 pub(super) fn serialize<S: Serializer>(
