@@ -21,6 +21,7 @@ mod grace;
 mod recent;
 mod verdict;
 
+pub use grace::GRACE;
 use grace::Grace;
 pub use recent::{Mismatches, RecentMismatch};
 pub(super) use verdict::Rules;
@@ -152,24 +153,49 @@ impl Checks {
         ip: &Ipv4<&[u8]>,
         is_senders: bool,
     ) -> Option<DropReason> {
+        if self.rules.source_at_once(is_senders).is_none()
+            && self.refuse_source(counters, sender, ip, is_senders)
+        {
+            return Some(DropReason::SourceMismatch);
+        }
+        if self.rules.destination_at_once(ip.destination()).is_none()
+            && self.refuse_destination(counters, sender, ip)
+        {
+            return Some(DropReason::DestinationMismatch);
+        }
+        None
+    }
+
+    /// Does what the verdict on a source asks for: whether to drop the packet.
+    #[cold]
+    fn refuse_source(
+        &mut self,
+        counters: &DirectionCounters,
+        sender: SocketAddrV4,
+        ip: &Ipv4<&[u8]>,
+        is_senders: bool,
+    ) -> bool {
         let Self { rules, routes, notes, grace, .. } = self;
         let early = || match notes.blind.load(Ordering::Relaxed) {
             true => Ok(Early::Blind),
             false => grace.admit(*sender.ip(), Instant::now()),
         };
         let verdict = rules.source(ip.source(), is_senders, routes, early);
-        if self.obey(counters, Check::Source, verdict, sender, ip) {
-            return Some(DropReason::SourceMismatch);
-        }
-        let verdict = self.rules.destination(ip.destination(), &self.routes);
-        if self.obey(counters, Check::Destination, verdict, sender, ip) {
-            return Some(DropReason::DestinationMismatch);
-        }
-        None
+        self.obey(counters, Check::Source, verdict, sender, ip)
     }
 
-    /// Does what the verdict on a packet asks for: whether to drop it.
-    #[inline]
+    /// The same of a destination.
+    #[cold]
+    fn refuse_destination(
+        &mut self,
+        counters: &DirectionCounters,
+        sender: SocketAddrV4,
+        ip: &Ipv4<&[u8]>,
+    ) -> bool {
+        let verdict = self.rules.destination(ip.destination(), &self.routes);
+        self.obey(counters, Check::Destination, verdict, sender, ip)
+    }
+
     fn obey(
         &mut self,
         counters: &DirectionCounters,
@@ -186,17 +212,14 @@ impl Checks {
             }
             Verdict::Fails { why, dropped } => {
                 let (source, destination, holder) = (ip.source(), ip.destination(), why.holder());
-                self.tell(
-                    counters,
-                    Mismatch { check, source, destination, sender, holder, dropped },
-                );
+                let mismatch = Mismatch { check, source, destination, sender, holder, dropped };
+                self.tell(counters, mismatch);
                 dropped
             }
         }
     }
 
     /// Counts a packet that failed, and lets control know.
-    #[cold]
     fn tell(&mut self, counters: &DirectionCounters, mismatch: Mismatch) {
         let Mismatch { check, source, destination, sender, .. } = mismatch;
         let (count, subject) = match check {

@@ -23,7 +23,7 @@ mod worker;
 
 pub(crate) use agreement::moment;
 pub use agreement::{Agreement, Feature, FeatureState};
-pub use checks::{Check, Early, Mismatch, Mismatches, RecentMismatch, Verdict, Why};
+pub use checks::{Check, Early, GRACE, Mismatch, Mismatches, RecentMismatch, Verdict, Why};
 pub use config::{CheckMode, Config, Entrance, Offloads, ParseOffloadError, Threads};
 pub use counters::{DropReason, Stats};
 pub use peers::{OtherTraffic, PeerTraffic, Peers, Traffic};

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::node::Node;
 use crate::cli::text;
 use crate::dataplane::trial::{self, Fate};
-use crate::dataplane::{CheckMode, Config, DropReason, Early, Verdict, Why};
+use crate::dataplane::{CheckMode, Config, DropReason, Early, GRACE, Verdict, Why};
 use crate::host::firewall::{Spec, masquerade_rule};
 use crate::observe::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
 use crate::packet::icmp::ErrorKind;
@@ -169,7 +169,7 @@ impl Expert<'_> {
             Verdict::Early(early) => {
                 let for_how_long = match early {
                     Early::Blind => "as long as the lease store is out of reach or not read".into(),
-                    Early::First => "5 s from its first such packet on".into(),
+                    Early::First => format!("{} s from its first such packet on", GRACE.as_secs()),
                     Early::Grace(left) => format!("another {}", text::seconds(left.as_secs_f64())),
                 };
                 let then = effect(self.config.source_check == CheckMode::Enforce);
@@ -192,7 +192,8 @@ impl Expert<'_> {
                 self.config.network
             ),
             Why::Late => {
-                format!("no lease has {source}, and {sender} has had its 5 s to be known")
+                let had = GRACE.as_secs();
+                format!("no lease has {source}, and {sender} has had its {had} s to be known")
             }
             Why::Crowded => format!(
                 "no lease has {source}, and too many unknown senders are borne with already"

@@ -115,7 +115,7 @@ impl Standing<'_> {
 const NOBODY: u32 = 0;
 /// How long after its first packet a sender is borne with: a lease that was written comes through
 /// the registry's watch within a second, as a rule.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+pub const GRACE: Duration = Duration::from_secs(5);
 /// After this time a sender may have grace again: it may be another host by then.
 pub(super) const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Senders remembered by each worker.

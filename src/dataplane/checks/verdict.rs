@@ -91,7 +91,6 @@ impl From<&Config> for Rules {
 impl Rules {
     /// The verdict on an inner source, of which is known whether it is in a lease of the outer
     /// sender's. `early` says how that sender stands, if it comes to that.
-    #[inline]
     pub(in crate::dataplane) fn source(
         &self,
         source: Ipv4Addr,
@@ -99,35 +98,9 @@ impl Rules {
         routes: &RouteTable,
         early: impl FnOnce() -> Result<Early, Why>,
     ) -> Verdict {
-        match (is_senders, self.source) {
-            (_, CheckMode::Off) => Verdict::Off,
-            (true, _) => Verdict::Passes,
-            (false, mode) => self.strange_source(mode, source, routes, early),
+        if let Some(verdict) = self.source_at_once(is_senders) {
+            return verdict;
         }
-    }
-
-    /// The verdict on an inner destination.
-    #[inline]
-    pub(in crate::dataplane) fn destination(
-        &self,
-        destination: Ipv4Addr,
-        routes: &RouteTable,
-    ) -> Verdict {
-        match self.destination {
-            CheckMode::Off => Verdict::Off,
-            _ if self.subnet.contains(destination) => Verdict::Passes,
-            mode => self.strange_destination(mode, destination, routes),
-        }
-    }
-
-    #[cold]
-    fn strange_source(
-        &self,
-        mode: CheckMode,
-        source: Ipv4Addr,
-        routes: &RouteTable,
-        early: impl FnOnce() -> Result<Early, Why>,
-    ) -> Verdict {
         let why = match self.holder(source, routes) {
             Some(holder) => Why::Held(holder),
             None if !self.network.contains(source) => Why::Nobodys,
@@ -136,18 +109,40 @@ impl Rules {
                 Err(why) => why,
             },
         };
-        Verdict::Fails { why, dropped: mode == CheckMode::Enforce }
+        Verdict::Fails { why, dropped: self.source == CheckMode::Enforce }
     }
 
-    #[cold]
-    fn strange_destination(
+    /// The verdict on an inner destination.
+    pub(in crate::dataplane) fn destination(
         &self,
-        mode: CheckMode,
         destination: Ipv4Addr,
         routes: &RouteTable,
     ) -> Verdict {
+        if let Some(verdict) = self.destination_at_once(destination) {
+            return verdict;
+        }
         let why = self.holder(destination, routes).map_or(Why::Nobodys, Why::Held);
-        Verdict::Fails { why, dropped: mode == CheckMode::Enforce }
+        Verdict::Fails { why, dropped: self.destination == CheckMode::Enforce }
+    }
+
+    /// The part of [`Self::source`] that a packet goes through with which all is well.
+    #[inline]
+    pub(super) fn source_at_once(&self, is_senders: bool) -> Option<Verdict> {
+        match (is_senders, self.source) {
+            (_, CheckMode::Off) => Some(Verdict::Off),
+            (true, _) => Some(Verdict::Passes),
+            (false, _) => None,
+        }
+    }
+
+    /// The same of [`Self::destination`].
+    #[inline]
+    pub(super) fn destination_at_once(&self, destination: Ipv4Addr) -> Option<Verdict> {
+        match self.destination {
+            CheckMode::Off => Some(Verdict::Off),
+            _ if self.subnet.contains(destination) => Some(Verdict::Passes),
+            _ => None,
+        }
     }
 
     fn holder(&self, address: Ipv4Addr, routes: &RouteTable) -> Option<Ipv4Addr> {
