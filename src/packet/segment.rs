@@ -49,10 +49,10 @@ pub struct Segments {
     /// Where TCP or UDP begins.
     transport: usize,
     is_v6: bool,
-    /// IPv4 header without total length, identification and checksum.
-    ip_sum: Sum,
-    /// Pseudo-header and transport header without what differs from packet to packet.
-    transport_sum: Sum,
+    /// Folded sum of the IPv4 header without total length, identification and checksum.
+    ip_sum: u16,
+    /// Folded sum of pseudo-header and transport header without what differs from packet to packet.
+    transport_sum: u16,
     /// Of the first packet.
     id: u16,
     /// Of the first packet.
@@ -129,15 +129,15 @@ impl Segments {
         if index >= self.count {
             return 0..0;
         }
-        let start = index * self.size;
-        let payload = self.header_len + start
-            ..self.header_len + self.payload_len.min(start.saturating_add(self.size));
-        let (Some(header), Some(out)) =
-            (packet.get(..self.header_len), out.get_mut(..self.header_len))
+        let (Some((header, payload)), Some(out)) =
+            (packet.split_at_checked(self.header_len), out.get_mut(..self.header_len))
         else {
             return 0..0;
         };
         out.copy_from_slice(header);
+        let start = index * self.size;
+        let payload = from(payload, start);
+        let payload = payload.get(..self.size).unwrap_or(payload);
         match self.layout {
             Layout::Whole => {}
             Layout::Partial { never_zero } => {
@@ -145,16 +145,14 @@ impl Segments {
             }
             Layout::Tcp => {
                 self.stamp_ip(index, payload.len(), out);
-                let bytes = between(packet, payload.start, payload.end);
-                self.stamp_tcp(index, checksum::sum(bytes, self.transport_sum), bytes.len(), out);
+                self.stamp_tcp(index, payload, out);
             }
             Layout::Udp => {
                 self.stamp_ip(index, payload.len(), out);
-                let bytes = between(packet, payload.start, payload.end);
-                self.stamp_udp(checksum::sum(bytes, self.transport_sum), bytes.len(), out);
+                self.stamp_udp(payload, out);
             }
         }
-        payload
+        self.header_len + start..self.header_len + start + payload.len()
     }
 
     fn whole(packet: &[u8]) -> Self {
@@ -166,8 +164,8 @@ impl Segments {
             count: 1,
             transport: 0,
             is_v6: false,
-            ip_sum: Sum::ZERO,
-            transport_sum: Sum::ZERO,
+            ip_sum: 0,
+            transport_sum: 0,
             id: 0,
             sequence: 0,
             offset_flags: 0,
@@ -218,7 +216,7 @@ impl Segments {
         if !ip.options().is_empty() {
             ip_sum = ip_sum.add_bytes(ip.options());
         }
-        let segments = Self { ip_sum, id: ip.id(), ..Self::whole(packet) };
+        let segments = Self { ip_sum: checksum::fold(ip_sum), id: ip.id(), ..Self::whole(packet) };
         segments.transport(vnet, packet, ip.header_len(), protocol, pseudo)
     }
 
@@ -280,7 +278,7 @@ impl Segments {
             payload_len,
             count: payload_len.div_ceil(size).max(1),
             transport,
-            transport_sum: sum,
+            transport_sum: checksum::fold(sum),
             sequence,
             offset_flags,
             ..self
@@ -305,12 +303,12 @@ impl Segments {
         let id = self.id.wrapping_add(index as u16);
         put_u16(out, ipv4::field::TOTAL_LEN, len);
         put_u16(out, ipv4::field::ID, id);
-        let sum = self.ip_sum.join(Sum::ZERO.add_u16(len).add_u16(id));
+        let sum = Sum::ZERO.add_u16(self.ip_sum).add_u16(len).add_u16(id);
         put_u16(out, ipv4::field::CHECKSUM, checksum::finish(sum));
     }
 
     #[inline(always)]
-    fn stamp_tcp(&self, index: usize, sum: Sum, payload_len: usize, out: &mut [u8]) {
+    fn stamp_tcp(&self, index: usize, payload: &[u8], out: &mut [u8]) {
         let Some(out) = out.get_mut(self.transport..) else { return };
         let Some(out) = out.first_chunk_mut::<{ Tcp::<&[u8]>::MIN_HEADER_LEN }>() else { return };
         let sequence = self.sequence.wrapping_add((index * self.size) as u32);
@@ -323,19 +321,22 @@ impl Segments {
         }
         put_u32(out, tcp::field::SEQUENCE, sequence);
         put_u16(out, tcp::field::DATA_OFFSET, flags);
-        let len = (self.header_len - self.transport + payload_len) as u16;
-        let sum = sum.join(Sum::ZERO.add_u32(sequence).add_u16(flags).add_u16(len));
+        let len = (self.header_len - self.transport + payload.len()) as u16;
+        let header =
+            Sum::ZERO.add_u16(self.transport_sum).add_u32(sequence).add_u16(flags).add_u16(len);
+        let sum = checksum::sum(payload, header);
         put_u16(out, tcp::field::CHECKSUM, checksum::finish(sum));
     }
 
     #[inline(always)]
-    fn stamp_udp(&self, sum: Sum, payload_len: usize, out: &mut [u8]) {
+    fn stamp_udp(&self, payload: &[u8], out: &mut [u8]) {
         let Some(out) = out.get_mut(self.transport..) else { return };
         let Some(out) = out.first_chunk_mut::<{ Udp::<&[u8]>::HEADER_LEN }>() else { return };
-        let len = (self.header_len - self.transport + payload_len) as u16;
+        let len = (self.header_len - self.transport + payload.len()) as u16;
         put_u16(out, udp::field::LEN, len);
         // Once for the pseudo-header, once for the header.
-        let sum = sum.join(Sum::ZERO.add_u16(len).add_u16(len));
+        let header = Sum::ZERO.add_u16(self.transport_sum).add_u16(len).add_u16(len);
+        let sum = checksum::sum(payload, header);
         put_u16(out, udp::field::CHECKSUM, checksum::finish_udp(sum));
     }
 }
