@@ -15,7 +15,6 @@ cd "$(dirname "$0")/../fuzz"
 
 seconds=${FUZZ_SECONDS:-60}
 export RUSTC_BOOTSTRAP=1
-command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 
 packet=(ipv4 ipv6 transport vnet checksum segment coalesce round_trip forward icmp_error wire)
 daemon=(control_message subnet_key lease_value network_config subnet_file routes)
@@ -30,15 +29,23 @@ fi
 
 is_daemon() { [[ " ${daemon[*]} " == *" $1 "* ]]; }
 
-# Safe code needs no address sanitizer; the readers of the daemon get none either, for no unsafe
-# block is behind them, and the build is one.
-options=(--sanitizer none --release)
+# What `cargo fuzz build --sanitizer none` passes to the compiler, so that cargo-fuzz need not be
+# installed for it. Safe code needs no address sanitizer; the readers of the daemon get none
+# either, for no unsafe block is behind them, and the build is one.
+triple=$(rustc -vV | sed -n 's/^host: //p')
+flags="--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1"
+for option in -simplifycfg-branch-fold-threshold=0 -sanitizer-coverage-level=4 \
+  -sanitizer-coverage-inline-8bit-counters -sanitizer-coverage-pc-table \
+  -sanitizer-coverage-trace-compares; do
+  flags+=" -Cllvm-args=$option"
+done
+options=(--release --target "$triple")
+for target in "${targets[@]}"; do options+=(--bin "$target"); done
 for target in "${targets[@]}"; do
   if is_daemon "$target"; then options+=(--features daemon); break; fi
 done
-cargo fuzz build "${options[@]}" >/dev/null 2>target.log || { cat target.log >&2; exit 1; }
+RUSTFLAGS=$flags cargo build "${options[@]}" >/dev/null 2>target.log || { cat target.log >&2; exit 1; }
 rm -f target.log
-triple=$(rustc -vV | sed -n 's/^host: //p')
 
 failed=()
 for target in "${targets[@]}"; do
@@ -57,6 +64,7 @@ done
 # that the compiler says hold code. llvm-tools are no part of the toolchain everywhere; this is.
 floor=${FUZZ_COVERAGE:-95}
 if [ "$floor" != 0 ] && [ $# -eq 0 ]; then
+  command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
   command -v valgrind >/dev/null || { echo "coverage needs valgrind: apt-get install valgrind" >&2; exit 1; }
   ../scripts/fuzz-coverage.sh "$floor" "${packet[@]}" || failed+=(coverage)
 fi
