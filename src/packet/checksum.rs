@@ -3,7 +3,7 @@
 //! A [`Sum`] is added up in the machine's own byte order: the one's complement sum does not care,
 //! as long as all of it is added in one order and the result is read in the same (RFC 1071 §2B).
 //! Words of 64 bits are added with carry, one chain of additions for each 128 bytes; long sums on
-//! plain x86-64 take vectors ([`lanes`]).
+//! plain x86-64 take vectors (`lanes`).
 
 mod lanes;
 
