@@ -10,16 +10,15 @@ use futures::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
-};
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::packet_route::route::RouteType;
+use rtnetlink::{Handle, LinkUnspec};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 
 use crate::route::Cidr;
 
 mod queueing;
+mod routes;
 
 /// A connection to the kernel's routing tables.
 #[derive(Clone, Debug)]
@@ -196,34 +195,6 @@ impl Netlink {
         Ok(messages.iter().filter_map(address_of).collect())
     }
 
-    /// Every IPv4 route of the main table.
-    pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
-        let _turn = self.turn().await;
-        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let messages: Vec<RouteMessage> = self
-            .handle
-            .route()
-            .get(all)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(to("list routes"))?;
-        Ok(messages.iter().filter(|m| table_of(m) == MAIN_TABLE).map(route_of).collect())
-    }
-
-    /// The route the kernel would take to `destination` now.
-    pub async fn route_to(&self, destination: Ipv4Addr) -> Result<Route, NetlinkError> {
-        let _turn = self.turn().await;
-        let question =
-            RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, 32).build();
-        let what = format!("find the route to {destination}");
-        let answer = self.handle.route().get(question).execute().try_next().await;
-        match answer.map_err(to(what.clone()))? {
-            Some(message) => Ok(route_of(&message)),
-            None => Err(NetlinkError::new(what, io::ErrorKind::NotFound.into())),
-        }
-    }
-
     /// Sets the MTU of an interface and takes it up.
     pub async fn set_mtu_and_up(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
         let _turn = self.turn().await;
@@ -258,75 +229,7 @@ impl Netlink {
         let what = format!("remove address {}/{}", address.local, address.prefix_len);
         self.handle.address().del(message).execute().await.map_err(to(what))
     }
-
-    /// Adds a route to `destination` through an interface, with metric 0; fails with `EEXIST` if
-    /// there is one already, whatever its interface.
-    pub async fn add_device_route(
-        &self,
-        destination: Cidr,
-        index: u32,
-    ) -> Result<(), NetlinkError> {
-        let _turn = self.turn().await;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(destination.network(), destination.len())
-            .protocol(RouteProtocol::Boot)
-            .output_interface(index)
-            .build();
-        let what = format!("add route {destination}");
-        self.handle.route().add(route).execute().await.map_err(to(what))
-    }
-
-    /// Removes the route to `destination` through an interface.
-    pub async fn remove_device_route(
-        &self,
-        destination: Cidr,
-        index: u32,
-    ) -> Result<(), NetlinkError> {
-        let _turn = self.turn().await;
-        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(destination.network(), destination.len())
-            .output_interface(index)
-            .build();
-        route.header.protocol = RouteProtocol::Unspec;
-        let what = format!("remove route {destination}");
-        self.handle.route().del(route).execute().await.map_err(to(what))
-    }
-
-    /// Adds a route that drops what goes to `destination`.
-    pub async fn add_blackhole(
-        &self,
-        destination: Cidr,
-        priority: u32,
-    ) -> Result<(), NetlinkError> {
-        let _turn = self.turn().await;
-        let what = format!("add blackhole route {destination}");
-        let route = blackhole(destination, priority, RouteProtocol::Boot);
-        self.handle.route().add(route).execute().await.map_err(to(what))
-    }
-
-    /// Removes a route that [`Self::add_blackhole`] added.
-    pub async fn remove_blackhole(
-        &self,
-        destination: Cidr,
-        priority: u32,
-    ) -> Result<(), NetlinkError> {
-        let _turn = self.turn().await;
-        let what = format!("remove blackhole route {destination}");
-        let route = blackhole(destination, priority, RouteProtocol::Unspec);
-        self.handle.route().del(route).execute().await.map_err(to(what))
-    }
 }
-
-fn blackhole(destination: Cidr, priority: u32, protocol: RouteProtocol) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(destination.network(), destination.len())
-        .protocol(protocol)
-        .kind(RouteType::BlackHole)
-        .priority(priority)
-        .build()
-}
-
-const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 
 fn to(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
     let what = format!("cannot {}", what.into());
@@ -383,39 +286,4 @@ fn address_of(message: &AddressMessage) -> Option<Address> {
         local: local.or(peer)?,
         prefix_len: message.header.prefix_len,
     })
-}
-
-fn table_of(message: &RouteMessage) -> u32 {
-    let attribute = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Table(table) => Some(*table),
-        _ => None,
-    });
-    attribute.unwrap_or_else(|| message.header.table.into())
-}
-
-fn route_of(message: &RouteMessage) -> Route {
-    let mut destination = Ipv4Addr::UNSPECIFIED;
-    let mut route = Route {
-        destination: Cidr::new(destination, 0),
-        oif: None,
-        gateway: None,
-        priority: 0,
-        source: None,
-        kind: message.header.kind,
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(addr)) => destination = *addr,
-            RouteAttribute::Gateway(RouteAddress::Inet(addr)) => route.gateway = Some(*addr),
-            RouteAttribute::PrefSource(RouteAddress::Inet(addr)) => route.source = Some(*addr),
-            RouteAttribute::Oif(index) => route.oif = Some(*index),
-            RouteAttribute::Priority(priority) => route.priority = *priority,
-            RouteAttribute::MultiPath(hops) => {
-                route.oif = route.oif.or(hops.first().map(|hop| hop.interface_index));
-            }
-            _ => {}
-        }
-    }
-    route.destination = Cidr::new(destination, message.header.destination_prefix_length.min(32));
-    route
 }

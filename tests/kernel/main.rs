@@ -4,7 +4,9 @@
 //! it forwards there. What comes out is compared byte for byte: with what `segment` makes of the
 //! same super-packet, and with the packets that `coalesce` joined.
 
-use std::net::{Ipv4Addr, UdpSocket};
+mod queues;
+
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,6 @@ use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
 use flannel_udp::packet::vnet::{GsoType, VnetHeader};
 use flannel_udp::sys::iovec::GatherBuffer;
 use flannel_udp::sys::netns::Netns;
-use flannel_udp::sys::steering::{self, Lanes};
 use flannel_udp::sys::tun::{TunQueue, configure};
 
 /// A network namespace; says so where there can be none.
@@ -336,112 +337,4 @@ fn the_kernel_counts_up_a_constant_identification() {
         let ids: Vec<u8> = read(plain, 3).iter().map(|packet| packet[5]).collect();
         assert_eq!(ids, [0, 1, 2]);
     });
-}
-
-/// A flow keeps its queue when its answers come in at another one, and so do its fragments.
-#[test]
-fn a_flow_keeps_its_queue() {
-    let Some(netns) = namespace() else { return };
-    let visit = || {
-        let (first, name) = TunQueue::attach("many0", true, false).expect("a queue");
-        if let Err(error) = steering::by_header(&first, Lanes::Mixed) {
-            return eprintln!("SKIPPED: no steering program here: {error}");
-        }
-        let mut queues = vec![first];
-        queues.extend((1..4).map(|_| TunQueue::attach(&name, true, false).expect("a queue").0));
-        configure(&queues[0], &name, Ipv4Addr::new(10, 1, 0, 1), 1_500).unwrap();
-        let route = ["route", "add", "10.1.0.0/24", "dev", "many0"];
-        assert!(Command::new("ip").args(route).status().unwrap().success());
-        let mut used = [false; 4];
-        for port in 0..24 {
-            // To many hosts: UDP goes by addresses alone.
-            let to = Ipv4Addr::new(10, 1, 0, 10 + port as u8);
-            let socket = UdpSocket::bind((Ipv4Addr::new(10, 1, 0, 1), 4_000 + port)).unwrap();
-            let sent = |len| {
-                socket.send_to(&vec![7; len], (to, 9)).unwrap();
-                queue_of(&queues, to)
-            };
-            let queue = sent(100);
-            used[queue] = true;
-            for (other, at) in queues.iter().enumerate() {
-                answer(at, to, 4_000 + port);
-                assert_eq!(sent(100), queue, "after an answer at queue {other}");
-                assert_eq!(sent(4_000), queue, "in fragments");
-            }
-        }
-        assert_eq!(used, [true; 4], "all queues are used");
-    };
-    netns.enter(visit).unwrap();
-}
-
-/// Of two pairs of queues TCP has the second of each, whole or in fragments, and all else the first.
-#[test]
-fn tcp_has_queues_of_its_own() {
-    let Some(netns) = namespace() else { return };
-    let visit = || {
-        let (first, name) = TunQueue::attach("lanes0", true, false).expect("a queue");
-        if let Err(error) = steering::by_header(&first, Lanes::TcpApart) {
-            return eprintln!("SKIPPED: no steering program here: {error}");
-        }
-        let mut queues = vec![first];
-        queues.extend((1..4).map(|_| TunQueue::attach(&name, true, false).expect("a queue").0));
-        configure(&queues[0], &name, Ipv4Addr::new(10, 1, 0, 1), 1_500).unwrap();
-        let route = ["route", "add", "10.1.0.0/24", "dev", "lanes0"];
-        assert!(Command::new("ip").args(route).status().unwrap().success());
-        let raw = |protocol| {
-            let kind = socket2::Type::RAW;
-            socket2::Socket::new(socket2::Domain::IPV4, kind, Some(protocol)).expect("a raw socket")
-        };
-        let mut used = [false; 4];
-        for (protocol, lane) in [(6, 1), (17, 0), (1, 0), (253, 0)] {
-            let socket = raw(socket2::Protocol::from(protocol));
-            for host in 10..40u8 {
-                let to = Ipv4Addr::new(10, 1, 0, host);
-                for len in [20, 100, 4_000] {
-                    let bytes = vec![host; len];
-                    socket.send_to(&bytes, &std::net::SocketAddrV4::new(to, 0).into()).unwrap();
-                    let queue = queue_of(&queues, to);
-                    assert_eq!(queue % 2, lane, "{len} bytes of protocol {protocol}");
-                    used[queue] = true;
-                }
-            }
-        }
-        assert_eq!(used, [true; 4], "all queues are used");
-    };
-    netns.enter(visit).unwrap();
-}
-
-/// The queue at which packets to `to` come out; all of them at one.
-fn queue_of(queues: &[TunQueue], to: Ipv4Addr) -> usize {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    let mut buffer = vec![0; 2_000];
-    let mut found = Vec::new();
-    while found.is_empty() {
-        assert!(Instant::now() < deadline, "no packet to {to} came out");
-        for (index, queue) in queues.iter().enumerate() {
-            while let Ok(len) = queue.read(&mut buffer) {
-                if len >= 20 && buffer[0] == 0x45 && buffer[16..20] == to.octets() {
-                    found.push(index);
-                }
-            }
-        }
-    }
-    assert!(found.iter().all(|queue| *queue == found[0]), "of one send: {found:?}");
-    found[0]
-}
-
-/// A datagram from `from` comes in at `queue`.
-fn answer(queue: &TunQueue, from: Ipv4Addr, port: u16) {
-    let mut packet = vec![0x45, 0, 0, 30, 0, 1, 0x40, 0, 64, 17, 0, 0];
-    packet.extend(from.octets());
-    packet.extend([10, 1, 0, 1]);
-    packet.extend([0, 9]);
-    packet.extend(port.to_be_bytes());
-    packet.extend([0, 10, 0, 0, 1, 2]);
-    let sum = checksum::finish(checksum::sum(&packet[..20], Sum::ZERO));
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    let mut buffer = GatherBuffer::new();
-    let mut parts = buffer.begin();
-    assert!(parts.push(&packet));
-    queue.write(&parts).expect("the kernel takes the answer");
 }
