@@ -18,7 +18,9 @@ fn peers_add_up_to_what_was_carried() {
         let mut world = three_hosts(flags);
         bulk::transfer(world.place(0), world.place(1), 8 << 20, 1);
         flow::in_order(world.place(2), world.place(0), 500, |_| 400);
-        let books = settled(&mut world, 0);
+        let books = settled_when(&mut world, 0, |books, world| {
+            books.peer(world, 2).received_packets >= 500
+        });
         let (one, two) = (books.peer(&world, 1), books.peer(&world, 2));
         assert!(one.sent_bytes > 8 << 20 && one.received_packets > 10, "{flags:?} {one:?}");
         assert!(two.received_packets >= 500 && two.received_bytes > 500 * 400, "{two:?}");
@@ -33,7 +35,9 @@ fn counters_survive_the_data_plane_and_the_peer() {
     let Some(_turn) = gate::turn() else { return };
     let mut world = three_hosts(&[]);
     flow::in_order(world.place(0), world.place(1), 300, |_| 100);
-    let before = settled(&mut world, 0).peer(&world, 1).sent_packets;
+    let sent = |books: &Books, world: &World| books.peer(world, 1).sent_packets;
+    let before = settled_when(&mut world, 0, |books, world| sent(books, world) >= 300);
+    let before = sent(&before, &world);
     lab::tool::ip_in(world.host(0).netns_name(), "link del flannel0").expect("no device");
     wait_for("the device again", Duration::from_secs(10), || {
         lab::tool::ip_in(world.host(0).netns_name(), "-4 route show")
@@ -41,8 +45,7 @@ fn counters_survive_the_data_plane_and_the_peer() {
     });
     world.meet(0, 1);
     flow::in_order(world.place(0), world.place(1), 300, |_| 100);
-    let after = settled(&mut world, 0);
-    assert!(after.peer(&world, 1).sent_packets >= before + 300, "{after:?}");
+    settled_when(&mut world, 0, |books, world| sent(books, world) >= before + 300);
     // Its lease outlives it, so it is still listed with what it had.
     world.stop_daemon(1).expect("its end");
     assert!(settled(&mut world, 0).peer(&world, 1).sent_packets >= before + 300);
@@ -125,6 +128,17 @@ impl Books {
             .map(|p| [p.sent_packets, p.sent_bytes, p.received_packets, p.received_bytes]);
         peers.chain(others).fold([0; 4], |sum, part| std::array::from_fn(|i| sum[i] + part[i]))
     }
+}
+
+/// The peers of `host`, once they add up and are as wanted: what has arrived may be counted later.
+#[track_caller]
+fn settled_when(world: &mut World, host: usize, wanted: impl Fn(&Books, &World) -> bool) -> Books {
+    let mut books = settled(world, host);
+    wait_for("all that was carried to be counted", Duration::from_secs(3), || {
+        books = settled(world, host);
+        wanted(&books, world)
+    });
+    books
 }
 
 /// The peers of `host`, once they add up: a packet may be in a daemon's hands while it counts.
