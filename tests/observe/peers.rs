@@ -70,11 +70,8 @@ fn what_the_kernel_does_not_send_is_told_by_peer() {
         socket.send_to(&[0; 100], (there.address, 9)).expect("a packet for the overlay");
     }
     flow::in_order(world.place(0), world.place(1), 300, |_| 100);
-    let mut books = settled(&mut world, 0);
-    wait_for("all of them to be refused", Duration::from_secs(3), || {
-        books = settled(&mut world, 0);
-        books.peer(&world, 2).unsent_packets >= 500
-    });
+    let books =
+        settled_when(&mut world, 0, |books, world| books.peer(world, 2).unsent_packets >= 500);
     let unsent = books.peer(&world, 2).unsent_packets;
     assert_eq!(books.peer(&world, 1).unsent_packets, 0);
     let refused = &books.egress["drops"]["send-refused"];
@@ -134,7 +131,7 @@ impl Books {
 #[track_caller]
 fn settled_when(world: &mut World, host: usize, wanted: impl Fn(&Books, &World) -> bool) -> Books {
     let mut books = settled(world, host);
-    wait_for("all that was carried to be counted", Duration::from_secs(3), || {
+    wait_for("all that was sent to be counted", Duration::from_secs(3), || {
         books = settled(world, host);
         wanted(&books, world)
     });
