@@ -8,7 +8,6 @@
 //! rounds; between changes nobody locks anything.
 
 use std::io;
-use std::mem;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -142,36 +141,35 @@ impl Lead {
     ///
     /// # Errors
     /// What control must know: the device is gone, or sleeping fails.
-    pub(super) fn run(mut self) -> Result<(), Event> {
-        let baton = Arc::clone(&self.baton);
-        let (queues, socket) = (mem::take(&mut self.queues), Arc::clone(&self.socket));
+    pub(super) fn run(self) -> Result<(), Event> {
+        let Self { mut egress, queues, socket, baton, threads, mut seat } = self;
         let sources: Vec<_> =
             queues.iter().map(|queue| queue.as_fd()).chain([socket.as_fd()]).collect();
         let mut half = None;
         let mut load = Load::default();
-        while self.seat.goes_on() {
+        while seat.goes_on() {
             if half.is_none() && !baton.is_with_aide() {
                 half = Some(baton.take());
                 load = Load::default();
             }
-            let egress = self.egress.turn();
-            let ingress = half.as_deref_mut().map_or(Turn::Idle, Ingress::turn);
-            load.note(egress, ingress);
-            match egress.max(ingress) {
+            let outgoing = egress.turn();
+            let incoming = half.as_deref_mut().map_or(Turn::Idle, Ingress::turn);
+            load.note(outgoing, incoming);
+            match outgoing.max(incoming) {
                 Turn::Lost => return Err(Event::TunLost),
                 Turn::Idle => {
                     let watched = queues.len() + usize::from(half.is_some());
-                    if self.seat.rest(&baton.lead, &sources[..watched])? {
-                        self.egress.woke();
+                    if seat.rest(&baton.lead, &sources[..watched])? {
+                        egress.woke();
                     }
                 }
                 turn => {
-                    self.seat.idle.worked(turn == Turn::Bulk);
-                    if self.threads == Threads::Auto
+                    seat.idle.worked(turn == Turn::Bulk);
+                    if threads == Threads::Auto
                         && load.is_for_two()
                         && let Some(half) = half.take()
                     {
-                        self.seat.counters.hand_overs.add(1);
+                        seat.counters.hand_overs.add(1);
                         baton.hand(half, true);
                     }
                 }
