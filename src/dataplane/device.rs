@@ -33,7 +33,7 @@ pub(super) fn open(config: &Config, agreement: &Agreement) -> Result<Device, Sta
     let (first, name, lanes) = attach_first(config, agreement).map_err(tun_error)?;
     negotiate(&first, agreement);
     let mut queues = vec![Arc::new(first)];
-    let per_worker = if lanes == Some(Lanes::TcpApart) { 2 } else { 1 };
+    let per_worker = if lanes.is_some_and(Lanes::has_pairs) { 2 } else { 1 };
     for _ in 1..config.workers * per_worker {
         let (queue, _) =
             TunQueue::attach(&name, true, agreement.has(Feature::Vnet)).map_err(tun_error)?;
@@ -76,7 +76,11 @@ fn attach_first(
     if !several {
         return Ok((queue, name, None));
     }
-    let lanes = if apart { Lanes::TcpApart } else { Lanes::Mixed };
+    let lanes = match (apart, shared) {
+        (true, false) => Lanes::OnePair,
+        (true, true) => Lanes::TcpApart,
+        (false, _) => Lanes::Mixed,
+    };
     match steering::by_header(&queue, lanes) {
         Ok(()) => Ok((queue, name, Some(lanes))),
         Err(error) => {

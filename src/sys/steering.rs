@@ -23,6 +23,17 @@ pub enum Lanes {
     /// Of each pair of queues the second is for TCP and the first for everything else: the hash
     /// chooses the pair.
     TcpApart,
+    /// As before, with one pair: there is nothing to hash.
+    OnePair,
+}
+
+impl Lanes {
+    const ALL: [Self; 3] = [Self::Mixed, Self::TcpApart, Self::OnePair];
+
+    /// Whether the queues come in pairs.
+    pub fn has_pairs(self) -> bool {
+        self != Self::Mixed
+    }
 }
 
 /// Has the kernel choose the queues of the device to which `queue` belongs by each packet's header.
@@ -48,17 +59,19 @@ pub fn by_header(queue: &TunQueue, lanes: Lanes) -> io::Result<()> {
 /// Loads the programs, for [`by_header`] to use when the process has given up the right to.
 pub fn prepare() {
     // What goes wrong is said when it is needed.
-    for lanes in [Lanes::Mixed, Lanes::TcpApart] {
+    for lanes in Lanes::ALL {
         let _ = loaded(lanes);
     }
 }
 
 /// Loads each program once: a device that is made anew finds the process without the right to.
 fn loaded(lanes: Lanes) -> &'static io::Result<OwnedFd> {
-    static LOADED: [OnceLock<io::Result<OwnedFd>>; 2] = [const { OnceLock::new() }; 2];
+    static LOADED: [OnceLock<io::Result<OwnedFd>>; Lanes::ALL.len()] =
+        [const { OnceLock::new() }; _];
     LOADED[lanes as usize].get_or_init(|| match lanes {
         Lanes::Mixed => load(&[&HASH, &MIXED]),
         Lanes::TcpApart => load(&[&HASH, &TCP_APART]),
+        Lanes::OnePair => load(&[&ONE_PAIR]),
     })
 }
 
@@ -154,6 +167,16 @@ static TCP_APART: [Instruction; 5] = [
     op(SHIFT_LEFT, 7, 0, 0, 1),
     op(MOVE, 0, 7, 0, 0),
     op(JUMP_UNLESS_EQUAL, 9, 0, 1, libc::IPPROTO_TCP as u32),
+    op(OR, 0, 0, 0, 1),
+    op(EXIT, 0, 0, 0, 0),
+];
+
+static ONE_PAIR: [Instruction; 7] = [
+    op(MOVE, 6, 1, 0, 0),
+    op(LOAD_BYTE, 0, 0, 0, 9), // protocol
+    op(MOVE, 7, 0, 0, 0),
+    op(AND, 0, 0, 0, 0),
+    op(JUMP_UNLESS_EQUAL, 7, 0, 1, libc::IPPROTO_TCP as u32),
     op(OR, 0, 0, 0, 1),
     op(EXIT, 0, 0, 0, 0),
 ];

@@ -16,7 +16,7 @@ use super::namespace;
 fn a_flow_keeps_its_queue() {
     let Some(netns) = namespace() else { return };
     let visit = || {
-        let Some(queues) = four_queues(Lanes::Mixed) else { return };
+        let Some(queues) = queues(Lanes::Mixed, 4) else { return };
         let mut used = [false; 4];
         for port in 0..24 {
             // To many hosts: UDP goes by addresses alone.
@@ -39,44 +39,47 @@ fn a_flow_keeps_its_queue() {
     netns.enter(visit).unwrap();
 }
 
-/// Of two pairs of queues TCP has the second of each, whole or in fragments, and all else the first.
+/// Of each pair of queues TCP has the second, whole or in fragments, and all else the first.
 #[test]
 fn tcp_has_queues_of_its_own() {
     let Some(netns) = namespace() else { return };
-    let visit = || {
-        let Some(queues) = four_queues(Lanes::TcpApart) else { return };
-        let raw = |protocol| {
-            let kind = socket2::Type::RAW;
-            socket2::Socket::new(socket2::Domain::IPV4, kind, Some(protocol)).expect("a raw socket")
-        };
-        let mut used = [false; 4];
-        for (protocol, lane) in [(6, 1), (17, 0), (1, 0), (253, 0)] {
-            let socket = raw(socket2::Protocol::from(protocol));
-            for host in 10..40u8 {
-                let to = Ipv4Addr::new(10, 1, 0, host);
-                for len in [20, 100, 4_000] {
-                    let bytes = vec![host; len];
-                    socket.send_to(&bytes, &SocketAddrV4::new(to, 0).into()).unwrap();
-                    let queue = queue_of(&queues, to);
-                    assert_eq!(queue % 2, lane, "{len} bytes of protocol {protocol}");
-                    used[queue] = true;
-                }
-            }
-        }
-        assert_eq!(used, [true; 4], "all queues are used");
-    };
-    netns.enter(visit).unwrap();
+    for (lanes, count) in [(Lanes::TcpApart, 4), (Lanes::OnePair, 2)] {
+        netns.enter(|| tcp_is_apart(lanes, count)).unwrap();
+    }
 }
 
-/// A device with four queues in this namespace, which 10.1.0.0/24 is routed to.
-fn four_queues(lanes: Lanes) -> Option<Vec<TunQueue>> {
+fn tcp_is_apart(lanes: Lanes, count: usize) {
+    let Some(queues) = queues(lanes, count) else { return };
+    let raw = |protocol| {
+        let kind = socket2::Type::RAW;
+        socket2::Socket::new(socket2::Domain::IPV4, kind, Some(protocol)).expect("a raw socket")
+    };
+    let mut used = vec![false; count];
+    for (protocol, lane) in [(6, 1), (17, 0), (1, 0), (253, 0)] {
+        let socket = raw(socket2::Protocol::from(protocol));
+        for host in 10..40u8 {
+            let to = Ipv4Addr::new(10, 1, 0, host);
+            for len in [20, 100, 4_000] {
+                let bytes = vec![host; len];
+                socket.send_to(&bytes, &SocketAddrV4::new(to, 0).into()).unwrap();
+                let queue = queue_of(&queues, to);
+                assert_eq!(queue % 2, lane, "{lanes:?}: {len} bytes of protocol {protocol}");
+                used[queue] = true;
+            }
+        }
+    }
+    assert_eq!(used, vec![true; count], "all queues are used");
+}
+
+/// A device with so many queues in this namespace, which 10.1.0.0/24 is routed to.
+fn queues(lanes: Lanes, count: usize) -> Option<Vec<TunQueue>> {
     let (first, name) = TunQueue::attach("many0", true, false).expect("a queue");
     if let Err(error) = steering::by_header(&first, lanes) {
         eprintln!("SKIPPED: no steering program here: {error}");
         return None;
     }
     let mut queues = vec![first];
-    queues.extend((1..4).map(|_| TunQueue::attach(&name, true, false).expect("a queue").0));
+    queues.extend((1..count).map(|_| TunQueue::attach(&name, true, false).expect("a queue").0));
     configure(&queues[0], &name, Ipv4Addr::new(10, 1, 0, 1), 1_500).unwrap();
     let route = ["route", "add", "10.1.0.0/24", "dev", "many0"];
     assert!(Command::new("ip").args(route).status().unwrap().success());

@@ -132,7 +132,7 @@ fn probe_tun() -> Vec<Finding> {
     let queue = TunQueue::attach("queue%d", true, false).map(|(queue, _)| queue);
     findings.push(feature("IFF_MULTI_QUEUE", queue.as_ref().map(drop).map_err(text), QUEUES));
     if let Ok(queue) = queue {
-        let steered = steering::by_header(&queue, Lanes::TcpApart);
+        let steered = steering::by_header(&queue, Lanes::OnePair);
         findings.push(feature("TUNSETSTEERINGEBPF", steered.map_err(|e| text(&e)), STEERING));
     }
     findings
