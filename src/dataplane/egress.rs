@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::thread;
 
 use super::agreement::{Agreement, Feature};
 use super::config::Config;
@@ -20,11 +21,14 @@ use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::{MAX_SEGMENTS, SendBatch};
 use crate::sys::tun::TunQueue;
 
+mod company;
 mod transmit;
+
+use company::{BATCH_BYTES, Company};
 
 /// One worker's way from its TUN queues to its socket.
 pub(super) struct Egress {
-    /// Read in turn.
+    /// Read in turn; of two the second is for TCP.
     queues: Vec<Arc<TunQueue>>,
     routes: Arc<RouteTable>,
     agreement: Arc<Agreement>,
@@ -41,6 +45,7 @@ pub(super) struct Egress {
     next: usize,
     /// The last look found nothing.
     looking: bool,
+    company: Company,
     out: Out,
     icmp: IcmpErrors,
     icmp_parts: GatherBuffer,
@@ -81,6 +86,7 @@ impl Egress {
             reads: Vec::with_capacity(READS),
             next: 0,
             looking: false,
+            company: Company::default(),
             queues,
             out: Out {
                 socket,
@@ -105,7 +111,7 @@ impl Egress {
     /// Carries what a queue holds, up to one batch.
     pub(super) fn turn(&mut self) -> Turn {
         self.probe.look();
-        let turn = self.read();
+        let (queue, turn) = self.read();
         if self.reads.is_empty() {
             return turn;
         }
@@ -120,12 +126,15 @@ impl Egress {
         self.out.flush(&self.packets, &self.agreement, &self.counters.egress, &mut self.probe);
         let counters = &self.counters.egress;
         counters.batch.record(counters.packets.get() - before);
+        if self.company.left(queue > 0, turn) {
+            thread::yield_now();
+        }
         turn
     }
 
-    /// Reads a batch from the queue whose turn it is, or if that is empty from the other. While
-    /// nothing comes each look is at one queue only, so that it costs one call.
-    fn read(&mut self) -> Turn {
+    /// Reads a batch from the queue whose turn it is, or if that is empty from the other; says which.
+    /// While nothing comes each look is at one queue only, so that it costs one call.
+    fn read(&mut self) -> (usize, Turn) {
         self.reads.clear();
         let count = self.queues.len();
         for step in 0..if self.looking { 1 } else { count } {
@@ -134,21 +143,22 @@ impl Egress {
             if turn != Turn::Idle {
                 self.next = (queue + 1) % count;
                 self.looking = false;
-                return turn;
+                return (queue, turn);
             }
         }
         self.next = (self.next + 1) % count;
         self.looking = true;
-        Turn::Idle
+        (self.next, Turn::Idle)
     }
 
     /// Reads until the queue is empty or the batch is full.
     fn read_from(&mut self, queue: usize) -> Turn {
+        let limit = if queue > 0 { self.company.batch_bytes() } else { BATCH_BYTES };
         let queue = &self.queues[queue];
         let mut filled = 0;
         let mut calls = 0;
         let turn = loop {
-            if self.reads.len() == self.depth || filled >= BATCH_BYTES {
+            if self.reads.len() == self.depth || filled >= limit {
                 break Turn::of_batch(filled);
             }
             calls += 1;
@@ -308,9 +318,6 @@ fn wire_len(segments: &Segments) -> usize {
 
 /// Packets of one batch.
 const READS: usize = 128;
-/// Bytes of one batch after which no further packet is read: two or three super-packets, so that
-/// a batch stays in the second-level cache and the other end does not wait for it.
-const BATCH_BYTES: usize = 192 << 10;
 /// A `virtio_net_hdr` and the longest IP packet.
 const MAX_READ: usize = VnetHeader::LEN + 65_535;
 /// Packets begin on a cache line.
