@@ -230,10 +230,11 @@ fn mixed(here: Place<'_>, there: Place<'_>, mtu: usize) -> u64 {
     lost.into_inner()
 }
 
-/// Beside bulk traffic a queue may overflow, yet not for long.
+/// Beside bulk traffic a queue may overflow, yet not for long: 500 packets that one call each carries
+/// fill the device's queue at once.
 #[track_caller]
 fn some(sent: u64, arrived: u64) {
-    assert!(arrived >= sent / 2, "of {sent} packets {arrived} arrived");
+    assert!(arrived >= sent / 5, "of {sent} packets {arrived} arrived");
 }
 
 fn world(mtu: u32, underlay: Underlay) -> World {
