@@ -35,6 +35,11 @@ bench:  ## the tunnel beside VXLAN and the plain underlay, 40 minutes; rewrites 
 	target/release/flannel-udp bench --mtu 9000 --underlay nic --only tcp1,tcp4,ppsfull \
 		--markdown docs/benchmarks.md --mark bench9000 $(ARGS)
 
+profile:  ## where the processor time of a measure goes, by perf (ARGS="pps18 vxlan flannel-udp")
+	@scripts/setup.sh build demo
+	$(CARGO) build --locked --release
+	@scripts/profile.sh $(ARGS)
+
 test:  ## every test; needs root or sudo
 	@scripts/setup.sh build test
 	scripts/test.sh $(ARGS)
@@ -93,5 +98,5 @@ deb: build man  ## a Debian package, under target/debian (needs cargo-deb: cargo
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo bench test test-long test-docker lint doc man deb clean fuzz test-arch \
+.PHONY: help setup build demo bench profile test test-long test-docker lint doc man deb clean fuzz test-arch \
 	test-loom test-asan test-miri msrv
