@@ -24,7 +24,7 @@ use crate::sys::tun::TunQueue;
 mod company;
 mod transmit;
 
-use company::{BATCH_BYTES, Company};
+pub(super) use company::Company;
 
 /// One worker's way from its TUN queues to its socket.
 pub(super) struct Egress {
@@ -45,7 +45,9 @@ pub(super) struct Egress {
     next: usize,
     /// The last look found nothing.
     looking: bool,
-    company: Company,
+    company: Arc<Company>,
+    /// The batch is of bulk TCP's, and is to let others run when it has left.
+    gives_way: bool,
     out: Out,
     icmp: IcmpErrors,
     icmp_parts: GatherBuffer,
@@ -72,6 +74,7 @@ impl Egress {
         routes: Arc<RouteTable>,
         agreement: Arc<Agreement>,
         counters: Arc<ThreadCounters>,
+        company: Arc<Company>,
     ) -> Self {
         let vnet = agreement.has(Feature::Vnet);
         let batched = agreement.has(Feature::Batch);
@@ -86,7 +89,8 @@ impl Egress {
             reads: Vec::with_capacity(READS),
             next: 0,
             looking: false,
-            company: Company::default(),
+            company,
+            gives_way: false,
             queues,
             out: Out {
                 socket,
@@ -126,8 +130,11 @@ impl Egress {
         self.out.flush(&self.packets, &self.agreement, &self.counters.egress, &mut self.probe);
         let counters = &self.counters.egress;
         counters.batch.record(counters.packets.get() - before);
-        if self.company.left(queue > 0, turn) {
-            thread::yield_now();
+        match turn {
+            Turn::Bulk if self.gives_way => thread::yield_now(),
+            // Bulk that is not TCP is nothing that somebody waits for.
+            Turn::Worked if queue == 0 && self.queues.len() > 1 => self.company.came(),
+            _ => {}
         }
         turn
     }
@@ -153,7 +160,8 @@ impl Egress {
 
     /// Reads until the queue is empty or the batch is full.
     fn read_from(&mut self, queue: usize) -> Turn {
-        let limit = if queue > 0 { self.company.batch_bytes() } else { BATCH_BYTES };
+        self.gives_way = queue > 0 && self.company.is_here();
+        let limit = if self.gives_way { BATCH_BYTES / 2 } else { BATCH_BYTES };
         let queue = &self.queues[queue];
         let mut filled = 0;
         let mut calls = 0;
@@ -318,6 +326,9 @@ fn wire_len(segments: &Segments) -> usize {
 
 /// Packets of one batch.
 const READS: usize = 128;
+/// Bytes of one batch after which no further packet is read: two or three super-packets, so that
+/// a batch stays in the second-level cache and the other end does not wait for it.
+const BATCH_BYTES: usize = 192 << 10;
 /// A `virtio_net_hdr` and the longest IP packet.
 const MAX_READ: usize = VnetHeader::LEN + 65_535;
 /// Packets begin on a cache line.

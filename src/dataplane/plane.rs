@@ -15,7 +15,7 @@ use super::checks::{Checks, Desk, Early, Mismatch, Rules, Why};
 use super::config::{Config, Entrance, Threads};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
-use super::egress::Egress;
+use super::egress::{Company, Egress};
 use super::idle::{Idle, Pace};
 use super::ingress::Ingress;
 use super::peers::{OtherTraffic, PeerTraffic, Peers};
@@ -116,6 +116,7 @@ pub struct Dataplane {
     sockets: Vec<Arc<UdpSocket>>,
     peers: Arc<Peers>,
     desk: Desk,
+    company: Arc<Company>,
     threads: Vec<Thread>,
     stop: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -166,6 +167,7 @@ impl Dataplane {
             sockets: sockets.clone(),
             peers: Arc::clone(peers),
             desk: Desk::new(),
+            company: Arc::new(Company::new()),
             threads: vec![],
             stop: Arc::default(),
             events,
@@ -206,6 +208,7 @@ impl Dataplane {
             Arc::clone(self.peers.routes()),
             Arc::clone(&self.agreement),
             Arc::clone(&lead_counters),
+            Arc::clone(&self.company),
         );
         let ingress = Ingress::new(
             config,

@@ -3,85 +3,62 @@
 //! Where TCP has a queue of its own, what comes through the other one is mostly what somebody waits
 //! for. A bulk flow must then not keep the processor to itself: on a host whose processors are all
 //! busy, the thread at the other end, or the one that gets the answer, would wait for it
-//! milliseconds. So while such packets come, bulk leaves in smaller batches and lets others run
-//! after each. Alone, it does neither: both cost throughput (`docs/benchmarks.md`).
+//! milliseconds. So while such packets come, to any worker, bulk leaves in smaller batches and lets
+//! others run after each. Alone, it does neither: both cost throughput (`docs/benchmarks.md`).
 
-use crate::dataplane::worker::Turn;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-/// Whether what somebody may wait for has come lately.
-#[derive(Debug, Default)]
-pub(super) struct Company {
-    /// Batches of TCP for which it still counts.
-    batches: u32,
+/// When what somebody may wait for came last, shared by all workers.
+pub(in crate::dataplane) struct Company {
+    epoch: Instant,
+    /// Microseconds from `epoch` until which it counts as being here.
+    until: AtomicU64,
 }
 
 impl Company {
-    /// Bytes of a batch after which no further packet is read.
-    #[inline]
-    pub(super) fn batch_bytes(&self) -> usize {
-        if self.batches > 0 { BATCH_BYTES / 2 } else { BATCH_BYTES }
+    pub(in crate::dataplane) fn new() -> Self {
+        Self { epoch: Instant::now(), until: AtomicU64::new(0) }
     }
 
-    /// A batch has left, of TCP or of everything else. Says whether others are to run now.
+    /// It has come.
     #[inline]
-    pub(super) fn left(&mut self, tcp: bool, turn: Turn) -> bool {
-        match turn {
-            Turn::Idle | Turn::Lost => false,
-            // Bulk beside bulk: nobody waits.
-            _ if !tcp => {
-                self.batches = if turn == Turn::Bulk { 0 } else { LASTS };
-                false
-            }
-            _ => {
-                let gives_way = turn == Turn::Bulk && self.batches > 0;
-                self.batches = self.batches.saturating_sub(1);
-                gives_way
-            }
+    pub(super) fn came(&self) {
+        let until = self.micros() + LASTS.as_micros() as u64;
+        // Other workers read this line at each batch: it is written seldom, however much comes.
+        if until > self.until.load(Ordering::Relaxed) + SELDOM.as_micros() as u64 {
+            self.until.store(until, Ordering::Relaxed);
         }
+    }
+
+    #[inline]
+    pub(super) fn is_here(&self) -> bool {
+        self.micros() < self.until.load(Ordering::Relaxed)
+    }
+
+    fn micros(&self) -> u64 {
+        self.epoch.elapsed().as_micros() as u64
     }
 }
 
-/// Bytes of one batch after which no further packet is read: two or three super-packets, so that
-/// a batch stays in the second-level cache and the other end does not wait for it.
-pub(super) const BATCH_BYTES: usize = 192 << 10;
-
-/// Batches of TCP that a packet beside them counts for: about a millisecond.
-const LASTS: u32 = 12;
+/// How long it counts: some round trips on a busy host.
+const LASTS: Duration = Duration::from_millis(2);
+const SELDOM: Duration = Duration::from_micros(100);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn bulk_alone_is_left_alone() {
-        let mut company = Company::default();
-        for _ in 0..100 {
-            assert_eq!(company.batch_bytes(), BATCH_BYTES);
-            assert!(!company.left(true, Turn::Bulk));
+    fn it_is_here_from_when_it_came_and_not_much_longer() {
+        let company = Company::new();
+        assert!(!company.is_here());
+        for _ in 0..2 {
+            let came = Instant::now();
+            company.came();
+            assert!(company.is_here() || came.elapsed() >= LASTS - SELDOM);
+            std::thread::sleep(LASTS);
+            assert!(!company.is_here());
         }
-    }
-
-    #[test]
-    fn bulk_gives_way_while_something_else_comes_and_not_much_longer() {
-        let mut company = Company::default();
-        for _ in 0..3 {
-            assert!(!company.left(false, Turn::Worked));
-            for _ in 0..LASTS {
-                assert!(company.batch_bytes() < BATCH_BYTES);
-                assert!(company.left(true, Turn::Bulk));
-            }
-            assert!(!company.left(true, Turn::Bulk));
-            assert_eq!(company.batch_bytes(), BATCH_BYTES);
-        }
-    }
-
-    #[test]
-    fn nobody_gives_way_but_bulk_and_to_no_other_bulk() {
-        let mut company = Company::default();
-        assert!(!company.left(false, Turn::Worked));
-        assert!(!company.left(true, Turn::Worked), "little leaves no place to others");
-        assert!(!company.left(false, Turn::Bulk));
-        assert!(!company.left(true, Turn::Bulk));
-        assert!(!company.left(true, Turn::Idle) && !company.left(false, Turn::Lost));
     }
 }
