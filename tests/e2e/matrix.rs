@@ -179,7 +179,7 @@ fn plain_routes_deliver_the_same() {
     let mut world = World::build(Lab::builder().underlay(Underlay::Nic));
     world.route_plainly().expect("plain routes");
     world.meet(0, 1);
-    let _ = mixed(world.place(0), world.place(1), 1500);
+    let _ = mixed(world.place(0), world.place(1), 1500, 2);
 }
 
 fn run(mtu: u32, underlay: Underlay, cases: &[Case]) {
@@ -189,9 +189,11 @@ fn run(mtu: u32, underlay: Underlay, cases: &[Case]) {
         start(&mut world, case);
         let ledger = Ledger::open(&mut world);
         let congested = [0, 1].map(|host| marks::congested(&world, host));
+        // 500 datagrams of 9,000 bytes fill the queue of a device whose daemon carries one a call.
+        let part = if mtu == 9000 && case.offload == ["off", "off"] { 5 } else { 2 };
         let mut lost = 0;
         for (one, other) in [(0, 1), (1, 0)] {
-            lost += mixed(world.place(one), world.place(other), mtu as usize);
+            lost += mixed(world.place(one), world.place(other), mtu as usize, part);
         }
         ledger.close(&mut world, lost);
         for (host, before) in congested.into_iter().enumerate() {
@@ -205,12 +207,13 @@ fn run(mtu: u32, underlay: Underlay, cases: &[Case]) {
 
 /// Bulk TCP both ways at once with ECN, some of it marked as having met congestion, small and large
 /// UDP, odd sizes, fragments, IP options and UDP without a checksum, with and without DF: all at the
-/// same time. Returns how many datagrams of the numbered flows were lost.
-fn mixed(here: Place<'_>, there: Place<'_>, mtu: usize) -> u64 {
+/// same time. Returns how many datagrams of the numbered flows were lost, of each flow at most all but one in
+/// `part`.
+fn mixed(here: Place<'_>, there: Place<'_>, mtu: usize, part: u64) -> u64 {
     let full = mtu - 28 - 28;
     let lost = AtomicU64::new(0);
     let some = |sent, arrived| {
-        some(sent, arrived);
+        some(sent, arrived, part);
         lost.fetch_add(sent - arrived, Ordering::Relaxed);
     };
     let some = &some;
@@ -230,11 +233,10 @@ fn mixed(here: Place<'_>, there: Place<'_>, mtu: usize) -> u64 {
     lost.into_inner()
 }
 
-/// Beside bulk traffic a queue may overflow, yet not for long: 500 packets that one call each carries
-/// fill the device's queue at once.
+/// Beside bulk traffic a queue may overflow, yet not for long.
 #[track_caller]
-fn some(sent: u64, arrived: u64) {
-    assert!(arrived >= sent / 5, "of {sent} packets {arrived} arrived");
+fn some(sent: u64, arrived: u64, part: u64) {
+    assert!(arrived >= sent / part, "of {sent} packets {arrived} arrived");
 }
 
 fn world(mtu: u32, underlay: Underlay) -> World {
