@@ -4,6 +4,8 @@
 //! it forwards there. What comes out is compared byte for byte: with what `segment` makes of the
 //! same super-packet, and with the packets that `coalesce` joined.
 
+#[path = "../packet/cut.rs"]
+mod cut;
 mod queues;
 
 use std::net::Ipv4Addr;
@@ -15,11 +17,12 @@ use flannel_udp::packet::coalesce::Coalescer;
 use flannel_udp::packet::forward::decrement_ttl;
 use flannel_udp::packet::ipv4::Ipv4;
 use flannel_udp::packet::ipv6::Ipv6;
-use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
 use flannel_udp::packet::vnet::{GsoType, VnetHeader};
 use flannel_udp::sys::iovec::GatherBuffer;
 use flannel_udp::sys::netns::Netns;
 use flannel_udp::sys::tun::{TunQueue, configure};
+
+use cut::cut;
 
 /// A network namespace; says so where there can be none.
 fn namespace() -> Option<Netns> {
@@ -207,17 +210,6 @@ fn forward(packet: &mut [u8]) {
     } else {
         decrement_ttl(packet).unwrap();
     }
-}
-
-fn cut(vnet: &VnetHeader, packet: &[u8]) -> Vec<Vec<u8>> {
-    let segments = Segments::new(vnet, packet).unwrap();
-    (0..segments.count())
-        .map(|index| {
-            let mut header = [0; MAX_HEADER_LEN];
-            let payload = segments.write_header(packet, index, &mut header);
-            [&header[..segments.header_len()], &packet[payload]].concat()
-        })
-        .collect()
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use flannel_udp::packet::coalesce::Coalescer;
 use flannel_udp::packet::ipv4::Ipv4;
-use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
 use flannel_udp::packet::vnet::{GsoType, VnetHeader};
 use proptest::prelude::*;
+
+use super::cut::cut;
 
 /// A super-packet as the kernel hands it over, but for the checksum field, which none of us reads.
 fn super_packet(
@@ -45,17 +46,6 @@ fn vnet(tcp: bool, header_len: usize, size: u16) -> VnetHeader {
         csum_offset: if tcp { 16 } else { 6 },
         ..VnetHeader::NONE
     }
-}
-
-fn cut(vnet: &VnetHeader, packet: &[u8]) -> Vec<Vec<u8>> {
-    let segments = Segments::new(vnet, packet).unwrap();
-    (0..segments.count())
-        .map(|index| {
-            let mut header = [0; MAX_HEADER_LEN];
-            let payload = segments.write_header(packet, index, &mut header);
-            [&header[..segments.header_len()], &packet[payload]].concat()
-        })
-        .collect()
 }
 
 fn cut_by_tun_rs(vnet: &VnetHeader, packet: &[u8]) -> Vec<Vec<u8>> {
