@@ -48,14 +48,12 @@ impl Netlink {
         destination: Cidr,
         index: u32,
     ) -> Result<(), NetlinkError> {
-        let _turn = self.turn().await;
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(destination.network(), destination.len())
             .protocol(RouteProtocol::Boot)
             .output_interface(index)
             .build();
-        let what = format!("add route {destination}");
-        self.handle.route().add(route).execute().await.map_err(to(what))
+        self.add(route, format!("add route {destination}")).await
     }
 
     /// Removes the route to `destination` through an interface.
@@ -64,14 +62,12 @@ impl Netlink {
         destination: Cidr,
         index: u32,
     ) -> Result<(), NetlinkError> {
-        let _turn = self.turn().await;
         let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(destination.network(), destination.len())
             .output_interface(index)
             .build();
         route.header.protocol = RouteProtocol::Unspec;
-        let what = format!("remove route {destination}");
-        self.handle.route().del(route).execute().await.map_err(to(what))
+        self.remove(route, format!("remove route {destination}")).await
     }
 
     /// Adds a route that drops what goes to `destination`.
@@ -80,10 +76,8 @@ impl Netlink {
         destination: Cidr,
         priority: u32,
     ) -> Result<(), NetlinkError> {
-        let _turn = self.turn().await;
-        let what = format!("add blackhole route {destination}");
         let route = blackhole(destination, priority, RouteProtocol::Boot);
-        self.handle.route().add(route).execute().await.map_err(to(what))
+        self.add(route, format!("add blackhole route {destination}")).await
     }
 
     /// Removes a route that [`Self::add_blackhole`] added.
@@ -92,9 +86,17 @@ impl Netlink {
         destination: Cidr,
         priority: u32,
     ) -> Result<(), NetlinkError> {
-        let _turn = self.turn().await;
-        let what = format!("remove blackhole route {destination}");
         let route = blackhole(destination, priority, RouteProtocol::Unspec);
+        self.remove(route, format!("remove blackhole route {destination}")).await
+    }
+
+    async fn add(&self, route: RouteMessage, what: String) -> Result<(), NetlinkError> {
+        let _turn = self.turn().await;
+        self.handle.route().add(route).execute().await.map_err(to(what))
+    }
+
+    async fn remove(&self, route: RouteMessage, what: String) -> Result<(), NetlinkError> {
+        let _turn = self.turn().await;
         self.handle.route().del(route).execute().await.map_err(to(what))
     }
 }
