@@ -3,11 +3,13 @@
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::agreement::{Agreement, Feature};
 use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{self, IcmpErrors, Reply};
+use super::lately::Lately;
 use super::tap::{Direction, Probe, Ttl};
 use super::train::{MAX_DATAGRAMS, MAX_TRAINS, Span, Trains};
 use super::worker::Turn;
@@ -21,10 +23,7 @@ use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::{MAX_SEGMENTS, SendBatch};
 use crate::sys::tun::TunQueue;
 
-mod company;
 mod transmit;
-
-pub(super) use company::Company;
 
 /// One worker's way from its TUN queues to its socket.
 pub(super) struct Egress {
@@ -45,9 +44,8 @@ pub(super) struct Egress {
     next: usize,
     /// The last look found nothing.
     looking: bool,
-    company: Arc<Company>,
-    /// The batch is of bulk TCP's, and is to let others run when it has left.
-    gives_way: bool,
+    /// What is not TCP has come, to any worker: somebody may wait for it.
+    company: Arc<Lately>,
     out: Out,
     icmp: IcmpErrors,
     icmp_parts: GatherBuffer,
@@ -74,7 +72,7 @@ impl Egress {
         routes: Arc<RouteTable>,
         agreement: Arc<Agreement>,
         counters: Arc<ThreadCounters>,
-        company: Arc<Company>,
+        company: Arc<Lately>,
     ) -> Self {
         let vnet = agreement.has(Feature::Vnet);
         let batched = agreement.has(Feature::Batch);
@@ -90,7 +88,6 @@ impl Egress {
             next: 0,
             looking: false,
             company,
-            gives_way: false,
             queues,
             out: Out {
                 socket,
@@ -131,9 +128,9 @@ impl Egress {
         let counters = &self.counters.egress;
         counters.batch.record(counters.packets.get() - before);
         match turn {
-            Turn::Bulk if self.gives_way => thread::yield_now(),
+            Turn::Bulk if self.gives_way(queue) => thread::yield_now(),
             // Bulk that is not TCP is nothing that somebody waits for.
-            Turn::Worked if queue == 0 && self.queues.len() > 1 => self.company.came(),
+            Turn::Worked if queue == 0 && self.queues.len() > 1 => self.company.happened(),
             _ => {}
         }
         turn
@@ -158,10 +155,16 @@ impl Egress {
         (self.next, Turn::Idle)
     }
 
+    /// Whether bulk from `queue` leaves in smaller batches and lets others run after each: on a host
+    /// whose processors are all busy, the thread at the other end, or the one that gets the answer,
+    /// would wait for a processor for milliseconds. Bulk alone does neither, as both cost throughput.
+    fn gives_way(&self, queue: usize) -> bool {
+        queue > 0 && self.company.counts(Instant::now())
+    }
+
     /// Reads until the queue is empty or the batch is full.
     fn read_from(&mut self, queue: usize) -> Turn {
-        self.gives_way = queue > 0 && self.company.is_here();
-        let limit = if self.gives_way { BATCH_BYTES / 2 } else { BATCH_BYTES };
+        let limit = if self.gives_way(queue) { BATCH_BYTES / 2 } else { BATCH_BYTES };
         let queue = &self.queues[queue];
         let mut filled = 0;
         let mut calls = 0;
@@ -329,6 +332,8 @@ const READS: usize = 128;
 /// Bytes of one batch after which no further packet is read: two or three super-packets, so that
 /// a batch stays in the second-level cache and the other end does not wait for it.
 const BATCH_BYTES: usize = 192 << 10;
+/// How long what is not TCP counts as company: some round trips on a busy host.
+pub(super) const COMPANY_LASTS: Duration = Duration::from_millis(2);
 /// A `virtio_net_hdr` and the longest IP packet.
 const MAX_READ: usize = VnetHeader::LEN + 65_535;
 /// Packets begin on a cache line.

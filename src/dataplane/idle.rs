@@ -9,34 +9,13 @@
 //! thread to wake up make a greater batch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// When a worker last moved bulk, shared by its threads.
-pub(super) struct Pace {
-    epoch: Instant,
-    /// Microseconds from `epoch` until which traffic counts as bulk.
-    bulk_until: AtomicU64,
-}
-
-impl Pace {
-    pub(super) fn new() -> Self {
-        Self { epoch: Instant::now(), bulk_until: AtomicU64::new(0) }
-    }
-
-    fn bulk_now(&self) {
-        let until = self.epoch.elapsed() + BULK_LASTS;
-        self.bulk_until.store(until.as_micros() as u64, Ordering::Relaxed);
-    }
-
-    fn is_bulk(&self, now: Instant) -> bool {
-        let now = now.duration_since(self.epoch).as_micros() as u64;
-        now < self.bulk_until.load(Ordering::Relaxed)
-    }
-}
+use super::lately::Lately;
 
 pub(super) struct Idle {
-    pace: Arc<Pace>,
+    /// Bulk, in either direction of the worker.
+    bulk: Arc<Lately>,
     /// How long to look.
     spin: Duration,
     /// Looks in a row that ended without a packet.
@@ -48,8 +27,8 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn new(spin: Duration, pace: Arc<Pace>) -> Self {
-        Self { pace, spin, misses: 0, since: None, looked: Duration::ZERO }
+    pub(super) fn new(spin: Duration, bulk: Arc<Lately>) -> Self {
+        Self { bulk, spin, misses: 0, since: None, looked: Duration::ZERO }
     }
 
     /// Packets came; whether they were bulk.
@@ -59,7 +38,7 @@ impl Idle {
             self.misses = 0;
         }
         if bulk {
-            self.pace.bulk_now();
+            self.bulk.happened();
         }
     }
 
@@ -72,7 +51,7 @@ impl Idle {
         let now = Instant::now();
         let (since, last) = self.since.take().unwrap_or((now, now));
         self.looked += now.duration_since(last);
-        if self.pace.is_bulk(now) {
+        if self.bulk.counts(now) {
             return false;
         }
         let again = now.duration_since(since) < self.spin;
@@ -90,7 +69,7 @@ impl Idle {
 
     /// Whether there was bulk lately.
     pub(super) fn is_bulk(&self) -> bool {
-        self.pace.is_bulk(Instant::now())
+        self.bulk.counts(Instant::now())
     }
 
     /// The thread has slept for `time`.
@@ -104,14 +83,14 @@ impl Idle {
 /// Looks without a packet after which looking has stopped paying.
 const MISSES: u32 = 4;
 /// How long traffic counts as bulk after a great batch: some round trips of a bulk TCP flow.
-const BULK_LASTS: Duration = Duration::from_millis(1);
+pub(super) const BULK_LASTS: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn idle(spin: Duration) -> Idle {
-        Idle::new(spin, Arc::new(Pace::new()))
+        Idle::new(spin, Arc::new(Lately::new(BULK_LASTS)))
     }
 
     /// Looks until it would sleep; returns whether it looked at all.
@@ -162,9 +141,9 @@ mod tests {
 
     #[test]
     fn nobody_looks_beside_bulk() {
-        let pace = Arc::new(Pace::new());
+        let bulk = Arc::new(Lately::new(BULK_LASTS));
         let [mut one, mut other] =
-            [(); 2].map(|()| Idle::new(Duration::from_millis(50), Arc::clone(&pace)));
+            [(); 2].map(|()| Idle::new(Duration::from_millis(50), Arc::clone(&bulk)));
         assert!(one.look_again());
         other.worked(true);
         assert!(!one.look_again() && !other.look_again());

@@ -13,6 +13,7 @@ mod egress;
 mod icmp;
 mod idle;
 mod ingress;
+mod lately;
 mod peers;
 mod plane;
 mod sleep;

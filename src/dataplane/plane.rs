@@ -15,9 +15,10 @@ use super::checks::{Checks, Desk, Early, Mismatch, Rules, Why};
 use super::config::{Config, Entrance, Threads};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
-use super::egress::{Company, Egress};
-use super::idle::{Idle, Pace};
+use super::egress::{COMPANY_LASTS, Egress};
+use super::idle::{BULK_LASTS, Idle};
 use super::ingress::Ingress;
+use super::lately::Lately;
 use super::peers::{OtherTraffic, PeerTraffic, Peers};
 use super::sleep::Bell;
 use super::tap::Place;
@@ -116,7 +117,7 @@ pub struct Dataplane {
     sockets: Vec<Arc<UdpSocket>>,
     peers: Arc<Peers>,
     desk: Desk,
-    company: Arc<Company>,
+    company: Arc<Lately>,
     threads: Vec<Thread>,
     stop: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -167,7 +168,7 @@ impl Dataplane {
             sockets: sockets.clone(),
             peers: Arc::clone(peers),
             desk: Desk::new(),
-            company: Arc::new(Company::new()),
+            company: Arc::new(Lately::new(COMPANY_LASTS)),
             threads: vec![],
             stop: Arc::default(),
             events,
@@ -194,9 +195,9 @@ impl Dataplane {
             true => Arc::clone(&lead_counters),
             false => Arc::new(ThreadCounters::new(false, true)),
         };
-        let pace = Arc::new(Pace::new());
+        let bulk = Arc::new(Lately::new(BULK_LASTS));
         let seat = |counters: &Arc<ThreadCounters>| Seat {
-            idle: Idle::new(config.spin, Arc::clone(&pace)),
+            idle: Idle::new(config.spin, Arc::clone(&bulk)),
             counters: Arc::clone(counters),
             stop: Arc::clone(&self.stop),
         };
