@@ -44,6 +44,8 @@ pub(super) struct Egress {
     next: usize,
     /// The last look found nothing.
     looking: bool,
+    /// The last batch was one packet.
+    lone: bool,
     /// What is not TCP has come, to any worker: somebody may wait for it.
     company: Arc<Lately>,
     out: Out,
@@ -87,6 +89,7 @@ impl Egress {
             reads: Vec::with_capacity(READS),
             next: 0,
             looking: false,
+            lone: false,
             company,
             queues,
             out: Out {
@@ -102,11 +105,6 @@ impl Egress {
             icmp_parts: GatherBuffer::new(),
             probe: config.tap.probe(Direction::Egress, config.bind),
         }
-    }
-
-    /// The thread has slept: something is there, in any queue.
-    pub(super) fn woke(&mut self) {
-        (self.next, self.looking) = (0, false);
     }
 
     /// Carries what a queue holds, up to one batch.
@@ -137,20 +135,18 @@ impl Egress {
     }
 
     /// Reads a batch from the queue whose turn it is, or if that is empty from the other; says which.
-    /// While nothing comes each look is at one queue only, so that it costs one call.
     fn read(&mut self) -> (usize, Turn) {
         self.reads.clear();
         let count = self.queues.len();
-        for step in 0..if self.looking { 1 } else { count } {
+        for step in 0..count {
             let queue = (self.next + step) % count;
             let turn = self.read_from(queue);
             if turn != Turn::Idle {
                 self.next = (queue + 1) % count;
-                self.looking = false;
+                (self.looking, self.lone) = (false, self.reads.len() == 1);
                 return (queue, turn);
             }
         }
-        self.next = (self.next + 1) % count;
         self.looking = true;
         (self.next, Turn::Idle)
     }
@@ -162,14 +158,16 @@ impl Egress {
         queue > 0 && self.company.counts(Instant::now())
     }
 
-    /// Reads until the queue is empty or the batch is full.
+    /// Reads until the queue is empty or the batch is full. While packets come one at a time, each
+    /// leaves before the next is looked for: somebody may wait for it.
     fn read_from(&mut self, queue: usize) -> Turn {
+        let depth = if self.looking && self.lone { 1 } else { self.depth };
         let limit = if self.gives_way(queue) { BATCH_BYTES / 2 } else { BATCH_BYTES };
         let queue = &self.queues[queue];
         let mut filled = 0;
         let mut calls = 0;
         let turn = loop {
-            if self.reads.len() == self.depth || filled >= limit {
+            if self.reads.len() == depth || filled >= limit {
                 break Turn::of_batch(filled);
             }
             calls += 1;

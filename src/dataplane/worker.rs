@@ -100,16 +100,16 @@ impl Seat {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Nothing was there: looks again, or sleeps. Says whether it has slept.
-    fn rest(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<bool, Event> {
+    /// Nothing was there: looks again, or sleeps.
+    fn rest(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<(), Event> {
         let again = self.idle.look_again();
         self.counters.spinning_nanos.add(self.idle.take_looked().as_nanos() as u64);
         if again {
             self.counters.spins.add(1);
             thread::yield_now();
-            return Ok(false);
+            return Ok(());
         }
-        self.sleep(bell, sources).map(|()| true)
+        self.sleep(bell, sources)
     }
 
     fn sleep(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<(), Event> {
@@ -159,9 +159,7 @@ impl Lead {
                 Turn::Lost => return Err(Event::TunLost),
                 Turn::Idle => {
                     let watched = queues.len() + usize::from(half.is_some());
-                    if seat.rest(&baton.lead, &sources[..watched])? {
-                        egress.woke();
-                    }
+                    seat.rest(&baton.lead, &sources[..watched])?;
                 }
                 turn => {
                     seat.idle.worked(turn == Turn::Bulk);
@@ -222,7 +220,7 @@ impl Aide {
                     baton.hand(half, false);
                     return Ok(());
                 }
-                Turn::Idle => drop(self.seat.rest(&baton.aide, &[socket])?),
+                Turn::Idle => self.seat.rest(&baton.aide, &[socket])?,
                 turn => self.seat.idle.worked(turn == Turn::Bulk),
             }
         }
