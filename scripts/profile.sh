@@ -4,6 +4,7 @@
 # its own; the classes add up to the CPU row of the bench. Prints a Markdown table.
 #
 #   scripts/profile.sh [MEASURE [MODE...]]      (default: tcp4 vxlan flannel-udp)
+#   UNDERLAY=veth scripts/profile.sh ...        (default: nic)
 #
 # Needs root, linux-perf, and a machine with nobody else on it.
 set -euo pipefail
@@ -20,7 +21,7 @@ trap 'rm -rf "$scratch"' EXIT
 
 profile() { # MODE
     local bench began
-    target/release/flannel-udp bench --rounds 1 --seconds 8 --underlay nic \
+    target/release/flannel-udp bench --rounds 1 --seconds 8 --underlay "${UNDERLAY:-nic}" \
         --only "$measure" --modes "$1" >"$scratch/table" 2>"$scratch/progress" &
     bench=$!
     # Labs are built, then the measure begins; it is well under way a second later.
