@@ -10,9 +10,12 @@ use std::time::Instant;
 pub(super) struct Reading {
     at: Instant,
     busy: f64,
-    own: f64,
-    threads: BTreeMap<(u32, u32), (String, f64)>,
+    carriers: Clocks,
+    others: Clocks,
 }
+
+/// Name and seconds of each thread, by the numbers of its process and its own.
+type Clocks = BTreeMap<(u32, u32), (String, f64)>;
 
 /// Processor time between two moments.
 #[derive(Debug, Clone, Default)]
@@ -32,34 +35,36 @@ pub(super) struct Used {
 impl Reading {
     /// Reads the clocks of the machine, of all threads of `carriers`, and of `others` of the lab.
     pub(super) fn take(carriers: &[u32], others: &[u32]) -> Self {
-        let mut threads = BTreeMap::new();
-        let mut own = 0.0;
-        for process in carriers {
-            for (thread, name, seconds) in threads_of(*process) {
-                threads.insert((*process, thread), (name, seconds));
-                own += seconds;
-            }
+        Self {
+            at: Instant::now(),
+            busy: machine(),
+            carriers: clocks(carriers),
+            others: clocks(others.iter().chain(softirq_threads())),
         }
-        for process in others.iter().chain(softirq_threads()) {
-            own += threads_of(*process).iter().map(|(_, _, seconds)| seconds).sum::<f64>();
-        }
-        Self { at: Instant::now(), busy: machine(), own, threads }
     }
 
     /// What was used from `self` to `later`.
     pub(super) fn until(&self, later: &Self) -> Used {
         let mut threads = BTreeMap::new();
-        for (id, (name, seconds)) in &later.threads {
-            let before = self.threads.get(id).map_or(0.0, |(_, seconds)| *seconds);
-            *threads.entry(name.clone()).or_insert(0.0) += seconds - before;
+        for (name, seconds) in used(&self.carriers, &later.carriers) {
+            *threads.entry(name.to_owned()).or_insert(0.0) += seconds;
         }
+        let others: f64 = used(&self.others, &later.others).map(|(_, seconds)| seconds).sum();
         Used {
             elapsed: (later.at - self.at).as_secs_f64(),
             busy: later.busy - self.busy,
-            own: later.own - self.own,
+            own: threads.values().sum::<f64>() + others,
             threads,
         }
     }
+}
+
+/// What each thread that is still there has used: one that has ended takes its clock with it.
+fn used<'a>(before: &'a Clocks, later: &'a Clocks) -> impl Iterator<Item = (&'a str, f64)> {
+    later.iter().map(|(id, (name, seconds))| {
+        let before = before.get(id).map_or(0.0, |(_, seconds)| *seconds);
+        (name.as_str(), seconds - before)
+    })
 }
 
 /// Processors that are online.
@@ -101,19 +106,21 @@ fn softirq_threads() -> &'static [u32] {
     })
 }
 
-/// Number, name and seconds on a processor of each thread: `/proc/PID/task/TID/schedstat`, whose
-/// first field is in nanoseconds (Documentation/scheduler/sched-stats.rst).
-fn threads_of(process: u32) -> Vec<(u32, String, f64)> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    tasks
-        .filter_map(|task| {
+/// The clocks of all threads of some processes: `/proc/PID/task/TID/schedstat`, whose first field is
+/// in nanoseconds (Documentation/scheduler/sched-stats.rst).
+fn clocks<'a>(processes: impl IntoIterator<Item = &'a u32>) -> Clocks {
+    let clocks_of = |process: &u32| {
+        let process = *process;
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        tasks.filter_map(move |task| {
             let thread = task.file_name().to_str()?.parse().ok()?;
             let name = fs::read_to_string(task.path().join("comm")).ok()?.trim().to_owned();
             let used = fs::read_to_string(task.path().join("schedstat")).ok()?;
             let ns: f64 = used.split_whitespace().next()?.parse().ok()?;
-            Some((thread, name, ns / 1e9))
+            Some(((process, thread), (name, ns / 1e9)))
         })
-        .collect()
+    };
+    processes.into_iter().flat_map(clocks_of).collect()
 }
 
 /// USER_HZ: the unit of `/proc/stat`, 100 on every architecture Linux shows it to (proc(5)).
@@ -126,15 +133,38 @@ mod tests {
     #[test]
     fn work_is_seen() {
         let me = [std::process::id()];
-        let before = Reading::take(&me, &[]);
-        let mut x = 1u64;
-        while before.at.elapsed().as_millis() < 60 {
+        // A thread that has worked, and ends within the window.
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let gone = std::thread::spawn(move || {
+            work(200);
+            tell.send(()).unwrap();
+            let _ = ended.recv();
+        });
+        told.recv().unwrap();
+        let before = Reading::take(&me, &me);
+        drop(end);
+        gone.join().unwrap();
+        let used = loop {
+            work(60);
+            let used = before.until(&Reading::take(&me, &me));
+            if used.own > 0.02 || used.elapsed > 10.0 {
+                break used;
+            }
+        };
+        assert!(used.elapsed >= 0.06);
+        let threads: f64 = used.threads.values().sum();
+        assert!(threads > 0.01, "{used:?}");
+        // It is asked for twice here; what the ended thread had used is not taken off.
+        assert!(used.own > 1.5 * threads, "{used:?}");
+        assert!(processors() >= 1);
+    }
+
+    /// Keeps a processor busy, as far as others let it.
+    fn work(millis: u128) {
+        let (began, mut x) = (Instant::now(), 1u64);
+        while began.elapsed().as_millis() < millis {
             x = std::hint::black_box(x.wrapping_mul(3));
         }
-        let used = before.until(&Reading::take(&me, &[]));
-        assert!(used.elapsed >= 0.06);
-        assert!(used.own > 0.01);
-        assert!(used.threads.values().sum::<f64>() > 0.01, "{used:?}");
-        assert!(processors() >= 1);
     }
 }
