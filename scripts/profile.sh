@@ -29,7 +29,7 @@ profile() { # MODE
     until grep -q building "$scratch/progress" || [ $((SECONDS - began)) -gt 20 ]; do sleep 0.2; done
     sleep 5
     perf record -q -a -g -F 1999 -o "$scratch/samples" -- sleep 4 >/dev/null 2>&1 ||
-        { wait "$bench"; echo "perf record failed: it needs root and perf_event_paranoid below 1" >&2; exit 1; }
+        { wait "$bench" || true; echo "perf record failed: it needs root and perf_event_paranoid below 1" >&2; exit 1; }
     wait "$bench" || { cat "$scratch/progress" >&2; exit 1; }
     perf script -i "$scratch/samples" -F comm,ip,sym 2>/dev/null |
         awk -v mode="$1" -v cost="$(sed -n "s/^| $measure (CPU .*) | \*\*\([0-9.]*\).*/\1/p" "$scratch/table" | head -n 1)" '

@@ -142,21 +142,20 @@ mod tests {
             let _ = ended.recv();
         });
         told.recv().unwrap();
-        let before = Reading::take(&me, &me);
+        let before = Reading::take(&me, &[]);
         drop(end);
         gone.join().unwrap();
         let used = loop {
             work(60);
-            let used = before.until(&Reading::take(&me, &me));
-            if used.own > 0.02 || used.elapsed > 10.0 {
+            let used = before.until(&Reading::take(&me, &[]));
+            if used.own > 0.01 || used.elapsed > 10.0 {
                 break used;
             }
         };
         assert!(used.elapsed >= 0.06);
         let threads: f64 = used.threads.values().sum();
-        assert!(threads > 0.01, "{used:?}");
-        // It is asked for twice here; what the ended thread had used is not taken off.
-        assert!(used.own > 1.5 * threads, "{used:?}");
+        assert!(used.own > 0.01 && threads > 0.01, "{used:?}");
+        assert!(used.own >= threads, "what the ended thread had used is not taken off: {used:?}");
         assert!(processors() >= 1);
     }
 
