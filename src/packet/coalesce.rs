@@ -15,14 +15,14 @@
 //!   but ACK and PSH is set, there is a payload, and it is no longer than the first;
 //! - UDP: there is a checksum and a payload no longer than the first;
 //! - both its checksums are right: the kernel is told to trust the super-packet, so damage would be
-//!   laundered otherwise.
+//!   laundered otherwise; and neither IP's nor TCP's is the other zero, 0xffff.
 //!
 //! A PSH, a payload shorter than the first, or a limit closes the group. Any other packet of a flow
 //! closes the flow's group and stands alone; a fragment, which hides its ports, closes all groups
 //! between its two addresses.
 //!
-//! Two things differ from GRO. ECE closes a group as CWR does, so that every mark is delivered as
-//! it came. And a group of constant identification is written like any other, since
+//! Three things differ from GRO. ECE closes a group as CWR does, so that every mark is delivered as
+//! it came. A checksum of 0xffff, which some write for 0, stays what it is. And a group of constant identification is written like any other, since
 //! `virtio_net_hdr` cannot say `SKB_GSO_TCP_FIXEDID`: if the kernel cuts it again it counts the
 //! identification up, which changes nothing, because RFC 6864 §4.1 forbids to read meaning into the
 //! identification of a packet with DF.

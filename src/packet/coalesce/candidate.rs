@@ -10,6 +10,10 @@ use super::Protocols;
 /// Length in bytes of the only IP header that is joined: one without options.
 pub(super) const IP_HEADER: usize = 20;
 
+/// A right checksum, but not the one that is written when the super-packet is cut again: 0. (UDP
+/// has it the other way round, and its 0 is no checksum.)
+const MINUS_ZERO: u16 = 0xffff;
+
 /// Whom a packet must not overtake.
 pub(super) enum Order {
     /// Nobody: no protocol of which any packet is joined.
@@ -66,7 +70,7 @@ pub(super) struct Candidate {
 impl Candidate {
     #[inline(always)]
     pub(super) fn read(packet: &Ipv4<&[u8]>, protocols: Protocols) -> Option<Self> {
-        if packet.header_len() != IP_HEADER {
+        if packet.header_len() != IP_HEADER || packet.checksum() == MINUS_ZERO {
             return None;
         }
         let bytes = packet.as_bytes();
@@ -91,7 +95,7 @@ impl Candidate {
                 let plain = flags | Flags::PSH == Flags::ACK | Flags::PSH
                     && tcp.reserved() == 0
                     && tcp.urgent_pointer() == 0;
-                if !plain || tcp.payload().is_empty() {
+                if !plain || tcp.payload().is_empty() || tcp.checksum() == MINUS_ZERO {
                     return None;
                 }
                 Some(Self {
