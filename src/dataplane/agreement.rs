@@ -8,13 +8,11 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::config::Offloads;
 use super::counters::DropReason;
 use crate::route::NextHop;
-
-pub(crate) mod moment;
 
 /// A feature of the kernel that the data path can use and can do without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,7 +71,7 @@ pub struct FeatureState {
     pub why: Option<String>,
     /// When it was given up, to the second; in JSON as RFC 3339. `None` if it is in use or was
     /// switched off.
-    #[serde(default, with = "moment")]
+    #[serde(default, with = "humantime_serde")]
     pub lost: Option<SystemTime>,
 }
 
@@ -120,7 +118,7 @@ impl Agreement {
         if had {
             let why = why.into();
             tracing::warn!(feature = feature.name(), %why, "going on without a kernel feature");
-            let loss = Loss { why: Some(why), when: Some(SystemTime::now()) };
+            let loss = Loss { why: Some(why), when: Some(now_to_the_second()) };
             self.losses.lock().unwrap_or_else(PoisonError::into_inner)[feature as usize] = loss;
         }
         had
@@ -165,6 +163,11 @@ impl Agreement {
 
 /// How long a refusal that goes on is not told again.
 const TOLD_FOR: Duration = Duration::from_secs(60);
+
+fn now_to_the_second() -> SystemTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,6 @@ mod train;
 pub mod trial;
 mod worker;
 
-pub(crate) use agreement::moment;
 pub use agreement::{Agreement, Feature, FeatureState};
 pub use checks::{Check, Early, GRACE, Mismatch, Mismatches, RecentMismatch, Verdict, Why};
 pub use config::{CheckMode, Config, Entrance, Offloads, ParseOffloadError, Threads};

@@ -1,11 +1,9 @@
 //! One question in plain HTTP/1.0, for what etcd says outside of gRPC.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-use crate::dataplane::moment;
 
 /// What a server answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,14 +40,8 @@ fn parse(text: &str) -> Option<Answer> {
 
 /// `Tue, 24 Nov 2026 19:06:08 GMT` (RFC 9110 §5.6.7).
 fn date(text: &str) -> Option<i64> {
-    let words: Vec<&str> = text.split([' ', ':']).collect();
-    let [_, day, month, year, hour, minute, second, "GMT"] = words[..] else { return None };
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let month = MONTHS.find(month)? as u64 / 3 + 1;
-    let number = |word: &str| word.parse().ok();
-    let time = [number(hour)?, number(minute)?, number(second)?];
-    let moment = [number(year)?, month, number(day)?, time[0], time[1], time[2]];
-    i64::try_from(moment::seconds(moment)?).ok()
+    let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_secs()).ok()
 }
 
 const LONGEST: u64 = 1 << 16;

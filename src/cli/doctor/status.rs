@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::finding::Finding;
 use super::view::View;
 use crate::cli::text;
-use crate::dataplane::{Check, FeatureState, moment};
+use crate::dataplane::{Check, FeatureState};
 use crate::observe::client::Client;
 use crate::observe::snapshot::Snapshot;
 
@@ -79,7 +79,9 @@ pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
 }
 
 fn since(feature: &FeatureState) -> String {
-    feature.lost.map_or_else(String::new, |lost| format!(" since {}", moment::text(lost)))
+    feature.lost.map_or_else(String::new, |lost| {
+        format!(" since {}", humantime::format_rfc3339_seconds(lost))
+    })
 }
 
 /// Who sent lately what is not its own, each sender once.
