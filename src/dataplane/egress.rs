@@ -42,6 +42,8 @@ pub(super) struct Egress {
     reads: Vec<Span>,
     /// The queue whose turn it is.
     next: usize,
+    /// The queue that had something last.
+    last: usize,
     /// The last look found nothing.
     looking: bool,
     /// The last batch was one packet.
@@ -88,6 +90,7 @@ impl Egress {
             packets: vec![0; BATCH_BYTES + MAX_READ].into(),
             reads: Vec::with_capacity(READS),
             next: 0,
+            last: 0,
             looking: false,
             lone: false,
             company,
@@ -142,12 +145,13 @@ impl Egress {
             let queue = (self.next + step) % count;
             let turn = self.read_from(queue);
             if turn != Turn::Idle {
-                self.next = (queue + 1) % count;
+                (self.next, self.last) = ((queue + 1) % count, queue);
                 (self.looking, self.lone) = (false, self.reads.len() == 1);
                 return (queue, turn);
             }
         }
-        self.looking = true;
+        // What comes after a silence mostly comes where the last came, as an answer's answer does.
+        (self.next, self.looking) = (self.last, true);
         (self.next, Turn::Idle)
     }
 

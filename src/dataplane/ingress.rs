@@ -36,6 +36,10 @@ pub(super) struct Ingress {
     mtu: usize,
     checks: Checks,
     depth: Depth,
+    /// The last look found nothing.
+    looking: bool,
+    /// The last batch was one packet.
+    lone: bool,
     batch: RecvBatch,
     /// Where each accepted packet of the coalescer's lies in the batch, by its number there.
     packets: Vec<Packet>,
@@ -74,6 +78,8 @@ impl Ingress {
             checks,
             batch: RecvBatch::new(depth.max, batched),
             depth,
+            looking: false,
+            lone: false,
             packets: Vec::with_capacity(PACKETS),
             coalescer: Box::new(Coalescer::new(Protocols { tcp: false, udp: false })),
             parts: GatherBuffer::new(),
@@ -84,15 +90,21 @@ impl Ingress {
         }
     }
 
-    /// Carries what the socket holds, up to one batch.
+    /// Carries what the socket holds, up to one batch. While datagrams come one at a time, each is
+    /// written before the next is looked for, as in [`super::egress`].
     pub(super) fn turn(&mut self) -> Turn {
         self.probe.look();
-        let received = match self.batch.receive(&self.socket, self.depth.now) {
+        let depth = if self.looking && self.lone { 1 } else { self.depth.now };
+        let received = match self.batch.receive(&self.socket, depth) {
             Ok(received) => received,
-            // Nothing there; or an error that an earlier send has left, which this call has cleared.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Idle,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.looking = true;
+                return Turn::Idle;
+            }
+            // What an earlier send has left on the socket; this call has cleared it.
             Err(_) => return Turn::Worked,
         };
+        self.looking = false;
         self.probe.came();
         self.coalescer.set_protocols(Protocols {
             tcp: self.agreement.has(Feature::TcpCoalesce),
@@ -129,6 +141,7 @@ impl Ingress {
         counters.batch.record(packets);
         counters.socket_call_packets.record(packets);
         self.depth.adapt(received, bytes);
+        self.lone = packets == 1;
         turn.max(Turn::of_batch(bytes))
     }
 

@@ -62,11 +62,11 @@ fn workers_make_only_the_calls_that_move_packets() {
         let pid = world.host(0).daemon().expect("a daemon").pid();
         let file = world.host(0).directory().join("strace");
         let calls = thread::scope(|scope| {
-            let tracing = scope.spawn(|| trace(pid, &file, Duration::from_millis(1500)));
+            let tracing = scope.spawn(|| strace(pid, &["-c"], &file));
             while !tracing.is_finished() {
                 traffic(&world, Duration::from_millis(300));
             }
-            tracing.join().expect("strace")
+            counts(&tracing.join().expect("strace"))
         });
         println!("{flags:?}: {calls:?}");
         for call in moving {
@@ -80,6 +80,37 @@ fn workers_make_only_the_calls_that_move_packets() {
         assert!(others.is_empty(), "{flags:?}: {others:?} beside {calls:?}");
         books::check(&mut world);
     }
+}
+
+#[test]
+fn packets_that_come_one_at_a_time_are_asked_for_so() {
+    let Some(_turn) = gate::turn() else { return };
+    assert!(lab::tool::exists("strace"), "strace is missing (scripts/setup.sh)");
+    let mut world = two_hosts();
+    for host in 0..2 {
+        world.start_daemon(host, DaemonOptions::default()).expect("a daemon");
+        world.add_container(host).expect("a container");
+    }
+    world.meet(0, 1);
+    let pid = world.host(0).daemon().expect("a daemon").pid();
+    let file = world.host(0).directory().join("strace");
+    let lines = thread::scope(|scope| {
+        let tracing = scope.spawn(|| strace(pid, &["-e", "raw=recvmmsg"], &file));
+        while !tracing.is_finished() {
+            flow::echo_within(5, world.place(0), world.place(1), [18; 50]);
+        }
+        tracing.join().expect("strace")
+    });
+    // recvmmsg(0xf, 0x55d0c9f0, 0x1, 0x40, 0) = 0x1
+    let asked = |line: &str| {
+        let (arguments, result) = line.split_once("recvmmsg(")?.1.split_once(')')?;
+        (result.trim() == "= 0x1").then(|| arguments.split(", ").nth(2) == Some("0x1"))
+    };
+    let asked: Vec<bool> = lines.lines().filter_map(asked).collect();
+    let alone = asked.iter().filter(|alone| **alone).count();
+    println!("{alone} of {} messages were asked for alone", asked.len());
+    assert!(asked.len() > 20, "few round trips: {lines}");
+    assert!(alone * 2 > asked.len(), "{alone} of {}", asked.len());
 }
 
 /// Bulk TCP, datagrams and round trips both ways, for as long.
@@ -98,19 +129,24 @@ fn traffic(world: &World, length: Duration) {
     }
 }
 
-/// How often the workers of `pid` made each system call within `length`.
-fn trace(pid: u32, file: &Path, length: Duration) -> BTreeMap<String, u64> {
+/// What strace says of the workers of `pid` within [`TRACED`].
+fn strace(pid: u32, options: &[&str], file: &Path) -> String {
     let mut strace = Command::new("strace");
-    strace.args(["-c", "-o"]).arg(file).stderr(Stdio::piped());
+    strace.args(options).arg("-o").arg(file).stderr(Stdio::piped());
     for worker in workers(pid) {
         strace.args(["-p", &worker]);
     }
     let running = strace.spawn().expect("strace");
-    thread::sleep(length);
+    thread::sleep(TRACED);
     signal(&running, Signal::Interrupt).expect("an end");
     let said = running.wait_with_output().expect("its end").stderr;
-    let table = fs::read_to_string(file).unwrap_or_default();
-    assert!(!table.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let told = fs::read_to_string(file).unwrap_or_default();
+    assert!(!told.is_empty(), "{}", String::from_utf8_lossy(&said));
+    told
+}
+
+/// How often each system call was made, by the table of `strace -c`.
+fn counts(table: &str) -> BTreeMap<String, u64> {
     // % time, seconds, usecs/call, calls, errors (or nothing), name.
     let row = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -139,3 +175,6 @@ fn two_hosts() -> World {
     world.create_file_registry(lab::CONFIG).expect("the directory");
     world
 }
+
+/// How long strace watches.
+const TRACED: Duration = Duration::from_millis(1500);
