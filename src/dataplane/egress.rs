@@ -10,6 +10,7 @@ use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{self, IcmpErrors, Reply};
 use super::lately::Lately;
+use super::sleep::Ready;
 use super::tap::{Direction, Probe, Ttl};
 use super::train::{MAX_DATAGRAMS, MAX_TRAINS, Span, Trains};
 use super::worker::Turn;
@@ -110,10 +111,11 @@ impl Egress {
         }
     }
 
-    /// Carries what a queue holds, up to one batch.
-    pub(super) fn turn(&mut self) -> Turn {
+    /// Carries what one of the queues that may be `ready` holds, up to one batch.
+    pub(super) fn turn(&mut self, ready: Ready) -> Turn {
         self.probe.look();
-        let (queue, turn) = self.read();
+        self.looking |= ready.is_known();
+        let (queue, turn) = self.read(ready);
         if self.reads.is_empty() {
             return turn;
         }
@@ -131,18 +133,23 @@ impl Egress {
         match turn {
             Turn::Bulk if self.gives_way(queue) => thread::yield_now(),
             // Bulk that is not TCP is nothing that somebody waits for.
-            Turn::Worked if queue == 0 && self.queues.len() > 1 => self.company.happened(),
+            Turn::Lone | Turn::Worked if queue == 0 && self.queues.len() > 1 => {
+                self.company.happened()
+            }
             _ => {}
         }
         turn
     }
 
     /// Reads a batch from the queue whose turn it is, or if that is empty from the other; says which.
-    fn read(&mut self) -> (usize, Turn) {
+    fn read(&mut self, ready: Ready) -> (usize, Turn) {
         self.reads.clear();
         let count = self.queues.len();
         for step in 0..count {
             let queue = (self.next + step) % count;
+            if !ready.has(queue) {
+                continue;
+            }
             let turn = self.read_from(queue);
             if turn != Turn::Idle {
                 (self.next, self.last) = ((queue + 1) % count, queue);
@@ -172,7 +179,7 @@ impl Egress {
         let mut calls = 0;
         let turn = loop {
             if self.reads.len() == depth || filled >= limit {
-                break Turn::of_batch(filled);
+                break Turn::of_batch(self.reads.len() as u64, filled);
             }
             calls += 1;
             match queue.read(&mut self.packets[filled..filled + MAX_READ]) {
@@ -184,7 +191,7 @@ impl Egress {
                     Some(libc::EINTR) => {}
                     Some(libc::EBADFD) => break Turn::Lost,
                     _ if self.reads.is_empty() => break Turn::Idle,
-                    _ => break Turn::of_batch(filled),
+                    _ => break Turn::of_batch(self.reads.len() as u64, filled),
                 },
             }
         };

@@ -42,10 +42,16 @@ impl Idle {
         }
     }
 
+    /// Whether it looks for a while before it sleeps.
+    #[inline]
+    pub(super) fn looks(&self) -> bool {
+        !self.spin.is_zero() && self.misses < MISSES
+    }
+
     /// Nothing was there: whether to look again.
     #[inline]
     pub(super) fn look_again(&mut self) -> bool {
-        if self.spin.is_zero() || self.misses >= MISSES {
+        if !self.looks() {
             return false;
         }
         let now = Instant::now();

@@ -9,6 +9,7 @@ use super::checks::Checks;
 use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{IcmpErrors, Reply};
+use super::sleep::Ready;
 use super::tap::{Direction, Probe, Ttl};
 use super::train::Span;
 use super::worker::Turn;
@@ -92,9 +93,10 @@ impl Ingress {
 
     /// Carries what the socket holds, up to one batch. While datagrams come one at a time, each is
     /// written before the next is looked for, as in [`super::egress`].
-    pub(super) fn turn(&mut self) -> Turn {
+    pub(super) fn turn(&mut self, ready: Ready) -> Turn {
         self.probe.look();
-        let depth = if self.looking && self.lone { 1 } else { self.depth.now };
+        let alone = self.lone && (self.looking || ready.is_known());
+        let depth = if alone { 1 } else { self.depth.now };
         let received = match self.batch.receive(&self.socket, depth) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -116,7 +118,7 @@ impl Ingress {
         counters.in_units.add(received as u64);
         let before = counters.packets.get();
         let mut bytes = 0;
-        let mut turn = Turn::Worked;
+        let mut turn = Turn::Idle;
         for index in 0..received {
             let message = self.batch.message(index);
             let (from, segment, len) = (message.from, message.segment.max(1), message.bytes.len());
@@ -141,8 +143,9 @@ impl Ingress {
         counters.batch.record(packets);
         counters.socket_call_packets.record(packets);
         self.depth.adapt(received, bytes);
-        self.lone = packets == 1;
-        turn.max(Turn::of_batch(bytes))
+        let turn = turn.max(Turn::of_batch(packets, bytes));
+        self.lone = turn == Turn::Lone;
+        turn
     }
 
     /// Hands one datagram to the coalescer, or drops it.

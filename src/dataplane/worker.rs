@@ -6,6 +6,9 @@
 //! directions it hands the ingress half to the aide, and gets it back once the aide is idle and
 //! nothing moves in bulk. Changing hands costs a wake-up and happens at most once in some dozens of
 //! rounds; between changes nobody locks anything.
+//!
+//! A thread that has slept looks at what has woken it up and at nothing else, and if that was one
+//! packet it sleeps again: `poll` knows for one call whether more has come.
 
 use std::io;
 use std::net::UdpSocket;
@@ -13,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::config::Threads;
 use super::counters::ThreadCounters;
@@ -21,7 +24,7 @@ use super::egress::Egress;
 use super::idle::Idle;
 use super::ingress::Ingress;
 use super::plane::Event;
-use super::sleep::Bell;
+use super::sleep::{Bell, Ready};
 use crate::sys::tun::TunQueue;
 
 /// What one look at a queue or socket brought.
@@ -29,6 +32,8 @@ use crate::sys::tun::TunQueue;
 pub(super) enum Turn {
     /// Nothing was there.
     Idle,
+    /// One packet was there.
+    Lone,
     /// There was work, and there may be more.
     Worked,
     /// There was bulk.
@@ -38,9 +43,13 @@ pub(super) enum Turn {
 }
 
 impl Turn {
-    /// What a batch of so many bytes was.
-    pub(super) fn of_batch(bytes: usize) -> Self {
-        if bytes < BULK_BYTES { Self::Worked } else { Self::Bulk }
+    /// What a batch of so many packets and bytes was.
+    pub(super) fn of_batch(packets: u64, bytes: usize) -> Self {
+        match packets {
+            _ if bytes >= BULK_BYTES => Self::Bulk,
+            1 => Self::Lone,
+            _ => Self::Worked,
+        }
     }
 }
 
@@ -100,29 +109,30 @@ impl Seat {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Nothing was there: looks again, or sleeps.
-    fn rest(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<(), Event> {
+    /// Nothing was there: says that all sources are worth another look, or sleeps.
+    fn rest(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<Ready, Event> {
         let again = self.idle.look_again();
         self.counters.spinning_nanos.add(self.idle.take_looked().as_nanos() as u64);
         if again {
             self.counters.spins.add(1);
             thread::yield_now();
-            return Ok(());
+            return Ok(Ready::ANY);
         }
         self.sleep(bell, sources)
     }
 
-    fn sleep(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<(), Event> {
+    /// Says what is ready afterwards, unless packets come so quickly that it was no sleep.
+    fn sleep(&mut self, bell: &Bell, sources: &[BorrowedFd<'_>]) -> Result<Ready, Event> {
         let before = Instant::now();
         self.counters.busy.sleep(before);
-        bell.sleep(sources).map_err(Event::Failed)?;
+        let ready = bell.sleep(sources).map_err(Event::Failed)?;
         let after = Instant::now();
         self.counters.busy.wake(after);
         let asleep = after.duration_since(before);
         self.idle.slept(asleep);
         self.counters.sleeps.add(1);
         self.counters.asleep_nanos.add(asleep.as_nanos() as u64);
-        Ok(())
+        Ok(if asleep < SLEEP { Ready::ANY } else { ready })
     }
 }
 
@@ -147,20 +157,25 @@ impl Lead {
             queues.iter().map(|queue| queue.as_fd()).chain([socket.as_fd()]).collect();
         let mut half = None;
         let mut load = Load::default();
+        let mut ready = Ready::ANY;
         while seat.goes_on() {
             if half.is_none() && !baton.is_with_aide() {
                 half = Some(baton.take());
                 load = Load::default();
             }
-            let outgoing = egress.turn();
-            let incoming = half.as_deref_mut().map_or(Turn::Idle, Ingress::turn);
-            load.note(outgoing, incoming);
-            match outgoing.max(incoming) {
+            let outgoing = egress.turn(ready);
+            let incoming = match half.as_deref_mut() {
+                Some(half) if ready.has(queues.len()) => half.turn(ready),
+                _ => Turn::Idle,
+            };
+            let turn = outgoing.max(incoming);
+            let alone = is_alone(turn, ready);
+            load.note(turn, incoming, alone);
+            let watched = queues.len() + usize::from(half.is_some());
+            ready = Ready::ANY;
+            match turn {
                 Turn::Lost => return Err(Event::TunLost),
-                Turn::Idle => {
-                    let watched = queues.len() + usize::from(half.is_some());
-                    seat.rest(&baton.lead, &sources[..watched])?;
-                }
+                Turn::Idle => ready = seat.rest(&baton.lead, &sources[..watched])?,
                 turn => {
                     seat.idle.worked(turn == Turn::Bulk);
                     if threads == Threads::Auto
@@ -169,6 +184,8 @@ impl Lead {
                     {
                         seat.counters.hand_overs.add(1);
                         baton.hand(half, true);
+                    } else if alone && !seat.idle.looks() {
+                        ready = seat.sleep(&baton.lead, &sources[..watched])?;
                     }
                 }
             }
@@ -194,9 +211,10 @@ impl Aide {
         let baton = Arc::clone(&self.baton);
         let socket = Arc::clone(&self.socket);
         while self.seat.goes_on() {
-            match baton.is_with_aide() {
-                true => self.carry(&baton, socket.as_fd())?,
-                false => self.seat.sleep(&baton.aide, &[])?,
+            if baton.is_with_aide() {
+                self.carry(&baton, socket.as_fd())?;
+            } else {
+                self.seat.sleep(&baton.aide, &[])?;
             }
         }
         Ok(())
@@ -206,32 +224,46 @@ impl Aide {
     fn carry(&mut self, baton: &Baton, socket: BorrowedFd<'_>) -> Result<(), Event> {
         let mut half = baton.take();
         let mut load = Load { busy: BUSY, incoming: 0 };
+        let mut ready = Ready::ANY;
         while self.seat.goes_on() {
-            let turn = half.turn();
-            load.note(Turn::Idle, turn);
+            let turn = half.turn(ready);
+            let alone = is_alone(turn, ready);
+            load.note(turn, turn, alone);
+            ready = Ready::ANY;
             match turn {
                 Turn::Lost => return Err(Event::TunLost),
-                Turn::Idle
-                    if self.threads == Threads::Auto
-                        && load.is_none()
-                        && !self.seat.idle.is_bulk() =>
+                _ if self.threads == Threads::Auto
+                    && load.is_none()
+                    && !self.seat.idle.is_bulk() =>
                 {
                     self.seat.counters.hand_overs.add(1);
                     baton.hand(half, false);
                     return Ok(());
                 }
-                Turn::Idle => self.seat.rest(&baton.aide, &[socket])?,
-                turn => self.seat.idle.worked(turn == Turn::Bulk),
+                Turn::Idle => ready = self.seat.rest(&baton.aide, &[socket])?,
+                turn => {
+                    self.seat.idle.worked(turn == Turn::Bulk);
+                    if alone && !self.seat.idle.looks() {
+                        ready = self.seat.sleep(&baton.aide, &[socket])?;
+                    }
+                }
             }
         }
         Ok(())
     }
 }
 
+/// Whether one packet has woken a thread up, and nothing but that was there. As a rule nothing has come
+/// since, which the next sleep finds out with one call, less than a look at every source takes.
+fn is_alone(turn: Turn, ready: Ready) -> bool {
+    turn == Turn::Lone && ready.is_known()
+}
+
 /// How busy a thread is, by its rounds.
 #[derive(Default)]
 struct Load {
-    /// Rounds with work less rounds without, between 0 and [`BUSY`].
+    /// Rounds with work less rounds without, between 0 and [`BUSY`]. A packet alone is no work: two
+    /// threads that one packet wakes up now and then are one too many.
     busy: u32,
     /// Of those with work since it was 0: how many brought something in.
     incoming: u32,
@@ -239,15 +271,15 @@ struct Load {
 
 impl Load {
     #[inline]
-    fn note(&mut self, egress: Turn, ingress: Turn) {
-        if egress == Turn::Idle && ingress == Turn::Idle {
+    fn note(&mut self, turn: Turn, incoming: Turn, alone: bool) {
+        if turn == Turn::Idle || alone {
             self.busy = self.busy.saturating_sub(1);
             if self.busy == 0 {
                 self.incoming = 0;
             }
         } else {
             self.busy = (self.busy + 1).min(BUSY);
-            self.incoming += u32::from(ingress != Turn::Idle);
+            self.incoming += u32::from(incoming != Turn::Idle);
         }
     }
 
@@ -264,6 +296,9 @@ impl Load {
 /// A batch of so many bytes is bulk: more than a message that somebody waits for, as a rule.
 const BULK_BYTES: usize = 32 << 10;
 
+/// A sleep shorter than this has not waited.
+const SLEEP: Duration = Duration::from_micros(10);
+
 /// Rounds with work, those without taken off, after which a thread counts as busy.
 const BUSY: u32 = 16;
 
@@ -273,7 +308,7 @@ mod tests {
 
     fn after(rounds: impl IntoIterator<Item = (Turn, Turn)>) -> Load {
         let mut load = Load::default();
-        rounds.into_iter().for_each(|(egress, ingress)| load.note(egress, ingress));
+        rounds.into_iter().for_each(|(out, r#in)| load.note(out.max(r#in), r#in, false));
         load
     }
 
@@ -295,5 +330,15 @@ mod tests {
         let load = after(round_trip.iter().copied().cycle().take(1_000));
         assert!(!load.is_for_two());
         assert!(after(round_trip.into_iter().cycle().take(1_008)).is_none());
+    }
+
+    #[test]
+    fn packets_that_wake_a_thread_one_at_a_time_are_no_load() {
+        let mut load = after([(Turn::Bulk, Turn::Worked); BUSY as usize]);
+        for _ in 0..BUSY {
+            assert!(!load.is_none());
+            load.note(Turn::Lone, Turn::Lone, true);
+        }
+        assert!(load.is_none());
     }
 }

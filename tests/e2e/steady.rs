@@ -85,22 +85,7 @@ fn workers_make_only_the_calls_that_move_packets() {
 #[test]
 fn packets_that_come_one_at_a_time_are_asked_for_so() {
     let Some(_turn) = gate::turn() else { return };
-    assert!(lab::tool::exists("strace"), "strace is missing (scripts/setup.sh)");
-    let mut world = two_hosts();
-    for host in 0..2 {
-        world.start_daemon(host, DaemonOptions::default()).expect("a daemon");
-        world.add_container(host).expect("a container");
-    }
-    world.meet(0, 1);
-    let pid = world.host(0).daemon().expect("a daemon").pid();
-    let file = world.host(0).directory().join("strace");
-    let lines = thread::scope(|scope| {
-        let tracing = scope.spawn(|| strace(pid, &["-e", "raw=recvmmsg"], &file));
-        while !tracing.is_finished() {
-            flow::echo_within(5, world.place(0), world.place(1), [18; 50]);
-        }
-        tracing.join().expect("strace")
-    });
+    let lines = echo_traced(&[], &["-e", "raw=recvmmsg"]);
     // recvmmsg(0xf, 0x55d0c9f0, 0x1, 0x40, 0) = 0x1
     let asked = |line: &str| {
         let (arguments, result) = line.split_once("recvmmsg(")?.1.split_once(')')?;
@@ -111,6 +96,41 @@ fn packets_that_come_one_at_a_time_are_asked_for_so() {
     println!("{alone} of {} messages were asked for alone", asked.len());
     assert!(asked.len() > 20, "few round trips: {lines}");
     assert!(alone * 2 > asked.len(), "{alone} of {}", asked.len());
+}
+
+#[test]
+fn a_packet_that_wakes_a_thread_up_is_carried_with_two_calls() {
+    let Some(_turn) = gate::turn() else { return };
+    for flags in [&["--spin=0"][..], &["--offload=off"]] {
+        let calls = counts(&echo_traced(flags, &["-c"]));
+        println!("{flags:?}: {calls:?}");
+        let sum = |names: &[&str]| names.iter().filter_map(|name| calls.get(*name)).sum::<u64>();
+        let (asked, carried) =
+            (sum(&["read", "recvmsg", "recvmmsg"]), sum(&["writev", "sendmsg", "sendmmsg"]));
+        assert!(carried > 40, "few round trips");
+        assert!(asked * 4 < carried * 5, "{asked} calls asked for {carried} packets");
+    }
+}
+
+/// Round trips one after the other between hosts whose daemons have `flags`, and what strace says of
+/// the workers of one meanwhile.
+fn echo_traced(flags: &[&str], options: &[&str]) -> String {
+    assert!(lab::tool::exists("strace"), "strace is missing (scripts/setup.sh)");
+    let mut world = two_hosts();
+    for host in 0..2 {
+        world.start_daemon(host, DaemonOptions::with_flags(flags)).expect("a daemon");
+        world.add_container(host).expect("a container");
+    }
+    world.meet(0, 1);
+    let pid = world.host(0).daemon().expect("a daemon").pid();
+    let file = world.host(0).directory().join("strace");
+    thread::scope(|scope| {
+        let tracing = scope.spawn(|| strace(pid, options, &file));
+        while !tracing.is_finished() {
+            flow::echo_within(5, world.place(0), world.place(1), [18; 50]);
+        }
+        tracing.join().expect("strace")
+    })
 }
 
 /// Bulk TCP, datagrams and round trips both ways, for as long.

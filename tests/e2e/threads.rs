@@ -35,6 +35,33 @@ fn light_and_bulk_traffic_take_turns() {
 }
 
 #[test]
+fn packets_one_at_a_time_bring_both_directions_back_to_one_thread() {
+    let Some(_turn) = gate::turn() else { return };
+    let mut world = World::two_hosts(&["--spin=0"]);
+    let start = Instant::now();
+    for round in 0.. {
+        let (here, there) = (world.place(0), world.place(1));
+        let bulk =
+            [(here, there), (there, here)].map(|(from, to)| bulk::Endless::start(from, to, round));
+        thread::sleep(Duration::from_millis(300));
+        for bulk in bulk {
+            bulk.finish();
+        }
+        flow::echo(here, there, [8; 200]);
+        let hands = [0, 1].map(|host| hand_overs(&mut world, host));
+        assert!(
+            hands.iter().all(|hands| hands % 2 == 0),
+            "two threads, hands changed {hands:?} times"
+        );
+        if hands.iter().all(|hands| *hands > 0) {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "hands changed {hands:?} times");
+    }
+    books::check(&mut world);
+}
+
+#[test]
 fn every_shape_carries_both_directions() {
     let Some(_turn) = gate::turn() else { return };
     for threads in ["1", "2", "auto"] {

@@ -14,7 +14,7 @@ use crate::packet::vnet::{GsoType, VnetHeader};
 impl Ingress {
     /// Writes all groups in their order and empties the coalescer.
     pub(super) fn deliver(&mut self) -> Turn {
-        let mut turn = Turn::Worked;
+        let mut turn = Turn::Idle;
         for index in 0..self.coalescer.groups().len() {
             let group = self.coalescer.groups().as_slice()[index];
             let result = if group.count() > 1 {
