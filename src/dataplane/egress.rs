@@ -10,6 +10,7 @@ use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{self, IcmpErrors, Reply};
 use super::lately::Lately;
+use super::pace::Pace;
 use super::sleep::Ready;
 use super::tap::{Direction, Probe, Ttl};
 use super::train::{MAX_DATAGRAMS, MAX_TRAINS, Span, Trains};
@@ -45,10 +46,7 @@ pub(super) struct Egress {
     next: usize,
     /// The queue that had something last.
     last: usize,
-    /// The last look found nothing.
-    looking: bool,
-    /// The last batch was one packet.
-    lone: bool,
+    pace: Pace,
     /// What is not TCP has come, to any worker: somebody may wait for it.
     company: Arc<Lately>,
     out: Out,
@@ -92,8 +90,7 @@ impl Egress {
             reads: Vec::with_capacity(READS),
             next: 0,
             last: 0,
-            looking: false,
-            lone: false,
+            pace: Pace::default(),
             company,
             queues,
             out: Out {
@@ -114,7 +111,6 @@ impl Egress {
     /// Carries what one of the queues that may be `ready` holds, up to one batch.
     pub(super) fn turn(&mut self, ready: Ready) -> Turn {
         self.probe.look();
-        self.looking |= ready.is_known();
         let (queue, turn) = self.read(ready);
         if self.reads.is_empty() {
             return turn;
@@ -150,15 +146,16 @@ impl Egress {
             if !ready.has(queue) {
                 continue;
             }
-            let turn = self.read_from(queue);
+            let turn = self.read_from(queue, ready);
             if turn != Turn::Idle {
                 (self.next, self.last) = ((queue + 1) % count, queue);
-                (self.looking, self.lone) = (false, self.reads.len() == 1);
+                self.pace.came(self.reads.len() == 1);
                 return (queue, turn);
             }
         }
         // What comes after a silence mostly comes where the last came, as an answer's answer does.
-        (self.next, self.looking) = (self.last, true);
+        self.next = self.last;
+        self.pace.nothing();
         (self.next, Turn::Idle)
     }
 
@@ -169,10 +166,9 @@ impl Egress {
         queue > 0 && self.company.counts(Instant::now())
     }
 
-    /// Reads until the queue is empty or the batch is full. While packets come one at a time, each
-    /// leaves before the next is looked for: somebody may wait for it.
-    fn read_from(&mut self, queue: usize) -> Turn {
-        let depth = if self.looking && self.lone { 1 } else { self.depth };
+    /// Reads until the queue is empty or the batch is full.
+    fn read_from(&mut self, queue: usize, ready: Ready) -> Turn {
+        let depth = if self.pace.is_single(ready) { 1 } else { self.depth };
         let limit = if self.gives_way(queue) { BATCH_BYTES / 2 } else { BATCH_BYTES };
         let queue = &self.queues[queue];
         let mut filled = 0;

@@ -9,6 +9,7 @@ use super::checks::Checks;
 use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{IcmpErrors, Reply};
+use super::pace::Pace;
 use super::sleep::Ready;
 use super::tap::{Direction, Probe, Ttl};
 use super::train::Span;
@@ -37,10 +38,7 @@ pub(super) struct Ingress {
     mtu: usize,
     checks: Checks,
     depth: Depth,
-    /// The last look found nothing.
-    looking: bool,
-    /// The last batch was one packet.
-    lone: bool,
+    pace: Pace,
     batch: RecvBatch,
     /// Where each accepted packet of the coalescer's lies in the batch, by its number there.
     packets: Vec<Packet>,
@@ -79,8 +77,7 @@ impl Ingress {
             checks,
             batch: RecvBatch::new(depth.max, batched),
             depth,
-            looking: false,
-            lone: false,
+            pace: Pace::default(),
             packets: Vec::with_capacity(PACKETS),
             coalescer: Box::new(Coalescer::new(Protocols { tcp: false, udp: false })),
             parts: GatherBuffer::new(),
@@ -91,22 +88,19 @@ impl Ingress {
         }
     }
 
-    /// Carries what the socket holds, up to one batch. While datagrams come one at a time, each is
-    /// written before the next is looked for, as in [`super::egress`].
+    /// Carries what the socket holds, up to one batch.
     pub(super) fn turn(&mut self, ready: Ready) -> Turn {
         self.probe.look();
-        let alone = self.lone && (self.looking || ready.is_known());
-        let depth = if alone { 1 } else { self.depth.now };
+        let depth = if self.pace.is_single(ready) { 1 } else { self.depth.now };
         let received = match self.batch.receive(&self.socket, depth) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.looking = true;
+                self.pace.nothing();
                 return Turn::Idle;
             }
             // What an earlier send has left on the socket; this call has cleared it.
             Err(_) => return Turn::Worked,
         };
-        self.looking = false;
         self.probe.came();
         self.coalescer.set_protocols(Protocols {
             tcp: self.agreement.has(Feature::TcpCoalesce),
@@ -144,7 +138,7 @@ impl Ingress {
         counters.socket_call_packets.record(packets);
         self.depth.adapt(received, bytes);
         let turn = turn.max(Turn::of_batch(packets, bytes));
-        self.lone = turn == Turn::Lone;
+        self.pace.came(turn == Turn::Lone);
         turn
     }
 

@@ -14,6 +14,7 @@ mod icmp;
 mod idle;
 mod ingress;
 mod lately;
+mod pace;
 mod peers;
 mod plane;
 mod sleep;

@@ -45,7 +45,6 @@ fn workers_allocate_nothing() {
 #[test]
 fn workers_make_only_the_calls_that_move_packets() {
     let Some(_turn) = gate::turn() else { return };
-    assert!(lab::tool::exists("strace"), "strace is missing (scripts/setup.sh)");
     // A ring of the bell, when the two threads of a worker change hands, is a `write` and a `read`.
     let waiting = ["poll", "ppoll", "sched_yield", "write"];
     for (flags, moving) in [
@@ -53,21 +52,8 @@ fn workers_make_only_the_calls_that_move_packets() {
         (&["--offload=off"], ["read", "writev", "sendmsg", "recvmsg"]),
         (&["--workers=2"], ["read", "writev", "sendmmsg", "recvmmsg"]),
     ] {
-        let mut world = two_hosts();
-        for host in 0..2 {
-            world.start_daemon(host, DaemonOptions::with_flags(flags)).expect("a daemon");
-            world.add_container(host).expect("a container");
-        }
-        world.meet(0, 1);
-        let pid = world.host(0).daemon().expect("a daemon").pid();
-        let file = world.host(0).directory().join("strace");
-        let calls = thread::scope(|scope| {
-            let tracing = scope.spawn(|| strace(pid, &["-c"], &file));
-            while !tracing.is_finished() {
-                traffic(&world, Duration::from_millis(300));
-            }
-            counts(&tracing.join().expect("strace"))
-        });
+        let calls =
+            counts(&traced(flags, &["-c"], |world| traffic(world, Duration::from_millis(300))));
         println!("{flags:?}: {calls:?}");
         for call in moving {
             assert!(calls.get(call).is_some_and(|n| *n > 50), "{flags:?}: few {call}: {calls:?}");
@@ -78,7 +64,6 @@ fn workers_make_only_the_calls_that_move_packets() {
         let known = |call: &&String| !moving.contains(&&***call) && !waiting.contains(&&***call);
         let others: Vec<_> = calls.keys().filter(known).collect();
         assert!(others.is_empty(), "{flags:?}: {others:?} beside {calls:?}");
-        books::check(&mut world);
     }
 }
 
@@ -86,7 +71,7 @@ fn workers_make_only_the_calls_that_move_packets() {
 fn packets_that_come_one_at_a_time_are_asked_for_so() {
     let Some(_turn) = gate::turn() else { return };
     // Without looks in between every packet wakes a thread up.
-    let lines = echo_traced(&["--spin=0"], &["-e", "raw=recvmmsg"]);
+    let lines = traced(&["--spin=0"], &["-e", "raw=recvmmsg"], echo);
     // recvmmsg(0xf, 0x55d0c9f0, 0x1, 0x40, 0) = 0x1
     let asked = |line: &str| {
         let (arguments, result) = line.split_once("recvmmsg(")?.1.split_once(')')?;
@@ -96,14 +81,14 @@ fn packets_that_come_one_at_a_time_are_asked_for_so() {
     let alone = asked.iter().filter(|alone| **alone).count();
     println!("{alone} of {} messages were asked for alone", asked.len());
     assert!(asked.len() > 20, "few round trips: {lines}");
-    assert!(alone * 2 > asked.len(), "{alone} of {}", asked.len());
+    assert!(alone * 10 > asked.len() * 9, "{alone} of {}", asked.len());
 }
 
 #[test]
 fn a_packet_that_wakes_a_thread_up_is_carried_with_two_calls() {
     let Some(_turn) = gate::turn() else { return };
     for flags in [&["--spin=0"][..], &["--offload=off"]] {
-        let calls = counts(&echo_traced(flags, &["-c"]));
+        let calls = counts(&traced(flags, &["-c"], echo));
         println!("{flags:?}: {calls:?}");
         let sum = |names: &[&str]| names.iter().filter_map(|name| calls.get(*name)).sum::<u64>();
         let (asked, carried) =
@@ -113,9 +98,9 @@ fn a_packet_that_wakes_a_thread_up_is_carried_with_two_calls() {
     }
 }
 
-/// Round trips one after the other between hosts whose daemons have `flags`, and what strace says of
-/// the workers of one meanwhile.
-fn echo_traced(flags: &[&str], options: &[&str]) -> String {
+/// What strace says of the workers of one of two hosts, whose daemons have `flags`, while there is
+/// `traffic` again and again. Their books are right afterwards.
+fn traced(flags: &[&str], options: &[&str], traffic: impl Fn(&World)) -> String {
     assert!(lab::tool::exists("strace"), "strace is missing (scripts/setup.sh)");
     let mut world = two_hosts();
     for host in 0..2 {
@@ -125,13 +110,20 @@ fn echo_traced(flags: &[&str], options: &[&str]) -> String {
     world.meet(0, 1);
     let pid = world.host(0).daemon().expect("a daemon").pid();
     let file = world.host(0).directory().join("strace");
-    thread::scope(|scope| {
+    let told = thread::scope(|scope| {
         let tracing = scope.spawn(|| strace(pid, options, &file));
         while !tracing.is_finished() {
-            flow::echo_within(5, world.place(0), world.place(1), [18; 50]);
+            traffic(&world);
         }
         tracing.join().expect("strace")
-    })
+    });
+    books::check(&mut world);
+    told
+}
+
+/// Round trips, one after the other.
+fn echo(world: &World) {
+    flow::echo_within(5, world.place(0), world.place(1), [18; 50]);
 }
 
 /// Bulk TCP, datagrams and round trips both ways, for as long.
