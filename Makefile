@@ -54,10 +54,10 @@ test-docker:  ## the walk-through of docs/walkthrough.md with two real Docker en
 
 lint:  ## formatting, clippy, documentation, licences of the dependencies
 	@scripts/setup.sh build
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	@# In the tests' profile: what the build itself needs (macros, build scripts) is then built once for both.
-	$(CARGO) clippy --locked --profile checked --all-targets --all-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --profile checked --no-deps --document-private-items
+	$(CARGO) clippy --locked --profile checked --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --profile checked --workspace --no-deps --document-private-items
 	scripts/deny.sh
 	scripts/public-api.sh --check
 
@@ -69,22 +69,22 @@ test-arch:  ## unit and property tests of packet and route on arm64, s390x and i
 	scripts/test-arch.sh $(ARGS)
 
 test-loom:  ## the route table's writer and readers in every interleaving
-	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --profile checked --no-default-features \
-		--target-dir target/loom --lib interleavings
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --profile checked --package flannel-udp \
+		--no-default-features --target-dir target/loom --lib interleavings
 
 test-asan:  ## unit, kernel and end-to-end tests under AddressSanitizer, for the unsafe code of src/sys
 	@scripts/setup.sh build test
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan scripts/test.sh \
 		--target $$(rustc -vV | sed -n 's/^host: //p') --lib --test e2e --test kernel --test link $(ARGS)
 
-test-miri:  ## unit tests of packet under Miri (needs a nightly toolchain with it), minutes
+test-miri:  ## unit tests of the packet library under Miri (needs a nightly toolchain with it), minutes
 	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "test-miri: Miri is missing: rustup toolchain install nightly --component miri,rust-src" >&2; exit 1; }
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=$${PROPTEST_CASES:-1} cargo +nightly miri test --locked \
-		--no-default-features --target-dir target/miri --lib $(ARGS)
+		--package flannel-packet --target-dir target/miri --lib $(ARGS)
 
 msrv:  ## build with the oldest Rust that Cargo.toml allows (rustup fetches it)
 	rustup toolchain install --profile minimal $(MSRV)
-	cargo +$(MSRV) check --locked --target-dir target/msrv $(or $(ARGS),--all-features --lib --bins)
+	cargo +$(MSRV) check --locked --target-dir target/msrv $(or $(ARGS),--workspace --all-features --lib --bins)
 
 doc:  ## the library's documentation, under target/doc
 	$(CARGO) doc --locked --no-deps

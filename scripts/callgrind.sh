@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Instructions that each operation of benches/packet takes, by valgrind's callgrind: unlike wall
+# Instructions that each operation of crates/packet/benches takes, by valgrind's callgrind: unlike wall
 # time they do not depend on what else the machine does. Prints a Markdown table.
 #
 #   scripts/callgrind.sh
@@ -10,9 +10,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v valgrind >/dev/null || { echo "valgrind is missing: apt-get install valgrind" >&2; exit 1; }
 
-binary=$(cargo bench --no-default-features --bench instructions --no-run --message-format=json 2>/dev/null |
+binary=$(cargo bench --package flannel-packet --bench instructions --no-run --message-format=json 2>/dev/null |
   sed -n 's/.*"name":"instructions".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
-[ -x "$binary" ] || { echo "the bench did not build: cargo bench --no-default-features --bench instructions --no-run" >&2; exit 1; }
+[ -x "$binary" ] || { echo "the bench did not build: cargo bench --package flannel-packet --bench instructions --no-run" >&2; exit 1; }
 
 count() { # INDEX TIMES [reset]
   valgrind --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$@" 2>&1 |

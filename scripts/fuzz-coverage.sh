@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints which share of the lines of src/packet the fuzzers' inputs reach, by file.
+# Prints which share of the lines of crates/packet/src the fuzzers' inputs reach, by file.
 #
 #   scripts/fuzz-coverage.sh FLOOR TARGET...      fails below FLOOR per cent
 #
@@ -21,8 +21,8 @@ for target in "$@"; do
   binary=target/coverage/$triple/debug/$target
   objdump --dwarf=decodedline "$binary" 2>/dev/null |
     awk '/^CU: |^[^ ].*:(\[\+\+\])?$/ { file = $0; sub(/^CU: /, "", file); sub(/:(\[\+\+\])?$/, "", file); next }
-         NF >= 3 && $2 ~ /^[0-9]+$/ && $2 > 0 && file ~ /src\/packet\// { print file ":" $2 }' |
-    sed 's/.*src\/packet\///' >>"$work/all"
+         NF >= 3 && $2 ~ /^[0-9]+$/ && $2 > 0 && file ~ /crates\/packet\/src\// { print file ":" $2 }' |
+    sed 's/.*crates\/packet\/src\///' >>"$work/all"
   inputs=("corpus/$target"); [ -d "work/$target" ] && inputs+=("work/$target")
   # Small inputs, and not all that a long run has found: valgrind is slow.
   find "${inputs[@]}" -type f -size -8k | head -n 400 >"$work/inputs"
@@ -30,9 +30,9 @@ for target in "$@"; do
     --compress-pos=no "$binary" $(cat "$work/inputs") >"$work/$target.log" 2>&1 ||
     { tail -n 5 "$work/$target.log" >&2; exit 1; }
   awk '/^(fl|fi|fe)=/ { file = $0; sub(/^f[lie]=/, "", file); next }
-       /^calls=/ { getline; if (file ~ /src\/packet\//) print file ":" $1; next }
-       /^[0-9]+ / && file ~ /src\/packet\// { print file ":" $1 }' "$work/$target.out" |
-    sed 's/.*src\/packet\///' >>"$work/hit"
+       /^calls=/ { getline; if (file ~ /crates\/packet\/src\//) print file ":" $1; next }
+       /^[0-9]+ / && file ~ /crates\/packet\/src\// { print file ":" $1 }' "$work/$target.out" |
+    sed 's/.*crates\/packet\/src\///' >>"$work/hit"
 done
 sort -u "$work/all" -o "$work/all"; sort -u "$work/hit" -o "$work/hit"
 comm -23 "$work/all" "$work/hit" >"$work/missed"
@@ -43,6 +43,6 @@ awk -F: -v floor="$floor" '
     for (file in all) printf "%6.1f %%  %4d of %4d  %s\n", 100 * (all[file] - missed[file]) / all[file], all[file] - missed[file], all[file], file | "sort -k6"
     close("sort -k6")
     share = total ? 100 * (total - none) / total : 0
-    printf "%6.1f %%  %4d of %4d  src/packet\n", share, total - none, total
+    printf "%6.1f %%  %4d of %4d  crates/packet/src\n", share, total - none, total
     exit share < floor
   }' "$work/all" "$work/missed"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Fuzzes every target, or the named ones, then prints how much of src/packet the inputs reach.
+# Fuzzes every target, or the named ones, then prints how much of the packet library the inputs reach.
 #
 #   FUZZ_SECONDS=60 scripts/fuzz.sh [TARGET]...
 #
 #   FUZZ_SECONDS   seconds for each target (default 60)
 #   FUZZ_TOTAL     seconds for all together, shared out evenly, if that gives each less
 #   FUZZ_DAEMON=0  leaves out the targets that need the daemon, whose build takes minutes
-#   FUZZ_COVERAGE  least per cent of the lines of src/packet (default 95; 0: do not measure)
+#   FUZZ_COVERAGE  least per cent of the lines of crates/packet/src (default 95; 0: do not measure)
 #
 # Works with the stable compiler: RUSTC_BOOTSTRAP=1 allows the instrumentation. The seeds in
 # fuzz/corpus are never written to; what is found goes to fuzz/work, a crash to fuzz/artifacts.

@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 list() {
   local file
-  for file in $(find src/packet -name '*.rs' ! -name 'tests.rs' ! -path '*/tests/*' ! -name bytes.rs ! -name samples.rs | LC_ALL=C sort); do
-    awk -v file="${file#src/}" '
+  for file in $(find crates/packet/src -name '*.rs' ! -name tests.rs ! -path '*/tests/*' ! -name bytes.rs ! -name samples.rs | LC_ALL=C sort); do
+    awk -v file="${file#crates/packet/src/}" '
       /#\[cfg\(test\)\]/ { exit }
       # A declaration may go on over lines, to its brace, semicolon or comma.
       going { line = line " " $0 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the unit and property tests of src/packet and src/route on other processors, emulated by
+# Runs the unit and property tests of crates/packet and src/route on other processors, emulated by
 # qemu: one of 64 bits, one of 32 bits, one that is big-endian.
 #
 #   scripts/test-arch.sh [arm64] [s390x] [i386]      default: all three
@@ -66,27 +66,20 @@ EOF
 chmod +x "$work/rustc"
 "$work/rustc" --version
 
-# 3. A package that is nothing but the two rooms and what their tests need.
-mkdir -p "$work/crate"
-cat >"$work/crate/Cargo.toml" <<EOF
-[package]
-name = "flannel_udp"
-version = "0.0.0"
-edition = "2024"
-[lib]
-path = "lib.rs"
-doctest = false
-[dev-dependencies]
-proptest = { version = "1", default-features = false, features = ["std"] }
-prefix-trie = "0.10"
-[features]
-daemon = []
-[workspace]
-EOF
-cat >"$work/crate/lib.rs" <<EOF
+# 3. Two packages that are nothing but the packet library and the route table with what their tests need.
+mkdir -p "$work"/crate/{packet,route}
+package() { # NAME LIB [DEPENDENCY]
+  printf '[package]\nname = "%s"\nversion = "0.0.0"\nedition = "2024"\n' "$1"
+  printf '[lib]\npath = "%s"\ndoctest = false\n' "$2"
+  printf '[dependencies]\n%s\n' "${3:-}"
+  printf '[dev-dependencies]\nprefix-trie = "0.10"\n'
+  printf 'proptest = { version = "1", default-features = false, features = ["std"] }\n'
+}
+printf '[workspace]\nmembers = ["packet", "route"]\nresolver = "3"\n' >"$work/crate/Cargo.toml"
+package flannel-packet "$PWD/crates/packet/src/lib.rs" >"$work/crate/packet/Cargo.toml"
+package route lib.rs 'serde = { version = "1", features = ["derive"] }' >"$work/crate/route/Cargo.toml"
+cat >"$work/crate/route/lib.rs" <<EOF
 #![allow(unexpected_cfgs, unknown_lints, stable_features, missing_docs)]
-#[path = "$PWD/src/packet/mod.rs"]
-pub mod packet;
 #[path = "$PWD/src/route/mod.rs"]
 pub mod route;
 EOF
@@ -100,5 +93,5 @@ for arch in "${arches[@]}"; do
   export "CARGO_TARGET_${name}_LINKER=$triple-gcc"
   export "CARGO_TARGET_${name}_RUNNER=$(emulator "$arch") -L /usr/$triple"
   echo "== $target"
-  PROPTEST_CASES=${PROPTEST_CASES:-32} cargo test --manifest-path "$work/crate/Cargo.toml" --target "$target" --lib
+  PROPTEST_CASES=${PROPTEST_CASES:-32} cargo test --manifest-path "$work/crate/Cargo.toml" --workspace --target "$target" --lib
 done

@@ -1,28 +1,27 @@
-//! flannel's `udp` backend, done again.
+//! flannel's `udp` backend in Rust: the library behind the program `flannel-udp`.
 //!
-//! The crate is two things: the daemon `flannel-udp`, and [`packet`], a packet library that is
-//! `no_std`, allocates nothing and can be used alone with `default-features = false`.
-//! `docs/architecture.md` draws the rooms and the way of a packet through them.
-#![cfg_attr(not(any(feature = "daemon", test, loom)), no_std)]
+//! Packets are parsed and made by a crate of their own, `flannel-packet`, here as [`packet`].
+//! `docs/architecture.md` describes the modules and the path of a packet through them.
 
-pub mod packet;
+pub use flannel_packet as packet;
 
-#[cfg(feature = "daemon")]
+#[cfg(not(loom))]
 pub mod cli;
-#[cfg(feature = "daemon")]
+#[cfg(not(loom))]
 pub mod confine;
-#[cfg(feature = "daemon")]
+#[cfg(not(loom))]
 pub mod dataplane;
-#[cfg(feature = "daemon")]
+#[cfg(not(loom))]
 pub mod host;
-#[cfg(feature = "daemon")]
+#[cfg(not(loom))]
 pub mod lab;
-#[cfg(feature = "daemon")]
+#[cfg(not(loom))]
 pub mod observe;
-#[cfg(any(feature = "daemon", loom))]
 pub mod route;
-#[cfg(feature = "daemon")]
+#[cfg(all(test, not(loom)))]
+mod samples;
+#[cfg(not(loom))]
 pub mod subnet;
-#[cfg(feature = "daemon")]
+#[cfg(not(loom))]
 #[allow(unsafe_code)]
 pub mod sys;

@@ -1,6 +1,6 @@
 //! Sums in pieces and at once, and the incremental update, against the plainest loop.
 #![no_main]
-use flannel_udp::packet::checksum::{self, Sum};
+use flannel_packet::checksum::{self, Sum};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (usize, usize, u16, &[u8])| {

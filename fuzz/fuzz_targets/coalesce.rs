@@ -1,10 +1,10 @@
 //! Batches of packets that look alike, since each is the one before it with a few bytes changed.
 #![no_main]
 use arbitrary::Arbitrary;
-use flannel_udp::packet::coalesce::{Coalescer, MAX_TOTAL_LEN, Protocols};
-use flannel_udp::packet::ipv4::Ipv4;
-use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
-use flannel_udp::packet::{checksum, protocol};
+use flannel_packet::coalesce::{Coalescer, MAX_TOTAL_LEN, Protocols};
+use flannel_packet::ipv4::Ipv4;
+use flannel_packet::segment::{MAX_HEADER_LEN, Segments};
+use flannel_packet::{checksum, protocol};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]

@@ -1,6 +1,6 @@
 //! The time to live and its checksum, over any bytes.
 #![no_main]
-use flannel_udp::packet::{forward::decrement_ttl, ipv4::Ipv4};
+use flannel_packet::{forward::decrement_ttl, ipv4::Ipv4};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,8 +2,8 @@
 #![no_main]
 use std::net::Ipv4Addr;
 
-use flannel_udp::packet::icmp::{ErrorKind, MAX_LEN, error};
-use flannel_udp::packet::{icmpv4::Icmpv4, ipv4::Ipv4};
+use flannel_packet::icmp::{ErrorKind, MAX_LEN, error};
+use flannel_packet::{icmpv4::Icmpv4, ipv4::Ipv4};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,6 +1,6 @@
 //! Any bytes as IPv4: accessors stay inside the packet, printing says something.
 #![no_main]
-use flannel_udp::packet::ipv4::Ipv4;
+use flannel_packet::ipv4::Ipv4;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,6 +1,6 @@
 //! Any bytes as IPv6: the walk over extension headers ends inside the packet.
 #![no_main]
-use flannel_udp::packet::ipv6::Ipv6;
+use flannel_packet::ipv6::Ipv6;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,11 +1,11 @@
 //! A super-packet, cut and joined again, is itself.
 #![no_main]
 use arbitrary::Arbitrary;
-use flannel_udp::packet::checksum::{self, Sum};
-use flannel_udp::packet::coalesce::{Coalescer, MAX_TCP_SEGMENTS, MAX_UDP_SEGMENTS};
-use flannel_udp::packet::ipv4::Ipv4;
-use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
-use flannel_udp::packet::vnet::{GsoType, VnetHeader};
+use flannel_packet::checksum::{self, Sum};
+use flannel_packet::coalesce::{Coalescer, MAX_TCP_SEGMENTS, MAX_UDP_SEGMENTS};
+use flannel_packet::ipv4::Ipv4;
+use flannel_packet::segment::{MAX_HEADER_LEN, Segments};
+use flannel_packet::vnet::{GsoType, VnetHeader};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]

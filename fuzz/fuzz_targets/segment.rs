@@ -1,8 +1,8 @@
 //! A `virtio_net_hdr` and a packet as they come off a TUN, in any state: ten bytes, then the packet.
 #![no_main]
-use flannel_udp::packet::ipv4::Ipv4;
-use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments, complete_checksum};
-use flannel_udp::packet::vnet::{GsoType, VnetHeader};
+use flannel_packet::ipv4::Ipv4;
+use flannel_packet::segment::{MAX_HEADER_LEN, Segments, complete_checksum};
+use flannel_packet::vnet::{GsoType, VnetHeader};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,7 +1,7 @@
 //! Any bytes as TCP, UDP and ICMP.
 #![no_main]
-use flannel_udp::packet::checksum::Sum;
-use flannel_udp::packet::{icmpv4::Icmpv4, icmpv6::Icmpv6, tcp::Tcp, udp::Udp};
+use flannel_packet::checksum::Sum;
+use flannel_packet::{icmpv4::Icmpv4, icmpv6::Icmpv6, tcp::Tcp, udp::Udp};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

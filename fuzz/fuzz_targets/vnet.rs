@@ -1,6 +1,6 @@
 //! `virtio_net_hdr`: what is read is written again, but for flags that say nothing to us.
 #![no_main]
-use flannel_udp::packet::vnet::VnetHeader;
+use flannel_packet::vnet::VnetHeader;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: [u8; 10]| {

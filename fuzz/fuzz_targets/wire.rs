@@ -1,6 +1,6 @@
 //! Any datagram: what is let through is one whole packet that fits.
 #![no_main]
-use flannel_udp::packet::wire::{check_inner, check_outgoing};
+use flannel_packet::wire::{check_inner, check_outgoing};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u16, &[u8])| {

@@ -105,14 +105,12 @@ impl FromStr for Cidr {
 }
 
 /// As its text.
-#[cfg(feature = "daemon")]
 impl serde::Serialize for Cidr {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-#[cfg(feature = "daemon")]
 impl<'de> serde::Deserialize<'de> for Cidr {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;

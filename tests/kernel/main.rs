@@ -4,7 +4,7 @@
 //! it forwards there. What comes out is compared byte for byte: with what `segment` makes of the
 //! same super-packet, and with the packets that `coalesce` joined.
 
-#[path = "../packet/cut.rs"]
+#[path = "../../crates/packet/tests/differential/cut.rs"]
 mod cut;
 mod queues;
 

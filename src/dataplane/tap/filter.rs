@@ -118,7 +118,7 @@ impl Headers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::samples;
+    use crate::samples;
 
     const PEER: Ipv4Addr = Ipv4Addr::new(10, 211, 55, 2);
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::dataplane::counters::DropReason;
-use crate::packet::samples;
+use crate::samples;
 
 const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 211, 55, 1), 8285);
 const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 211, 55, 2), 8285);

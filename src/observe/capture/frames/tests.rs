@@ -3,7 +3,7 @@ use crate::dataplane::DropReason;
 use crate::dataplane::tap::Filter;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::udp::Udp;
-use crate::packet::{forward, samples};
+use crate::{packet::forward, samples};
 
 const LOCAL: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(10, 211, 55, 1), 8285);
 const PEER: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(10, 211, 55, 2), 8286);

@@ -1,12 +1,12 @@
 //! Parsing: verdicts and fields.
 
-use flannel_udp::packet::checksum::Sum;
-use flannel_udp::packet::icmpv4::Icmpv4;
-use flannel_udp::packet::icmpv6::Icmpv6;
-use flannel_udp::packet::ipv4::Ipv4;
-use flannel_udp::packet::ipv6::Ipv6;
-use flannel_udp::packet::tcp::Tcp;
-use flannel_udp::packet::udp::Udp;
+use flannel_packet::checksum::Sum;
+use flannel_packet::icmpv4::Icmpv4;
+use flannel_packet::icmpv6::Icmpv6;
+use flannel_packet::ipv4::Ipv4;
+use flannel_packet::ipv6::Ipv6;
+use flannel_packet::tcp::Tcp;
+use flannel_packet::udp::Udp;
 use proptest::prelude::*;
 use smoltcp::wire;
 
@@ -227,7 +227,7 @@ fn tcp(bytes: &[u8]) {
     assert_eq!(ours.urgent_pointer(), theirs.urgent_pointer());
     assert_eq!(ours.header_len(), usize::from(wire.header_len()));
     assert_eq!((ours.payload(), ours.option_bytes()), (theirs.payload(), theirs.options()));
-    use flannel_udp::packet::tcp::Flags;
+    use flannel_packet::tcp::Flags;
     let flags = ours.flags();
     for (flag, theirs) in [
         (Flags::FIN, theirs.fin()),

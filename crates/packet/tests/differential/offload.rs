@@ -1,8 +1,8 @@
 //! Cutting and joining, against `tun-rs`.
 
-use flannel_udp::packet::coalesce::Coalescer;
-use flannel_udp::packet::ipv4::Ipv4;
-use flannel_udp::packet::vnet::{GsoType, VnetHeader};
+use flannel_packet::coalesce::Coalescer;
+use flannel_packet::ipv4::Ipv4;
+use flannel_packet::vnet::{GsoType, VnetHeader};
 use proptest::prelude::*;
 
 use super::cut::cut;

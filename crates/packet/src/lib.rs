@@ -9,7 +9,7 @@
 //! A packet is parsed layer by layer, each view handing its payload to the next:
 //!
 //! ```
-//! use flannel_udp::packet::{ipv4::Ipv4, protocol, udp::Udp};
+//! use flannel_packet::{ipv4::Ipv4, protocol, udp::Udp};
 //!
 //! let bytes = [
 //!     0x45, 0x00, 0x00, 0x1e, 0x00, 0x00, 0x40, 0x00, 0x40, 0x11, 0xf3, 0xc0, // IPv4
@@ -22,15 +22,15 @@
 //! let datagram = Udp::parse(packet.payload())?;
 //! assert_eq!((datagram.destination_port(), datagram.payload()), (53, &b"hi"[..]));
 //! assert_eq!(packet.to_string(), "IP 10.5.20.2.5353 > 10.5.31.3.53: UDP, length 2");
-//! # Ok::<(), flannel_udp::packet::Malformed>(())
+//! # Ok::<(), flannel_packet::Malformed>(())
 //! ```
 //!
 //! What comes off a TUN with offloads is up to 64 KiB long. [`segment`] says how to cut it and
 //! writes a header for each piece; the payloads stay where they are:
 //!
 //! ```
-//! use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
-//! use flannel_udp::packet::vnet::{GsoType, VnetHeader};
+//! use flannel_packet::segment::{MAX_HEADER_LEN, Segments};
+//! use flannel_packet::vnet::{GsoType, VnetHeader};
 //!
 //! # let mut packet = vec![0x45, 0, 0x0b, 0xd4, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 5, 20, 2, 10, 5, 31, 3];
 //! # packet.extend([0x0f, 0xa0, 0, 53, 0x0b, 0xc0, 0, 0]);
@@ -48,7 +48,7 @@
 //! assert_eq!((segments.count(), segments.full_len(), segments.last_len()), (3, 1_428, 228));
 //! let mut header = [0; MAX_HEADER_LEN];
 //! assert_eq!(segments.write_header(&packet, 2, &mut header), 2_828..3_028);
-//! # Ok::<(), flannel_udp::packet::segment::SegmentError>(())
+//! # Ok::<(), flannel_packet::segment::SegmentError>(())
 //! ```
 //!
 //! The other way, [`coalesce`] finds out which packets of a batch the kernel may be given as one.
@@ -56,6 +56,7 @@
 //! where it cannot go on ([`icmp`]), and [`wire`] holds what flannel's `udp` backend lets through.
 //!
 //! Everything prints: a packet as tcpdump would print it, an error as a sentence.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),

@@ -223,5 +223,4 @@ const BLOCK: usize = 64;
 const LANES: usize = BLOCK / 8;
 
 #[cfg(test)]
-#[path = "checksum/tests.rs"]
 mod tests;

@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use std::hint::black_box;
 use std::rc::Rc;
 
-use flannel_udp::packet::checksum::{self, Sum};
-use flannel_udp::packet::coalesce::Coalescer;
-use flannel_udp::packet::forward::decrement_ttl;
-use flannel_udp::packet::ipv4::Ipv4;
-use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
-use flannel_udp::packet::tcp::Tcp;
-use flannel_udp::packet::vnet::VnetHeader;
+use flannel_packet::checksum::{self, Sum};
+use flannel_packet::coalesce::Coalescer;
+use flannel_packet::forward::decrement_ttl;
+use flannel_packet::ipv4::Ipv4;
+use flannel_packet::segment::{MAX_HEADER_LEN, Segments};
+use flannel_packet::tcp::Tcp;
+use flannel_packet::vnet::VnetHeader;
 
 use super::inputs;
 

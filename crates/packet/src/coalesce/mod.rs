@@ -64,8 +64,8 @@ pub struct Protocols {
 /// in a batch, a power of two: further ones push others out, which costs joining, not order.
 ///
 /// ```
-/// use flannel_udp::packet::coalesce::{Coalescer, Full};
-/// use flannel_udp::packet::ipv4::Ipv4;
+/// use flannel_packet::coalesce::{Coalescer, Full};
+/// use flannel_packet::ipv4::Ipv4;
 /// # fn write(_: [u8; 10], _: &[&[u8]]) {}
 /// # fn f(coalescer: &mut Coalescer, batch: &mut [Vec<u8>]) -> Result<(), Full> {
 /// coalescer.clear();

@@ -27,7 +27,7 @@ pub const MAX_HEADER_LEN: usize = 128;
 /// How one packet off a TUN is cut; holds no bytes of it.
 ///
 /// ```
-/// # use flannel_udp::packet::{segment::{MAX_HEADER_LEN, SegmentError, Segments}, vnet::VnetHeader};
+/// # use flannel_packet::{segment::{MAX_HEADER_LEN, SegmentError, Segments}, vnet::VnetHeader};
 /// # fn send(_: &[u8], _: &[u8]) {}
 /// # fn f(vnet: &VnetHeader, packet: &[u8]) -> Result<(), SegmentError> {
 /// let segments = Segments::new(vnet, packet)?;

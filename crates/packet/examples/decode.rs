@@ -1,7 +1,7 @@
 //! Prints the packets of a capture as tcpdump would, with the packet library alone.
 //!
 //! ```text
-//! cargo run --no-default-features --example decode -- tests/data/lab.pcap
+//! cargo run -p flannel-packet --example decode -- crates/packet/tests/data/lab.pcap
 //! ```
 //!
 //! Reads classic pcap files of either byte order whose link layer is raw IP, Ethernet or Linux
@@ -12,10 +12,10 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use flannel_udp::packet::ipv4::Ipv4;
-use flannel_udp::packet::ipv6::Ipv6;
-use flannel_udp::packet::udp::Udp;
-use flannel_udp::packet::{Malformed, protocol, wire};
+use flannel_packet::ipv4::Ipv4;
+use flannel_packet::ipv6::Ipv6;
+use flannel_packet::udp::Udp;
+use flannel_packet::{Malformed, protocol, wire};
 
 fn main() -> ExitCode {
     let Some(path) = std::env::args().nth(1) else {

@@ -247,5 +247,4 @@ pub(super) mod field {
 }
 
 #[cfg(test)]
-#[path = "ipv4/tests.rs"]
 mod tests;

@@ -1,11 +1,11 @@
 //! Every captured packet prints as `tcpdump -n -S` prints it.
 
-use flannel_udp::packet::ipv4::Ipv4;
-use flannel_udp::packet::ipv6::Ipv6;
+use flannel_packet::ipv4::Ipv4;
+use flannel_packet::ipv6::Ipv6;
 
 use super::inputs::captured;
 
-/// `tcpdump -n -S -t -r tests/data/lab.pcap`, version 4.99.
+/// `tcpdump -n -S -t -r crates/packet/tests/data/lab.pcap`, version 4.99.
 const TCPDUMP: &str = include_str!("../data/lab.tcpdump.txt");
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a super-packet becomes, as whole packets.
 
-use flannel_udp::packet::segment::{MAX_HEADER_LEN, Segments};
-use flannel_udp::packet::vnet::VnetHeader;
+use flannel_packet::segment::{MAX_HEADER_LEN, Segments};
+use flannel_packet::vnet::VnetHeader;
 
 pub(crate) fn cut(vnet: &VnetHeader, packet: &[u8]) -> Vec<Vec<u8>> {
     let segments = Segments::new(vnet, packet).unwrap();
