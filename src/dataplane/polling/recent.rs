@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Something that counts for a while after it has happened.
-pub(super) struct Lately {
+pub(in crate::dataplane) struct Lately {
     epoch: Instant,
     /// For how many microseconds it counts.
     lasts: u64,
@@ -14,14 +14,14 @@ pub(super) struct Lately {
 
 impl Lately {
     /// What counts for `lasts`, or up to a twentieth less.
-    pub(super) fn new(lasts: Duration) -> Self {
+    pub(in crate::dataplane) fn new(lasts: Duration) -> Self {
         let lasts = lasts.as_micros() as u64;
         Self { epoch: Instant::now(), lasts, until: AtomicU64::new(0) }
     }
 
     /// It has happened.
     #[inline]
-    pub(super) fn happened(&self) {
+    pub(in crate::dataplane) fn happened(&self) {
         let until = self.micros(Instant::now()) + self.lasts;
         // Other threads read this line at each batch: it is written seldom, however much happens.
         if until > self.until.load(Ordering::Relaxed) + self.lasts / 20 {
@@ -31,7 +31,7 @@ impl Lately {
 
     /// Whether it counts at `now`.
     #[inline]
-    pub(super) fn counts(&self, now: Instant) -> bool {
+    pub(in crate::dataplane) fn counts(&self, now: Instant) -> bool {
         self.micros(now) < self.until.load(Ordering::Relaxed)
     }
 

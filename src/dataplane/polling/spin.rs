@@ -11,9 +11,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::lately::Lately;
+use super::recent::Lately;
 
-pub(super) struct Idle {
+pub(in crate::dataplane) struct Idle {
     /// Bulk, in either direction of the worker.
     bulk: Arc<Lately>,
     /// How long to look.
@@ -27,13 +27,13 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn new(spin: Duration, bulk: Arc<Lately>) -> Self {
+    pub(in crate::dataplane) fn new(spin: Duration, bulk: Arc<Lately>) -> Self {
         Self { bulk, spin, misses: 0, since: None, looked: Duration::ZERO }
     }
 
     /// Packets came; whether they were bulk.
     #[inline]
-    pub(super) fn worked(&mut self, bulk: bool) {
+    pub(in crate::dataplane) fn worked(&mut self, bulk: bool) {
         if self.since.take().is_some() {
             self.misses = 0;
         }
@@ -44,13 +44,13 @@ impl Idle {
 
     /// Whether it looks for a while before it sleeps.
     #[inline]
-    pub(super) fn looks(&self) -> bool {
+    pub(in crate::dataplane) fn looks(&self) -> bool {
         !self.spin.is_zero() && self.misses < MISSES
     }
 
     /// Nothing was there: whether to look again.
     #[inline]
-    pub(super) fn look_again(&mut self) -> bool {
+    pub(in crate::dataplane) fn look_again(&mut self) -> bool {
         if !self.looks() {
             return false;
         }
@@ -69,17 +69,17 @@ impl Idle {
     }
 
     /// For how long it has looked since the last call. A look that met a packet is none.
-    pub(super) fn take_looked(&mut self) -> Duration {
+    pub(in crate::dataplane) fn take_looked(&mut self) -> Duration {
         std::mem::take(&mut self.looked)
     }
 
     /// Whether there was bulk lately.
-    pub(super) fn is_bulk(&self) -> bool {
+    pub(in crate::dataplane) fn is_bulk(&self) -> bool {
         self.bulk.counts(Instant::now())
     }
 
     /// The thread has slept for `time`.
-    pub(super) fn slept(&mut self, time: Duration) {
+    pub(in crate::dataplane) fn slept(&mut self, time: Duration) {
         if time < self.spin * 2 {
             self.misses = 0;
         }
@@ -89,7 +89,7 @@ impl Idle {
 /// Looks without a packet after which looking has stopped paying.
 const MISSES: u32 = 4;
 /// How long traffic counts as bulk after a great batch: some round trips of a bulk TCP flow.
-pub(super) const BULK_LASTS: Duration = Duration::from_millis(1);
+pub(in crate::dataplane) const BULK_LASTS: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {

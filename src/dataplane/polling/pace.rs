@@ -1,10 +1,10 @@
 //! Whether packets of one direction come one at a time.
 
-use super::sleep::Ready;
+use super::waker::Ready;
 
 /// How packets came last.
 #[derive(Default)]
-pub(super) struct Pace {
+pub(in crate::dataplane) struct Pace {
     /// The last batch was one packet.
     lone: bool,
     /// The last look found nothing.
@@ -15,19 +15,19 @@ impl Pace {
     /// Whether the next look is to take one packet and no more, so that it is passed on before
     /// another is looked for: somebody may wait for it.
     #[inline]
-    pub(super) fn is_single(&self, ready: Ready) -> bool {
+    pub(in crate::dataplane) fn is_single(&self, ready: Ready) -> bool {
         self.lone && (self.looking || ready.is_known())
     }
 
     /// A look found nothing.
     #[inline]
-    pub(super) fn nothing(&mut self) {
+    pub(in crate::dataplane) fn nothing(&mut self) {
         self.looking = true;
     }
 
     /// A batch came; whether it was one packet.
     #[inline]
-    pub(super) fn came(&mut self, lone: bool) {
+    pub(in crate::dataplane) fn came(&mut self, lone: bool) {
         *self = Self { lone, looking: false };
     }
 }

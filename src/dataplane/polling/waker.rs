@@ -12,38 +12,38 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 /// Which of its sources a sleep has found ready, by their places.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Ready(u8);
+pub(in crate::dataplane) struct Ready(u8);
 
 impl Ready {
     /// Nobody has asked: any may be.
-    pub(super) const ANY: Self = Self(u8::MAX);
+    pub(in crate::dataplane) const ANY: Self = Self(u8::MAX);
 
     #[inline]
-    pub(super) fn has(self, place: usize) -> bool {
+    pub(in crate::dataplane) fn has(self, place: usize) -> bool {
         self.0 >> place & 1 == 1
     }
 
     /// A sleep has just told.
     #[inline]
-    pub(super) fn is_known(self) -> bool {
+    pub(in crate::dataplane) fn is_known(self) -> bool {
         self != Self::ANY
     }
 }
 
 /// Wakes one thread; clones ring the same bell.
 #[derive(Clone, Debug)]
-pub(super) struct Bell(Arc<OwnedFd>);
+pub(in crate::dataplane) struct Bell(Arc<OwnedFd>);
 
 impl Bell {
     /// # Errors
     /// As `eventfd(2)`: no descriptor is left.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(in crate::dataplane) fn new() -> io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(Self(Arc::new(fd)))
     }
 
     /// Wakes the thread, or keeps it from falling asleep once.
-    pub(super) fn ring(&self) {
+    pub(in crate::dataplane) fn ring(&self) {
         // A full counter means that it rings already.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
@@ -53,7 +53,7 @@ impl Bell {
     ///
     /// # Errors
     /// As `poll(2)`, but for signals, which wake as the bell does.
-    pub(super) fn sleep(&self, sources: &[BorrowedFd<'_>]) -> io::Result<Ready> {
+    pub(in crate::dataplane) fn sleep(&self, sources: &[BorrowedFd<'_>]) -> io::Result<Ready> {
         let entry = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let mut list = [(); 1 + MAX_SOURCES].map(|()| entry(self.0.as_fd()));
         for (place, source) in list[1..].iter_mut().zip(sources) {
