@@ -27,7 +27,7 @@ use crate::host::subnet_file;
 use crate::host::subnet_file::Previous;
 use crate::route::{self, Cidr};
 use crate::subnet::Origin;
-use crate::subnet::registry::{self, EtcdOptions, RegistryOptions, Secret};
+use crate::subnet::store::{self, EtcdOptions, RegistryOptions, Secret};
 use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
 use logging::Log;
 use node::Node;
@@ -106,7 +106,7 @@ async fn start(
     for problem in &previous.problems {
         tracing::warn!("{problem}");
     }
-    let registry = registry::open(&registry_options(options))
+    let registry = store::open(&registry_options(options))
         .map_err(|error| Exit::new(Code::Config, format!("cannot use the lease store: {error}")))?;
     let interface = interface::choose(&interface_options(options)).await.map_err(interface_exit)?;
     tracing::info!(

@@ -6,12 +6,12 @@ use super::commands::{LeasesAction, LeasesArgs, StoreArgs};
 use super::{Code, Exit, text};
 use crate::subnet::admin::{self, AdminError, HoldingTerm, Row};
 use crate::subnet::{
-    EtcdOptions, NetworkConfig, Registry, RegistryError, RegistryOptions, Secret, registry,
+    EtcdOptions, NetworkConfig, Registry, RegistryError, RegistryOptions, Secret, store,
 };
 
 /// Does what the arguments ask for.
 pub async fn run(args: &LeasesArgs) -> Result<(), Exit> {
-    let registry = registry::open(&options(&args.store)).map_err(|error| {
+    let registry = store::open(&options(&args.store)).map_err(|error| {
         Exit::new(Code::Config, format!("error: cannot use the lease store: {error}"))
     })?;
     match &args.action {

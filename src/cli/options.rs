@@ -9,7 +9,7 @@ use clap::{ArgAction, Args};
 use super::values::{Workers, go_bool, go_int, go_int_in, go_port};
 use crate::confine::Layers;
 use crate::dataplane::{CheckMode, Offloads, Threads};
-use crate::subnet::registry::RegistryKind;
+use crate::subnet::store::RegistryKind;
 
 /// The daemon's options.
 #[derive(Clone, Debug, Args)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 
-use super::registry::{Record, Registry, RegistryError};
+use super::store::{Record, Registry, RegistryError};
 use super::{LeaseKey, LeaseValue, NetworkConfig};
 use crate::route::Cidr;
 

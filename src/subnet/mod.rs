@@ -8,7 +8,7 @@ pub mod instance;
 pub mod lease;
 pub mod manager;
 pub mod origin;
-pub mod registry;
+pub mod store;
 
 pub use config::{ConfigError, NetworkConfig};
 pub use instance::{Instance, LeaseId};
@@ -17,4 +17,4 @@ pub use manager::{
     AcquireError, Lease, Manager, ManagerOptions, Peer, RunError, SubnetStatus, Timing,
 };
 pub use origin::Origin;
-pub use registry::{EtcdOptions, Registry, RegistryError, RegistryKind, RegistryOptions, Secret};
+pub use store::{EtcdOptions, Registry, RegistryError, RegistryKind, RegistryOptions, Secret};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use crate::support::log::{Log, cpu_ticks};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::*;
-use flannel_udp::subnet::registry::{RegistryError, Trouble};
+use flannel_udp::subnet::store::{RegistryError, Trouble};
 use flannel_udp::subnet::{Manager, Registry};
 use tokio::time::{sleep, timeout};
 

@@ -7,8 +7,8 @@ use flannel_udp::subnet::{AcquireError, Manager, ManagerOptions, Origin, RunErro
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::bed::{Bed, both};
 use crate::support::*;
+use crate::test_store::{Bed, both};
 
 both! {
     a_reservation_stays_one

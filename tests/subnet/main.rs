@@ -2,7 +2,6 @@
 //! (Debian: `etcd-server`, `etcd-client`), no privileges; everything listens on loopback.
 #![allow(missing_docs)]
 
-mod bed;
 mod contents;
 mod doctor;
 mod faults;
@@ -11,3 +10,4 @@ mod manager;
 mod model;
 mod secure;
 mod support;
+mod test_store;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use flannel_udp::subnet::{AcquireError, Manager, NetworkConfig, Timing};
 use tokio::time::{sleep, timeout};
 
-use crate::bed::{Bed, both};
 use crate::support::*;
+use crate::test_store::{Bed, both};
 
 both! {
     the_config_is_waited_for

@@ -5,7 +5,7 @@ use crate::support::certificates::Authority;
 use crate::support::cluster::Cluster;
 use crate::support::*;
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
-use flannel_udp::subnet::registry::{EtcdRegistry, Grant, RegistryError, Trouble};
+use flannel_udp::subnet::store::{EtcdRegistry, Grant, RegistryError, Trouble};
 use flannel_udp::subnet::{EtcdOptions, LeaseId, Registry, Secret};
 use tempfile::TempDir;
 use tokio::time::sleep;

@@ -11,7 +11,7 @@ use crate::cli::options::SocketPath;
 use crate::confine::Reach;
 use crate::host::firewall::Toolbox;
 use crate::observe::socket::DEFAULT_PATH;
-use crate::subnet::registry::{RegistryKind, SYSTEM_AUTHORITIES};
+use crate::subnet::store::{RegistryKind, SYSTEM_AUTHORITIES};
 
 /// Everything that these options need. Directories that the daemon would make later are made now:
 /// only what exists can be allowed.

@@ -11,7 +11,7 @@ use super::http;
 use crate::cli::commands::StoreArgs;
 use crate::cli::leases;
 use crate::subnet::admin::{self, Holding, Row};
-use crate::subnet::registry::{self, RegistryError, RegistryKind, Trouble};
+use crate::subnet::store::{self, RegistryError, RegistryKind, Trouble};
 use crate::subnet::{NetworkConfig, Registry, RegistryOptions};
 
 /// What the store holds and what is wrong with it.
@@ -58,7 +58,7 @@ pub(super) async fn look(args: &StoreArgs, limit: Duration) -> Store {
             Ok(findings) => store.findings.extend(findings),
             Err(findings) => return store.findings.extend(findings),
         }
-        match registry::open(&options) {
+        match store::open(&options) {
             Ok(registry) => content(&*registry, &options, &mut store).await,
             Err(error) => store.findings.push(
                 Finding::fault("registry", error.to_string()).remedy("correct the option it names"),
@@ -84,7 +84,7 @@ async fn reach(
         let mut alone = template.clone();
         alone.etcd.endpoints = vec![endpoint.clone()];
         let begun = Instant::now();
-        let outcome = match registry::open(&alone) {
+        let outcome = match store::open(&alone) {
             Ok(registry) => match tokio::time::timeout(limit, registry.identity()).await {
                 Ok(outcome) => outcome.map_err(Refusal::Registry),
                 Err(_) => Err(Refusal::Registry(RegistryError::unavailable(

@@ -15,7 +15,7 @@ use super::status::Lease;
 use super::wait::answer;
 use crate::route::Cidr;
 use crate::subnet::instance::Print;
-use crate::subnet::registry::{Grant, Record, Registry, RegistryError, Snapshot};
+use crate::subnet::store::{Grant, Record, Registry, RegistryError, Snapshot};
 use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig, allocate};
 
 /// Why there is no subnet for this host.

@@ -5,11 +5,11 @@
 //! [`Manager::run`] brings the route table in line. Errors keep the table as it is.
 
 mod acquire;
-mod feed;
 mod keeper;
 mod peers;
 mod status;
 mod wait;
+mod watcher;
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -21,12 +21,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
-use super::registry::{Change, Record, Registry};
+use super::store::{Change, Record, Registry};
 use super::{Instance, LeaseValue, NetworkConfig};
 use crate::route::{Cidr, RouteWriter};
-use feed::FeedEvent;
 use keeper::{Keeper, KeeperEvent, OwnEvent};
 use peers::Peers;
+use watcher::FeedEvent;
 
 pub use acquire::AcquireError;
 pub use status::{Lease, Peer, SubnetStatus};
@@ -198,7 +198,7 @@ impl Manager {
         // Dropping the set ends the tasks.
         let mut tasks = JoinSet::new();
         let registry = Arc::clone(&self.registry);
-        tasks.spawn(feed::feed(registry, self.options.timing.clone(), feed_tx));
+        tasks.spawn(watcher::feed(registry, self.options.timing.clone(), feed_tx));
         let public_ip = self.public_ip.subscribe();
         let keeper_task =
             Keeper::new(self.registry, self.options, config, held, public_ip, keeper_tx);

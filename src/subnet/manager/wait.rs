@@ -8,7 +8,7 @@ use tracing::{error, warn};
 
 use super::Timing;
 use crate::subnet::backoff::Backoff;
-use crate::subnet::registry::{Registry, RegistryError};
+use crate::subnet::store::{Registry, RegistryError};
 use crate::subnet::{ConfigError, NetworkConfig};
 
 /// Waits for a good config.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use etcd_client::{Client, ConnectOptions, DeleteOptions, PutOptions};
 use flannel_udp::route::{self, Cidr, RouteTable};
-use flannel_udp::subnet::registry::EtcdRegistry;
+use flannel_udp::subnet::store::EtcdRegistry;
 use flannel_udp::subnet::{
     AcquireError, EtcdOptions, Instance, Lease, LeaseValue, Manager, ManagerOptions, NetworkConfig,
     Registry, RunError, SubnetStatus, Timing,

@@ -2,7 +2,7 @@
 
 use crate::subnet::manager::RunError;
 use crate::subnet::manager::status::Lease;
-use crate::subnet::registry::{Change, Record};
+use crate::subnet::store::{Change, Record};
 
 /// What the watch saw that concerns this host.
 pub(in crate::subnet::manager) enum OwnEvent {

@@ -13,7 +13,7 @@ use super::super::acquire::duplicate;
 use super::{Duty, Failure, Keeper};
 use crate::route::Cidr;
 use crate::subnet::instance::Print;
-use crate::subnet::registry::Record;
+use crate::subnet::store::Record;
 use crate::subnet::{LeaseKey, LeaseValue};
 
 impl Keeper {

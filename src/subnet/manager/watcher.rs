@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 use super::Timing;
 use super::wait::Throttle;
 use crate::subnet::backoff::Backoff;
-use crate::subnet::registry::{Change, Changes, Follow, Registry, RegistryError, Snapshot};
+use crate::subnet::store::{Change, Changes, Follow, Registry, RegistryError, Snapshot};
 
 /// What the feed tells.
 pub(super) enum FeedEvent {

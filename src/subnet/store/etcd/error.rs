@@ -5,7 +5,7 @@ use std::io;
 
 use etcd_client::Error;
 
-use crate::subnet::registry::{RegistryError, Trouble};
+use crate::subnet::store::{RegistryError, Trouble};
 
 /// The error in the registry's terms, and whether another endpoint may do better.
 pub(super) fn explain(error: &Error, endpoint: &str) -> (RegistryError, bool) {

@@ -1,7 +1,7 @@
 //! Leases in a directory, for one machine or a shared file system: no server to install.
 
-mod follow;
-mod store;
+mod directory;
+mod watch;
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 use super::{Follow, Grant, OpenError, Record, Registry, RegistryError, Snapshot, Trouble};
 use crate::subnet::LeaseId;
-use store::{Refusal, Store};
+use directory::{Refusal, Store};
 
 /// A registry in a directory.
 pub struct FileRegistry {
@@ -141,6 +141,6 @@ impl Registry for FileRegistry {
     }
 
     async fn follow(&self) -> Result<Follow, RegistryError> {
-        follow::follow(&self.store, &self.options).await
+        watch::follow(&self.store, &self.options).await
     }
 }

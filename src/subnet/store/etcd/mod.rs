@@ -6,8 +6,8 @@
 
 mod connect;
 mod error;
-mod follow;
 mod options;
+mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -176,7 +176,7 @@ impl Registry for EtcdRegistry {
     }
 
     async fn list(&self) -> Result<Snapshot, RegistryError> {
-        self.call(|client| follow::list(client, self.connector.keys.subnets.clone())).await
+        self.call(|client| watch::list(client, self.connector.keys.subnets.clone())).await
     }
 
     async fn get(&self, name: &str) -> Result<Option<Record>, RegistryError> {
@@ -188,7 +188,7 @@ impl Registry for EtcdRegistry {
             })
             .await?;
         let subnets = &self.connector.keys.subnets;
-        Ok(reply.kvs().first().map(|kv| follow::record(kv, subnets)))
+        Ok(reply.kvs().first().map(|kv| watch::record(kv, subnets)))
     }
 
     async fn create(
@@ -259,7 +259,7 @@ impl Registry for EtcdRegistry {
     }
 
     async fn follow(&self) -> Result<Follow, RegistryError> {
-        follow::follow(&self.connector).await
+        watch::follow(&self.connector).await
     }
 }
 

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::error::explain;
 use super::options::{EtcdOptions, Keys};
-use crate::subnet::registry::{OpenError, RegistryError, Trouble};
+use crate::subnet::store::{OpenError, RegistryError, Trouble};
 
 /// Makes and keeps connections.
 pub(super) struct Connector {

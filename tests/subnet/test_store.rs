@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flannel_udp::subnet::registry::{FileOptions, FileRegistry, Registry};
+use flannel_udp::subnet::store::{FileOptions, FileRegistry, Registry};
 use tempfile::TempDir;
 
 use crate::support::*;
@@ -40,7 +40,7 @@ impl Bed {
 
     /// As `put`, by another host's registry: with a lease.
     pub async fn lease(&self, name: &str, host: u8) {
-        let grant = flannel_udp::subnet::registry::Grant {
+        let grant = flannel_udp::subnet::store::Grant {
             id: flannel_udp::subnet::LeaseId(fastrand::i64(1..1 << 40)),
             ttl: Duration::from_secs(100),
         };
@@ -72,13 +72,13 @@ macro_rules! both {
         mod on_etcd { $(
             #[tokio::test]
             async fn $name() {
-                super::$name($crate::bed::Bed::Etcd($crate::support::Etcd::start().await)).await;
+                super::$name($crate::test_store::Bed::Etcd($crate::support::Etcd::start().await)).await;
             }
         )* }
         mod on_files { $(
             #[tokio::test]
             async fn $name() {
-                super::$name($crate::bed::Bed::File(tempfile::TempDir::new().unwrap())).await;
+                super::$name($crate::test_store::Bed::File(tempfile::TempDir::new().unwrap())).await;
             }
         )* }
     };

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::subnet::LeaseId;
-use crate::subnet::registry::{Grant, Record};
+use crate::subnet::store::{Grant, Record};
 
 /// A directory of leases.
 pub(super) struct Store {

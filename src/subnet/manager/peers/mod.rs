@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::status::Peer;
 use crate::route::{Cidr, NextHop, RouteWriter};
-use crate::subnet::registry::{Change, Record};
+use crate::subnet::store::{Change, Record};
 use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig};
 
 /// All entries, and the routes that follow from them.

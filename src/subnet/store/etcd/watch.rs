@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::connect::{Connector, Link};
 use super::error::explain;
 use crate::subnet::LeaseId;
-use crate::subnet::registry::{Change, Changes, Follow, Record, RegistryError, Snapshot, Trouble};
+use crate::subnet::store::{Change, Changes, Follow, Record, RegistryError, Snapshot, Trouble};
 
 /// Lists and watches over one connection of its own, so that the watch dies with the member that
 /// holds it and with nothing else.

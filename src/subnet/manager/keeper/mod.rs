@@ -22,7 +22,7 @@ use super::{ManagerOptions, RunError};
 use crate::route::Cidr;
 use crate::subnet::backoff::Backoff;
 use crate::subnet::instance::Print;
-use crate::subnet::registry::{Change, Grant, Record, Registry, RegistryError};
+use crate::subnet::store::{Change, Grant, Record, Registry, RegistryError};
 use crate::subnet::{LeaseValue, NetworkConfig};
 
 pub(super) use events::{KeeperEvent, OwnEvent};
@@ -296,7 +296,7 @@ impl Keeper {
                 Err(Failure::GiveUp(RunError::DuplicatePublicIp(text)))
             }
             Err(AcquireError::OutOfSubnets) => Err(Failure::Later(RegistryError::unavailable(
-                crate::subnet::registry::Trouble::Other,
+                crate::subnet::store::Trouble::Other,
                 "out of subnets",
             ))),
         }

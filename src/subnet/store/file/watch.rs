@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 use super::FileOptions;
-use super::store::{Entry, Store};
-use crate::subnet::registry::{Change, Changes, Follow, RegistryError, Snapshot};
+use super::directory::{Entry, Store};
+use crate::subnet::store::{Change, Changes, Follow, RegistryError, Snapshot};
 
 /// Watches first, then lists, so that nothing falls between.
 pub(super) async fn follow(
