@@ -196,7 +196,7 @@ pub struct StoreArgs {
         default_value = "etcd",
         global = true
     )]
-    pub registry: crate::subnet::store::RegistryKind,
+    pub registry: crate::subnet::store::StoreKind,
 }
 
 /// Arguments of `completions`.

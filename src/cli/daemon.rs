@@ -26,8 +26,8 @@ use crate::host::interface::{self, InterfaceError, InterfaceOptions};
 use crate::host::subnet_file;
 use crate::host::subnet_file::Previous;
 use crate::route::{self, Cidr};
-use crate::subnet::Origin;
-use crate::subnet::store::{self, EtcdOptions, RegistryOptions, Secret};
+use crate::subnet::SubnetFileOrigin;
+use crate::subnet::store::{self, EtcdOptions, Secret, StoreOptions};
 use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
 use logging::Log;
 use node::Node;
@@ -142,7 +142,10 @@ async fn start(
     let store_name = registry.describe();
     let mut manager = Manager::new(
         registry,
-        ManagerOptions { previous: believed(&previous, options, &store), ..manager_options },
+        ManagerOptions {
+            previous: trusted_previous_subnet(&previous, options, &store),
+            ..manager_options
+        },
     );
     let lease = manager.acquire(&config).await.map_err(acquire_exit)?;
     let (writer, routes) = route::table(config.network, config.subnet_len);
@@ -156,10 +159,10 @@ async fn start(
 
 /// The subnet that this host had, unless its subnet file was written by another machine or for
 /// another lease store, as on a cloned disk.
-fn believed(previous: &Previous, options: &Options, store: &str) -> Option<Cidr> {
+fn trusted_previous_subnet(previous: &Previous, options: &Options, store: &str) -> Option<Cidr> {
     let subnet = previous.subnet?;
-    let doubt = Origin::load(&Origin::path(&options.subnet_file))
-        .and_then(|origin| origin.doubt(&Origin::here(store, subnet)));
+    let doubt = SubnetFileOrigin::load(&SubnetFileOrigin::path(&options.subnet_file))
+        .and_then(|origin| origin.mismatch(&SubnetFileOrigin::here(store, subnet)));
     if let Some(why) = &doubt {
         tracing::warn!(
             file = %options.subnet_file.display(), %subnet,
@@ -172,8 +175,8 @@ fn believed(previous: &Previous, options: &Options, store: &str) -> Option<Cidr>
 /// Ports below need a capability, `ip_unprivileged_port_start` in `ip-sysctl.rst`.
 const FIRST_FREE_PORT: u16 = 1024;
 
-fn registry_options(options: &Options) -> RegistryOptions {
-    RegistryOptions {
+fn registry_options(options: &Options) -> StoreOptions {
+    StoreOptions {
         kind: options.registry.clone(),
         etcd: EtcdOptions {
             endpoints: options.etcd_endpoints.clone(),

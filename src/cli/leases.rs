@@ -6,7 +6,7 @@ use super::commands::{LeasesAction, LeasesArgs, StoreArgs};
 use super::{Code, Exit, text};
 use crate::subnet::admin::{self, AdminError, HoldingTerm, Row};
 use crate::subnet::{
-    EtcdOptions, NetworkConfig, Registry, RegistryError, RegistryOptions, Secret, store,
+    EtcdOptions, LeaseStore, NetworkConfig, Secret, StoreError, StoreOptions, store,
 };
 
 /// Does what the arguments ask for.
@@ -39,7 +39,7 @@ pub async fn run(args: &LeasesArgs) -> Result<(), Exit> {
     Ok(())
 }
 
-async fn config(registry: &dyn Registry) -> Result<NetworkConfig, Exit> {
+async fn config(registry: &dyn LeaseStore) -> Result<NetworkConfig, Exit> {
     let Some(text) = registry.config().await.map_err(unavailable)? else {
         let text = format!("error: there is no network config in {}", registry.describe());
         return Err(Exit::new(Code::BadData, text));
@@ -95,13 +95,13 @@ fn term(term: HoldingTerm) -> String {
     }
 }
 
-fn unavailable(error: RegistryError) -> Exit {
+fn unavailable(error: StoreError) -> Exit {
     Exit::new(Code::Unavailable, format!("error: {error}"))
 }
 
 fn refused(error: AdminError) -> Exit {
     let code = match &error {
-        AdminError::Registry(_) => Code::Unavailable,
+        AdminError::Store(_) => Code::Unavailable,
         AdminError::NotLeasable { .. } | AdminError::NotFound(_) => Code::BadData,
         AdminError::Taken { .. } | AdminError::HostHolds { .. } | AdminError::Alive { .. } => {
             Code::NoLease
@@ -111,8 +111,8 @@ fn refused(error: AdminError) -> Exit {
 }
 
 /// The daemon's own options for the lease store.
-pub(super) fn options(store: &StoreArgs) -> RegistryOptions {
-    RegistryOptions {
+pub(super) fn options(store: &StoreArgs) -> StoreOptions {
+    StoreOptions {
         kind: store.registry.clone(),
         etcd: EtcdOptions {
             endpoints: store.etcd_endpoints.clone(),

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args};
 use super::values::{Workers, go_bool, go_int, go_int_in, go_port};
 use crate::confine::Layers;
 use crate::dataplane::{CheckMode, Offloads, Threads};
-use crate::subnet::store::RegistryKind;
+use crate::subnet::store::StoreKind;
 
 /// The daemon's options.
 #[derive(Clone, Debug, Args)]
@@ -57,7 +57,7 @@ pub struct Options {
     pub subnet_lease_renew_margin: i64,
     /// Where leases are kept: `etcd`, or `file:DIR` for a directory shared by all hosts
     #[arg(long, value_name = "STORE", default_value = "etcd", help_heading = "Lease store")]
-    pub registry: RegistryKind,
+    pub registry: StoreKind,
     /// End with exit code 75 when the lease is lost, instead of acquiring one again
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,

@@ -9,7 +9,7 @@ use crate::host::docker_opts::{self, Form, OptionsError};
 use crate::host::firewall::{self, Toolbox};
 use crate::host::link::BLACKHOLE_METRIC;
 use crate::host::netlink::Netlink;
-use crate::subnet::Origin;
+use crate::subnet::SubnetFileOrigin;
 
 /// `docker-opts`: writes dockerd's environment file.
 pub async fn docker_opts(args: &DockerOptsArgs) -> Result<(), Exit> {
@@ -96,7 +96,9 @@ fn subnet_files(path: &Path, dry_run: bool) -> Result<Vec<String>, Exit> {
         return Ok(vec![]);
     }
     let mut removed = vec![];
-    for path in [path.to_owned(), Origin::path(path)].into_iter().filter(|path| path.exists()) {
+    for path in
+        [path.to_owned(), SubnetFileOrigin::path(path)].into_iter().filter(|path| path.exists())
+    {
         if !dry_run {
             std::fs::remove_file(&path).map_err(|error| {
                 Exit::new(

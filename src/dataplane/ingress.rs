@@ -172,7 +172,7 @@ impl Ingress {
             counters.bytes.add(len as u64);
             self.packets.push(Packet {
                 span: Span { len: len as u32, ..span },
-                peer: holder.map_or(PeerIndex::NOBODY, |holder| holder.peer),
+                peer: holder.map_or(PeerIndex::UNATTRIBUTED, |holder| holder.peer),
             });
         }
     }

@@ -99,8 +99,8 @@ impl Peers {
     pub fn others(&self) -> OtherTraffic {
         let ledger = self.ledger();
         OtherTraffic {
-            beyond: ledger.total(PeerIndex::SHARED),
-            mismatched: ledger.total(PeerIndex::NOBODY),
+            beyond: ledger.total(PeerIndex::OVERFLOW),
+            mismatched: ledger.total(PeerIndex::UNATTRIBUTED),
             departed: ledger.departed,
         }
     }
@@ -207,7 +207,7 @@ impl Ledger {
         }
         self.look(routes, Instant::now());
         let numbers = routes.peers().into_iter().map(|entry| entry.index);
-        let numbers = numbers.chain([PeerIndex::SHARED, PeerIndex::NOBODY]);
+        let numbers = numbers.chain([PeerIndex::OVERFLOW, PeerIndex::UNATTRIBUTED]);
         let totals: HashMap<_, _> = numbers.map(|index| (index, self.total(index))).collect();
         // A number that is free counts nothing, and the next threads begin at nothing.
         self.offsets = totals;

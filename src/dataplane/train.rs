@@ -167,7 +167,7 @@ mod tests {
 
     fn hop(n: u8) -> Route {
         let hop = NextHop { ip: [10, 211, 55, n].into(), port: 8285 };
-        Route { hop, peer: PeerIndex::SHARED }
+        Route { hop, peer: PeerIndex::OVERFLOW }
     }
 
     fn lens(trains: &Trains) -> Vec<(u8, Vec<u32>)> {

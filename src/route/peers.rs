@@ -16,9 +16,9 @@ impl PeerIndex {
     pub const COUNT: usize = 1 << Self::BITS;
     pub(super) const BITS: u32 = 14;
     /// Shared by all hosts for which none was left.
-    pub const SHARED: Self = Self(0);
+    pub const OVERFLOW: Self = Self(0);
     /// Given to no host: for packets that belong to none.
-    pub const NOBODY: Self = Self(1);
+    pub const UNATTRIBUTED: Self = Self(1);
     const FIRST: u16 = 2;
 
     /// As an index below [`Self::COUNT`].
@@ -71,7 +71,7 @@ impl Indexes {
     pub(super) fn take(&mut self, address: Ipv4Addr) -> PeerIndex {
         let known = self.by_address.get(&address).copied();
         let Some(index) = known.or_else(|| self.assign(address)) else {
-            return PeerIndex::SHARED;
+            return PeerIndex::OVERFLOW;
         };
         if let Some(entry) = self.entry(index) {
             entry.routes += 1;
@@ -158,9 +158,9 @@ mod tests {
     fn those_for_whom_no_number_is_left_share_one() {
         let mut indexes = Indexes::new(2);
         let own: Vec<_> = (0..2).map(|n| indexes.take(address(n))).collect();
-        assert!(!own.contains(&PeerIndex::SHARED) && !own.contains(&PeerIndex::NOBODY));
-        assert_eq!(indexes.take(address(2)), PeerIndex::SHARED);
-        indexes.leave(PeerIndex::SHARED);
+        assert!(!own.contains(&PeerIndex::OVERFLOW) && !own.contains(&PeerIndex::UNATTRIBUTED));
+        assert_eq!(indexes.take(address(2)), PeerIndex::OVERFLOW);
+        indexes.leave(PeerIndex::OVERFLOW);
         indexes.leave(own[0]);
         assert!(indexes.release(&indexes.entries()[0]));
         assert_eq!(indexes.take(address(2)), own[0]);
@@ -169,10 +169,10 @@ mod tests {
     #[test]
     fn every_number_fits_its_bits() {
         let mut indexes = Indexes::new(usize::MAX);
-        let mut last = PeerIndex::SHARED;
+        let mut last = PeerIndex::OVERFLOW;
         for n in 0.. {
             let index = indexes.take(Ipv4Addr::from_bits(n));
-            if index == PeerIndex::SHARED {
+            if index == PeerIndex::OVERFLOW {
                 break;
             }
             last = index;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 
-use super::store::{Record, Registry, RegistryError};
+use super::store::{LeaseStore, StoreError, StoreRecord};
 use super::{LeaseKey, LeaseValue, NetworkConfig};
 use crate::route::Cidr;
 
@@ -52,7 +52,7 @@ pub enum HoldingTerm {
 pub enum AdminError {
     /// The registry does not answer, or somebody else was faster.
     #[error("{0}")]
-    Registry(#[from] RegistryError),
+    Store(#[from] StoreError),
     /// The subnet is none that the config gives out.
     #[error(
         "{subnet} is not a subnet that may be leased: the config gives out /{len}s from {min} to {max}"
@@ -105,13 +105,13 @@ pub enum AdminError {
 ///
 /// # Errors
 /// The registry does not answer.
-pub async fn list(registry: &dyn Registry) -> Result<Vec<Row>, RegistryError> {
-    let records = registry.list().await?.records;
+pub async fn list(store: &dyn LeaseStore) -> Result<Vec<Row>, StoreError> {
+    let records = store.list().await?.records;
     let asked = records.len().min(MAX_ASKED);
     let mut rows: Vec<Row> = stream::iter(records.into_iter().enumerate())
         .map(async |(number, record)| {
             let left = match record.lease {
-                Some(_) if number < asked => registry.time_left(&record).await.ok().flatten(),
+                Some(_) if number < asked => store.time_left(&record).await.ok().flatten(),
                 _ => None,
             };
             row(&record, left)
@@ -132,7 +132,7 @@ pub async fn list(registry: &dyn Registry) -> Result<Vec<Row>, RegistryError> {
 /// # Errors
 /// The subnet is none of this network, or somebody has it.
 pub async fn reserve(
-    registry: &dyn Registry,
+    store: &dyn LeaseStore,
     config: &NetworkConfig,
     subnet: Cidr,
     public_ip: Ipv4Addr,
@@ -144,7 +144,7 @@ pub async fn reserve(
     let name = LeaseKey::new(subnet).to_string();
     let value = LeaseValue::new(public_ip);
     let mut existing = None;
-    for record in registry.list().await?.records {
+    for record in store.list().await?.records {
         let Ok(key) = record.name.parse::<LeaseKey>() else { continue };
         let holder = LeaseValue::decode(&record.value).map(|value| value.public_ip).ok();
         if record.name == name && holder == Some(public_ip) {
@@ -161,10 +161,10 @@ pub async fn reserve(
     match existing {
         Some(record) if record.lease.is_none() => {}
         Some(record) => {
-            registry.replace(&name, record.revision, &value.encode(), None).await?;
+            store.replace(&name, record.revision, &value.encode(), None).await?;
         }
         None => {
-            registry.create(&name, &value.encode(), None).await?;
+            store.create(&name, &value.encode(), None).await?;
         }
     }
     Ok(())
@@ -175,11 +175,11 @@ pub async fn reserve(
 /// # Errors
 /// There is none, or its holder may be alive and `force` is not set.
 pub async fn release(
-    registry: &dyn Registry,
+    store: &dyn LeaseStore,
     subnet: Cidr,
     force: bool,
 ) -> Result<Vec<Row>, AdminError> {
-    let records: Vec<Record> = registry
+    let records: Vec<StoreRecord> = store
         .list()
         .await?
         .records
@@ -191,23 +191,23 @@ pub async fn release(
     }
     let mut released = Vec::new();
     for record in records {
-        let left = registry.time_left(&record).await?;
+        let left = store.time_left(&record).await?;
         if let (Some(left), false) = (left, force) {
             let public_ip = LeaseValue::decode(&record.value)
                 .map_or(Ipv4Addr::UNSPECIFIED, |value| value.public_ip);
             let left_seconds = left.as_secs();
             return Err(AdminError::Alive { subnet, public_ip, left_seconds });
         }
-        registry.remove(&record.name, record.revision).await?;
+        store.remove(&record.name, record.revision).await?;
         if let Some(lease) = record.lease {
-            let _ = registry.revoke_unused(lease).await;
+            let _ = store.revoke_unused(lease).await;
         }
         released.push(row(&record, left));
     }
     Ok(released)
 }
 
-fn row(record: &Record, left: Option<Duration>) -> Row {
+fn row(record: &StoreRecord, left: Option<Duration>) -> Row {
     let read = || {
         let key: LeaseKey = record.name.parse()?;
         let value = LeaseValue::decode(&record.value)?;

@@ -14,7 +14,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub struct Instance {
     /// The host's name, for messages.
     pub name: String,
-    print: Print,
+    fingerprint: Fingerprint,
 }
 
 impl Instance {
@@ -32,32 +32,32 @@ impl Instance {
     pub fn new(name: String, marks: &[&str]) -> Self {
         let mut hasher = DefaultHasher::new();
         marks.hash(&mut hasher);
-        Self { name, print: Print(hasher.finish() as u32 & PRINT_MASK) }
+        Self { name, fingerprint: Fingerprint(hasher.finish() as u32 & FINGERPRINT_MASK) }
     }
 
     /// What this instance signs its leases with.
-    pub fn print(&self) -> Print {
-        self.print
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// A number for a new lease of this instance.
     pub fn sign(&self, rng: &mut fastrand::Rng) -> LeaseId {
-        let rest = rng.u32(..) & REST_MASK;
-        LeaseId(MARK << 48 | i64::from(self.print.0) << 24 | i64::from(rest))
+        let rest = rng.u32(..) & RANDOM_MASK;
+        LeaseId(MARK << 48 | i64::from(self.fingerprint.0) << 24 | i64::from(rest))
     }
 }
 
 impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (instance {})", self.name, self.print)
+        write!(f, "{} (instance {})", self.name, self.fingerprint)
     }
 }
 
 /// 24 bits by which an instance knows its own leases.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Print(u32);
+pub struct Fingerprint(u32);
 
-impl fmt::Display for Print {
+impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:06x}", self.0)
     }
@@ -69,8 +69,8 @@ pub struct LeaseId(pub i64);
 
 impl LeaseId {
     /// Who signed the lease; `None` if it was stock flanneld or a human.
-    pub fn signer(self) -> Option<Print> {
-        (self.0 >> 48 == MARK).then_some(Print((self.0 >> 24) as u32 & PRINT_MASK))
+    pub fn signer(self) -> Option<Fingerprint> {
+        (self.0 >> 48 == MARK).then_some(Fingerprint((self.0 >> 24) as u32 & FINGERPRINT_MASK))
     }
 }
 
@@ -85,8 +85,8 @@ impl fmt::Display for LeaseId {
 /// member and its clock; one in 65,536 would show the same by chance, and matters only if it also
 /// announces our public IP.
 const MARK: i64 = 0x0f1a;
-const PRINT_MASK: u32 = 0xff_ffff;
-const REST_MASK: u32 = 0xff_ffff;
+const FINGERPRINT_MASK: u32 = 0xff_ffff;
+const RANDOM_MASK: u32 = 0xff_ffff;
 
 #[cfg(test)]
 mod tests {
@@ -99,8 +99,8 @@ mod tests {
         let two = Instance::new("two".into(), &["a", "c"]);
         let lease = one.sign(&mut rng);
         assert!(lease.0 > 0, "etcd wants a positive number");
-        assert_eq!(lease.signer(), Some(one.print()));
-        assert_ne!(lease.signer(), Some(two.print()));
+        assert_eq!(lease.signer(), Some(one.fingerprint()));
+        assert_ne!(lease.signer(), Some(two.fingerprint()));
         assert_ne!(lease, one.sign(&mut rng));
         assert_eq!(LeaseId(0x694d_7185_8bc8_f007).signer(), None);
         assert_eq!(Instance::current(), Instance::current());

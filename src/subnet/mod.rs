@@ -16,5 +16,5 @@ pub use lease::{LeaseKey, LeaseValue, NotALease};
 pub use manager::{
     AcquireError, Lease, Manager, ManagerOptions, Peer, RunError, SubnetStatus, Timing,
 };
-pub use origin::Origin;
-pub use store::{EtcdOptions, Registry, RegistryError, RegistryKind, RegistryOptions, Secret};
+pub use origin::SubnetFileOrigin;
+pub use store::{EtcdOptions, LeaseStore, Secret, StoreError, StoreKind, StoreOptions};

@@ -14,23 +14,24 @@ use crate::route::Cidr;
 
 /// The note beside a subnet file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Origin {
+pub struct SubnetFileOrigin {
     machine: String,
-    registry: String,
+    #[serde(rename = "registry")]
+    store: String,
     subnet: String,
 }
 
-impl Origin {
+impl SubnetFileOrigin {
     /// A note for this machine; `registry` names the content of the registry, as
-    /// [`Registry::identity`](super::Registry::identity) does.
-    pub fn here(registry: &str, subnet: Cidr) -> Self {
+    /// [`LeaseStore::identity`](super::LeaseStore::identity) does.
+    pub fn here(store: &str, subnet: Cidr) -> Self {
         let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-        Self::new(machine.trim(), registry, subnet)
+        Self::new(machine.trim(), store, subnet)
     }
 
     /// A note for any machine.
-    pub fn new(machine: &str, registry: &str, subnet: Cidr) -> Self {
-        Self { machine: machine.into(), registry: registry.into(), subnet: subnet.to_string() }
+    pub fn new(machine: &str, store: &str, subnet: Cidr) -> Self {
+        Self { machine: machine.into(), store: store.into(), subnet: subnet.to_string() }
     }
 
     /// Where the note of a subnet file is kept.
@@ -60,7 +61,7 @@ impl Origin {
     }
 
     /// Why a subnet file with this note is not to be believed here; `None` if it is.
-    pub fn doubt(&self, here: &Self) -> Option<String> {
+    pub fn mismatch(&self, here: &Self) -> Option<String> {
         if self.subnet != here.subnet {
             return None;
         }
@@ -69,8 +70,8 @@ impl Origin {
         if differ(&self.machine, &here.machine) {
             return Some(format!("it was written on another machine ({})", self.machine));
         }
-        if differ(&self.registry, &here.registry) {
-            return Some(format!("it belongs to another registry ({})", self.registry));
+        if differ(&self.store, &here.store) {
+            return Some(format!("it belongs to another registry ({})", self.store));
         }
         None
     }
@@ -83,25 +84,39 @@ mod tests {
     #[test]
     fn who_is_believed() {
         let subnet = "10.0.7.0/24".parse().unwrap();
-        let here = Origin::new("m1", "etcd 1 /a", subnet);
-        assert_eq!(here.doubt(&here), None);
-        assert!(Origin::new("m2", "etcd 1 /a", subnet).doubt(&here).unwrap().contains("m2"));
-        assert!(Origin::new("m1", "etcd 2 /a", subnet).doubt(&here).unwrap().contains("etcd 2"));
-        assert_eq!(Origin::new("", "etcd 1 /a", subnet).doubt(&here), None, "nothing is known");
-        let stale = Origin::new("m2", "etcd 2 /a", "10.0.8.0/24".parse().unwrap());
-        assert_eq!(stale.doubt(&here), None, "it speaks of another file");
+        let here = SubnetFileOrigin::new("m1", "etcd 1 /a", subnet);
+        assert_eq!(here.mismatch(&here), None);
+        assert!(
+            SubnetFileOrigin::new("m2", "etcd 1 /a", subnet)
+                .mismatch(&here)
+                .unwrap()
+                .contains("m2")
+        );
+        assert!(
+            SubnetFileOrigin::new("m1", "etcd 2 /a", subnet)
+                .mismatch(&here)
+                .unwrap()
+                .contains("etcd 2")
+        );
+        assert_eq!(
+            SubnetFileOrigin::new("", "etcd 1 /a", subnet).mismatch(&here),
+            None,
+            "nothing is known"
+        );
+        let stale = SubnetFileOrigin::new("m2", "etcd 2 /a", "10.0.8.0/24".parse().unwrap());
+        assert_eq!(stale.mismatch(&here), None, "it speaks of another file");
     }
 
     #[test]
     fn notes_are_kept() {
         let dir = tempfile::TempDir::new().unwrap();
-        let path = Origin::path(&dir.path().join("run/subnet.env"));
+        let path = SubnetFileOrigin::path(&dir.path().join("run/subnet.env"));
         assert!(path.ends_with("run/subnet.env.origin"));
-        assert_eq!(Origin::load(&path), None);
-        let note = Origin::here("etcd 1 /a", "10.0.7.0/24".parse().unwrap());
+        assert_eq!(SubnetFileOrigin::load(&path), None);
+        let note = SubnetFileOrigin::here("etcd 1 /a", "10.0.7.0/24".parse().unwrap());
         note.save(&path).unwrap();
-        assert_eq!(Origin::load(&path), Some(note));
+        assert_eq!(SubnetFileOrigin::load(&path), Some(note));
         std::fs::write(&path, "garbage").unwrap();
-        assert_eq!(Origin::load(&path), None);
+        assert_eq!(SubnetFileOrigin::load(&path), None);
     }
 }

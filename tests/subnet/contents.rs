@@ -18,8 +18,8 @@ fn key(subnet: flannel_udp::route::Cidr) -> String {
 async fn restarted_empty() {
     let mut etcd = Etcd::start().await;
     etcd.put_leased("subnets/10.0.200.0-24", value(20), 600).await;
-    let mut one = Running::start(etcd.registry(), options(1)).await;
-    let two = Running::start(etcd.registry(), options(2)).await;
+    let mut one = Running::start(etcd.store(), options(1)).await;
+    let two = Running::start(etcd.store(), options(2)).await;
     let address = two.lease.subnet.network().to_string();
     one.wait_hop(&address, Some(2)).await;
     etcd.wipe();
@@ -45,7 +45,7 @@ async fn restored_from_an_older_snapshot() {
     etcd.put_leased("subnets/10.0.200.0-24", value(20), 600).await;
     let snapshot = etcd.data().with_file_name("snapshot");
     etcdctl(&["--endpoints", &etcd.url(), "snapshot", "save", snapshot.to_str().unwrap()]);
-    let one = Running::start(etcd.registry(), options(1)).await;
+    let one = Running::start(etcd.store(), options(1)).await;
     etcd.put_leased("subnets/10.0.201.0-24", value(21), 600).await;
     one.wait_hop("10.0.201.1", Some(21)).await;
     etcd.wipe();
@@ -116,7 +116,7 @@ async fn ten_thousand_keys() {
     let log = Log::start();
     let config = flannel_udp::subnet::NetworkConfig::parse(br#"{"Network":"10.0.0.0/8"}"#).unwrap();
     let began = Instant::now();
-    let one = Running::start_in(etcd.registry(), options(1), &config).await;
+    let one = Running::start_in(etcd.store(), options(1), &config).await;
     let took = began.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(one.table.len(), KEYS as usize);
@@ -152,7 +152,7 @@ async fn down_when_a_renewal_is_due() {
     let mut options = options(1);
     options.timing.ttl = Duration::from_secs(4);
     options.timing.renew_margin = Duration::from_secs(2);
-    let mut one = Running::start(etcd.registry(), options).await;
+    let mut one = Running::start(etcd.store(), options).await;
     sleep(Duration::from_millis(1000)).await;
     etcd.kill();
     sleep(Duration::from_millis(2000)).await;
@@ -169,7 +169,7 @@ async fn down_when_a_renewal_is_due() {
 #[tokio::test]
 async fn own_lease_revoked() {
     let etcd = Etcd::start().await;
-    let one = Running::start(etcd.registry(), options(1)).await;
+    let one = Running::start(etcd.store(), options(1)).await;
     let (_, _, lease) = etcd.get(&key(one.lease.subnet)).await.unwrap();
     etcd.client().await.lease_revoke(lease).await.unwrap();
     let took = until("the entry", async || etcd.get(&key(one.lease.subnet)).await.is_some()).await;
@@ -183,7 +183,7 @@ async fn a_lease_with_other_keys_is_left_alone() {
     let lease = etcd.put_leased("subnets/10.0.9.0-24", value(1), 600).await;
     let options = etcd_client::PutOptions::new().with_lease(lease);
     etcd.client().await.put("/elsewhere", "precious", Some(options)).await.unwrap();
-    let one = Running::start(etcd.registry(), options_of(1)).await;
+    let one = Running::start(etcd.store(), options_of(1)).await;
     assert_eq!(one.lease.subnet, cidr("10.0.9.0/24"));
     let kept = etcd.client().await.get("/elsewhere", None).await.unwrap();
     assert_eq!(kept.kvs().len(), 1);
@@ -198,8 +198,8 @@ fn options_of(host: u8) -> flannel_udp::subnet::ManagerOptions {
 #[tokio::test]
 async fn nothing_else_is_written() {
     let etcd = Etcd::start().await;
-    let one = Running::start(etcd.registry(), options(1)).await;
-    let two = Running::start(etcd.registry(), options(2)).await;
+    let one = Running::start(etcd.store(), options(1)).await;
+    let two = Running::start(etcd.store(), options(2)).await;
     let get = etcd_client::GetOptions::new().with_all_keys();
     let reply = etcd.client().await.get("", Some(get)).await.unwrap();
     let mut found: Vec<(String, String)> = reply

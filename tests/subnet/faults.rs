@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 use crate::support::log::{Log, cpu_ticks};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::*;
-use flannel_udp::subnet::store::{RegistryError, Trouble};
-use flannel_udp::subnet::{Manager, Registry};
+use flannel_udp::subnet::store::{StoreError, UnavailableKind};
+use flannel_udp::subnet::{LeaseStore, Manager};
 use tokio::time::{sleep, timeout};
 
 /// How long after etcd's return the table is right again.
@@ -21,7 +21,7 @@ async fn behind_proxy(etcd: &Etcd, host: u8) -> (Proxy, Running) {
     let proxy = Proxy::to(etcd.port).await;
     let mut options = etcd.options();
     options.endpoints = vec![proxy.url()];
-    let running = Running::start(etcd_registry(options), self::options(host)).await;
+    let running = Running::start(etcd_store(options), self::options(host)).await;
     assert_eq!(running.hop("10.0.200.1"), Some(20));
     (proxy, running)
 }
@@ -30,8 +30,8 @@ async fn behind_proxy(etcd: &Etcd, host: u8) -> (Proxy, Running) {
 async fn unreachable_at_start_says_so_and_goes_on() {
     let log = Log::start();
     let mut etcd = Etcd::new(&[]);
-    let registry = etcd.registry();
-    let manager = Manager::new(registry, options(1));
+    let store = etcd.store();
+    let manager = Manager::new(store, options(1));
     let wait = manager.wait_for_config();
     tokio::pin!(wait);
     assert!(timeout(Duration::from_secs(2), &mut wait).await.is_err());
@@ -53,7 +53,7 @@ async fn unreachable_at_start_says_so_and_goes_on() {
 async fn stopped_and_back() {
     let mut etcd = Etcd::start().await;
     etcd.put_leased("subnets/10.0.200.0-24", value(20), 600).await;
-    let mut one = Running::start(etcd.registry(), options(1)).await;
+    let mut one = Running::start(etcd.store(), options(1)).await;
     let log = Log::start();
     etcd.kill();
     one.wait("the loss", |status| !status.connected).await;
@@ -138,7 +138,7 @@ async fn black_hole_and_back() {
 #[tokio::test]
 async fn frozen_server() {
     let etcd = Etcd::start().await;
-    let mut one = Running::start(etcd.registry(), options(1)).await;
+    let mut one = Running::start(etcd.store(), options(1)).await;
     etcd.signal("-STOP");
     one.wait("the loss", |status| !status.connected).await;
     etcd.signal("-CONT");
@@ -175,7 +175,7 @@ async fn one_bad_endpoint_among_good_ones() {
         let mut options = etcd.options();
         options.endpoints.insert(0, bad.clone());
         let began = Instant::now();
-        let one = Running::start(etcd_registry(options), self::options(host)).await;
+        let one = Running::start(etcd_store(options), self::options(host)).await;
         let limit = if host == 1 { 2 } else { 12 };
         assert!(began.elapsed() < Duration::from_secs(limit), "{bad}: {:?}", began.elapsed());
         let name = format!("10.0.20{host}.0");
@@ -191,7 +191,7 @@ async fn the_watch_moves_to_the_other_endpoint() {
     let (first, second) = (Proxy::to(etcd.port).await, Proxy::to(etcd.port).await);
     let mut options = etcd.options();
     options.endpoints = vec![first.url(), second.url()];
-    let one = Running::start(etcd_registry(options), self::options(1)).await;
+    let one = Running::start(etcd_store(options), self::options(1)).await;
     for (number, (bad, good, mode)) in
         [(&first, &second, Mode::Cut), (&second, &first, Mode::Silent)].into_iter().enumerate()
     {
@@ -207,26 +207,26 @@ async fn the_watch_moves_to_the_other_endpoint() {
 
 #[tokio::test]
 async fn errors_are_told_apart() {
-    let dead = etcd_registry(flannel_udp::subnet::EtcdOptions {
+    let dead = etcd_store(flannel_udp::subnet::EtcdOptions {
         endpoints: vec![format!("127.0.0.1:{}", free_port())],
         ..Default::default()
     });
-    assert_eq!(trouble(&*dead).await, Trouble::Refused);
+    assert_eq!(failure(&*dead).await, UnavailableKind::Refused);
     let etcd = Etcd::start().await;
     let hole = Proxy::to(etcd.port).await;
     hole.set(Mode::Silent);
-    let silent = etcd_registry(flannel_udp::subnet::EtcdOptions {
+    let silent = etcd_store(flannel_udp::subnet::EtcdOptions {
         endpoints: vec![hole.url()],
         request_timeout: Duration::from_millis(300),
         connect_timeout: Duration::from_millis(300),
         ..Default::default()
     });
-    assert_eq!(trouble(&*silent).await, Trouble::Timeout);
+    assert_eq!(failure(&*silent).await, UnavailableKind::Timeout);
 }
 
-async fn trouble(registry: &dyn Registry) -> Trouble {
-    match registry.config().await {
-        Err(RegistryError::Unavailable { trouble, .. }) => trouble,
+async fn failure(store: &dyn LeaseStore) -> UnavailableKind {
+    match store.config().await {
+        Err(StoreError::Unavailable { kind, .. }) => kind,
         other => panic!("{other:?}"),
     }
 }

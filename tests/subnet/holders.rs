@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use flannel_udp::subnet::admin::{self, AdminError, HoldingTerm};
-use flannel_udp::subnet::{AcquireError, Manager, ManagerOptions, Origin, RunError, SubnetStatus};
+use flannel_udp::subnet::{
+    AcquireError, Manager, ManagerOptions, RunError, SubnetFileOrigin, SubnetStatus,
+};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::support::*;
-use crate::test_store::{Bed, both};
+use crate::test_store::{TestStore, both};
 
 both! {
     a_reservation_stays_one
@@ -20,38 +22,43 @@ both! {
     operators_list_reserve_and_release
 }
 
-async fn a_reservation_stays_one(bed: Bed) {
-    bed.put("subnets/10.0.7.0-24", &format!(r#"{{"PublicIP":"{}"}}"#, ip(1))).await;
-    let mut one = Running::start(bed.registry(), short(options(1))).await;
+async fn a_reservation_stays_one(test_store: TestStore) {
+    test_store.put("subnets/10.0.7.0-24", &format!(r#"{{"PublicIP":"{}"}}"#, ip(1))).await;
+    let mut one = Running::start(test_store.open(), short(options(1))).await;
     assert_eq!(one.lease.subnet, cidr("10.0.7.0/24"));
     assert_eq!((one.lease.expires, one.lease.id), (None, None));
-    assert_eq!(bed.value("10.0.7.0-24").await.unwrap(), value(1), "rewritten as flannel writes");
+    assert_eq!(
+        test_store.value("10.0.7.0-24").await.unwrap(),
+        value(1),
+        "rewritten as flannel writes"
+    );
     sleep(Duration::from_millis(2500)).await;
-    let record = bed.registry().get("10.0.7.0-24").await.unwrap().unwrap();
+    let record = test_store.open().get("10.0.7.0-24").await.unwrap().unwrap();
     assert_eq!(record.lease, None, "still no lease under it");
     one.public_ip.send_replace(ip(9));
-    until("the value to follow", async || bed.value("10.0.7.0-24").await == Some(value(9))).await;
-    assert_eq!(bed.registry().get("10.0.7.0-24").await.unwrap().unwrap().lease, None);
+    until("the value to follow", async || test_store.value("10.0.7.0-24").await == Some(value(9)))
+        .await;
+    assert_eq!(test_store.open().get("10.0.7.0-24").await.unwrap().unwrap().lease, None);
     one.wait("no trouble", |status| status.lease_held).await;
 }
 
-async fn a_foreign_holder_means_lost(bed: Bed) {
-    let mut one = Running::start(bed.registry(), options(1)).await;
+async fn a_foreign_holder_means_lost(test_store: TestStore) {
+    let mut one = Running::start(test_store.open(), options(1)).await;
     let old = one.lease.subnet;
     let name = old.to_string().replace('/', "-");
-    bed.lease(&name, 66).await;
+    test_store.lease(&name, 66).await;
     one.wait("another subnet", |status| status.lease != old && status.lease_held).await;
-    assert_eq!(bed.value(&name).await.unwrap(), value(66), "the holder keeps it");
+    assert_eq!(test_store.value(&name).await.unwrap(), value(66), "the holder keeps it");
     one.wait_hop(&old.network().to_string(), Some(66)).await;
     let new = one.status.borrow().lease;
-    assert_eq!(bed.value(&new.to_string().replace('/', "-")).await.unwrap(), value(1));
+    assert_eq!(test_store.value(&new.to_string().replace('/', "-")).await.unwrap(), value(1));
 }
 
-async fn a_foreign_holder_ends_it_if_so_told(bed: Bed) {
+async fn a_foreign_holder_ends_it_if_so_told(test_store: TestStore) {
     let mut options = options(1);
     options.exit_on_lease_loss = true;
-    let mut one = Running::start(bed.registry(), options).await;
-    bed.lease(&one.lease.subnet.to_string().replace('/', "-"), 66).await;
+    let mut one = Running::start(test_store.open(), options).await;
+    test_store.lease(&one.lease.subnet.to_string().replace('/', "-"), 66).await;
     match one.end().await {
         Err(RunError::LeaseLost { subnet, holder }) => {
             assert_eq!((subnet, holder), (one.lease.subnet, ip(66)));
@@ -60,14 +67,14 @@ async fn a_foreign_holder_ends_it_if_so_told(bed: Bed) {
     }
 }
 
-async fn two_hosts_of_one_address_are_refused(bed: Bed) {
-    let mut one = Running::start(bed.registry(), options(1)).await;
+async fn two_hosts_of_one_address_are_refused(test_store: TestStore) {
+    let mut one = Running::start(test_store.open(), options(1)).await;
     let mut twin = options(2);
     twin.public_ip = ip(1);
-    let error = Manager::new(bed.registry(), twin.clone()).acquire(&config()).await.unwrap_err();
+    let error = Manager::new(test_store.open(), twin.clone()).acquire(&config()).await.unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, AcquireError::DuplicatePublicIp(_)), "{text}");
-    for part in ["192.168.77.1", "host2", &options(1).instance.print().to_string()] {
+    for part in ["192.168.77.1", "host2", &options(1).instance.fingerprint().to_string()] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
     one.wait("the first to keep it", |status| status.lease_held).await;
@@ -75,19 +82,19 @@ async fn two_hosts_of_one_address_are_refused(bed: Bed) {
     assert_eq!(one.status.borrow().lease, subnet);
     // Once the first is gone for good, the address and its subnet are the other's.
     one.stop().await;
-    let lease = Manager::new(bed.registry(), twin).acquire(&config()).await.unwrap();
+    let lease = Manager::new(test_store.open(), twin).acquire(&config()).await.unwrap();
     assert_eq!(lease.subnet, subnet);
 }
 
-async fn twins_that_start_together_are_told_apart(bed: Bed) {
+async fn twins_that_start_together_are_told_apart(test_store: TestStore) {
     for _ in 0..5 {
         let tasks: Vec<_> = (1..=2)
             .map(|host| {
-                let registry = bed.registry();
+                let store = test_store.open();
                 let options = ManagerOptions { public_ip: ip(1), ..options(host) };
                 tokio::spawn(async move {
                     // As a daemon does it: it goes on to keep what it has.
-                    let mut manager = Manager::new(registry, options);
+                    let mut manager = Manager::new(store, options);
                     let lease = manager.acquire(&config()).await.map_err(|e| e.to_string())?;
                     let (writer, _) = flannel_udp::route::table(config().network, 24);
                     let (status, _keep) = tokio::sync::watch::channel(SubnetStatus::new(&lease));
@@ -105,26 +112,33 @@ async fn twins_that_start_together_are_told_apart(bed: Bed) {
         assert_eq!(kept.len(), 1, "{outcomes:?}");
         let text = outcomes.iter().find_map(|outcome| outcome.as_ref().err()).unwrap();
         assert!(text.contains("two hosts announce the public IP 192.168.77.1"), "{text}");
-        for record in bed.registry().list().await.unwrap().records {
-            bed.delete(&record.name).await;
+        for record in test_store.open().list().await.unwrap().records {
+            test_store.delete(&record.name).await;
         }
     }
 }
 
-async fn a_cloned_subnet_file_is_not_believed(bed: Bed) {
+async fn a_cloned_subnet_file_is_not_believed(test_store: TestStore) {
     let dir = TempDir::new().unwrap();
-    let path = Origin::path(&dir.path().join("subnet.env"));
+    let path = SubnetFileOrigin::path(&dir.path().join("subnet.env"));
     let subnet = cidr("10.0.11.0/24");
-    let identity = bed.registry().identity().await.unwrap();
-    let again = bed.registry().identity().await.unwrap();
+    let identity = test_store.open().identity().await.unwrap();
+    let again = test_store.open().identity().await.unwrap();
     assert_eq!(identity, again, "a registry keeps its name");
-    Origin::here(&identity, subnet).save(&path).unwrap();
-    let doubt = |here: Origin| Origin::load(&path).unwrap().doubt(&here);
-    assert_eq!(doubt(Origin::here(&again, subnet)), None, "the same machine, the same registry");
-    assert!(doubt(Origin::new("another machine", &identity, subnet)).is_some(), "a cloned disk");
-    let elsewhere = match &bed {
+    SubnetFileOrigin::here(&identity, subnet).save(&path).unwrap();
+    let doubt = |here: SubnetFileOrigin| SubnetFileOrigin::load(&path).unwrap().mismatch(&here);
+    assert_eq!(
+        doubt(SubnetFileOrigin::here(&again, subnet)),
+        None,
+        "the same machine, the same registry"
+    );
+    assert!(
+        doubt(SubnetFileOrigin::new("another machine", &identity, subnet)).is_some(),
+        "a cloned disk"
+    );
+    let elsewhere = match &test_store {
         // Another data directory, port and peer address: another cluster.
-        Bed::Etcd(_) => {
+        TestStore::Etcd(_) => {
             let list = format!("other=http://127.0.0.1:{}", free_port());
             let url = list.strip_prefix("other=").unwrap();
             let other = Etcd::start_with(&[
@@ -138,47 +152,51 @@ async fn a_cloned_subnet_file_is_not_believed(bed: Bed) {
                 url,
             ])
             .await;
-            other.registry().identity().await.unwrap()
+            other.store().identity().await.unwrap()
         }
-        Bed::File(_) => Bed::File(TempDir::new().unwrap()).registry().identity().await.unwrap(),
+        TestStore::File(_) => {
+            TestStore::File(TempDir::new().unwrap()).open().identity().await.unwrap()
+        }
     };
-    assert!(doubt(Origin::here(&elsewhere, subnet)).unwrap().contains("another registry"));
+    assert!(
+        doubt(SubnetFileOrigin::here(&elsewhere, subnet)).unwrap().contains("another registry")
+    );
 }
 
-async fn operators_list_reserve_and_release(bed: Bed) {
-    let registry = bed.registry();
-    let registry = &*registry;
+async fn operators_list_reserve_and_release(test_store: TestStore) {
+    let store = test_store.open();
+    let store = &*store;
     let subnet = cidr("10.0.7.0/24");
-    admin::reserve(registry, &config(), subnet, ip(1)).await.unwrap();
-    admin::reserve(registry, &config(), subnet, ip(1)).await.unwrap();
-    assert_eq!(bed.value("10.0.7.0-24").await.unwrap(), value(1));
+    admin::reserve(store, &config(), subnet, ip(1)).await.unwrap();
+    admin::reserve(store, &config(), subnet, ip(1)).await.unwrap();
+    assert_eq!(test_store.value("10.0.7.0-24").await.unwrap(), value(1));
     let refused = async |subnet: &str, host| {
-        admin::reserve(registry, &config(), cidr(subnet), ip(host)).await.unwrap_err()
+        admin::reserve(store, &config(), cidr(subnet), ip(host)).await.unwrap_err()
     };
     assert!(matches!(refused("10.0.7.0/24", 2).await, AdminError::Taken { .. }));
     assert!(matches!(refused("10.0.8.0/24", 1).await, AdminError::HostHolds { .. }));
     assert!(matches!(refused("10.0.8.0/25", 2).await, AdminError::NotLeasable { .. }));
     assert!(matches!(refused("10.9.8.0/24", 2).await, AdminError::NotLeasable { .. }));
     // The host comes and finds its subnet.
-    let one = Running::start(bed.registry(), options(1)).await;
+    let one = Running::start(test_store.open(), options(1)).await;
     assert_eq!((one.lease.subnet, one.lease.expires), (subnet, None));
     // A running host's lease becomes a reservation, and stays one.
-    let mut two = Running::start(bed.registry(), options(2)).await;
+    let mut two = Running::start(test_store.open(), options(2)).await;
     let second = two.lease.subnet;
-    bed.put("subnets/junk", "junk").await;
-    let rows = admin::list(registry).await.unwrap();
+    test_store.put("subnets/junk", "junk").await;
+    let rows = admin::list(store).await.unwrap();
     let terms: Vec<_> = rows.iter().map(|row| row.lease.as_ref().map(|l| l.term)).collect();
     assert_eq!(rows.len(), 3);
     assert!(terms.contains(&Ok(HoldingTerm::Reserved)));
     assert!(terms.iter().any(|term| matches!(term, Ok(HoldingTerm::Left(_)))), "{rows:?}");
     assert!(rows[2].lease.is_err(), "junk comes last");
-    let alive = admin::release(registry, second, false).await.unwrap_err();
+    let alive = admin::release(store, second, false).await.unwrap_err();
     assert!(matches!(alive, AdminError::Alive { .. }), "{alive}");
-    admin::reserve(registry, &config(), second, ip(2)).await.unwrap();
+    admin::reserve(store, &config(), second, ip(2)).await.unwrap();
     two.wait("the reservation", |status| status.lease_expires.is_none()).await;
     two.stop().await;
-    assert_eq!(admin::release(registry, second, false).await.unwrap().len(), 1);
-    assert_eq!(bed.value(&second.to_string().replace('/', "-")).await, None);
-    let none = admin::release(registry, second, true).await.unwrap_err();
+    assert_eq!(admin::release(store, second, false).await.unwrap().len(), 1);
+    assert_eq!(test_store.value(&second.to_string().replace('/', "-")).await, None);
+    let none = admin::release(store, second, true).await.unwrap_err();
     assert!(matches!(none, AdminError::NotFound(_)));
 }

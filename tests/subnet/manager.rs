@@ -7,7 +7,7 @@ use flannel_udp::subnet::{AcquireError, Manager, NetworkConfig, Timing};
 use tokio::time::{sleep, timeout};
 
 use crate::support::*;
-use crate::test_store::{Bed, both};
+use crate::test_store::{TestStore, both};
 
 both! {
     the_config_is_waited_for
@@ -23,24 +23,24 @@ both! {
     leases_expire
 }
 
-async fn the_config_is_waited_for(bed: Bed) {
-    let manager = Manager::new(bed.registry(), options(1));
+async fn the_config_is_waited_for(test_store: TestStore) {
+    let manager = Manager::new(test_store.open(), options(1));
     let wait = manager.wait_for_config();
     tokio::pin!(wait);
     assert!(timeout(Duration::from_millis(300), &mut wait).await.is_err());
-    bed.put("config", "not json").await;
+    test_store.put("config", "not json").await;
     assert!(timeout(Duration::from_millis(300), &mut wait).await.is_err());
-    bed.put("config", CONFIG).await;
+    test_store.put("config", CONFIG).await;
     assert_eq!(wait.await.unwrap(), config());
-    bed.put("config", r#"{"Network":"10.0.0.0/16","Backend":{"Type":"vxlan"}}"#).await;
+    test_store.put("config", r#"{"Network":"10.0.0.0/16","Backend":{"Type":"vxlan"}}"#).await;
     assert!(manager.wait_for_config().await.unwrap_err().is_fatal());
 }
 
-async fn a_subnet_is_taken_and_peers_are_followed(bed: Bed) {
-    let mut one = Running::start(bed.registry(), options(1)).await;
+async fn a_subnet_is_taken_and_peers_are_followed(test_store: TestStore) {
+    let mut one = Running::start(test_store.open(), options(1)).await;
     let name = one.lease.subnet.to_string().replace('/', "-");
-    assert_eq!(bed.value(&name).await.unwrap(), value(1), "byte for byte");
-    let two = Running::start(bed.registry(), options(2)).await;
+    assert_eq!(test_store.value(&name).await.unwrap(), value(1), "byte for byte");
+    let two = Running::start(test_store.open(), options(2)).await;
     assert_ne!(one.lease.subnet, two.lease.subnet);
     let (first, second) = (one.lease.subnet.network(), two.lease.subnet.network());
     one.wait_hop(&second.to_string(), Some(2)).await;
@@ -51,11 +51,11 @@ async fn a_subnet_is_taken_and_peers_are_followed(bed: Bed) {
     assert_eq!(status.peers[0].public_ip, ip(2));
     assert!(status.connected && status.lease_expires.is_some());
     // A stranger joins, moves and leaves.
-    bed.lease("10.0.250.0-24", 50).await;
+    test_store.lease("10.0.250.0-24", 50).await;
     assert!(one.wait_hop("10.0.250.1", Some(50)).await < Duration::from_secs(1));
-    bed.lease("10.0.250.0-24", 51).await;
+    test_store.lease("10.0.250.0-24", 51).await;
     assert!(one.wait_hop("10.0.250.1", Some(51)).await < Duration::from_secs(1));
-    bed.delete("10.0.250.0-24").await;
+    test_store.delete("10.0.250.0-24").await;
     assert!(one.wait_hop("10.0.250.1", None).await < Duration::from_secs(1));
     // A stop leaves the lease.
     two.stop().await;
@@ -63,7 +63,7 @@ async fn a_subnet_is_taken_and_peers_are_followed(bed: Bed) {
     assert_eq!(one.hop(&second.to_string()), Some(2));
 }
 
-async fn hosts_that_start_together_get_different_subnets(bed: Bed) {
+async fn hosts_that_start_together_get_different_subnets(test_store: TestStore) {
     const HOSTS: u8 = 30;
     let config = NetworkConfig::parse(
         br#"{"Network":"10.0.0.0/16","SubnetMin":"10.0.1.0","SubnetMax":"10.0.30.0"}"#,
@@ -71,12 +71,12 @@ async fn hosts_that_start_together_get_different_subnets(bed: Bed) {
     .unwrap();
     let tasks: Vec<_> = (1..=HOSTS)
         .map(|host| {
-            let (registry, config) = (bed.registry(), config.clone());
+            let (store, config) = (test_store.open(), config.clone());
             // All of them want the same subnet first.
             let mut options = options(host);
             options.previous = Some(cidr("10.0.7.0/24"));
             tokio::spawn(async move {
-                Manager::new(registry, options).acquire(&config).await.unwrap().subnet
+                Manager::new(store, options).acquire(&config).await.unwrap().subnet
             })
         })
         .collect();
@@ -86,71 +86,72 @@ async fn hosts_that_start_together_get_different_subnets(bed: Bed) {
         assert!(config.may_lease(subnet));
         assert!(subnets.insert(subnet), "{subnet} was given out twice");
     }
-    let error = Manager::new(bed.registry(), options(200)).acquire(&config).await.unwrap_err();
+    let error = Manager::new(test_store.open(), options(200)).acquire(&config).await.unwrap_err();
     assert!(matches!(error, AcquireError::OutOfSubnets));
     assert_eq!(error.to_string(), "out of subnets");
 }
 
-async fn a_restart_finds_its_subnet(bed: Bed) {
-    let first = Running::start(bed.registry(), options(1)).await;
+async fn a_restart_finds_its_subnet(test_store: TestStore) {
+    let first = Running::start(test_store.open(), options(1)).await;
     let subnet = first.lease.subnet;
     let id = first.lease.id;
     first.stop().await;
-    let second = Running::start(bed.registry(), options(1)).await;
+    let second = Running::start(test_store.open(), options(1)).await;
     assert_eq!(second.lease.subnet, subnet);
     assert_ne!(second.lease.id, id, "with a lease of its own");
-    if let Bed::Etcd(etcd) = &bed {
+    if let TestStore::Etcd(etcd) = &test_store {
         assert_eq!(etcd.leases().await, 1, "and the old one revoked");
     }
 }
 
-async fn the_subnet_file_is_a_wish(bed: Bed) {
+async fn the_subnet_file_is_a_wish(test_store: TestStore) {
     let with = |host, previous| {
         let mut options = options(host);
         options.previous = Some(cidr(previous));
-        let registry = bed.registry();
-        async move { Manager::new(registry, options).acquire(&config()).await.unwrap().subnet }
+        let store = test_store.open();
+        async move { Manager::new(store, options).acquire(&config()).await.unwrap().subnet }
     };
     assert_eq!(with(1, "10.0.11.0/24").await, cidr("10.0.11.0/24"));
     assert_ne!(with(2, "10.0.11.0/24").await, cidr("10.0.11.0/24"), "etcd knows better");
     assert!(config().may_lease(with(3, "10.9.0.0/24").await), "not of this network");
     assert_eq!(with(1, "10.0.33.0/24").await, cidr("10.0.11.0/24"), "etcd comes first");
-    bed.lease("10.0.64.0-20", 4).await;
+    test_store.lease("10.0.64.0-20", 4).await;
     assert_ne!(with(5, "10.0.70.0/24").await, cidr("10.0.70.0/24"), "overlaps another's");
 }
 
-async fn an_unfitting_lease_is_given_back(bed: Bed) {
-    bed.lease("10.0.64.0-20", 1).await;
-    let lease = Manager::new(bed.registry(), options(1)).acquire(&config()).await.unwrap();
+async fn an_unfitting_lease_is_given_back(test_store: TestStore) {
+    test_store.lease("10.0.64.0-20", 1).await;
+    let lease = Manager::new(test_store.open(), options(1)).acquire(&config()).await.unwrap();
     assert_eq!(lease.subnet.len(), 24);
-    assert_eq!(bed.value("10.0.64.0-20").await, None);
+    assert_eq!(test_store.value("10.0.64.0-20").await, None);
 }
 
-async fn leases_are_renewed(bed: Bed) {
-    let mut one = Running::start(bed.registry(), short(options(1))).await;
+async fn leases_are_renewed(test_store: TestStore) {
+    let mut one = Running::start(test_store.open(), short(options(1))).await;
     let name = one.lease.subnet.to_string().replace('/', "-");
     one.wait("three renewals", |status| status.renewals >= 3).await;
-    assert_eq!(bed.value(&name).await.unwrap(), value(1));
+    assert_eq!(test_store.value(&name).await.unwrap(), value(1));
     assert_eq!(one.status.borrow().lease, one.lease.subnet);
-    if let Bed::Etcd(etcd) = &bed {
+    if let TestStore::Etcd(etcd) = &test_store {
         until("old leases to be revoked", async || etcd.leases().await <= 1).await;
     }
 }
 
-async fn a_deleted_lease_is_taken_again(bed: Bed) {
-    let one = Running::start(bed.registry(), options(1)).await;
+async fn a_deleted_lease_is_taken_again(test_store: TestStore) {
+    let one = Running::start(test_store.open(), options(1)).await;
     let name = one.lease.subnet.to_string().replace('/', "-");
     for _ in 0..3 {
-        bed.delete(&name).await;
-        let took = until("the lease to be back", async || bed.value(&name).await.is_some()).await;
+        test_store.delete(&name).await;
+        let took =
+            until("the lease to be back", async || test_store.value(&name).await.is_some()).await;
         assert!(took < Duration::from_secs(2), "{took:?}");
     }
     assert_eq!(one.status.borrow().lease, one.lease.subnet);
 }
 
-async fn the_address_may_change(bed: Bed) {
-    let mut one = Running::start(bed.registry(), options(1)).await;
-    let two = Running::start(bed.registry(), options(2)).await;
+async fn the_address_may_change(test_store: TestStore) {
+    let mut one = Running::start(test_store.open(), options(1)).await;
+    let two = Running::start(test_store.open(), options(2)).await;
     let address = one.lease.subnet.network().to_string();
     two.wait_hop(&address, Some(1)).await;
     one.public_ip.send_replace(ip(9));
@@ -159,10 +160,10 @@ async fn the_address_may_change(bed: Bed) {
     assert_eq!(one.status.borrow().lease, one.lease.subnet);
 }
 
-async fn junk_changes_nothing(bed: Bed) {
-    bed.put("subnets/early-junk", "x").await;
-    let mut one = Running::start(bed.registry(), options(1)).await;
-    bed.lease("10.0.200.0-24", 20).await;
+async fn junk_changes_nothing(test_store: TestStore) {
+    test_store.put("subnets/early-junk", "x").await;
+    let mut one = Running::start(test_store.open(), options(1)).await;
+    test_store.lease("10.0.200.0-24", 20).await;
     one.wait_hop("10.0.200.1", Some(20)).await;
     let good = value(66);
     let vxlan = good.replace('}', r#","BackendType":"vxlan"}"#);
@@ -175,25 +176,25 @@ async fn junk_changes_nothing(bed: Bed) {
         ("10.0.204.0-24", "{}"),
         ("10.0.205.0-24", ""),
     ] {
-        bed.put(&format!("subnets/{name}"), value).await;
+        test_store.put(&format!("subnets/{name}"), value).await;
     }
     one.wait("all of it to be seen", |status| status.skipped_keys == 8).await;
     assert_eq!(one.status.borrow().peers.len(), 1);
     assert_eq!(one.hop("10.0.200.1"), Some(20));
     for name in ["bogus", "10.0.202.0-32", "10.0.201.0-24"] {
-        bed.delete(name).await;
+        test_store.delete(name).await;
     }
     one.wait("three less", |status| status.skipped_keys == 5).await;
     assert_eq!(one.hop("10.0.200.1"), Some(20));
-    bed.lease("10.0.206.0-24", 26).await;
+    test_store.lease("10.0.206.0-24", 26).await;
     one.wait_hop("10.0.206.1", Some(26)).await;
 }
 
-async fn leases_expire(bed: Bed) {
-    let one = Running::start(bed.registry(), options(1)).await;
+async fn leases_expire(test_store: TestStore) {
+    let one = Running::start(test_store.open(), options(1)).await;
     let mut brief = options(2);
     brief.timing = Timing { ttl: Duration::from_secs(1), ..brief.timing };
-    let lease = Manager::new(bed.registry(), brief).acquire(&config()).await.unwrap();
+    let lease = Manager::new(test_store.open(), brief).acquire(&config()).await.unwrap();
     let address = lease.subnet.network().to_string();
     one.wait_hop(&address, Some(2)).await;
     one.wait_hop(&address, None).await;

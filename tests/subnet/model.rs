@@ -73,7 +73,7 @@ impl Model {
             let proxy = Proxy::to(etcd.port).await;
             hosts.push(Host { proxy, running: None, starting: None, previous: None });
         }
-        let history = History::follow(etcd.url());
+        let history = History::watch(etcd.url());
         let rng = fastrand::Rng::with_seed(seed);
         Self { etcd, config, hosts, rng, history, meddled: HashSet::new() }
     }
@@ -171,9 +171,10 @@ impl Model {
             ..usual
         };
         let config = self.config.clone();
-        host.starting = Some(tokio::spawn(async move {
-            Running::launch(etcd_registry(etcd), options, &config).await
-        }));
+        host.starting =
+            Some(tokio::spawn(
+                async move { Running::launch(etcd_store(etcd), options, &config).await },
+            ));
     }
 
     /// Takes over those that have started.
@@ -226,7 +227,7 @@ impl Model {
         for host in &self.hosts {
             host.proxy.set(Mode::Pass);
         }
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + WAIT_TIMEOUT;
         loop {
             for host in 0..HOSTS {
                 self.launch(host);
@@ -279,7 +280,7 @@ struct History {
 }
 
 impl History {
-    fn follow(url: String) -> Self {
+    fn watch(url: String) -> Self {
         let state: Arc<Mutex<(i64, Vec<String>)>> = Arc::new(Mutex::new((1, Vec::new())));
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {

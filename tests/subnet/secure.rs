@@ -5,14 +5,14 @@ use crate::support::certificates::Authority;
 use crate::support::cluster::Cluster;
 use crate::support::*;
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
-use flannel_udp::subnet::store::{EtcdRegistry, Grant, RegistryError, Trouble};
-use flannel_udp::subnet::{EtcdOptions, LeaseId, Registry, Secret};
+use flannel_udp::subnet::store::{EtcdStore, Grant, StoreError, UnavailableKind};
+use flannel_udp::subnet::{EtcdOptions, LeaseId, LeaseStore, Secret};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-async fn trouble(options: EtcdOptions) -> (Trouble, String) {
-    match EtcdRegistry::new(options).unwrap().config().await {
-        Err(RegistryError::Unavailable { trouble, detail }) => (trouble, detail),
+async fn failure(options: EtcdOptions) -> (UnavailableKind, String) {
+    match EtcdStore::new(options).unwrap().config().await {
+        Err(StoreError::Unavailable { kind, detail }) => (kind, detail),
         other => panic!("{other:?}"),
     }
 }
@@ -35,9 +35,9 @@ pub(crate) async fn tls_server(
     let etcd = Etcd::start_with(&args).await;
     let options = EtcdOptions { ca_file: Some(ca), ..etcd.options() };
     // The port is open before there is a leader.
-    let registry = EtcdRegistry::new(options.clone()).unwrap();
+    let store = EtcdStore::new(options.clone()).unwrap();
     if !mutual {
-        until("an answer", async || registry.config().await.is_ok()).await;
+        until("an answer", async || store.config().await.is_ok()).await;
     }
     (etcd, options)
 }
@@ -47,12 +47,12 @@ async fn authority_alone_is_enough() {
     let dir = TempDir::new().unwrap();
     let authority = Authority::new("one");
     let (etcd, options) = tls_server(&dir, &authority, false).await;
-    let one = Running::start(etcd_registry(options.clone()), self::options(1)).await;
-    let two = Running::start(etcd_registry(options.clone()), self::options(2)).await;
+    let one = Running::start(etcd_store(options.clone()), self::options(1)).await;
+    let two = Running::start(etcd_store(options.clone()), self::options(2)).await;
     one.wait_hop(&two.lease.subnet.network().to_string(), Some(2)).await;
     // Without a scheme, the authority says that TLS is meant.
     let plain = EtcdOptions { endpoints: vec![format!("127.0.0.1:{}", etcd.port)], ..options };
-    assert!(EtcdRegistry::new(plain).unwrap().config().await.is_ok());
+    assert!(EtcdStore::new(plain).unwrap().config().await.is_ok());
 }
 
 #[tokio::test]
@@ -61,22 +61,22 @@ async fn wrong_certificates_are_named() {
     let other_dir = TempDir::new().unwrap();
     let authority = Authority::new("one");
     let (etcd, mut options) = tls_server(&dir, &authority, true).await;
-    let (found, detail) = trouble(options.clone()).await;
-    assert_eq!(found, Trouble::Tls, "no certificate: {detail}");
+    let (found, detail) = failure(options.clone()).await;
+    assert_eq!(found, UnavailableKind::Tls, "no certificate: {detail}");
     let stranger = Authority::new("stranger");
     let (cert, key) = stranger.sign(other_dir.path(), "client");
     (options.cert_file, options.key_file) = (Some(cert), Some(key));
-    let (found, detail) = trouble(options.clone()).await;
-    assert_eq!(found, Trouble::Tls, "a stranger's certificate: {detail}");
+    let (found, detail) = failure(options.clone()).await;
+    assert_eq!(found, UnavailableKind::Tls, "a stranger's certificate: {detail}");
     let (cert, key) = authority.sign(dir.path(), "client");
     (options.cert_file, options.key_file) = (Some(cert), Some(key));
-    assert!(EtcdRegistry::new(options.clone()).unwrap().config().await.is_ok());
+    assert!(EtcdStore::new(options.clone()).unwrap().config().await.is_ok());
     options.ca_file = Some(stranger.write(other_dir.path()));
-    let (found, detail) = trouble(options.clone()).await;
-    assert_eq!(found, Trouble::Tls, "an unknown authority: {detail}");
+    let (found, detail) = failure(options.clone()).await;
+    assert_eq!(found, UnavailableKind::Tls, "an unknown authority: {detail}");
     options.endpoints = vec![format!("http://127.0.0.1:{}", etcd.port)];
-    let (found, detail) = trouble(options).await;
-    assert_ne!(found, Trouble::Refused, "http to an https port: {detail}");
+    let (found, detail) = failure(options).await;
+    assert_ne!(found, UnavailableKind::Refused, "http to an https port: {detail}");
 }
 
 /// The whole authority is replaced, on both ends, while we run.
@@ -87,7 +87,7 @@ async fn certificates_may_be_replaced() {
     let (mut etcd, mut options) = tls_server(&dir, &old, true).await;
     let (cert, key) = old.sign(dir.path(), "client");
     (options.cert_file, options.key_file) = (Some(cert), Some(key));
-    let mut one = Running::start(etcd_registry(options.clone()), self::options(1)).await;
+    let mut one = Running::start(etcd_store(options.clone()), self::options(1)).await;
     etcd.kill();
     one.wait("the loss", |status| !status.connected).await;
     let new = Authority::new("new");
@@ -129,14 +129,14 @@ pub(crate) async fn root(etcd: &Etcd) -> Client {
 #[tokio::test]
 async fn tokens_expire_and_servers_forget_them() {
     let (mut etcd, options) = with_auth(&["--auth-token-ttl", "1"]).await;
-    let registry = etcd_registry(options);
+    let store = etcd_store(options);
     let mut hurried = self::options(1);
     hurried.timing.ttl = Duration::from_secs(6);
     hurried.timing.renew_margin = Duration::from_secs(3);
-    let mut one = Running::start(registry.clone(), hurried).await;
+    let mut one = Running::start(store.clone(), hurried).await;
     // Nothing is asked for longer than a token lives; then a renewal.
     one.wait("a renewal after the token's end", |status| status.renewals >= 1).await;
-    assert!(registry.config().await.is_ok());
+    assert!(store.config().await.is_ok());
     let put = async |etcd: &Etcd, host: u8| {
         let key = format!("{PREFIX}/subnets/10.0.20{}.0-24", host % 10);
         root(etcd).await.put(key, value(host), None).await.unwrap();
@@ -156,15 +156,15 @@ async fn passwords_are_checked_and_kept_secret() {
     let (_etcd, options) = with_auth(&[]).await;
     let wrong = EtcdOptions { password: Some(Secret::new("hunter2")), ..options.clone() };
     assert!(!format!("{wrong:?}").contains("hunter2"));
-    let (found, detail) = trouble(wrong).await;
-    assert_eq!(found, Trouble::Authentication, "{detail}");
+    let (found, detail) = failure(wrong).await;
+    assert_eq!(found, UnavailableKind::Authentication, "{detail}");
     assert!(!detail.contains("hunter2"));
     let nobody = EtcdOptions { username: None, password: None, ..options.clone() };
-    let (found, detail) = trouble(nobody).await;
-    assert_eq!(found, Trouble::Authentication, "{detail}");
+    let (found, detail) = failure(nobody).await;
+    assert_eq!(found, UnavailableKind::Authentication, "{detail}");
     let elsewhere = EtcdOptions { prefix: "/elsewhere".into(), ..options };
-    let (found, detail) = trouble(elsewhere).await;
-    assert_eq!(found, Trouble::Authentication, "{detail}");
+    let (found, detail) = failure(elsewhere).await;
+    assert_eq!(found, UnavailableKind::Authentication, "{detail}");
     // A user where none is asked for.
     let open = Etcd::start().await;
     let needless = EtcdOptions {
@@ -172,14 +172,14 @@ async fn passwords_are_checked_and_kept_secret() {
         password: Some(Secret::new("s3cret")),
         ..open.options()
     };
-    assert!(EtcdRegistry::new(needless).unwrap().config().await.is_ok());
+    assert!(EtcdStore::new(needless).unwrap().config().await.is_ok());
 }
 
 #[tokio::test]
 async fn the_leader_may_change() {
     let mut cluster = Cluster::start(3).await;
     let options = EtcdOptions { endpoints: cluster.endpoints(), ..EtcdOptions::default() };
-    let mut one = Running::start(etcd_registry(options), self::options(1)).await;
+    let mut one = Running::start(etcd_store(options), self::options(1)).await;
     let leader = cluster.leader().await;
     cluster.members[leader].kill();
     let next = cluster.leader().await;
@@ -209,29 +209,32 @@ async fn a_member_without_a_leader_is_left() {
     let options =
         EtcdOptions { endpoints: vec![leaderless.clone(), good.url()], ..EtcdOptions::default() };
     let began = Instant::now();
-    let one = Running::start(etcd_registry(options), self::options(1)).await;
+    let one = Running::start(etcd_store(options), self::options(1)).await;
     assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     good.put("subnets/10.0.201.0-24", value(21)).await;
     assert!(one.wait_hop("10.0.201.1", Some(21)).await < Duration::from_secs(2));
     // Given some time, it says itself what is wrong.
     sleep(Duration::from_secs(1)).await;
     let (found, detail) =
-        trouble(EtcdOptions { endpoints: vec![leaderless], ..EtcdOptions::default() }).await;
-    assert!(matches!(found, Trouble::NoLeader | Trouble::Timeout), "{found:?} {detail}");
+        failure(EtcdOptions { endpoints: vec![leaderless], ..EtcdOptions::default() }).await;
+    assert!(
+        matches!(found, UnavailableKind::NoLeader | UnavailableKind::Timeout),
+        "{found:?} {detail}"
+    );
 }
 
 /// A put whose answer was lost is not taken for somebody else's.
 #[tokio::test]
 async fn an_answer_may_be_lost() {
     let etcd = Etcd::start().await;
-    let registry = etcd.registry();
+    let store = etcd.store();
     let grant = Grant { id: LeaseId(4711), ttl: Duration::from_secs(60) };
-    let first = registry.create("10.0.7.0-24", b"x", Some(grant)).await.unwrap();
+    let first = store.create("10.0.7.0-24", b"x", Some(grant)).await.unwrap();
     // The same request again, as after a time-out.
-    let again = registry.create("10.0.7.0-24", b"x", Some(grant)).await.unwrap();
+    let again = store.create("10.0.7.0-24", b"x", Some(grant)).await.unwrap();
     assert_eq!(first, again);
     let other = Grant { id: LeaseId(4712), ttl: Duration::from_secs(60) };
-    let refused = registry.create("10.0.7.0-24", b"x", Some(other)).await.unwrap_err();
-    assert!(matches!(refused, RegistryError::Conflict));
+    let refused = store.create("10.0.7.0-24", b"x", Some(other)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Conflict));
     assert_eq!(etcd.leases().await, 1, "the loser's lease is revoked");
 }

@@ -4,24 +4,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flannel_udp::subnet::store::{FileOptions, FileRegistry, Registry};
+use flannel_udp::subnet::store::{FileOptions, FileStore, LeaseStore};
 use tempfile::TempDir;
 
 use crate::support::*;
 
 /// Something that leases are kept in, and a third party's hand in it.
-pub enum Bed {
+pub enum TestStore {
     Etcd(Etcd),
     File(TempDir),
 }
 
-impl Bed {
-    pub fn registry(&self) -> Arc<dyn Registry> {
+impl TestStore {
+    pub fn open(&self) -> Arc<dyn LeaseStore> {
         match self {
-            Self::Etcd(etcd) => etcd.registry(),
+            Self::Etcd(etcd) => etcd.store(),
             Self::File(dir) => {
                 let options = FileOptions { poll: Duration::from_millis(300) };
-                Arc::new(FileRegistry::open(dir.path(), options).unwrap())
+                Arc::new(FileStore::open(dir.path(), options).unwrap())
             }
         }
     }
@@ -44,25 +44,22 @@ impl Bed {
             id: flannel_udp::subnet::LeaseId(fastrand::i64(1..1 << 40)),
             ttl: Duration::from_secs(100),
         };
-        let registry = self.registry();
-        if let Some(old) = registry.get(name).await.unwrap() {
-            registry
-                .replace(name, old.revision, value(host).as_bytes(), Some(grant))
-                .await
-                .unwrap();
+        let store = self.open();
+        if let Some(old) = store.get(name).await.unwrap() {
+            store.replace(name, old.revision, value(host).as_bytes(), Some(grant)).await.unwrap();
         } else {
-            registry.create(name, value(host).as_bytes(), Some(grant)).await.unwrap();
+            store.create(name, value(host).as_bytes(), Some(grant)).await.unwrap();
         }
     }
 
     pub async fn delete(&self, name: &str) {
-        let registry = self.registry();
-        let record = registry.get(name).await.unwrap().unwrap();
-        registry.remove(name, record.revision).await.unwrap();
+        let store = self.open();
+        let record = store.get(name).await.unwrap().unwrap();
+        store.remove(name, record.revision).await.unwrap();
     }
 
     pub async fn value(&self, name: &str) -> Option<String> {
-        let record = self.registry().get(name).await.unwrap()?;
+        let record = self.open().get(name).await.unwrap()?;
         Some(String::from_utf8(record.value).unwrap())
     }
 }
@@ -72,13 +69,13 @@ macro_rules! both {
         mod on_etcd { $(
             #[tokio::test]
             async fn $name() {
-                super::$name($crate::test_store::Bed::Etcd($crate::support::Etcd::start().await)).await;
+                super::$name($crate::test_store::TestStore::Etcd($crate::support::Etcd::start().await)).await;
             }
         )* }
         mod on_files { $(
             #[tokio::test]
             async fn $name() {
-                super::$name($crate::test_store::Bed::File(tempfile::TempDir::new().unwrap())).await;
+                super::$name($crate::test_store::TestStore::File(tempfile::TempDir::new().unwrap())).await;
             }
         )* }
     };

@@ -22,7 +22,7 @@ use crate::host::watch::{LinkEvent, Underlay};
 use crate::observe::capture::{self, Captures};
 use crate::observe::protocol::Answer;
 use crate::route::{Cidr, RouteTable};
-use crate::subnet::{NetworkConfig, Origin};
+use crate::subnet::{NetworkConfig, SubnetFileOrigin};
 
 /// Something that [`Node::event`] tells.
 pub(super) enum NodeEvent {
@@ -311,7 +311,9 @@ impl<'a> Node<'a> {
         }
         let path = &self.options.subnet_file;
         // The note first: without its file it says nothing, a file without it is believed anywhere.
-        if let Err(error) = Origin::here(&self.store, self.subnet).save(&Origin::path(path)) {
+        if let Err(error) =
+            SubnetFileOrigin::here(&self.store, self.subnet).save(&SubnetFileOrigin::path(path))
+        {
             tracing::debug!(%error, "cannot note where the subnet file comes from");
         }
         match subnet_file::write(path, &file) {

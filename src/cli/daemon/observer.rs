@@ -118,7 +118,7 @@ impl Observer {
             process: snapshot::Process {
                 pid: std::process::id(),
                 host: self.instance.name.clone(),
-                instance: self.instance.print().to_string(),
+                instance: self.instance.fingerprint().to_string(),
                 started: snapshot::unix(self.started),
                 uptime: self.born.elapsed().as_secs_f64(),
                 log_level: self.log.filter(),

@@ -11,7 +11,7 @@ use crate::cli::options::SocketPath;
 use crate::confine::Reach;
 use crate::host::firewall::Toolbox;
 use crate::observe::socket::DEFAULT_PATH;
-use crate::subnet::store::{RegistryKind, SYSTEM_AUTHORITIES};
+use crate::subnet::store::{SYSTEM_AUTHORITIES, StoreKind};
 
 /// Everything that these options need. Directories that the daemon would make later are made now:
 /// only what exists can be allowed.
@@ -40,8 +40,8 @@ pub(super) fn of(options: &Options) -> Reach {
         None => reach.write.push(made(parent(Path::new(DEFAULT_PATH)))),
     }
     match &options.registry {
-        RegistryKind::File(dir) => reach.write.push(made(dir)),
-        RegistryKind::Etcd => etcd(options, &mut reach),
+        StoreKind::File(dir) => reach.write.push(made(dir)),
+        StoreKind::Etcd => etcd(options, &mut reach),
     }
     reach
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::finding::Finding;
 use super::store::Store;
 use super::view::View;
-use crate::subnet::Origin;
+use crate::subnet::SubnetFileOrigin;
 use crate::subnet::admin::HoldingTerm;
 
 /// Compares the subnet file, the lease and the host with each other.
@@ -34,9 +34,9 @@ fn file(view: &View<'_>, store: &Store) -> Vec<Finding> {
         findings.push(Finding::fault(&path, text).remedy(stale));
     }
     let identity = store.identity.as_deref();
-    let note = Origin::load(&Origin::path(&view.args.subnet_file));
+    let note = SubnetFileOrigin::load(&SubnetFileOrigin::path(&view.args.subnet_file));
     if let (Some(identity), Some(note)) = (identity, note)
-        && let Some(doubt) = note.doubt(&Origin::here(identity, subnet))
+        && let Some(doubt) = note.mismatch(&SubnetFileOrigin::here(identity, subnet))
     {
         findings.push(Finding::fault(&path, format!("it is stale: {doubt}")).remedy(stale));
     }

@@ -11,8 +11,8 @@ use super::http;
 use crate::cli::commands::StoreArgs;
 use crate::cli::leases;
 use crate::subnet::admin::{self, Holding, Row};
-use crate::subnet::store::{self, RegistryError, RegistryKind, Trouble};
-use crate::subnet::{NetworkConfig, Registry, RegistryOptions};
+use crate::subnet::store::{self, StoreError, StoreKind, UnavailableKind};
+use crate::subnet::{LeaseStore, NetworkConfig, StoreOptions};
 
 /// What the store holds and what is wrong with it.
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub(super) async fn look(args: &StoreArgs, limit: Duration) -> Store {
     // A third of the time for each: the connection, an answer, everything after the first.
     options.etcd.connect_timeout = (limit / 6).min(options.etcd.connect_timeout);
     options.etcd.request_timeout = (limit / 3).min(options.etcd.request_timeout);
-    if let RegistryKind::File(dir) = &options.kind
+    if let StoreKind::File(dir) = &options.kind
         && !dir.is_dir()
     {
         let text = format!("there is no directory {}", dir.display());
@@ -51,8 +51,8 @@ pub(super) async fn look(args: &StoreArgs, limit: Duration) -> Store {
     }
     let looked = tokio::time::timeout(limit, async {
         let findings = match options.kind {
-            RegistryKind::Etcd => reach(&mut options, limit / 2).await,
-            RegistryKind::File(_) => Ok(vec![]),
+            StoreKind::Etcd => reach(&mut options, limit / 2).await,
+            StoreKind::File(_) => Ok(vec![]),
         };
         match findings {
             Ok(findings) => store.findings.extend(findings),
@@ -75,10 +75,7 @@ pub(super) async fn look(args: &StoreArgs, limit: Duration) -> Store {
 }
 
 /// Asks each endpoint by itself, all within `limit`. Those that answer are kept in `options`; without one it is an error.
-async fn reach(
-    options: &mut RegistryOptions,
-    limit: Duration,
-) -> Result<Vec<Finding>, Vec<Finding>> {
+async fn reach(options: &mut StoreOptions, limit: Duration) -> Result<Vec<Finding>, Vec<Finding>> {
     let template = &*options;
     let asked = template.etcd.endpoints.iter().map(|endpoint| async move {
         let mut alone = template.clone();
@@ -87,8 +84,8 @@ async fn reach(
         let outcome = match store::open(&alone) {
             Ok(registry) => match tokio::time::timeout(limit, registry.identity()).await {
                 Ok(outcome) => outcome.map_err(Refusal::Registry),
-                Err(_) => Err(Refusal::Registry(RegistryError::unavailable(
-                    Trouble::Timeout,
+                Err(_) => Err(Refusal::Registry(StoreError::unavailable(
+                    UnavailableKind::Timeout,
                     format!("nothing within {limit:?}"),
                 ))),
             },
@@ -134,7 +131,7 @@ async fn reach(
 
 enum Refusal {
     Open(String),
-    Registry(RegistryError),
+    Registry(StoreError),
 }
 
 impl Refusal {
@@ -148,35 +145,35 @@ impl Refusal {
 }
 
 /// What to do about a store that does not answer: each trouble has another cure.
-fn remedy(error: &RegistryError) -> &'static str {
-    let RegistryError::Unavailable { trouble, .. } = error else { return "try again" };
-    match trouble {
-        Trouble::Refused => {
+fn remedy(error: &StoreError) -> &'static str {
+    let StoreError::Unavailable { kind, .. } = error else { return "try again" };
+    match kind {
+        UnavailableKind::Refused => {
             "nobody listens there: systemctl status etcd (on that host); check --etcd-endpoints"
         }
-        Trouble::Timeout => {
+        UnavailableKind::Timeout => {
             "the host is down, a firewall drops TCP 2379, or etcd hangs: \
              nc -zv HOST 2379; etcdctl endpoint health"
         }
-        Trouble::Tls => {
+        UnavailableKind::Tls => {
             "check --etcd-cafile, --etcd-certfile, --etcd-keyfile, the scheme (https) and the dates: \
              openssl s_client -connect HOST:2379"
         }
-        Trouble::Authentication => {
+        UnavailableKind::Authentication => {
             "check FLANNELD_ETCD_USERNAME and FLANNELD_ETCD_PASSWORD; \
              etcdctl user get NAME; etcdctl role get ROLE"
         }
-        Trouble::NoLeader => {
+        UnavailableKind::NoLeader => {
             "most members are down or cannot talk: etcdctl endpoint status -w table"
         }
-        Trouble::Closed => {
+        UnavailableKind::Closed => {
             "something there closes the connection: is it etcd, and http where it wants https?"
         }
-        Trouble::Other => "see etcd's log: journalctl -u etcd",
+        UnavailableKind::Other => "see etcd's log: journalctl -u etcd",
     }
 }
 
-async fn content(registry: &dyn Registry, options: &RegistryOptions, store: &mut Store) {
+async fn content(registry: &dyn LeaseStore, options: &StoreOptions, store: &mut Store) {
     store.identity = registry.identity().await.ok();
     match registry.config().await {
         Err(error) => {
@@ -217,10 +214,10 @@ async fn content(registry: &dyn Registry, options: &RegistryOptions, store: &mut
 }
 
 /// The config is not there: what is there instead?
-async fn missing(registry: &dyn Registry, options: &RegistryOptions) -> Finding {
+async fn missing(registry: &dyn LeaseStore, options: &StoreOptions) -> Finding {
     let prefix = options.etcd.prefix.trim_end_matches('/');
     let finding = |text: String| Finding::fault("network config", text);
-    if options.kind == RegistryKind::Etcd {
+    if options.kind == StoreKind::Etcd {
         for endpoint in &options.etcd.endpoints {
             if has_v2_config(endpoint, prefix).await {
                 return finding(format!(
@@ -251,11 +248,11 @@ async fn missing(registry: &dyn Registry, options: &RegistryOptions) -> Finding 
     }
 }
 
-fn put_config(options: &RegistryOptions) -> String {
+fn put_config(options: &StoreOptions) -> String {
     const CONFIG: &str = r#"'{"Network": "10.0.0.0/16", "Backend": {"Type": "udp"}}'"#;
     match &options.kind {
-        RegistryKind::File(dir) => format!("echo {CONFIG} > {}/config", dir.display()),
-        RegistryKind::Etcd => {
+        StoreKind::File(dir) => format!("echo {CONFIG} > {}/config", dir.display()),
+        StoreKind::Etcd => {
             let prefix = options.etcd.prefix.trim_end_matches('/');
             format!("ETCDCTL_API=3 etcdctl put {prefix}/config {CONFIG}")
         }
@@ -266,15 +263,15 @@ fn put_config(options: &RegistryOptions) -> String {
 fn rows_findings(
     rows: &[Row],
     config: Option<&NetworkConfig>,
-    options: &RegistryOptions,
+    options: &StoreOptions,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let prefix = options.etcd.prefix.trim_end_matches('/');
     for row in rows {
         let Err(why) = &row.lease else { continue };
         let remedy = match &options.kind {
-            RegistryKind::Etcd => format!("etcdctl del {prefix}/subnets/{}", row.key),
-            RegistryKind::File(dir) => format!("rm {}/subnets/{}", dir.display(), row.key),
+            StoreKind::Etcd => format!("etcdctl del {prefix}/subnets/{}", row.key),
+            StoreKind::File(dir) => format!("rm {}/subnets/{}", dir.display(), row.key),
         };
         let text = format!(
             "subnets/{} is no lease: {why}. It is skipped here, but makes every stock flanneld drop \
@@ -348,8 +345,8 @@ async fn has_v2_config(endpoint: &str, prefix: &str) -> bool {
     answer.is_some_and(|answer| answer.status == 200 && answer.body.contains("\"node\""))
 }
 
-async fn clock_offset(options: &RegistryOptions, limit: Duration) -> Option<i64> {
-    if options.kind != RegistryKind::Etcd {
+async fn clock_offset(options: &StoreOptions, limit: Duration) -> Option<i64> {
+    if options.kind != StoreKind::Etcd {
         return None;
     }
     let authority = plain(options.etcd.endpoints.first()?)?;

@@ -6,7 +6,7 @@ use super::*;
 use crate::cli::options::Options;
 use crate::cli::values::Workers;
 use crate::dataplane::{CheckMode, Offloads};
-use crate::subnet::RegistryKind;
+use crate::subnet::StoreKind;
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Exit> {
     let env: HashMap<_, _> = env.iter().copied().collect();
@@ -46,7 +46,7 @@ fn defaults_are_flannels() {
     assert_eq!(o.resync_period().as_secs(), 5);
     assert_eq!(o.renew_margin().as_secs(), 3600);
     assert_eq!(o.log_filter(), "info");
-    assert_eq!(o.registry, RegistryKind::Etcd);
+    assert_eq!(o.registry, StoreKind::Etcd);
     assert_eq!(o.workers, Workers::Auto);
     assert_eq!(o.offload, Offloads::AUTO);
     assert_eq!(o.source_check, CheckMode::Log);

@@ -76,14 +76,14 @@ fn each_peer_has_its_own_and_a_look_tells_when() {
     bed.join(2);
     bed.carry(bed.number(1), 3, 0);
     bed.carry(bed.number(2), 0, 4);
-    bed.carry(PeerIndex::NOBODY, 0, 5);
+    bed.carry(PeerIndex::UNATTRIBUTED, 0, 5);
     bed.pass(1, true);
     bed.pass(2, true);
     assert_eq!(bed.listed(), [(1, 3, 0), (2, 0, 4)]);
     let one = bed.ledger.accounts[&bed.number(1)].traffic(bed.now);
     assert_eq!((one.sent_bytes, one.last_received), (300, None));
     assert_eq!(one.last_sent, Some(Duration::from_secs(2)));
-    assert_eq!(bed.ledger.total(PeerIndex::NOBODY).received_packets, 5);
+    assert_eq!(bed.ledger.total(PeerIndex::UNATTRIBUTED).received_packets, 5);
 }
 
 #[test]
@@ -92,13 +92,13 @@ fn counters_outlive_a_data_plane() {
     bed.join(1);
     for plane in 1..=3 {
         bed.carry(bed.number(1), 10, 1);
-        bed.carry(PeerIndex::SHARED, 0, 1);
+        bed.carry(PeerIndex::OVERFLOW, 0, 1);
         let routes = Arc::clone(&bed.routes);
         bed.ledger.part(&routes);
         bed.ledger.part(&routes);
         bed.pass(1, true);
         assert_eq!(bed.listed(), [(1, 10 * plane, plane)]);
-        assert_eq!(bed.ledger.total(PeerIndex::SHARED).received_packets, plane);
+        assert_eq!(bed.ledger.total(PeerIndex::OVERFLOW).received_packets, plane);
         bed.start();
     }
 }

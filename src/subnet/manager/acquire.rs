@@ -14,8 +14,8 @@ use super::ManagerOptions;
 use super::status::Lease;
 use super::wait::answer;
 use crate::route::Cidr;
-use crate::subnet::instance::Print;
-use crate::subnet::store::{Grant, Record, Registry, RegistryError, Snapshot};
+use crate::subnet::instance::Fingerprint;
+use crate::subnet::store::{Grant, LeaseStore, StoreError, StoreRecord, StoreSnapshot};
 use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig, allocate};
 
 /// Why there is no subnet for this host.
@@ -29,37 +29,37 @@ pub enum AcquireError {
     DuplicatePublicIp(String),
     /// The registry answers what makes no sense.
     #[error("{0}")]
-    Registry(RegistryError),
+    Store(StoreError),
 }
 
 /// A lease that this host holds.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct HeldLease {
     pub(super) subnet: Cidr,
     pub(super) public_ip: Ipv4Addr,
-    pub(super) record: Record,
+    pub(super) record: StoreRecord,
     /// When it was written, by two clocks; `None` for a reservation.
-    pub(super) term: Option<Term>,
+    pub(super) term: Option<LeaseTerm>,
     /// What announced our address before we took the subnet. A rival that is not among these was
     /// written since, by somebody alive.
-    pub(super) rivals: Vec<Record>,
+    pub(super) rivals: Vec<StoreRecord>,
 }
 
 /// The life of a lease. Our clock starts before the registry's does, so we are early.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Term {
+pub(super) struct LeaseTerm {
     pub(super) ends: Instant,
     pub(super) ends_wall: SystemTime,
 }
 
-impl Term {
+impl LeaseTerm {
     /// A term that began at `from`.
     pub(super) fn new(from: Instant, ttl: Duration) -> Self {
         Self { ends: from + ttl, ends_wall: SystemTime::now() + ttl - from.elapsed() }
     }
 }
 
-impl Held {
+impl HeldLease {
     pub(super) fn lease(&self) -> Lease {
         Lease {
             subnet: self.subnet,
@@ -77,19 +77,18 @@ pub(super) fn name(subnet: Cidr) -> String {
 
 /// Takes a subnet; waits for a registry that does not answer.
 pub(super) async fn acquire(
-    registry: &dyn Registry,
+    store: &dyn LeaseStore,
     config: &NetworkConfig,
     options: &ManagerOptions,
-) -> Result<Held, AcquireError> {
-    let acquirer = Acquirer { registry, config, options };
+) -> Result<HeldLease, AcquireError> {
+    let acquirer = Acquirer { store, config, options };
     loop {
-        let snapshot =
-            answer(registry, &options.timing, || registry.list()).await.map_err(fatal)?;
-        let survey = Survey::new(&snapshot, config, options.public_ip);
+        let snapshot = answer(store, &options.timing, || store.list()).await.map_err(fatal)?;
+        let survey = LeaseSurvey::new(&snapshot, config, options.public_ip);
         match acquirer.attempt(&survey).await? {
             Some(held) => {
                 let rivals = survey.ours.into_iter().map(|(_, record)| record).collect();
-                return Ok(Held { rivals, ..held });
+                return Ok(HeldLease { rivals, ..held });
             }
             // Lost a race. A short random wait spreads those who lost it together.
             None => sleep(Duration::from_millis(fastrand::u64(1..20))).await,
@@ -97,21 +96,21 @@ pub(super) async fn acquire(
     }
 }
 
-fn fatal(error: RegistryError) -> AcquireError {
-    AcquireError::Registry(error)
+fn fatal(error: StoreError) -> AcquireError {
+    AcquireError::Store(error)
 }
 
 /// What a list says about who has what.
-struct Survey {
+struct LeaseSurvey {
     /// Every subnet that somebody's key names, ours included: also a key whose value cannot be
     /// read stands in the way of a new one.
     taken: Vec<Cidr>,
     /// Entries that announce our address.
-    ours: Vec<(LeaseKey, Record)>,
+    ours: Vec<(LeaseKey, StoreRecord)>,
 }
 
-impl Survey {
-    fn new(snapshot: &Snapshot, config: &NetworkConfig, public_ip: Ipv4Addr) -> Self {
+impl LeaseSurvey {
+    fn new(snapshot: &StoreSnapshot, config: &NetworkConfig, public_ip: Ipv4Addr) -> Self {
         let mut survey = Self { taken: Vec::new(), ours: Vec::new() };
         for record in &snapshot.records {
             let Ok(key) = record.name.parse::<LeaseKey>() else { continue };
@@ -128,14 +127,14 @@ impl Survey {
 }
 
 struct Acquirer<'a> {
-    registry: &'a dyn Registry,
+    store: &'a dyn LeaseStore,
     config: &'a NetworkConfig,
     options: &'a ManagerOptions,
 }
 
 impl Acquirer<'_> {
     /// One round; `None` if somebody else was faster.
-    async fn attempt(&self, survey: &Survey) -> Result<Option<Held>, AcquireError> {
+    async fn attempt(&self, survey: &LeaseSurvey) -> Result<Option<HeldLease>, AcquireError> {
         if let Some(step) = self.reuse(survey).await? {
             return Ok(step);
         }
@@ -151,7 +150,7 @@ impl Acquirer<'_> {
     }
 
     /// Step 1. The outer `None` is "nothing to reuse".
-    async fn reuse(&self, survey: &Survey) -> Result<Option<Option<Held>>, AcquireError> {
+    async fn reuse(&self, survey: &LeaseSurvey) -> Result<Option<Option<HeldLease>>, AcquireError> {
         let public_ip = self.options.public_ip;
         let mut fitting = Vec::new();
         for (key, record) in &survey.ours {
@@ -168,15 +167,15 @@ impl Acquirer<'_> {
                        current config, deleting",
                     key.subnet
                 );
-                match self.repeat(|| self.registry.remove(&record.name, record.revision)).await {
+                match self.repeat(|| self.store.remove(&record.name, record.revision)).await {
                     Ok(()) => {}
-                    Err(RegistryError::Conflict) => return Ok(Some(None)),
+                    Err(StoreError::Conflict) => return Ok(Some(None)),
                     Err(error) => return Err(fatal(error)),
                 }
             }
         }
         // Of several, the one that we had last, else one that an operator reserved.
-        let rank = |subnet: Cidr, record: &Record| {
+        let rank = |subnet: Cidr, record: &StoreRecord| {
             (self.options.previous == Some(subnet), record.lease.is_none())
         };
         let Some((subnet, record)) =
@@ -188,25 +187,29 @@ impl Acquirer<'_> {
         self.take_over(subnet, record).await.map(Some)
     }
 
-    async fn take_over(&self, subnet: Cidr, record: &Record) -> Result<Option<Held>, AcquireError> {
+    async fn take_over(
+        &self,
+        subnet: Cidr,
+        record: &StoreRecord,
+    ) -> Result<Option<HeldLease>, AcquireError> {
         let began = Instant::now();
         // A reservation stays one: no lease is put under it.
         let grant = record.lease.map(|_| self.grant());
         let value = self.value();
         let name = &record.name;
         let outcome =
-            self.repeat(|| self.registry.replace(name, record.revision, &value, grant)).await;
+            self.repeat(|| self.store.replace(name, record.revision, &value, grant)).await;
         let held = match outcome {
             Ok(written) => self.held(subnet, written, began),
-            Err(RegistryError::Conflict) => return Ok(None),
+            Err(StoreError::Conflict) => return Ok(None),
             Err(error) => return Err(fatal(error)),
         };
-        let me = self.options.instance.print();
+        let me = self.options.instance.fingerprint();
         if let Some(other) = record.lease.and_then(|id| id.signer()).filter(|&other| other != me) {
             return self.contest(held, other).await;
         }
         if let Some(old) = record.lease {
-            let _ = self.registry.revoke_unused(old).await;
+            let _ = self.store.revoke_unused(old).await;
         }
         Ok(Some(held))
     }
@@ -214,14 +217,18 @@ impl Acquirer<'_> {
     /// The lease was signed by another instance that announces our address. It may be long gone,
     /// or this very machine before it was installed anew; but if it lives it takes its lease back
     /// at once (see [`super::keeper`]), and then two hosts have one address.
-    async fn contest(&self, held: Held, other: Print) -> Result<Option<Held>, AcquireError> {
+    async fn contest(
+        &self,
+        held: HeldLease,
+        other: Fingerprint,
+    ) -> Result<Option<HeldLease>, AcquireError> {
         info!(subnet = %held.subnet, instance = %other,
             "lease was another instance's; waiting whether it answers");
         let until = Instant::now() + self.options.timing.contest;
         while Instant::now() < until {
             sleep(self.options.timing.contest / 10).await;
             // Unreachable: nothing is known, so nothing is decided. Wait on.
-            let Ok(current) = self.registry.get(&held.record.name).await else { continue };
+            let Ok(current) = self.store.get(&held.record.name).await else { continue };
             let Some(current) = current else { return Ok(None) };
             if current.revision == held.record.revision {
                 continue;
@@ -240,7 +247,10 @@ impl Acquirer<'_> {
     }
 
     /// Step 2. The outer `None` is "no such subnet, or it is not to be had".
-    async fn previous(&self, survey: &Survey) -> Result<Option<Option<Held>>, AcquireError> {
+    async fn previous(
+        &self,
+        survey: &LeaseSurvey,
+    ) -> Result<Option<Option<HeldLease>>, AcquireError> {
         let Some(previous) = self.options.previous else { return Ok(None) };
         if !self.config.may_lease(previous) {
             warn!(
@@ -257,18 +267,22 @@ impl Acquirer<'_> {
         self.create(previous, survey).await.map(Some)
     }
 
-    async fn create(&self, subnet: Cidr, survey: &Survey) -> Result<Option<Held>, AcquireError> {
+    async fn create(
+        &self,
+        subnet: Cidr,
+        survey: &LeaseSurvey,
+    ) -> Result<Option<HeldLease>, AcquireError> {
         let began = Instant::now();
         let grant = self.grant();
         let (name, value) = (name(subnet), self.value());
-        match self.repeat(|| self.registry.create(&name, &value, Some(grant))).await {
+        match self.repeat(|| self.store.create(&name, &value, Some(grant))).await {
             Ok(record) => {
                 let held = self.held(subnet, record, began);
                 self.alone(&held, survey).await?;
                 info!("Allocated lease ({subnet}) to current node ({})", self.options.public_ip);
                 Ok(Some(held))
             }
-            Err(RegistryError::Conflict) => Ok(None),
+            Err(StoreError::Conflict) => Ok(None),
             Err(error) => Err(fatal(error)),
         }
     }
@@ -276,25 +290,25 @@ impl Acquirer<'_> {
     /// Makes sure that no other instance took a subnet for our address at the same moment: then
     /// neither found the other's entry to take over. Who wrote since our list is alive; of the
     /// two the higher print goes.
-    async fn alone(&self, held: &Held, before: &Survey) -> Result<(), AcquireError> {
-        let snapshot = self.repeat(|| self.registry.list()).await.map_err(fatal)?;
-        let now = Survey::new(&snapshot, self.config, self.options.public_ip);
-        let me = self.options.instance.print();
+    async fn alone(&self, held: &HeldLease, before: &LeaseSurvey) -> Result<(), AcquireError> {
+        let snapshot = self.repeat(|| self.store.list()).await.map_err(fatal)?;
+        let now = LeaseSurvey::new(&snapshot, self.config, self.options.public_ip);
+        let me = self.options.instance.fingerprint();
         let rival = now.ours.iter().find_map(|entry| {
             let other = entry.1.lease?.signer()?;
             (other < me && !before.ours.contains(entry)).then_some((other, entry.0.subnet))
         });
         let Some((other, subnet)) = rival else { return Ok(()) };
-        let _ = self.registry.remove(&held.record.name, held.record.revision).await;
+        let _ = self.store.remove(&held.record.name, held.record.revision).await;
         Err(AcquireError::DuplicatePublicIp(duplicate(self.options, other, subnet)))
     }
 
-    async fn repeat<T, F, R>(&self, op: F) -> Result<T, RegistryError>
+    async fn repeat<T, F, R>(&self, op: F) -> Result<T, StoreError>
     where
         F: FnMut() -> R,
-        R: Future<Output = Result<T, RegistryError>>,
+        R: Future<Output = Result<T, StoreError>>,
     {
-        answer(self.registry, &self.options.timing, op).await
+        answer(self.store, &self.options.timing, op).await
     }
 
     fn grant(&self) -> Grant {
@@ -306,14 +320,14 @@ impl Acquirer<'_> {
         LeaseValue::new(self.options.public_ip).encode()
     }
 
-    fn held(&self, subnet: Cidr, record: Record, began: Instant) -> Held {
-        let term = record.lease.map(|_| Term::new(began, self.options.timing.ttl));
-        Held { subnet, public_ip: self.options.public_ip, record, term, rivals: Vec::new() }
+    fn held(&self, subnet: Cidr, record: StoreRecord, began: Instant) -> HeldLease {
+        let term = record.lease.map(|_| LeaseTerm::new(began, self.options.timing.ttl));
+        HeldLease { subnet, public_ip: self.options.public_ip, record, term, rivals: Vec::new() }
     }
 }
 
 /// The message about two hosts with one address.
-pub(super) fn duplicate(options: &ManagerOptions, other: Print, subnet: Cidr) -> String {
+pub(super) fn duplicate(options: &ManagerOptions, other: Fingerprint, subnet: Cidr) -> String {
     format!(
         "two hosts announce the public IP {}: this one, {}, and instance {other}, which is alive \
          and holds {subnet}. Give each host an address of its own (--public-ip, --iface)",

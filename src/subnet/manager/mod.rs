@@ -1,6 +1,6 @@
 //! A host's part in the overlay: it takes a subnet, keeps it, and follows those of the others.
 //!
-//! Three tasks on one thread, so that none waits for another's network: the *feed* lists and
+//! Three tasks on one thread, so that none waits for another's network: the *watcher* lists and
 //! watches the registry, the *keeper* renews and defends this host's own lease, and
 //! [`Manager::run`] brings the route table in line. Errors keep the table as it is.
 
@@ -21,12 +21,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
-use super::store::{Change, Record, Registry};
+use super::store::{LeaseStore, StoreChange, StoreRecord};
 use super::{Instance, LeaseValue, NetworkConfig};
 use crate::route::{Cidr, RouteWriter};
 use keeper::{Keeper, KeeperEvent, OwnEvent};
 use peers::Peers;
-use watcher::FeedEvent;
+use watcher::WatcherEvent;
 
 pub use acquire::AcquireError;
 pub use status::{Lease, Peer, SubnetStatus};
@@ -37,7 +37,7 @@ pub struct ManagerOptions {
     /// The address under which this host announces its subnet.
     pub public_ip: Ipv4Addr,
     /// The subnet that this host had before, from its subnet file. A file that came with a cloned
-    /// disk or from another cluster is not to be passed on: see [`Origin`](crate::subnet::Origin).
+    /// disk or from another cluster is not to be passed on: see [`SubnetFileOrigin`](crate::subnet::SubnetFileOrigin).
     pub previous: Option<Cidr>,
     /// Whether to give up rather than to take a new subnet if the lease is lost to another host.
     pub exit_on_lease_loss: bool,
@@ -90,7 +90,7 @@ pub struct Timing {
     /// How often a missing config is looked for.
     pub config_poll: Duration,
     /// How often a lasting trouble is logged.
-    pub say_every: Duration,
+    pub log_interval: Duration,
 }
 
 impl Default for Timing {
@@ -107,18 +107,18 @@ impl Default for Timing {
             check: Duration::from_secs(60),
             contest: Duration::from_secs(3),
             config_poll: Duration::from_secs(1),
-            say_every: Duration::from_secs(15),
+            log_interval: Duration::from_secs(15),
         }
     }
 }
 
 /// Takes a subnet, keeps it, follows those of the other hosts.
 pub struct Manager {
-    registry: Arc<dyn Registry>,
+    store: Arc<dyn LeaseStore>,
     options: ManagerOptions,
     public_ip: watch::Sender<Ipv4Addr>,
     /// The lease, once it is acquired.
-    held: Option<(NetworkConfig, acquire::Held)>,
+    held: Option<(NetworkConfig, acquire::HeldLease)>,
 }
 
 /// Why a manager gave up.
@@ -142,9 +142,9 @@ pub enum RunError {
 
 impl Manager {
     /// A manager of one host; asks the registry for nothing yet.
-    pub fn new(registry: Arc<dyn Registry>, options: ManagerOptions) -> Self {
+    pub fn new(store: Arc<dyn LeaseStore>, options: ManagerOptions) -> Self {
         let (public_ip, _) = watch::channel(options.public_ip);
-        Self { registry, options, public_ip, held: None }
+        Self { store, options, public_ip, held: None }
     }
 
     /// Where to tell a running manager that this host's address has changed: the lease follows,
@@ -158,7 +158,7 @@ impl Manager {
     /// # Errors
     /// A config with which flannel gives up at once.
     pub async fn wait_for_config(&self) -> Result<NetworkConfig, super::ConfigError> {
-        wait::config(&*self.registry, &self.options.timing).await
+        wait::config(&*self.store, &self.options.timing).await
     }
 
     /// Takes a subnet: the one that this host has, the one that it had, or a free one.
@@ -168,7 +168,7 @@ impl Manager {
     /// waited for.
     pub async fn acquire(&mut self, config: &NetworkConfig) -> Result<Lease, AcquireError> {
         self.options.public_ip = *self.public_ip.borrow();
-        let held = acquire::acquire(&*self.registry, config, &self.options).await?;
+        let held = acquire::acquire(&*self.store, config, &self.options).await?;
         let lease = held.lease();
         self.held = Some((config.clone(), held));
         Ok(lease)
@@ -191,28 +191,27 @@ impl Manager {
         let (config, held) = self.held.expect("acquire() comes before run()");
         let own = held.lease();
         let peers = Peers::new(&config, writer, own.subnet, own.public_ip);
-        let (feed_tx, feed) = mpsc::channel(CHANNEL);
+        let (watcher_tx, watcher) = mpsc::channel(CHANNEL);
         let (keeper_tx, keeper) = mpsc::channel(CHANNEL);
         // Unbounded, so that table and keeper never wait for each other; our own news is rare.
         let (own_tx, own_events) = mpsc::unbounded_channel();
         // Dropping the set ends the tasks.
         let mut tasks = JoinSet::new();
-        let registry = Arc::clone(&self.registry);
-        tasks.spawn(watcher::feed(registry, self.options.timing.clone(), feed_tx));
+        let store = Arc::clone(&self.store);
+        tasks.spawn(watcher::run(store, self.options.timing.clone(), watcher_tx));
         let public_ip = self.public_ip.subscribe();
-        let keeper_task =
-            Keeper::new(self.registry, self.options, config, held, public_ip, keeper_tx);
+        let keeper_task = Keeper::new(self.store, self.options, config, held, public_ip, keeper_tx);
         tasks.spawn(keeper_task.run(own_events));
         let mut runner =
             Runner { peers, status, own, own_tx, was_connected: false, publish_at: None };
         tokio::select! {
-            outcome = runner.run(feed, keeper) => outcome,
+            outcome = runner.run(watcher, keeper) => outcome,
             () = shutdown => Ok(()),
         }
     }
 }
 
-/// Joins feed, keeper and table.
+/// Joins watcher, keeper and table.
 struct Runner {
     peers: Peers,
     status: watch::Sender<SubnetStatus>,
@@ -226,12 +225,12 @@ struct Runner {
 impl Runner {
     async fn run(
         &mut self,
-        mut feed: mpsc::Receiver<FeedEvent>,
+        mut watcher: mpsc::Receiver<WatcherEvent>,
         mut keeper: mpsc::Receiver<KeeperEvent>,
     ) -> Result<(), RunError> {
         loop {
             tokio::select! {
-                Some(event) = feed.recv() => self.on_feed(event),
+                Some(event) = watcher.recv() => self.on_watcher(event),
                 Some(event) = keeper.recv() => self.on_keeper(event)?,
                 () = sleep_until(self.publish_at.unwrap_or_else(Instant::now)),
                     if self.publish_at.is_some() => self.publish_peers(),
@@ -240,10 +239,10 @@ impl Runner {
         }
     }
 
-    fn on_feed(&mut self, event: FeedEvent) {
+    fn on_watcher(&mut self, event: WatcherEvent) {
         let now = Instant::now();
         match event {
-            FeedEvent::List(snapshot) => {
+            WatcherEvent::List(snapshot) => {
                 self.peers.reset(&snapshot.records);
                 self.publish_peers();
                 let restarted = std::mem::replace(&mut self.was_connected, true);
@@ -260,7 +259,7 @@ impl Runner {
                 }
                 self.tell_keeper(OwnEvent::Listed(self.of_interest(snapshot.records)));
             }
-            FeedEvent::Changes(changes) => {
+            WatcherEvent::Changes(changes) => {
                 self.peers.apply(&changes);
                 // A mere sign of life wakes nobody.
                 self.status.send_if_modified(|status| {
@@ -268,8 +267,8 @@ impl Runner {
                     status.connected = true;
                     status.last_contact = Some(now);
                     for change in &changes {
-                        let (Change::Put(Record { revision, .. })
-                        | Change::Delete { revision, .. }) = change;
+                        let (StoreChange::Put(StoreRecord { revision, .. })
+                        | StoreChange::Delete { revision, .. }) = change;
                         status.revision = status.revision.max(*revision);
                     }
                     news
@@ -280,7 +279,7 @@ impl Runner {
                     }
                 }
             }
-            FeedEvent::Lost(error) => self.status.send_modify(|status| {
+            WatcherEvent::Lost(error) => self.status.send_modify(|status| {
                 status.connected = false;
                 status.last_error = Some(error);
             }),
@@ -303,7 +302,7 @@ impl Runner {
                 }
                 self.own = lease;
             }
-            KeeperEvent::Trouble { error, held } => self.status.send_modify(|status| {
+            KeeperEvent::Problem { error, held } => self.status.send_modify(|status| {
                 status.lease_held = held;
                 status.last_error = Some(error);
             }),
@@ -332,19 +331,19 @@ impl Runner {
         let _ = self.own_tx.send(event);
     }
 
-    fn of_interest(&self, records: Vec<Record>) -> Vec<Record> {
+    fn of_interest(&self, records: Vec<StoreRecord>) -> Vec<StoreRecord> {
         records.into_iter().filter(|record| self.is_ours_record(record)).collect()
     }
 
-    fn is_ours(&self, change: &Change) -> bool {
+    fn is_ours(&self, change: &StoreChange) -> bool {
         match change {
-            Change::Put(record) => self.is_ours_record(record),
-            Change::Delete { name, .. } => *name == acquire::name(self.own.subnet),
+            StoreChange::Put(record) => self.is_ours_record(record),
+            StoreChange::Delete { name, .. } => *name == acquire::name(self.own.subnet),
         }
     }
 
     /// Our own entry, or one that announces our address.
-    fn is_ours_record(&self, record: &Record) -> bool {
+    fn is_ours_record(&self, record: &StoreRecord) -> bool {
         record.name == acquire::name(self.own.subnet)
             || LeaseValue::decode(&record.value)
                 .is_ok_and(|value| value.public_ip == self.own.public_ip)

@@ -8,28 +8,28 @@ use tracing::{error, warn};
 
 use super::Timing;
 use crate::subnet::backoff::Backoff;
-use crate::subnet::store::{Registry, RegistryError};
+use crate::subnet::store::{LeaseStore, StoreError};
 use crate::subnet::{ConfigError, NetworkConfig};
 
 /// Waits for a good config.
 pub(super) async fn config(
-    registry: &dyn Registry,
+    store: &dyn LeaseStore,
     timing: &Timing,
 ) -> Result<NetworkConfig, ConfigError> {
-    let mut throttle = Throttle::new(timing.say_every);
+    let mut throttle = LogThrottle::new(timing.log_interval);
     let mut backoff = Backoff::new(timing.backoff_first, timing.config_poll);
     loop {
-        let trouble = match registry.config().await {
+        let trouble = match store.config().await {
             Ok(Some(text)) => match NetworkConfig::parse(&text) {
                 Ok(config) => return Ok(config),
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => format!("Couldn't fetch network config: {error}"),
             },
-            Ok(None) if throttle.due() => missing(registry).await,
+            Ok(None) if throttle.due() => missing(store).await,
             Ok(None) => String::new(),
-            Err(error) => format!("cannot reach {}: {error}", registry.describe()),
+            Err(error) => format!("cannot reach {}: {error}", store.describe()),
         };
-        if !trouble.is_empty() && throttle.pass() {
+        if !trouble.is_empty() && throttle.allow() {
             error!("{trouble}; waiting");
         }
         sleep(backoff.next_wait()).await;
@@ -37,8 +37,8 @@ pub(super) async fn config(
 }
 
 /// The text for a config that is not there, with what is there instead.
-async fn missing(registry: &dyn Registry) -> String {
-    let others = match registry.other_keys().await {
+async fn missing(store: &dyn LeaseStore) -> String {
+    let others = match store.other_keys().await {
         Ok(keys) if keys.is_empty() => "no other key exists either".to_owned(),
         Ok(keys) => format!("these keys exist: {}", keys.join(", ")),
         Err(error) => format!("other keys cannot be listed: {error}"),
@@ -46,31 +46,31 @@ async fn missing(registry: &dyn Registry) -> String {
     format!(
         "Couldn't fetch network config: flannel config not found in {}. \
          Did you create your config using etcdv3 API? ({others})",
-        registry.describe()
+        store.describe()
     )
 }
 
 /// Repeats `op` until the registry answers; what it answers is for the caller.
 pub(super) async fn answer<T, F, R>(
-    registry: &dyn Registry,
+    store: &dyn LeaseStore,
     timing: &Timing,
     mut op: F,
-) -> Result<T, RegistryError>
+) -> Result<T, StoreError>
 where
     F: FnMut() -> R,
-    R: Future<Output = Result<T, RegistryError>>,
+    R: Future<Output = Result<T, StoreError>>,
 {
-    let mut throttle = Throttle::new(timing.say_every);
+    let mut throttle = LogThrottle::new(timing.log_interval);
     let mut backoff = Backoff::new(timing.backoff_first, timing.backoff_limit);
     loop {
         match op().await {
-            Err(error @ RegistryError::Unavailable { .. }) => {
-                if throttle.pass() {
-                    warn!(registry = registry.describe(), %error, "registry does not answer; trying on");
+            Err(error @ StoreError::Unavailable { .. }) => {
+                if throttle.allow() {
+                    warn!(registry = store.describe(), %error, "registry does not answer; trying on");
                 }
             }
             // A list outlived by a compaction: just list again.
-            Err(RegistryError::Compacted) => {}
+            Err(StoreError::Compacted) => {}
             other => return other,
         }
         sleep(backoff.next_wait()).await;
@@ -78,13 +78,13 @@ where
 }
 
 /// Lets a line through at once, again soon, and then now and then.
-pub(super) struct Throttle {
+pub(super) struct LogThrottle {
     every: Duration,
     last: Option<Instant>,
     passed: u32,
 }
 
-impl Throttle {
+impl LogThrottle {
     pub(super) fn new(every: Duration) -> Self {
         Self { every, last: None, passed: 0 }
     }
@@ -96,7 +96,7 @@ impl Throttle {
     }
 
     /// Like [`due`](Self::due), and counts the line as said.
-    pub(super) fn pass(&mut self) -> bool {
+    pub(super) fn allow(&mut self) -> bool {
         let due = self.due();
         if due {
             self.last = Some(Instant::now());
@@ -106,7 +106,7 @@ impl Throttle {
     }
 
     /// The trouble is over. The next one is said soon again, though not more often than before.
-    pub(super) fn calm(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.passed = 0;
     }
 }
@@ -117,10 +117,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_lasting_trouble_is_a_few_lines() {
-        let mut throttle = Throttle::new(Duration::from_millis(150));
+        let mut throttle = LogThrottle::new(Duration::from_millis(150));
         let mut lines = 0;
         for _ in 0..60 {
-            lines += u32::from(throttle.pass());
+            lines += u32::from(throttle.allow());
             sleep(Duration::from_millis(10)).await;
         }
         assert!((3..=7).contains(&lines), "{lines}");

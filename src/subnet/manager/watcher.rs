@@ -1,4 +1,4 @@
-//! The feed: lists and watches the registry, for ever, whatever happens to it.
+//! The watcher: lists and watches the registry, for ever, whatever happens to it.
 //!
 //! After any break everything is listed anew: a server that was restored from an older snapshot,
 //! or restarted empty, keeps its name and may count past our revision, so nothing but a list tells
@@ -15,55 +15,58 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::Timing;
-use super::wait::Throttle;
+use super::wait::LogThrottle;
 use crate::subnet::backoff::Backoff;
-use crate::subnet::store::{Change, Changes, Follow, Registry, RegistryError, Snapshot};
+use crate::subnet::store::{
+    LeaseStore, ListAndWatch, StoreChange, StoreError, StoreSnapshot, WatchStream,
+};
 
-/// What the feed tells.
-pub(super) enum FeedEvent {
+/// What the watcher tells.
+pub(super) enum WatcherEvent {
     /// Everything there is.
-    List(Snapshot),
+    List(StoreSnapshot),
     /// What changed after the list; nothing is a sign of life.
-    Changes(Vec<Change>),
+    Changes(Vec<StoreChange>),
     /// The registry cannot be reached.
     Lost(String),
 }
 
 /// Runs until the receiver is gone.
-pub(super) async fn feed(registry: Arc<dyn Registry>, timing: Timing, to: Sender<FeedEvent>) {
+pub(super) async fn run(store: Arc<dyn LeaseStore>, timing: Timing, to: Sender<WatcherEvent>) {
     let backoff = Backoff::new(timing.backoff_first, timing.backoff_limit);
-    let throttle = Throttle::new(timing.say_every);
-    let mut feed = Feed { registry, timing, to, backoff, throttle, lost_at: None, said: false };
-    while feed.session().await.is_some() {}
+    let throttle = LogThrottle::new(timing.log_interval);
+    let mut watcher =
+        LeaseWatcher { store, timing, to, backoff, throttle, lost_at: None, said: false };
+    while watcher.session().await.is_some() {}
 }
 
-struct Feed {
-    registry: Arc<dyn Registry>,
+struct LeaseWatcher {
+    store: Arc<dyn LeaseStore>,
     timing: Timing,
-    to: Sender<FeedEvent>,
+    to: Sender<WatcherEvent>,
     backoff: Backoff,
-    throttle: Throttle,
+    throttle: LogThrottle,
     lost_at: Option<Instant>,
     /// Whether the log says that the registry is lost.
     said: bool,
 }
 
-impl Feed {
+impl LeaseWatcher {
     /// Attempts until one comes through, and the watch that came of it; `None` if nobody listens
     /// any more.
     async fn session(&mut self) -> Option<()> {
         let mut race = self.race();
-        let Follow { snapshot, changes } = loop {
+        let ListAndWatch { snapshot, stream } = loop {
             match race.next().await {
-                Ok(follow) => break follow,
+                Ok(listed) => break listed,
                 Err(error) => self.failed(&error).await?,
             }
         };
         drop(race);
         self.came_back();
-        self.to.send(FeedEvent::List(snapshot)).await.ok()?;
+        self.to.send(WatcherEvent::List(snapshot)).await.ok()?;
         let began = Instant::now();
-        let error = self.live(changes).await?;
+        let error = self.live(stream).await?;
         if began.elapsed() > STABLE {
             self.backoff.reset();
         }
@@ -77,31 +80,31 @@ impl Feed {
     ///
     /// A watch can die without a word. So a silent one is asked for a sign of life, and if none
     /// comes soon a second connection is tried beside it: whichever speaks first is the watch.
-    async fn live(&mut self, mut changes: Box<dyn Changes>) -> Option<RegistryError> {
+    async fn live(&mut self, mut stream: Box<dyn WatchStream>) -> Option<StoreError> {
         let mut asked: Option<Instant> = None;
         let mut probe_at = Instant::now() + self.timing.probe;
         let mut resync_at = self.resync_at();
-        let mut patience = self.timing.suspect;
-        let mut second: Option<Race> = None;
+        let mut answer_timeout = self.timing.suspect;
+        let mut second: Option<AttemptRace> = None;
         loop {
-            let suspect_at = asked.map(|asked| asked + patience);
+            let suspect_at = asked.map(|asked| asked + answer_timeout);
             let idle = second.is_none();
             tokio::select! {
-                heard = changes.next() => {
+                heard = stream.next() => {
                     let heard = match heard {
                         Ok(heard) => heard,
                         Err(error) => return Some(error),
                     };
                     if let Some(asked) = asked.take() {
-                        patience = (asked.elapsed() * 2).clamp(self.timing.suspect, MAX_PATIENCE);
+                        answer_timeout = (asked.elapsed() * 2).clamp(self.timing.suspect, MAX_ANSWER_TIMEOUT);
                         second = None;
                     }
                     self.came_back();
                     probe_at = Instant::now() + self.timing.probe;
-                    self.to.send(FeedEvent::Changes(heard)).await.ok()?;
+                    self.to.send(WatcherEvent::Changes(heard)).await.ok()?;
                 }
                 () = sleep_until(probe_at), if asked.is_none() => {
-                    if let Err(error) = changes.probe().await {
+                    if let Err(error) = stream.probe().await {
                         return Some(error);
                     }
                     asked = Some(Instant::now());
@@ -114,15 +117,15 @@ impl Feed {
                     second = Some(self.race());
                     resync_at = self.resync_at();
                 }
-                Some(outcome) = OptionFuture::from(second.as_mut().map(Race::next)) => {
+                Some(outcome) = OptionFuture::from(second.as_mut().map(AttemptRace::next)) => {
                     match outcome {
-                        Ok(follow) => {
+                        Ok(listed) => {
                             second = None;
                             asked = None;
                             self.came_back();
-                            changes = follow.changes;
+                            stream = listed.stream;
                             probe_at = Instant::now() + self.timing.probe;
-                            self.to.send(FeedEvent::List(follow.snapshot)).await.ok()?;
+                            self.to.send(WatcherEvent::List(listed.snapshot)).await.ok()?;
                         }
                         Err(error) if asked.is_some() => self.failed(&error).await?,
                         // A list that was only meant to make sure; the watch is well.
@@ -136,10 +139,10 @@ impl Feed {
         }
     }
 
-    fn race(&self) -> Race {
+    fn race(&self) -> AttemptRace {
         let backoff = Backoff::new(self.timing.backoff_first, self.timing.backoff_limit);
-        Race {
-            registry: Arc::clone(&self.registry),
+        AttemptRace {
+            store: Arc::clone(&self.store),
             hedge: self.timing.hedge,
             backoff,
             attempts: FuturesUnordered::new(),
@@ -151,23 +154,23 @@ impl Feed {
         Instant::now() + self.timing.resync.mul_f64(0.75 + fastrand::f64() / 2.0)
     }
 
-    async fn failed(&mut self, error: &RegistryError) -> Option<()> {
+    async fn failed(&mut self, error: &StoreError) -> Option<()> {
         self.lost_at.get_or_insert_with(Instant::now);
-        if self.throttle.pass() {
+        if self.throttle.allow() {
             self.said = true;
-            let registry = self.registry.describe();
-            warn!(%registry, %error, "registry lost; forwarding goes on with the routes as they are");
+            let store = self.store.describe();
+            warn!(%store, %error, "registry lost; forwarding goes on with the routes as they are");
         }
-        self.to.send(FeedEvent::Lost(error.to_string())).await.ok()
+        self.to.send(WatcherEvent::Lost(error.to_string())).await.ok()
     }
 
     fn came_back(&mut self) {
         let Some(lost_at) = self.lost_at.take() else { return };
         if std::mem::take(&mut self.said) {
-            let registry = self.registry.describe();
-            info!(%registry, away = ?rounded(lost_at.elapsed()), "registry is back");
+            let store = self.store.describe();
+            info!(%store, away = ?rounded(lost_at.elapsed()), "registry is back");
         }
-        self.throttle.calm();
+        self.throttle.reset();
     }
 }
 
@@ -175,22 +178,22 @@ impl Feed {
 ///
 /// An attempt that fell into a hole says nothing until its time is out. So as long as none has
 /// come through, another is started beside it: the registry's return is seen by the next one.
-struct Race {
-    registry: Arc<dyn Registry>,
+struct AttemptRace {
+    store: Arc<dyn LeaseStore>,
     hedge: Duration,
     backoff: Backoff,
-    attempts: FuturesUnordered<BoxFuture<'static, Result<Follow, RegistryError>>>,
+    attempts: FuturesUnordered<BoxFuture<'static, Result<ListAndWatch, StoreError>>>,
     next_at: Instant,
 }
 
-impl Race {
+impl AttemptRace {
     /// The outcome of the next attempt that has one; more attempts follow a failed one. May be
     /// dropped while it waits.
-    async fn next(&mut self) -> Result<Follow, RegistryError> {
+    async fn next(&mut self) -> Result<ListAndWatch, StoreError> {
         loop {
             if self.attempts.len() < MAX_ATTEMPTS && Instant::now() >= self.next_at {
-                let registry = Arc::clone(&self.registry);
-                self.attempts.push(Box::pin(async move { registry.follow().await }));
+                let store = Arc::clone(&self.store);
+                self.attempts.push(Box::pin(async move { store.watch().await }));
                 self.next_at = Instant::now() + self.hedge.mul_f64(0.75 + fastrand::f64() / 4.0);
             }
             let room = self.attempts.len() < MAX_ATTEMPTS;
@@ -216,4 +219,4 @@ const MAX_ATTEMPTS: usize = 6;
 /// A watch that lived this long was a good one.
 const STABLE: Duration = Duration::from_secs(2);
 /// However slow the registry is, a watch that is silent for longer is doubted.
-const MAX_PATIENCE: Duration = Duration::from_secs(10);
+const MAX_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

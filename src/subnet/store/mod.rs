@@ -1,4 +1,4 @@
-//! Where leases are kept. Managers know only the trait [`Registry`]; behind it is an etcd cluster
+//! Where leases are kept. Managers know only the trait [`LeaseStore`]; behind it is an etcd cluster
 //! or a directory of files.
 
 mod etcd;
@@ -14,108 +14,108 @@ use async_trait::async_trait;
 
 use super::LeaseId;
 
-pub use etcd::{EtcdOptions, EtcdRegistry, SYSTEM_AUTHORITIES, Secret};
-pub use file::{FileOptions, FileRegistry};
+pub use etcd::{EtcdOptions, EtcdStore, SYSTEM_AUTHORITIES, Secret};
+pub use file::{FileOptions, FileStore};
 
 /// A store of one network's config and leases.
 ///
 /// Every call ends within a bound of its own: an implementation has its time-outs inside.
 #[async_trait]
-pub trait Registry: Send + Sync {
+pub trait LeaseStore: Send + Sync {
     /// The store, for messages: what kind, where.
     fn describe(&self) -> String;
 
     /// Names the store's content, such that another cluster has another name; asks the store.
-    async fn identity(&self) -> Result<String, RegistryError>;
+    async fn identity(&self) -> Result<String, StoreError>;
 
     /// The network config, if there is one.
-    async fn config(&self) -> Result<Option<Vec<u8>>, RegistryError>;
+    async fn config(&self) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// A few keys that do exist, for the operator whose config is not found.
-    async fn other_keys(&self) -> Result<Vec<String>, RegistryError>;
+    async fn other_keys(&self) -> Result<Vec<String>, StoreError>;
 
     /// Everything under `subnets/`, whether it is a lease or junk.
-    async fn list(&self) -> Result<Snapshot, RegistryError>;
+    async fn list(&self) -> Result<StoreSnapshot, StoreError>;
 
     /// One entry under `subnets/`.
-    async fn get(&self, name: &str) -> Result<Option<Record>, RegistryError>;
+    async fn get(&self, name: &str) -> Result<Option<StoreRecord>, StoreError>;
 
     /// Makes an entry if there is none of that name. Without `grant` it never expires.
     ///
     /// # Errors
-    /// [`RegistryError::Conflict`] if there is one.
+    /// [`StoreError::Conflict`] if there is one.
     async fn create(
         &self,
         name: &str,
         value: &[u8],
         grant: Option<Grant>,
-    ) -> Result<Record, RegistryError>;
+    ) -> Result<StoreRecord, StoreError>;
 
     /// Replaces an entry's value and lease, if it is still at `revision`. The lease that it had is
     /// left to itself.
     ///
     /// # Errors
-    /// [`RegistryError::Conflict`] if it has been changed or removed.
+    /// [`StoreError::Conflict`] if it has been changed or removed.
     async fn replace(
         &self,
         name: &str,
         revision: i64,
         value: &[u8],
         grant: Option<Grant>,
-    ) -> Result<Record, RegistryError>;
+    ) -> Result<StoreRecord, StoreError>;
 
     /// Removes an entry, if it is still at `revision`.
     ///
     /// # Errors
-    /// [`RegistryError::Conflict`] if it has been changed.
-    async fn remove(&self, name: &str, revision: i64) -> Result<(), RegistryError>;
+    /// [`StoreError::Conflict`] if it has been changed.
+    async fn remove(&self, name: &str, revision: i64) -> Result<(), StoreError>;
 
     /// How long an entry's lease still lives; `None` if it is gone.
-    async fn time_left(&self, record: &Record) -> Result<Option<Duration>, RegistryError>;
+    async fn time_left(&self, record: &StoreRecord) -> Result<Option<Duration>, StoreError>;
 
     /// Ends a lease that no entry hangs on any more; does nothing if one does.
-    async fn revoke_unused(&self, lease: LeaseId) -> Result<(), RegistryError>;
+    async fn revoke_unused(&self, lease: LeaseId) -> Result<(), StoreError>;
 
     /// The list, and every change from there on.
-    async fn follow(&self) -> Result<Follow, RegistryError>;
+    async fn watch(&self) -> Result<ListAndWatch, StoreError>;
 }
 
 /// Changes after a list. Dropping it ends the watch.
 #[async_trait]
-pub trait Changes: Send {
+pub trait WatchStream: Send {
     /// Waits for the next changes; none of them is a sign of life. May be dropped while it waits.
     ///
     /// # Errors
     /// The watch has ended and must be begun anew from a list.
-    async fn next(&mut self) -> Result<Vec<Change>, RegistryError>;
+    async fn next(&mut self) -> Result<Vec<StoreChange>, StoreError>;
 
     /// Asks the store for a sign of life, which [`next`](Self::next) then returns.
     ///
     /// # Errors
     /// The watch has ended.
-    async fn probe(&mut self) -> Result<(), RegistryError>;
+    async fn probe(&mut self) -> Result<(), StoreError>;
 }
 
 /// A list and what follows it.
-pub struct Follow {
+pub struct ListAndWatch {
     /// The entries at the moment of the list.
-    pub snapshot: Snapshot,
+    pub snapshot: StoreSnapshot,
     /// What changes afterwards, without a gap.
-    pub changes: Box<dyn Changes>,
+    pub stream: Box<dyn WatchStream>,
 }
 
 /// All entries at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct StoreSnapshot {
     /// The entries, by name.
-    pub records: Vec<Record>,
+    pub records: Vec<StoreRecord>,
     /// The store's revision at that moment; 0 where the store has none.
     pub revision: i64,
 }
 
 /// One entry under `subnets/`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct StoreRecord {
     /// The last part of its key.
     pub name: String,
     /// What is stored there.
@@ -126,7 +126,7 @@ pub struct Record {
     pub lease: Option<LeaseId>,
 }
 
-impl fmt::Debug for Record {
+impl fmt::Debug for StoreRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, value, revision, lease } = self;
         let value = String::from_utf8_lossy(value);
@@ -137,9 +137,9 @@ impl fmt::Debug for Record {
 
 /// One change to the entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum StoreChange {
     /// An entry was made or rewritten.
-    Put(Record),
+    Put(StoreRecord),
     /// An entry was removed, or died with its lease.
     Delete {
         /// Its name.
@@ -149,7 +149,7 @@ pub enum Change {
     },
 }
 
-impl Change {
+impl StoreChange {
     /// The name of the entry that changed.
     pub fn name(&self) -> &str {
         match self {
@@ -170,7 +170,7 @@ pub struct Grant {
 
 /// Why a store did not do what it was asked for.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum RegistryError {
+pub enum StoreError {
     /// The entry exists, or is not at the expected revision.
     #[error("the entry was changed by somebody else")]
     Conflict,
@@ -178,25 +178,25 @@ pub enum RegistryError {
     #[error("the history has been compacted")]
     Compacted,
     /// The store cannot be reached, or does not answer as it should.
-    #[error("{trouble}: {detail}")]
+    #[error("{kind}: {detail}")]
     Unavailable {
-        /// The class of the trouble.
-        trouble: Trouble,
+        /// The class of the kind.
+        kind: UnavailableKind,
         /// Who said what.
         detail: String,
     },
 }
 
-impl RegistryError {
+impl StoreError {
     /// An error of the given class.
-    pub fn unavailable(trouble: Trouble, detail: impl Into<String>) -> Self {
-        Self::Unavailable { trouble, detail: detail.into() }
+    pub fn unavailable(kind: UnavailableKind, detail: impl Into<String>) -> Self {
+        Self::Unavailable { kind, detail: detail.into() }
     }
 }
 
 /// What keeps us from the store: each has another cure.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Trouble {
+pub enum UnavailableKind {
     /// Nobody listens there.
     Refused,
     /// No answer in time.
@@ -213,7 +213,7 @@ pub enum Trouble {
     Other,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for UnavailableKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused => "connection refused",
@@ -229,7 +229,7 @@ impl fmt::Display for Trouble {
 
 /// Which store, as `--registry` names it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum RegistryKind {
+pub enum StoreKind {
     /// An etcd cluster: `etcd`.
     #[default]
     Etcd,
@@ -237,7 +237,7 @@ pub enum RegistryKind {
     File(PathBuf),
 }
 
-impl FromStr for RegistryKind {
+impl FromStr for StoreKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -251,9 +251,9 @@ impl FromStr for RegistryKind {
 
 /// What it takes to open a store.
 #[derive(Clone, Debug, Default)]
-pub struct RegistryOptions {
+pub struct StoreOptions {
     /// Which kind.
-    pub kind: RegistryKind,
+    pub kind: StoreKind,
     /// How to reach etcd, if it is etcd.
     pub etcd: EtcdOptions,
 }
@@ -263,10 +263,10 @@ pub struct RegistryOptions {
 /// # Errors
 /// Options that can never work: an unreadable certificate, no endpoint, a directory that cannot
 /// be made.
-pub fn open(options: &RegistryOptions) -> Result<Arc<dyn Registry>, OpenError> {
+pub fn open(options: &StoreOptions) -> Result<Arc<dyn LeaseStore>, OpenError> {
     Ok(match &options.kind {
-        RegistryKind::Etcd => Arc::new(EtcdRegistry::new(options.etcd.clone())?),
-        RegistryKind::File(dir) => Arc::new(FileRegistry::open(dir, FileOptions::default())?),
+        StoreKind::Etcd => Arc::new(EtcdStore::new(options.etcd.clone())?),
+        StoreKind::File(dir) => Arc::new(FileStore::open(dir, FileOptions::default())?),
     })
 }
 
@@ -281,10 +281,10 @@ mod tests {
 
     #[test]
     fn registry_kinds() {
-        assert_eq!("etcd".parse(), Ok(RegistryKind::Etcd));
-        assert_eq!("file:/a:b".parse(), Ok(RegistryKind::File("/a:b".into())));
+        assert_eq!("etcd".parse(), Ok(StoreKind::Etcd));
+        assert_eq!("file:/a:b".parse(), Ok(StoreKind::File("/a:b".into())));
         for bad in ["", "file:", "file", "etcd:x", "zk"] {
-            assert!(bad.parse::<RegistryKind>().is_err(), "{bad}");
+            assert!(bad.parse::<StoreKind>().is_err(), "{bad}");
         }
     }
 }

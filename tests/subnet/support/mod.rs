@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use etcd_client::{Client, ConnectOptions, DeleteOptions, PutOptions};
 use flannel_udp::route::{self, Cidr, RouteTable};
-use flannel_udp::subnet::store::EtcdRegistry;
+use flannel_udp::subnet::store::EtcdStore;
 use flannel_udp::subnet::{
-    AcquireError, EtcdOptions, Instance, Lease, LeaseValue, Manager, ManagerOptions, NetworkConfig,
-    Registry, RunError, SubnetStatus, Timing,
+    AcquireError, EtcdOptions, Instance, Lease, LeaseStore, LeaseValue, Manager, ManagerOptions,
+    NetworkConfig, RunError, SubnetStatus, Timing,
 };
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
@@ -190,8 +190,8 @@ impl Etcd {
         EtcdOptions { endpoints: vec![self.url()], ..EtcdOptions::default() }
     }
 
-    pub fn registry(&self) -> Arc<dyn Registry> {
-        etcd_registry(self.options())
+    pub fn store(&self) -> Arc<dyn LeaseStore> {
+        etcd_store(self.options())
     }
 }
 
@@ -201,8 +201,8 @@ impl Drop for Etcd {
     }
 }
 
-pub fn etcd_registry(options: EtcdOptions) -> Arc<dyn Registry> {
-    Arc::new(EtcdRegistry::new(options).unwrap())
+pub fn etcd_store(options: EtcdOptions) -> Arc<dyn LeaseStore> {
+    Arc::new(EtcdStore::new(options).unwrap())
 }
 
 pub fn free_port() -> u16 {
@@ -231,7 +231,7 @@ pub fn options(host: u8) -> ManagerOptions {
         instance: Instance::new(format!("host{host}"), &[&format!("machine{host}")]),
         timing: Timing {
             contest: Duration::from_millis(600),
-            say_every: Duration::from_secs(1),
+            log_interval: Duration::from_secs(1),
             config_poll: Duration::from_millis(200),
             ..Timing::default()
         },
@@ -250,27 +250,27 @@ pub struct Running {
 }
 
 impl Running {
-    pub async fn start(registry: Arc<dyn Registry>, options: ManagerOptions) -> Self {
-        Self::start_in(registry, options, &config()).await
+    pub async fn start(store: Arc<dyn LeaseStore>, options: ManagerOptions) -> Self {
+        Self::start_in(store, options, &config()).await
     }
 
     pub async fn start_in(
-        registry: Arc<dyn Registry>,
+        store: Arc<dyn LeaseStore>,
         options: ManagerOptions,
         config: &NetworkConfig,
     ) -> Self {
-        let mut running = Self::launch(registry, options, config).await.unwrap();
+        let mut running = Self::launch(store, options, config).await.unwrap();
         running.wait("the first list", |status| status.synced).await;
         running
     }
 
     /// Takes a subnet and goes on at once.
     pub async fn launch(
-        registry: Arc<dyn Registry>,
+        store: Arc<dyn LeaseStore>,
         options: ManagerOptions,
         config: &NetworkConfig,
     ) -> Result<Self, AcquireError> {
-        let mut manager = Manager::new(registry, options);
+        let mut manager = Manager::new(store, options);
         let lease = manager.acquire(config).await?;
         let (writer, table) = route::table(config.network, config.subnet_len);
         let (status_tx, status) = watch::channel(SubnetStatus::new(&lease));
@@ -285,7 +285,7 @@ impl Running {
     /// Waits for a state of the status.
     pub async fn wait(&mut self, what: &str, state: impl FnMut(&SubnetStatus) -> bool) {
         let mut status = self.status.clone();
-        match tokio::time::timeout(PATIENCE, status.wait_for(state)).await {
+        match tokio::time::timeout(WAIT_TIMEOUT, status.wait_for(state)).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => panic!("the manager ended while waiting for: {what}"),
             Err(_) => panic!("in vain: {what}; {:?}", self.status.borrow()),
@@ -308,7 +308,7 @@ impl Running {
 
     /// What the manager ended with.
     pub async fn end(&mut self) -> Result<(), RunError> {
-        tokio::time::timeout(PATIENCE, &mut self.task).await.expect("still running").unwrap()
+        tokio::time::timeout(WAIT_TIMEOUT, &mut self.task).await.expect("still running").unwrap()
     }
 }
 
@@ -321,7 +321,7 @@ impl Drop for Running {
 /// Waits for something to become true; returns how long that took.
 pub async fn until<R: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> R) -> Duration {
     let began = Instant::now();
-    while began.elapsed() < PATIENCE {
+    while began.elapsed() < WAIT_TIMEOUT {
         if is().await {
             return began.elapsed();
         }
@@ -330,7 +330,7 @@ pub async fn until<R: Future<Output = bool>>(what: &str, mut is: impl FnMut() ->
     panic!("in vain: {what}");
 }
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A lease of two seconds that is renewed twice in its life.
 pub fn short(mut options: ManagerOptions) -> ManagerOptions {

@@ -2,14 +2,14 @@
 
 use crate::subnet::manager::RunError;
 use crate::subnet::manager::status::Lease;
-use crate::subnet::store::{Change, Record};
+use crate::subnet::store::{StoreChange, StoreRecord};
 
 /// What the watch saw that concerns this host.
 pub(in crate::subnet::manager) enum OwnEvent {
     /// A full list; these of its entries are ours or announce our address.
-    Listed(Vec<Record>),
+    Listed(Vec<StoreRecord>),
     /// Such an entry changed.
-    Changed(Change),
+    Changed(StoreChange),
 }
 
 /// What the keeper tells.
@@ -22,7 +22,7 @@ pub(in crate::subnet::manager) enum KeeperEvent {
         renewed: bool,
     },
     /// The lease is in danger, or lost for the moment.
-    Trouble {
+    Problem {
         /// What happened.
         error: String,
         /// Whether the lease is still ours as far as we know.

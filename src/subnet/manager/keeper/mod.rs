@@ -16,76 +16,76 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use super::acquire::{self, AcquireError, Held, Term, name};
-use super::wait::Throttle;
+use super::acquire::{self, AcquireError, HeldLease, LeaseTerm, name};
+use super::wait::LogThrottle;
 use super::{ManagerOptions, RunError};
 use crate::route::Cidr;
 use crate::subnet::backoff::Backoff;
-use crate::subnet::instance::Print;
-use crate::subnet::store::{Change, Grant, Record, Registry, RegistryError};
+use crate::subnet::instance::Fingerprint;
+use crate::subnet::store::{Grant, LeaseStore, StoreChange, StoreError, StoreRecord};
 use crate::subnet::{LeaseValue, NetworkConfig};
 
 pub(super) use events::{KeeperEvent, OwnEvent};
 
 /// Keeps one lease.
 pub(super) struct Keeper {
-    registry: Arc<dyn Registry>,
+    store: Arc<dyn LeaseStore>,
     options: ManagerOptions,
     config: NetworkConfig,
-    held: Held,
+    held: HeldLease,
     public_ip: watch::Receiver<Ipv4Addr>,
     to: Sender<KeeperEvent>,
     backoff: Backoff,
-    throttle: Throttle,
+    throttle: LogThrottle,
     /// When to act next, and what for.
-    next: Option<(Instant, Duty)>,
+    next: Option<(Instant, NextAction)>,
     /// Whether the registry did not answer when we last needed it.
     failing: bool,
     /// When a rival for our address was last answered.
     answered: Option<Instant>,
-    rivals: Throttle,
+    rivals: LogThrottle,
 }
 
 /// What there is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Duty {
+enum NextAction {
     /// Write our entry anew, with a new lease.
     Renew,
     /// See what became of our entry.
     Check,
     /// Leave our address to another instance.
-    Yield { to: Print, subnet: Cidr },
+    Yield { to: Fingerprint, subnet: Cidr },
 }
 
-/// Why a duty was not done.
-enum Failure {
+/// Why an action was not carried out.
+enum ActionError {
     /// The registry does not answer: try again.
-    Later(RegistryError),
+    Later(StoreError),
     /// The manager has to end.
     GiveUp(RunError),
 }
 
-impl From<RegistryError> for Failure {
-    fn from(error: RegistryError) -> Self {
+impl From<StoreError> for ActionError {
+    fn from(error: StoreError) -> Self {
         Self::Later(error)
     }
 }
 
 impl Keeper {
     pub(super) fn new(
-        registry: Arc<dyn Registry>,
+        store: Arc<dyn LeaseStore>,
         options: ManagerOptions,
         config: NetworkConfig,
-        held: Held,
+        held: HeldLease,
         public_ip: watch::Receiver<Ipv4Addr>,
         to: Sender<KeeperEvent>,
     ) -> Self {
         let timing = &options.timing;
         let backoff = Backoff::new(timing.backoff_first, timing.backoff_limit * 10);
-        let throttle = Throttle::new(timing.say_every * 4);
-        let rivals = Throttle::new(timing.say_every * 4);
+        let throttle = LogThrottle::new(timing.log_interval * 4);
+        let rivals = LogThrottle::new(timing.log_interval * 4);
         let mut keeper = Self {
-            registry,
+            store,
             options,
             config,
             held,
@@ -105,7 +105,7 @@ impl Keeper {
     /// Runs until the lease is lost for good, or nobody listens any more.
     pub(super) async fn run(mut self, mut events: UnboundedReceiver<OwnEvent>) {
         loop {
-            let (at, duty) = self.next.unzip();
+            let (at, action) = self.next.unzip();
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.on_event(event),
@@ -113,9 +113,9 @@ impl Keeper {
                 },
                 Ok(()) = self.public_ip.changed() => self.on_address(),
                 () = sleep_until(at.unwrap_or_else(Instant::now)), if at.is_some() => {
-                    let outcome = match duty {
-                        Some(Duty::Renew) => self.renew().await,
-                        Some(Duty::Yield { to, subnet }) => Err(self.yield_to(to, subnet).await),
+                    let outcome = match action {
+                        Some(NextAction::Renew) => self.renew().await,
+                        Some(NextAction::Yield { to, subnet }) => Err(self.yield_to(to, subnet).await),
                         _ => self.check().await,
                     };
                     match outcome {
@@ -123,8 +123,8 @@ impl Keeper {
                             self.failing = false;
                             self.backoff.reset();
                         }
-                        Err(Failure::Later(error)) => self.later(&error).await,
-                        Err(Failure::GiveUp(error)) => {
+                        Err(ActionError::Later(error)) => self.later(&error).await,
+                        Err(ActionError::GiveUp(error)) => {
                             let _ = self.to.send(KeeperEvent::GaveUp(error)).await;
                             return;
                         }
@@ -150,10 +150,10 @@ impl Keeper {
                 }
                 self.held.rivals = records;
             }
-            OwnEvent::Changed(Change::Put(record)) if record.name != name => {
+            OwnEvent::Changed(StoreChange::Put(record)) if record.name != name => {
                 self.rival(&record, true);
             }
-            OwnEvent::Changed(Change::Put(record)) if record == self.held.record => {}
+            OwnEvent::Changed(StoreChange::Put(record)) if record == self.held.record => {}
             // Late news of our own writes end here too; looking costs one small request.
             OwnEvent::Changed(_) => self.check_now(),
         }
@@ -164,26 +164,26 @@ impl Keeper {
         if address != self.held.public_ip {
             info!(old = %self.held.public_ip, new = %address, "public IP changed; the lease follows");
             self.options.public_ip = address;
-            self.next = Some((Instant::now(), Duty::Renew));
+            self.next = Some((Instant::now(), NextAction::Renew));
         }
     }
 
     /// Writes our entry anew, if it is still as we wrote it.
-    async fn renew(&mut self) -> Result<(), Failure> {
+    async fn renew(&mut self) -> Result<(), ActionError> {
         let began = Instant::now();
         let grant = self.held.record.lease.map(|_| self.grant());
         let value = LeaseValue::new(self.options.public_ip).encode();
-        let Record { name, revision, lease: old, .. } = self.held.record.clone();
-        match self.registry.replace(&name, revision, &value, grant).await {
+        let StoreRecord { name, revision, lease: old, .. } = self.held.record.clone();
+        match self.store.replace(&name, revision, &value, grant).await {
             Ok(record) => {
                 self.now_held(record, began, true).await;
                 // Our entry hangs on the new lease by now, so nothing hangs on the old one.
                 if let Some(old) = old {
-                    let _ = self.registry.revoke_unused(old).await;
+                    let _ = self.store.revoke_unused(old).await;
                 }
                 Ok(())
             }
-            Err(RegistryError::Conflict) => {
+            Err(StoreError::Conflict) => {
                 self.check_now();
                 Ok(())
             }
@@ -192,15 +192,15 @@ impl Keeper {
     }
 
     /// Looks at our entry, and does what its state asks for.
-    async fn check(&mut self) -> Result<(), Failure> {
-        let Some(record) = self.registry.get(&self.held.record.name).await? else {
+    async fn check(&mut self) -> Result<(), ActionError> {
+        let Some(record) = self.store.get(&self.held.record.name).await? else {
             return self.restore().await;
         };
         if record == self.held.record {
             if self.options.public_ip != self.held.public_ip {
                 return self.renew().await;
             }
-            self.throttle.calm();
+            self.throttle.reset();
             self.plan(self.options.timing.check.mul_f64(0.75 + fastrand::f64() / 2.0));
             return Ok(());
         }
@@ -211,7 +211,7 @@ impl Keeper {
         if value.public_ip != self.held.public_ip && value.public_ip != self.options.public_ip {
             return self.lost(value.public_ip).await;
         }
-        let me = self.options.instance.print();
+        let me = self.options.instance.fingerprint();
         match record.lease.map(|lease| lease.signer()) {
             None => {
                 info!(subnet = %self.held.subnet, "our lease was made a reservation");
@@ -225,7 +225,7 @@ impl Keeper {
             }
             Some(Some(signer)) => self.rewritten_by(signer, record).await,
             Some(None) => {
-                if self.rivals.pass() {
+                if self.rivals.allow() {
                     warn!(
                         subnet = %self.held.subnet, public_ip = %self.held.public_ip,
                         "another flanneld rewrites our lease and announces our public IP: is one \
@@ -238,17 +238,17 @@ impl Keeper {
     }
 
     /// Puts our value back over what `record` holds.
-    async fn rewrite(&mut self, record: Record) -> Result<(), Failure> {
+    async fn rewrite(&mut self, record: StoreRecord) -> Result<(), ActionError> {
         let began = Instant::now();
         let value = LeaseValue::new(self.options.public_ip).encode();
         let grant = Some(self.grant());
         let name = &record.name;
-        match self.registry.replace(name, record.revision, &value, grant).await {
+        match self.store.replace(name, record.revision, &value, grant).await {
             Ok(record) => {
                 self.now_held(record, began, false).await;
                 Ok(())
             }
-            Err(RegistryError::Conflict) => {
+            Err(StoreError::Conflict) => {
                 self.check_now();
                 Ok(())
             }
@@ -257,7 +257,7 @@ impl Keeper {
     }
 
     /// Our entry is gone: deleted, revoked, expired, or the registry lost its data.
-    async fn restore(&mut self) -> Result<(), Failure> {
+    async fn restore(&mut self) -> Result<(), ActionError> {
         let subnet = self.held.subnet;
         if !self.failing {
             warn!(%subnet, "our lease is gone from the registry; taking the same subnet again");
@@ -266,22 +266,22 @@ impl Keeper {
         self.acquire_again().await
     }
 
-    async fn lost(&mut self, holder: Ipv4Addr) -> Result<(), Failure> {
+    async fn lost(&mut self, holder: Ipv4Addr) -> Result<(), ActionError> {
         let subnet = self.held.subnet;
         if !self.failing {
             error!(%subnet, %holder, "our lease was lost: another host holds our subnet now");
         }
         if self.options.exit_on_lease_loss {
-            return Err(Failure::GiveUp(RunError::LeaseLost { subnet, holder }));
+            return Err(ActionError::GiveUp(RunError::LeaseLost { subnet, holder }));
         }
         self.trouble(format!("{subnet} is held by {holder} now"), false).await;
         self.acquire_again().await
     }
 
     /// The three steps again; step two finds the subnet that we had, if it is free.
-    async fn acquire_again(&mut self) -> Result<(), Failure> {
+    async fn acquire_again(&mut self) -> Result<(), ActionError> {
         let options = ManagerOptions { previous: Some(self.held.subnet), ..self.options.clone() };
-        match acquire::acquire(&*self.registry, &self.config, &options).await {
+        match acquire::acquire(&*self.store, &self.config, &options).await {
             Ok(held) => {
                 if held.subnet != self.held.subnet {
                     warn!(old = %self.held.subnet, new = %held.subnet, "this host has a new subnet");
@@ -291,39 +291,39 @@ impl Keeper {
                 self.plan(SECOND_LOOK);
                 Ok(())
             }
-            Err(AcquireError::Registry(error)) => Err(error.into()),
+            Err(AcquireError::Store(error)) => Err(error.into()),
             Err(AcquireError::DuplicatePublicIp(text)) => {
-                Err(Failure::GiveUp(RunError::DuplicatePublicIp(text)))
+                Err(ActionError::GiveUp(RunError::DuplicatePublicIp(text)))
             }
-            Err(AcquireError::OutOfSubnets) => Err(Failure::Later(RegistryError::unavailable(
-                crate::subnet::store::Trouble::Other,
+            Err(AcquireError::OutOfSubnets) => Err(ActionError::Later(StoreError::unavailable(
+                crate::subnet::store::UnavailableKind::Other,
                 "out of subnets",
             ))),
         }
     }
 
-    async fn adopt(&mut self, record: Record) {
+    async fn adopt(&mut self, record: StoreRecord) {
         // How long it lives is known to the registry only; ask, and be early if it does not say.
-        let left = match self.registry.time_left(&record).await {
+        let left = match self.store.time_left(&record).await {
             Ok(Some(left)) => left,
             _ => Duration::ZERO,
         };
         self.now_held(record, Instant::now(), false).await;
         if let Some(term) = &mut self.held.term {
-            *term = Term::new(Instant::now(), left);
+            *term = LeaseTerm::new(Instant::now(), left);
             self.plan(SECOND_LOOK);
         }
     }
 
-    async fn now_held(&mut self, record: Record, began: Instant, renewed: bool) {
+    async fn now_held(&mut self, record: StoreRecord, began: Instant, renewed: bool) {
         let ttl = self.options.timing.ttl;
-        self.held.term = record.lease.map(|_| Term::new(began, ttl));
+        self.held.term = record.lease.map(|_| LeaseTerm::new(began, ttl));
         self.held.record = record;
         self.held.public_ip = self.options.public_ip;
         if renewed {
             info!(subnet = %self.held.subnet, for_seconds = ttl.as_secs(), "lease renewed");
         }
-        self.throttle.calm();
+        self.throttle.reset();
         self.plan(SECOND_LOOK);
         self.tell_held(renewed).await;
     }
@@ -334,25 +334,25 @@ impl Keeper {
     }
 
     async fn trouble(&self, error: String, held: bool) {
-        let _ = self.to.send(KeeperEvent::Trouble { error, held }).await;
+        let _ = self.to.send(KeeperEvent::Problem { error, held }).await;
     }
 
-    async fn later(&mut self, error: &RegistryError) {
+    async fn later(&mut self, error: &StoreError) {
         let left = self.held.term.map(|term| term.ends.saturating_duration_since(Instant::now()));
-        if self.throttle.pass() {
+        if self.throttle.allow() {
             warn!(subnet = %self.held.subnet, %error, lease_left = ?left,
                 "cannot see after our lease; trying on");
         }
         let held = left.is_none_or(|left| !left.is_zero());
         self.trouble(error.to_string(), held).await;
-        let duty = self.next.map_or(Duty::Check, |(_, duty)| duty);
+        let action = self.next.map_or(NextAction::Check, |(_, action)| action);
         self.failing = true;
-        self.next = Some((Instant::now() + self.backoff.next_wait(), duty));
+        self.next = Some((Instant::now() + self.backoff.next_wait(), action));
     }
 
     fn check_now(&mut self) {
-        if !matches!(self.next, Some((_, Duty::Yield { .. }))) {
-            self.next = Some((Instant::now(), Duty::Check));
+        if !matches!(self.next, Some((_, NextAction::Yield { .. }))) {
+            self.next = Some((Instant::now(), NextAction::Check));
         }
     }
 
@@ -368,8 +368,8 @@ impl Keeper {
         });
         let check = now + check_in;
         self.next = Some(match renewal {
-            Some(renewal) if renewal <= check => (renewal, Duty::Renew),
-            _ => (check, Duty::Check),
+            Some(renewal) if renewal <= check => (renewal, NextAction::Renew),
+            _ => (check, NextAction::Check),
         });
     }
 

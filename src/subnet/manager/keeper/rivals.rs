@@ -10,10 +10,10 @@ use tracing::{error, warn};
 
 use super::super::RunError;
 use super::super::acquire::duplicate;
-use super::{Duty, Failure, Keeper};
+use super::{ActionError, Keeper, NextAction};
 use crate::route::Cidr;
-use crate::subnet::instance::Print;
-use crate::subnet::store::Record;
+use crate::subnet::instance::Fingerprint;
+use crate::subnet::store::StoreRecord;
 use crate::subnet::{LeaseKey, LeaseValue};
 
 impl Keeper {
@@ -22,28 +22,28 @@ impl Keeper {
     /// gives up, so that not both do.
     pub(super) async fn rewritten_by(
         &mut self,
-        other: Print,
-        record: Record,
-    ) -> Result<(), Failure> {
+        other: Fingerprint,
+        record: StoreRecord,
+    ) -> Result<(), ActionError> {
         let text = duplicate(&self.options, other, self.held.subnet);
-        if self.rivals.pass() {
+        if self.rivals.allow() {
             error!("{text}");
         }
-        let patience = self.options.timing.contest * 3;
-        if self.answered.is_some_and(|at| at.elapsed() < patience)
-            && self.options.instance.print() > other
+        let answer_window = self.options.timing.contest * 3;
+        if self.answered.is_some_and(|at| at.elapsed() < answer_window)
+            && self.options.instance.fingerprint() > other
         {
-            return Err(Failure::GiveUp(RunError::DuplicatePublicIp(text)));
+            return Err(ActionError::GiveUp(RunError::DuplicatePublicIp(text)));
         }
         self.answer(record).await
     }
 
     /// Writes our entry back, though not in a tight duel.
-    pub(super) async fn answer(&mut self, record: Record) -> Result<(), Failure> {
+    pub(super) async fn answer(&mut self, record: StoreRecord) -> Result<(), ActionError> {
         let pause = self.options.timing.contest;
         match self.answered {
             Some(at) if at.elapsed() < pause / 4 => {
-                self.next = Some((at + pause / 4, Duty::Check));
+                self.next = Some((at + pause / 4, NextAction::Check));
                 Ok(())
             }
             _ => {
@@ -55,8 +55,8 @@ impl Keeper {
 
     /// Another entry announces our address. If it was written just now, by another instance, that
     /// one is alive, and of the two the higher print goes.
-    pub(super) fn rival(&mut self, record: &Record, just_now: bool) {
-        let me = self.options.instance.print();
+    pub(super) fn rival(&mut self, record: &StoreRecord, just_now: bool) {
+        let me = self.options.instance.fingerprint();
         let same_ip = LeaseValue::decode(&record.value)
             .is_ok_and(|value| value.public_ip == self.held.public_ip);
         let signer = record.lease.and_then(|lease| lease.signer());
@@ -64,7 +64,7 @@ impl Keeper {
             return;
         }
         let subnet = record.name.parse().map_or(self.held.subnet, |key: LeaseKey| key.subnet);
-        if self.rivals.pass() {
+        if self.rivals.allow() {
             let ip = self.held.public_ip;
             match signer {
                 Some(other) => error!("{}", duplicate(&self.options, other, subnet)),
@@ -75,15 +75,15 @@ impl Keeper {
             }
         }
         if let Some(other) = signer.filter(|&other| just_now && other < me) {
-            self.next = Some((Instant::now(), Duty::Yield { to: other, subnet }));
+            self.next = Some((Instant::now(), NextAction::Yield { to: other, subnet }));
         }
     }
 
     /// Leaves the address to the other instance, and the subnet to whoever wants it.
-    pub(super) async fn yield_to(&self, other: Print, subnet: Cidr) -> Failure {
-        let Record { name, revision, .. } = &self.held.record;
-        let _ = self.registry.remove(name, *revision).await;
+    pub(super) async fn yield_to(&self, other: Fingerprint, subnet: Cidr) -> ActionError {
+        let StoreRecord { name, revision, .. } = &self.held.record;
+        let _ = self.store.remove(name, *revision).await;
         let text = duplicate(&self.options, other, subnet);
-        Failure::GiveUp(RunError::DuplicatePublicIp(text))
+        ActionError::GiveUp(RunError::DuplicatePublicIp(text))
     }
 }

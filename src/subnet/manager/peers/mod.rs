@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::status::Peer;
 use crate::route::{Cidr, NextHop, RouteWriter};
-use crate::subnet::store::{Change, Record};
+use crate::subnet::store::{StoreChange, StoreRecord};
 use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig};
 
 /// All entries, and the routes that follow from them.
@@ -47,7 +47,7 @@ enum Entry {
 
 /// What a round of changes did to the routes.
 #[derive(Default)]
-struct Tally {
+struct ChangeSummary {
     added: u32,
     removed: u32,
     moved: u32,
@@ -77,8 +77,8 @@ impl Peers {
     }
 
     /// Makes the table agree with a full list: what is not in it is gone.
-    pub(super) fn reset(&mut self, records: &[Record]) {
-        let mut tally = Tally::default();
+    pub(super) fn reset(&mut self, records: &[StoreRecord]) {
+        let mut summary = ChangeSummary::default();
         let names: HashSet<&str> = records.iter().map(|record| record.name.as_str()).collect();
         let gone: Vec<String> =
             self.entries.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
@@ -86,25 +86,25 @@ impl Peers {
         // its route throughout.
         let mut warnings = Vec::new();
         for record in records {
-            self.put(record, &mut tally, &mut warnings);
+            self.put(record, &mut summary, &mut warnings);
         }
         for name in gone {
-            self.delete(&name, &mut tally);
+            self.delete(&name, &mut summary);
         }
-        self.report(tally, warnings);
+        self.report(summary, warnings);
     }
 
     /// Applies what changed, in order.
-    pub(super) fn apply(&mut self, changes: &[Change]) {
-        let mut tally = Tally::default();
+    pub(super) fn apply(&mut self, changes: &[StoreChange]) {
+        let mut summary = ChangeSummary::default();
         let mut warnings = Vec::new();
         for change in changes {
             match change {
-                Change::Put(record) => self.put(record, &mut tally, &mut warnings),
-                Change::Delete { name, .. } => self.delete(name, &mut tally),
+                StoreChange::Put(record) => self.put(record, &mut summary, &mut warnings),
+                StoreChange::Delete { name, .. } => self.delete(name, &mut summary),
             }
         }
-        self.report(tally, warnings);
+        self.report(summary, warnings);
     }
 
     /// This host's subnet or address is another one now. What was skipped for being ours has to
@@ -112,10 +112,10 @@ impl Peers {
     pub(super) fn set_own(&mut self, subnet: Cidr, ip: Ipv4Addr) {
         let before = std::mem::replace(&mut self.own_subnet, subnet);
         self.own_ip = ip;
-        let mut tally = Tally::default();
-        self.refresh(before, &mut tally);
-        self.refresh(subnet, &mut tally);
-        self.report(tally, Vec::new());
+        let mut summary = ChangeSummary::default();
+        self.refresh(before, &mut summary);
+        self.refresh(subnet, &mut summary);
+        self.report(summary, Vec::new());
     }
 
     /// Whether [`peers`](Self::peers) would tell something new.
@@ -140,8 +140,13 @@ impl Peers {
         self.writer.routes().count()
     }
 
-    fn put(&mut self, record: &Record, tally: &mut Tally, warnings: &mut Vec<String>) {
-        let entry = self.judge(record).unwrap_or_else(|reason| {
+    fn put(
+        &mut self,
+        record: &StoreRecord,
+        summary: &mut ChangeSummary,
+        warnings: &mut Vec<String>,
+    ) {
+        let entry = self.classify(record).unwrap_or_else(|reason| {
             if self.warned.len() < MAX_WARNED && self.warned.insert(record.name.clone()) {
                 warnings.push(format!("{}: {reason}", brief(&record.name)));
             }
@@ -158,33 +163,33 @@ impl Peers {
         let before = before.as_ref().and_then(subnet);
         if let Some(after) = after {
             self.claims.entry(after).or_default().insert(record.name.clone());
-            self.refresh(after, tally);
+            self.refresh(after, summary);
         }
         if let Some(before) = before.filter(|&before| Some(before) != after) {
-            self.unclaim(before, &record.name, tally);
+            self.unclaim(before, &record.name, summary);
         }
     }
 
-    fn delete(&mut self, name: &str, tally: &mut Tally) {
+    fn delete(&mut self, name: &str, summary: &mut ChangeSummary) {
         match self.entries.remove(name) {
-            Some(Entry::Peer { subnet, .. }) => self.unclaim(subnet, name, tally),
+            Some(Entry::Peer { subnet, .. }) => self.unclaim(subnet, name, summary),
             Some(Entry::Skipped) => self.skipped -= 1,
             Some(Entry::Own) | None => {}
         }
     }
 
-    fn unclaim(&mut self, subnet: Cidr, name: &str, tally: &mut Tally) {
+    fn unclaim(&mut self, subnet: Cidr, name: &str, summary: &mut ChangeSummary) {
         if let Some(names) = self.claims.get_mut(&subnet) {
             names.remove(name);
             if names.is_empty() {
                 self.claims.remove(&subnet);
             }
         }
-        self.refresh(subnet, tally);
+        self.refresh(subnet, summary);
     }
 
     /// What an entry is; the error says why it is to be skipped.
-    fn judge(&self, record: &Record) -> Result<Entry, String> {
+    fn classify(&self, record: &StoreRecord) -> Result<Entry, String> {
         let key: LeaseKey = record.name.parse().map_err(|error| format!("{error}"))?;
         let subnet = key.subnet;
         if !self.network.covers(subnet) {
@@ -220,39 +225,39 @@ impl Peers {
     }
 
     /// Brings one route in line with the entries.
-    fn refresh(&mut self, subnet: Cidr, tally: &mut Tally) {
+    fn refresh(&mut self, subnet: Cidr, summary: &mut ChangeSummary) {
         let wanted = self.chosen(subnet).map(|(_, ip, _)| NextHop { ip, port: self.port });
         let before = self.writer.get(subnet);
         match wanted {
             Some(hop) if before == Some(hop) => {}
             Some(hop) => match self.writer.insert(subnet, hop) {
                 Ok(None) => {
-                    tally.added += 1;
-                    tally.line(|| format!("Subnet added: {subnet} via {}", hop.ip));
+                    summary.added += 1;
+                    summary.line(|| format!("Subnet added: {subnet} via {}", hop.ip));
                 }
                 Ok(Some(was)) => {
-                    tally.moved += 1;
-                    tally
+                    summary.moved += 1;
+                    summary
                         .line(|| format!("Subnet moved: {subnet} via {} (was {})", hop.ip, was.ip));
                 }
                 Err(error) => warn!(%subnet, %error, "no room for a route"),
             },
             None => {
                 if let Some(was) = self.writer.remove(subnet) {
-                    tally.removed += 1;
-                    tally.line(|| format!("Subnet removed: {subnet} via {}", was.ip));
+                    summary.removed += 1;
+                    summary.line(|| format!("Subnet removed: {subnet} via {}", was.ip));
                 }
             }
         }
     }
 
-    fn report(&mut self, tally: Tally, warnings: Vec<String>) {
-        if tally.total() > 0 {
+    fn report(&mut self, summary: ChangeSummary, warnings: Vec<String>) {
+        if summary.total() > 0 {
             self.stale = true;
-            if tally.total() as usize <= MAX_LINES {
-                tally.lines.iter().for_each(|line| info!("{line}"));
+            if summary.total() as usize <= MAX_LINES {
+                summary.lines.iter().for_each(|line| info!("{line}"));
             } else {
-                let Tally { added, removed, moved, .. } = tally;
+                let ChangeSummary { added, removed, moved, .. } = summary;
                 info!(added, removed, moved, routes = self.routes(), "many subnets changed");
             }
         }
@@ -273,7 +278,7 @@ impl Peers {
     }
 }
 
-impl Tally {
+impl ChangeSummary {
     fn total(&self) -> u32 {
         self.added + self.removed + self.moved
     }

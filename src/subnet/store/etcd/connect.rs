@@ -13,16 +13,16 @@ use tracing::warn;
 
 use super::error::explain;
 use super::options::{EtcdOptions, Keys};
-use crate::subnet::store::{OpenError, RegistryError, Trouble};
+use crate::subnet::store::{OpenError, StoreError, UnavailableKind};
 
 /// Makes and keeps connections.
 pub(super) struct Connector {
     pub(super) options: EtcdOptions,
     pub(super) keys: Keys,
     /// The connection of all single calls.
-    link: Mutex<Option<Link>>,
+    connection: Mutex<Option<EtcdConnection>>,
     /// The endpoint that is tried next; counts up, taken modulo the number of endpoints.
-    turn: AtomicUsize,
+    attempt: AtomicUsize,
     /// Watches that are being begun at this moment.
     beginning: AtomicUsize,
     /// etcd answered that it asks for no user.
@@ -31,10 +31,10 @@ pub(super) struct Connector {
 
 /// A connection to one endpoint.
 #[derive(Clone)]
-pub(super) struct Link {
+pub(super) struct EtcdConnection {
     pub(super) client: Client,
-    /// The turn at which it was made.
-    pub(super) turn: usize,
+    /// The attempt at which it was made.
+    pub(super) attempt: usize,
     /// Whether anything was ever answered over it.
     proven: Arc<AtomicBool>,
 }
@@ -66,32 +66,32 @@ impl Connector {
         Ok(Self {
             keys: Keys::new(&options.prefix),
             options,
-            link: Mutex::new(None),
-            turn: AtomicUsize::new(0),
+            connection: Mutex::new(None),
+            attempt: AtomicUsize::new(0),
             beginning: AtomicUsize::new(0),
             no_user: AtomicBool::new(false),
         })
     }
 
     /// Runs `op` on the shared connection; each endpoint gets one try.
-    pub(super) async fn call<T, F, R>(&self, op: F) -> Result<T, RegistryError>
+    pub(super) async fn call<T, F, R>(&self, op: F) -> Result<T, StoreError>
     where
         F: Fn(Client) -> R,
         R: Future<Output = Result<T, Error>>,
     {
-        let mut outcome = Err(RegistryError::unavailable(Trouble::Other, "not tried"));
+        let mut outcome = Err(StoreError::unavailable(UnavailableKind::Other, "not tried"));
         // One more than there are endpoints: the connection at hand may just have gone stale.
         for _ in 0..=self.options.endpoints.len() {
-            let link = match self.link().await {
-                Ok(link) => link,
+            let connection = match self.connection().await {
+                Ok(connection) => connection,
                 Err(error) => {
                     outcome = Err(error);
                     continue;
                 }
             };
-            match self.run(&link, &op).await {
+            match self.run(&connection, &op).await {
                 Err((error, true)) => {
-                    self.abandon(&link).await;
+                    self.abandon(&connection).await;
                     outcome = Err(error);
                 }
                 Err((error, false)) => return Err(error),
@@ -102,25 +102,29 @@ impl Connector {
     }
 
     /// Runs `op` on one connection; the flag of an error says whether another may do better.
-    pub(super) async fn run<T, F, R>(&self, link: &Link, op: F) -> Result<T, (RegistryError, bool)>
+    pub(super) async fn run<T, F, R>(
+        &self,
+        connection: &EtcdConnection,
+        op: F,
+    ) -> Result<T, (StoreError, bool)>
     where
         F: FnOnce(Client) -> R,
         R: Future<Output = Result<T, Error>>,
     {
-        let endpoint = self.endpoint(link.turn);
-        match timeout(self.options.request_timeout, op(link.client.clone())).await {
+        let endpoint = self.endpoint(connection.attempt);
+        match timeout(self.options.request_timeout, op(connection.client.clone())).await {
             Ok(Ok(value)) => {
-                link.proven.store(true, Ordering::Relaxed);
+                connection.proven.store(true, Ordering::Relaxed);
                 Ok(value)
             }
             Ok(Err(error)) => match explain(&error, endpoint) {
                 // In TLS 1.3 a server refuses a certificate after the handshake, and its reason
                 // may be lost with the connection.
-                (RegistryError::Unavailable { trouble: Trouble::Closed, detail }, elsewhere)
-                    if self.is_tls(endpoint) && !link.proven.load(Ordering::Relaxed) =>
+                (StoreError::Unavailable { kind: UnavailableKind::Closed, detail }, elsewhere)
+                    if self.is_tls(endpoint) && !connection.proven.load(Ordering::Relaxed) =>
                 {
                     let detail = format!("{detail} before the first answer; {}", self.hint());
-                    Err((RegistryError::unavailable(Trouble::Tls, detail), elsewhere))
+                    Err((StoreError::unavailable(UnavailableKind::Tls, detail), elsewhere))
                 }
                 other => Err(other),
             },
@@ -128,16 +132,19 @@ impl Connector {
         }
     }
 
-    /// The turns of one more watch that is begun. Attempts that run at the same time begin at
+    /// The attempts of one more watch that is begun. Attempts that run at the same time begin at
     /// different endpoints.
-    pub(super) fn itinerary(&self) -> Itinerary<'_> {
+    pub(super) fn rotation(&self) -> EndpointRotation<'_> {
         let ahead = self.beginning.fetch_add(1, Ordering::Relaxed);
-        Itinerary { first: self.turn.load(Ordering::Relaxed).wrapping_add(ahead), connector: self }
+        EndpointRotation {
+            first: self.attempt.load(Ordering::Relaxed).wrapping_add(ahead),
+            connector: self,
+        }
     }
 
     /// A new connection.
-    pub(super) async fn dial(&self, turn: usize) -> Result<Link, RegistryError> {
-        let endpoint = self.endpoint(turn);
+    pub(super) async fn dial(&self, attempt: usize) -> Result<EtcdConnection, StoreError> {
+        let endpoint = self.endpoint(attempt);
         // Twice the connection's limit: with a user there is a request in it.
         let limit = self.options.connect_timeout * 2;
         let outcome = match timeout(limit, self.connect(endpoint)).await {
@@ -145,47 +152,47 @@ impl Connector {
             Err(_) => Err(self.slow(endpoint, limit)),
         };
         match outcome {
-            Ok(client) => Ok(Link { client, turn, proven: Arc::default() }),
+            Ok(client) => Ok(EtcdConnection { client, attempt, proven: Arc::default() }),
             Err(error) => {
-                self.blame(turn);
+                self.mark_failed(attempt);
                 Err(error)
             }
         }
     }
 
-    /// Lets the next endpoint have its turn, if it is still the turn of this one.
-    pub(super) fn blame(&self, turn: usize) {
-        let next = turn.wrapping_add(1);
-        let _ = self.turn.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
+    /// Lets the next endpoint have its attempt, if it is still the attempt of this one.
+    pub(super) fn mark_failed(&self, attempt: usize) {
+        let next = attempt.wrapping_add(1);
+        let _ = self.attempt.compare_exchange(attempt, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Remembers that this turn's endpoint does well.
-    pub(super) fn prefer(&self, turn: usize) {
-        self.turn.fetch_max(turn, Ordering::Relaxed);
+    /// Remembers that this attempt's endpoint does well.
+    pub(super) fn mark_healthy(&self, attempt: usize) {
+        self.attempt.fetch_max(attempt, Ordering::Relaxed);
     }
 
-    pub(super) fn endpoint(&self, turn: usize) -> &str {
-        &self.options.endpoints[turn % self.options.endpoints.len()]
+    pub(super) fn endpoint(&self, attempt: usize) -> &str {
+        &self.options.endpoints[attempt % self.options.endpoints.len()]
     }
 
-    async fn link(&self) -> Result<Link, RegistryError> {
-        let mut link = self.link.lock().await;
-        if let Some(link) = link.as_ref() {
-            return Ok(link.clone());
+    async fn connection(&self) -> Result<EtcdConnection, StoreError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(connection) = connection.as_ref() {
+            return Ok(connection.clone());
         }
-        Ok(link.insert(self.dial(self.turn.load(Ordering::Relaxed)).await?).clone())
+        Ok(connection.insert(self.dial(self.attempt.load(Ordering::Relaxed)).await?).clone())
     }
 
     /// Forgets the shared connection, unless somebody has replaced it already.
-    async fn abandon(&self, bad: &Link) {
-        self.blame(bad.turn);
-        let mut link = self.link.lock().await;
-        if link.as_ref().is_some_and(|link| link.turn == bad.turn) {
-            *link = None;
+    async fn abandon(&self, bad: &EtcdConnection) {
+        self.mark_failed(bad.attempt);
+        let mut connection = self.connection.lock().await;
+        if connection.as_ref().is_some_and(|connection| connection.attempt == bad.attempt) {
+            *connection = None;
         }
     }
 
-    async fn connect(&self, endpoint: &str) -> Result<Client, RegistryError> {
+    async fn connect(&self, endpoint: &str) -> Result<Client, StoreError> {
         let options = self.connect_options(endpoint)?;
         let user =
             self.options.username.as_deref().filter(|_| !self.no_user.load(Ordering::Relaxed));
@@ -206,7 +213,7 @@ impl Connector {
     }
 
     /// Reads the certificates anew each time: they may have been replaced.
-    fn connect_options(&self, endpoint: &str) -> Result<ConnectOptions, RegistryError> {
+    fn connect_options(&self, endpoint: &str) -> Result<ConnectOptions, StoreError> {
         let options = &self.options;
         let connect = ConnectOptions::new()
             .with_connect_timeout(options.connect_timeout)
@@ -217,7 +224,7 @@ impl Connector {
         if !self.is_tls(endpoint) {
             return Ok(connect);
         }
-        let bad = |text: String| RegistryError::unavailable(Trouble::Tls, text);
+        let bad = |text: String| StoreError::unavailable(UnavailableKind::Tls, text);
         let mut tls = TlsOptions::new();
         if let Some(authorities) = self.authorities().map_err(bad)? {
             tls = tls.ca_certificate(Certificate::from_pem(authorities));
@@ -253,27 +260,27 @@ impl Connector {
         }
     }
 
-    fn slow(&self, endpoint: &str, limit: Duration) -> RegistryError {
+    fn slow(&self, endpoint: &str, limit: Duration) -> StoreError {
         let detail = format!("{endpoint}: nothing within {limit:?}");
-        RegistryError::unavailable(Trouble::Timeout, detail)
+        StoreError::unavailable(UnavailableKind::Timeout, detail)
     }
 }
 
 /// Which endpoints one attempt to begin a watch tries.
-pub(super) struct Itinerary<'a> {
+pub(super) struct EndpointRotation<'a> {
     first: usize,
     connector: &'a Connector,
 }
 
-impl Itinerary<'_> {
-    /// One turn for each endpoint.
-    pub(super) fn turns(&self) -> impl Iterator<Item = usize> + use<> {
+impl EndpointRotation<'_> {
+    /// One attempt for each endpoint.
+    pub(super) fn attempts(&self) -> impl Iterator<Item = usize> + use<> {
         let first = self.first;
         (0..self.connector.options.endpoints.len()).map(move |step| first.wrapping_add(step))
     }
 }
 
-impl Drop for Itinerary<'_> {
+impl Drop for EndpointRotation<'_> {
     fn drop(&mut self) {
         self.connector.beginning.fetch_sub(1, Ordering::Relaxed);
     }

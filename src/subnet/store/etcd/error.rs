@@ -5,30 +5,30 @@ use std::io;
 
 use etcd_client::Error;
 
-use crate::subnet::store::{RegistryError, Trouble};
+use crate::subnet::store::{StoreError, UnavailableKind};
 
 /// The error in the registry's terms, and whether another endpoint may do better.
-pub(super) fn explain(error: &Error, endpoint: &str) -> (RegistryError, bool) {
+pub(super) fn explain(error: &Error, endpoint: &str) -> (StoreError, bool) {
     if let Error::GRpcStatus(status) = error
         && status.message().contains("required revision has been compacted")
     {
-        return (RegistryError::Compacted, false);
+        return (StoreError::Compacted, false);
     }
-    let (trouble, text) = match error {
+    let (kind, text) = match error {
         Error::GRpcStatus(status) => match by_message(status.message()) {
-            Some(trouble) => (trouble, status.message().to_owned()),
+            Some(kind) => (kind, status.message().to_owned()),
             None => by_chain(status, status.message()),
         },
         Error::TransportError(transport) => by_chain(transport, "transport error"),
         Error::IoError(io) => by_chain(io, "input or output"),
-        other => (Trouble::Other, other.to_string()),
+        other => (UnavailableKind::Other, other.to_string()),
     };
     let detail = format!("{endpoint}: {text}");
-    (RegistryError::unavailable(trouble, detail), true)
+    (StoreError::unavailable(kind, detail), true)
 }
 
 /// etcd's own words, which it sends with shared status codes.
-fn by_message(message: &str) -> Option<Trouble> {
+fn by_message(message: &str) -> Option<UnavailableKind> {
     const AUTHENTICATION: [&str; 8] = [
         "invalid auth token",
         "authentication failed",
@@ -45,44 +45,44 @@ fn by_message(message: &str) -> Option<Trouble> {
         return None;
     }
     Some(if is(&AUTHENTICATION) {
-        Trouble::Authentication
+        UnavailableKind::Authentication
     } else if is(&NO_LEADER) {
-        Trouble::NoLeader
+        UnavailableKind::NoLeader
     } else if message.contains("timed out") {
-        Trouble::Timeout
+        UnavailableKind::Timeout
     } else {
-        Trouble::Other
+        UnavailableKind::Other
     })
 }
 
 /// Looks for the cause at the bottom of a chain of errors.
-fn by_chain(error: &(dyn StdError + 'static), fallback: &str) -> (Trouble, String) {
-    let mut trouble = None;
+fn by_chain(error: &(dyn StdError + 'static), fallback: &str) -> (UnavailableKind, String) {
+    let mut kind = None;
     let mut text = fallback.to_owned();
     let mut next = Some(error);
     while let Some(error) = next {
         let words = error.to_string();
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            trouble = Some(match io.kind() {
-                io::ErrorKind::ConnectionRefused => Trouble::Refused,
-                io::ErrorKind::TimedOut => Trouble::Timeout,
-                _ if is_tls(&words) => Trouble::Tls,
+            kind = Some(match io.kind() {
+                io::ErrorKind::ConnectionRefused => UnavailableKind::Refused,
+                io::ErrorKind::TimedOut => UnavailableKind::Timeout,
+                _ if is_tls(&words) => UnavailableKind::Tls,
                 io::ErrorKind::ConnectionReset
                 | io::ErrorKind::BrokenPipe
-                | io::ErrorKind::UnexpectedEof => Trouble::Closed,
-                _ => Trouble::Other,
+                | io::ErrorKind::UnexpectedEof => UnavailableKind::Closed,
+                _ => UnavailableKind::Other,
             });
-        } else if trouble.is_none() && is_tls(&words) {
-            trouble = Some(Trouble::Tls);
-        } else if trouble.is_none() && words.contains("deadline has elapsed") {
-            trouble = Some(Trouble::Timeout);
+        } else if kind.is_none() && is_tls(&words) {
+            kind = Some(UnavailableKind::Tls);
+        } else if kind.is_none() && words.contains("deadline has elapsed") {
+            kind = Some(UnavailableKind::Timeout);
         }
         next = error.source();
         if next.is_none() && !words.is_empty() {
             text = words;
         }
     }
-    (trouble.unwrap_or(Trouble::Closed), text)
+    (kind.unwrap_or(UnavailableKind::Closed), text)
 }
 
 fn is_tls(words: &str) -> bool {

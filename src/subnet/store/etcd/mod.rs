@@ -19,7 +19,7 @@ use etcd_client::{
     LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp,
 };
 
-use super::{Follow, Grant, OpenError, Record, Registry, RegistryError, Snapshot};
+use super::{Grant, LeaseStore, ListAndWatch, OpenError, StoreError, StoreRecord, StoreSnapshot};
 use crate::subnet::LeaseId;
 use connect::Connector;
 
@@ -27,11 +27,11 @@ pub use connect::SYSTEM_AUTHORITIES;
 pub use options::{EtcdOptions, Secret};
 
 /// A registry in an etcd cluster.
-pub struct EtcdRegistry {
+pub struct EtcdStore {
     connector: Arc<Connector>,
 }
 
-impl EtcdRegistry {
+impl EtcdStore {
     /// Checks the options; connects to nothing yet.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl EtcdRegistry {
     }
 
     /// Runs `op` on the current connection; another endpoint gets a try if this one fails.
-    async fn call<T, F, R>(&self, op: F) -> Result<T, RegistryError>
+    async fn call<T, F, R>(&self, op: F) -> Result<T, StoreError>
     where
         F: Fn(Client) -> R + Send + Sync,
         R: Future<Output = Result<T, Error>> + Send,
@@ -61,7 +61,7 @@ impl EtcdRegistry {
         name: &str,
         value: &[u8],
         grant: Option<Grant>,
-    ) -> Result<Record, RegistryError> {
+    ) -> Result<StoreRecord, StoreError> {
         if let Some(grant) = grant {
             let ttl = i64::try_from(grant.ttl.as_secs().max(1)).unwrap_or(i64::MAX);
             self.call(|mut client| async move {
@@ -90,7 +90,7 @@ impl EtcdRegistry {
         let outcome = match reply {
             Ok(reply) if reply.succeeded() => {
                 let revision = reply.header().map_or(0, |header| header.revision());
-                Ok(Record {
+                Ok(StoreRecord {
                     name: name.to_owned(),
                     value: value.to_vec(),
                     revision,
@@ -100,7 +100,7 @@ impl EtcdRegistry {
             Ok(_) => self.mine_after_all(name, value, grant).await,
             Err(error) => Err(error),
         };
-        if let (Err(RegistryError::Conflict), Some(grant)) = (&outcome, grant) {
+        if let (Err(StoreError::Conflict), Some(grant)) = (&outcome, grant) {
             // Best effort: what is left of it dies by itself.
             let _ = self.revoke_unused(grant.id).await;
         }
@@ -114,26 +114,26 @@ impl EtcdRegistry {
         name: &str,
         value: &[u8],
         grant: Option<Grant>,
-    ) -> Result<Record, RegistryError> {
+    ) -> Result<StoreRecord, StoreError> {
         match (self.get(name).await?, grant) {
             (Some(record), Some(grant))
                 if record.lease == Some(grant.id) && record.value == value =>
             {
                 Ok(record)
             }
-            _ => Err(RegistryError::Conflict),
+            _ => Err(StoreError::Conflict),
         }
     }
 }
 
 #[async_trait]
-impl Registry for EtcdRegistry {
+impl LeaseStore for EtcdStore {
     fn describe(&self) -> String {
         let options = &self.connector.options;
         format!("etcd at {}", options.endpoints.join(", "))
     }
 
-    async fn identity(&self) -> Result<String, RegistryError> {
+    async fn identity(&self) -> Result<String, StoreError> {
         let reply = self
             .call(|mut client| {
                 let key = self.connector.keys.config.clone();
@@ -144,7 +144,7 @@ impl Registry for EtcdRegistry {
         Ok(format!("etcd {cluster:016x} {}", self.connector.keys.prefix))
     }
 
-    async fn config(&self) -> Result<Option<Vec<u8>>, RegistryError> {
+    async fn config(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let reply = self
             .call(|mut client| {
                 let key = self.connector.keys.config.clone();
@@ -154,7 +154,7 @@ impl Registry for EtcdRegistry {
         Ok(reply.kvs().first().map(|kv| kv.value().to_vec()))
     }
 
-    async fn other_keys(&self) -> Result<Vec<String>, RegistryError> {
+    async fn other_keys(&self) -> Result<Vec<String>, StoreError> {
         let options = || GetOptions::new().with_keys_only().with_limit(SAMPLE);
         let names = |kvs: &[KeyValue]| {
             kvs.iter().map(|kv| String::from_utf8_lossy(kv.key()).into_owned()).collect::<Vec<_>>()
@@ -175,11 +175,11 @@ impl Registry for EtcdRegistry {
         Ok(any.map_or_else(|_| Vec::new(), |reply| names(reply.kvs())))
     }
 
-    async fn list(&self) -> Result<Snapshot, RegistryError> {
+    async fn list(&self) -> Result<StoreSnapshot, StoreError> {
         self.call(|client| watch::list(client, self.connector.keys.subnets.clone())).await
     }
 
-    async fn get(&self, name: &str) -> Result<Option<Record>, RegistryError> {
+    async fn get(&self, name: &str) -> Result<Option<StoreRecord>, StoreError> {
         let key = self.key(name);
         let reply = self
             .call(|mut client| {
@@ -196,7 +196,7 @@ impl Registry for EtcdRegistry {
         name: &str,
         value: &[u8],
         grant: Option<Grant>,
-    ) -> Result<Record, RegistryError> {
+    ) -> Result<StoreRecord, StoreError> {
         let absent = Compare::version(self.key(name), CompareOp::Equal, 0);
         self.put_if(absent, name, value, grant).await
     }
@@ -207,12 +207,12 @@ impl Registry for EtcdRegistry {
         revision: i64,
         value: &[u8],
         grant: Option<Grant>,
-    ) -> Result<Record, RegistryError> {
+    ) -> Result<StoreRecord, StoreError> {
         let unchanged = Compare::mod_revision(self.key(name), CompareOp::Equal, revision);
         self.put_if(unchanged, name, value, grant).await
     }
 
-    async fn remove(&self, name: &str, revision: i64) -> Result<(), RegistryError> {
+    async fn remove(&self, name: &str, revision: i64) -> Result<(), StoreError> {
         let key = self.key(name);
         let txn = Txn::new()
             .when([Compare::mod_revision(key.clone(), CompareOp::Equal, revision)])
@@ -226,10 +226,10 @@ impl Registry for EtcdRegistry {
         if reply.succeeded() || self.get(name).await?.is_none() {
             return Ok(());
         }
-        Err(RegistryError::Conflict)
+        Err(StoreError::Conflict)
     }
 
-    async fn time_left(&self, record: &Record) -> Result<Option<Duration>, RegistryError> {
+    async fn time_left(&self, record: &StoreRecord) -> Result<Option<Duration>, StoreError> {
         let Some(lease) = record.lease else { return Ok(None) };
         let reply = self
             .call(|mut client| async move { client.lease_time_to_live(lease.0, None).await })
@@ -237,7 +237,7 @@ impl Registry for EtcdRegistry {
         Ok(u64::try_from(reply.ttl()).ok().filter(|&ttl| ttl > 0).map(Duration::from_secs))
     }
 
-    async fn revoke_unused(&self, lease: LeaseId) -> Result<(), RegistryError> {
+    async fn revoke_unused(&self, lease: LeaseId) -> Result<(), StoreError> {
         let options = LeaseTimeToLiveOptions::new().with_keys();
         let reply = self
             .call(|mut client| {
@@ -258,8 +258,8 @@ impl Registry for EtcdRegistry {
         .await
     }
 
-    async fn follow(&self) -> Result<Follow, RegistryError> {
-        watch::follow(&self.connector).await
+    async fn watch(&self) -> Result<ListAndWatch, StoreError> {
+        watch::watch(&self.connector).await
     }
 }
 

@@ -3,35 +3,40 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use etcd_client::{Client, Error, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{
+    Client, Error, GetOptions, KeyValue, WatchOptions, WatchResponse,
+    WatchStream as EtcdWatchStream,
+};
 use tokio::time::timeout;
 
-use super::connect::{Connector, Link};
+use super::connect::{Connector, EtcdConnection};
 use super::error::explain;
 use crate::subnet::LeaseId;
-use crate::subnet::store::{Change, Changes, Follow, Record, RegistryError, Snapshot, Trouble};
+use crate::subnet::store::{
+    ListAndWatch, StoreChange, StoreError, StoreRecord, StoreSnapshot, UnavailableKind, WatchStream,
+};
 
 /// Lists and watches over one connection of its own, so that the watch dies with the member that
 /// holds it and with nothing else.
-pub(super) async fn follow(connector: &Arc<Connector>) -> Result<Follow, RegistryError> {
-    let mut outcome = Err(RegistryError::unavailable(Trouble::Other, "not tried"));
-    let itinerary = connector.itinerary();
-    for turn in itinerary.turns() {
-        let link = match connector.dial(turn).await {
-            Ok(link) => link,
+pub(super) async fn watch(connector: &Arc<Connector>) -> Result<ListAndWatch, StoreError> {
+    let mut outcome = Err(StoreError::unavailable(UnavailableKind::Other, "not tried"));
+    let rotation = connector.rotation();
+    for attempt in rotation.attempts() {
+        let connection = match connector.dial(attempt).await {
+            Ok(connection) => connection,
             Err(error) => {
                 outcome = Err(error);
                 continue;
             }
         };
-        match begin(connector, &link).await {
+        match begin(connector, &connection).await {
             Ok(follow) => {
-                connector.prefer(turn);
+                connector.mark_healthy(attempt);
                 return Ok(follow);
             }
             Err((error, false)) => return Err(error),
             Err((error, true)) => {
-                connector.blame(turn);
+                connector.mark_failed(attempt);
                 outcome = Err(error);
             }
         }
@@ -39,31 +44,36 @@ pub(super) async fn follow(connector: &Arc<Connector>) -> Result<Follow, Registr
     outcome
 }
 
-async fn begin(connector: &Arc<Connector>, link: &Link) -> Result<Follow, (RegistryError, bool)> {
+async fn begin(
+    connector: &Arc<Connector>,
+    connection: &EtcdConnection,
+) -> Result<ListAndWatch, (StoreError, bool)> {
     let subnets = connector.keys.subnets.clone();
-    let snapshot = connector.run(link, |client| list(client, subnets.clone())).await?;
+    let snapshot = connector.run(connection, |client| list(client, subnets.clone())).await?;
     let from = snapshot.revision + 1;
-    let stream = connector.run(link, |client| watch(client, subnets, from)).await?;
-    let mut changes = EtcdChanges { connector: Arc::clone(connector), turn: link.turn, stream };
+    let stream = connector.run(connection, |client| open_stream(client, subnets, from)).await?;
+    let mut changes =
+        EtcdWatch { connector: Arc::clone(connector), attempt: connection.attempt, stream };
     // The call returns before etcd has agreed: that is in the first message.
     let limit = connector.options.request_timeout;
     match timeout(limit, changes.next()).await {
-        Ok(Ok(_)) => Ok(Follow { snapshot, changes: Box::new(changes) }),
+        Ok(Ok(_)) => Ok(ListAndWatch { snapshot, stream: Box::new(changes) }),
         Ok(Err(error)) => {
-            let elsewhere = !matches!(error, RegistryError::Compacted);
+            let elsewhere = !matches!(error, StoreError::Compacted);
             Err((error, elsewhere))
         }
         Err(_) => {
-            let detail = format!("{}: no watch within {limit:?}", connector.endpoint(link.turn));
-            Err((RegistryError::unavailable(Trouble::Timeout, detail), true))
+            let detail =
+                format!("{}: no watch within {limit:?}", connector.endpoint(connection.attempt));
+            Err((StoreError::unavailable(UnavailableKind::Timeout, detail), true))
         }
     }
 }
 
 /// All entries, in pages of one revision. Pages come in the order of keys; asking for a sort
 /// would make etcd read everything for each page.
-pub(super) async fn list(mut client: Client, subnets: String) -> Result<Snapshot, Error> {
-    let mut snapshot = Snapshot::default();
+pub(super) async fn list(mut client: Client, subnets: String) -> Result<StoreSnapshot, Error> {
+    let mut snapshot = StoreSnapshot::default();
     let mut start = subnets.clone().into_bytes();
     // The first key after all that begin with the prefix: its last byte is a slash.
     let mut end = subnets.clone().into_bytes();
@@ -90,8 +100,8 @@ pub(super) async fn list(mut client: Client, subnets: String) -> Result<Snapshot
     }
 }
 
-pub(super) fn record(kv: &KeyValue, subnets: &str) -> Record {
-    Record {
+pub(super) fn record(kv: &KeyValue, subnets: &str) -> StoreRecord {
+    StoreRecord {
         name: name(kv, subnets),
         value: kv.value().to_vec(),
         revision: kv.mod_revision(),
@@ -104,32 +114,36 @@ fn name(kv: &KeyValue, subnets: &str) -> String {
     String::from_utf8_lossy(key.strip_prefix(subnets.as_bytes()).unwrap_or(key)).into_owned()
 }
 
-async fn watch(mut client: Client, subnets: String, from: i64) -> Result<WatchStream, Error> {
+async fn open_stream(
+    mut client: Client,
+    subnets: String,
+    from: i64,
+) -> Result<EtcdWatchStream, Error> {
     // Fragments: a burst of changes would outgrow the size of one message.
     let options = WatchOptions::new().with_prefix().with_start_revision(from).with_fragment();
     client.watch(subnets, Some(options)).await
 }
 
-struct EtcdChanges {
+struct EtcdWatch {
     connector: Arc<Connector>,
-    turn: usize,
-    stream: WatchStream,
+    attempt: usize,
+    stream: EtcdWatchStream,
 }
 
-impl EtcdChanges {
-    fn failed(&self, error: RegistryError) -> RegistryError {
-        self.connector.blame(self.turn);
+impl EtcdWatch {
+    fn failed(&self, error: StoreError) -> StoreError {
+        self.connector.mark_failed(self.attempt);
         error
     }
 
-    fn ended(&self, why: &str) -> RegistryError {
-        let detail = format!("{}: {why}", self.connector.endpoint(self.turn));
-        self.failed(RegistryError::unavailable(Trouble::Closed, detail))
+    fn ended(&self, why: &str) -> StoreError {
+        let detail = format!("{}: {why}", self.connector.endpoint(self.attempt));
+        self.failed(StoreError::unavailable(UnavailableKind::Closed, detail))
     }
 
-    fn read(&self, reply: &WatchResponse) -> Result<Vec<Change>, RegistryError> {
+    fn read(&self, reply: &WatchResponse) -> Result<Vec<StoreChange>, StoreError> {
         if reply.compact_revision() > 0 {
-            return Err(RegistryError::Compacted);
+            return Err(StoreError::Compacted);
         }
         if reply.canceled() {
             let why = format!("the watch was cancelled: {}", reply.cancel_reason());
@@ -141,9 +155,9 @@ impl EtcdChanges {
             // A removed key has no version. (The library's own way to tell the two apart panics
             // on a kind of event that it does not know.)
             Some(if kv.version() == 0 {
-                Change::Delete { name: name(kv, subnets), revision: kv.mod_revision() }
+                StoreChange::Delete { name: name(kv, subnets), revision: kv.mod_revision() }
             } else {
-                Change::Put(record(kv, subnets))
+                StoreChange::Put(record(kv, subnets))
             })
         });
         Ok(changes.collect())
@@ -151,23 +165,23 @@ impl EtcdChanges {
 }
 
 #[async_trait]
-impl Changes for EtcdChanges {
-    async fn next(&mut self) -> Result<Vec<Change>, RegistryError> {
+impl WatchStream for EtcdWatch {
+    async fn next(&mut self) -> Result<Vec<StoreChange>, StoreError> {
         match self.stream.message().await {
             Ok(Some(reply)) => self.read(&reply),
             Ok(None) => Err(self.ended("the watch ended")),
             Err(error) => {
-                let (error, _) = explain(&error, self.connector.endpoint(self.turn));
+                let (error, _) = explain(&error, self.connector.endpoint(self.attempt));
                 Err(self.failed(error))
             }
         }
     }
 
-    async fn probe(&mut self) -> Result<(), RegistryError> {
+    async fn probe(&mut self) -> Result<(), StoreError> {
         // Only puts the request into a queue: the answer is what counts. Its revision does not:
         // etcd before 3.4.25 may answer ahead of events that are still under way.
         self.stream.request_progress().await.map_err(|error| {
-            let (error, _) = explain(&error, self.connector.endpoint(self.turn));
+            let (error, _) = explain(&error, self.connector.endpoint(self.attempt));
             self.failed(error)
         })
     }

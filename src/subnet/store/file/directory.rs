@@ -23,10 +23,10 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::subnet::LeaseId;
-use crate::subnet::store::{Grant, Record};
+use crate::subnet::store::{Grant, StoreRecord};
 
 /// A directory of leases.
-pub(super) struct Store {
+pub(super) struct LeaseDirectory {
     dir: PathBuf,
     /// The file system's clock less ours, in milliseconds: it may be a server's.
     skew: AtomicI64,
@@ -36,19 +36,19 @@ pub(super) struct Store {
 
 /// An entry, and when it dies.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    pub(super) record: Record,
+pub(super) struct LeaseFile {
+    pub(super) record: StoreRecord,
     pub(super) dies: Option<SystemTime>,
 }
 
 /// Why a change was not made.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum DirectoryError {
     Conflict,
     Io(io::Error),
 }
 
-impl From<io::Error> for Refusal {
+impl From<io::Error> for DirectoryError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -56,20 +56,20 @@ impl From<io::Error> for Refusal {
 
 /// What `terms/` holds.
 #[derive(Serialize, Deserialize)]
-struct Terms {
+struct LeaseTerms {
     lease: i64,
     ttl_ms: u64,
 }
 
-impl Store {
+impl LeaseDirectory {
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         for part in ["", SUBNETS, TERMS] {
             fs::create_dir_all(dir.join(part))?;
         }
-        let store =
+        let directory =
             Self { dir: dir.to_owned(), skew: AtomicI64::new(0), serial: AtomicU64::new(0) };
-        store.lock()?;
-        Ok(store)
+        directory.lock()?;
+        Ok(directory)
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// All living entries, by name.
-    pub(super) fn list(&self) -> io::Result<Vec<Entry>> {
+    pub(super) fn list(&self) -> io::Result<Vec<LeaseFile>> {
         let mut entries = Vec::new();
         for file in fs::read_dir(self.subnets())? {
             if let Some(name) = file?.file_name().to_str()
@@ -114,7 +114,7 @@ impl Store {
     }
 
     /// One entry, if it lives.
-    pub(super) fn get(&self, name: &str) -> io::Result<Option<Entry>> {
+    pub(super) fn get(&self, name: &str) -> io::Result<Option<LeaseFile>> {
         Ok(self.read(name)?.filter(|entry| entry.dies.is_none_or(|dies| dies > self.now())))
     }
 
@@ -123,12 +123,12 @@ impl Store {
         name: &str,
         value: &[u8],
         grant: Option<Grant>,
-    ) -> Result<Record, Refusal> {
+    ) -> Result<StoreRecord, DirectoryError> {
         let path = self.path(SUBNETS, name)?;
         let _lock = self.lock()?;
         if let Some(entry) = self.read(name)? {
             if entry.dies.is_none_or(|dies| dies > self.now()) {
-                return Err(Refusal::Conflict);
+                return Err(DirectoryError::Conflict);
             }
             self.unlink(name)?;
         }
@@ -137,7 +137,7 @@ impl Store {
         let linked = fs::hard_link(&temporary, &path);
         fs::remove_file(&temporary)?;
         match linked {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Refusal::Conflict),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(DirectoryError::Conflict),
             Err(error) => Err(error.into()),
             Ok(()) => self.written(name),
         }
@@ -149,7 +149,7 @@ impl Store {
         revision: i64,
         value: &[u8],
         grant: Option<Grant>,
-    ) -> Result<Record, Refusal> {
+    ) -> Result<StoreRecord, DirectoryError> {
         let path = self.path(SUBNETS, name)?;
         let _lock = self.lock()?;
         self.expect(name, revision)?;
@@ -158,7 +158,7 @@ impl Store {
         self.written(name)
     }
 
-    pub(super) fn remove(&self, name: &str, revision: i64) -> Result<(), Refusal> {
+    pub(super) fn remove(&self, name: &str, revision: i64) -> Result<(), DirectoryError> {
         let _lock = self.lock()?;
         if self.get(name)?.is_none() {
             return Ok(());
@@ -167,19 +167,19 @@ impl Store {
         Ok(self.unlink(name)?)
     }
 
-    fn expect(&self, name: &str, revision: i64) -> Result<(), Refusal> {
+    fn expect(&self, name: &str, revision: i64) -> Result<(), DirectoryError> {
         match self.get(name)? {
             Some(entry) if entry.record.revision == revision => Ok(()),
-            _ => Err(Refusal::Conflict),
+            _ => Err(DirectoryError::Conflict),
         }
     }
 
-    fn written(&self, name: &str) -> Result<Record, Refusal> {
-        Ok(self.read(name)?.ok_or(Refusal::Conflict)?.record)
+    fn written(&self, name: &str) -> Result<StoreRecord, DirectoryError> {
+        Ok(self.read(name)?.ok_or(DirectoryError::Conflict)?.record)
     }
 
     /// One entry, dead or alive.
-    fn read(&self, name: &str) -> io::Result<Option<Entry>> {
+    fn read(&self, name: &str) -> io::Result<Option<LeaseFile>> {
         let Ok(path) = self.path(SUBNETS, name) else { return Ok(None) };
         let Some(mut file) = absent_is_none(File::open(path))? else { return Ok(None) };
         let meta = file.metadata()?;
@@ -189,7 +189,7 @@ impl Store {
         let mut value = Vec::new();
         io::Read::read_to_end(&mut io::Read::take(&mut file, MAX_VALUE), &mut value)?;
         let terms = absent_is_none(fs::read(self.path(TERMS, name)?))?
-            .and_then(|text| serde_json::from_slice::<Terms>(&text).ok());
+            .and_then(|text| serde_json::from_slice::<LeaseTerms>(&text).ok());
         let dies = match &terms {
             Some(terms) => meta.modified()?.checked_add(Duration::from_millis(terms.ttl_ms)),
             None => None,
@@ -199,7 +199,10 @@ impl Store {
         let lease = terms.map(|terms| LeaseId(terms.lease));
         lease.map(|lease| lease.0).hash(&mut hasher);
         let revision = (hasher.finish() >> 1) as i64;
-        Ok(Some(Entry { record: Record { name: name.to_owned(), value, revision, lease }, dies }))
+        Ok(Some(LeaseFile {
+            record: StoreRecord { name: name.to_owned(), value, revision, lease },
+            dies,
+        }))
     }
 
     fn unlink(&self, name: &str) -> io::Result<()> {
@@ -214,7 +217,7 @@ impl Store {
             return absent_is_none(fs::remove_file(path)).map(drop);
         };
         let ttl_ms = u64::try_from(grant.ttl.as_millis()).unwrap_or(u64::MAX);
-        let text = serde_json::to_vec(&Terms { lease: grant.id.0, ttl_ms })?;
+        let text = serde_json::to_vec(&LeaseTerms { lease: grant.id.0, ttl_ms })?;
         fs::rename(self.temporary(&text)?, path)
     }
 

@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Follow, Grant, OpenError, Record, Registry, RegistryError, Snapshot, Trouble};
+use super::{
+    Grant, LeaseStore, ListAndWatch, OpenError, StoreError, StoreRecord, StoreSnapshot,
+    UnavailableKind,
+};
 use crate::subnet::LeaseId;
-use directory::{Refusal, Store};
+use directory::{DirectoryError, LeaseDirectory};
 
 /// A registry in a directory.
-pub struct FileRegistry {
-    store: Arc<Store>,
+pub struct FileStore {
+    directory: Arc<LeaseDirectory>,
     options: FileOptions,
 }
 
@@ -34,72 +37,73 @@ impl Default for FileOptions {
     }
 }
 
-impl FileRegistry {
+impl FileStore {
     /// Opens a directory, and makes it if it is missing.
     ///
     /// # Errors
     /// A directory that cannot be made or written.
     pub fn open(dir: &Path, options: FileOptions) -> Result<Self, OpenError> {
-        let store = Store::open(dir)
+        let directory = LeaseDirectory::open(dir)
             .map_err(|error| OpenError(format!("registry file:{}: {error}", dir.display())))?;
-        Ok(Self { store: Arc::new(store), options })
+        Ok(Self { directory: Arc::new(directory), options })
     }
 
     /// Runs `op` where it may block.
     async fn run<T: Send + 'static>(
         &self,
-        op: impl FnOnce(&Store) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, RegistryError> {
-        let store = Arc::clone(&self.store);
-        blocking(&store, op).await
+        op: impl FnOnce(&LeaseDirectory) -> Result<T, DirectoryError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let directory = Arc::clone(&self.directory);
+        blocking(&directory, op).await
     }
 }
 
 /// Runs `op` on a thread that may block.
 async fn blocking<T: Send + 'static>(
-    store: &Arc<Store>,
-    op: impl FnOnce(&Store) -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, RegistryError> {
-    let shared = Arc::clone(store);
+    directory: &Arc<LeaseDirectory>,
+    op: impl FnOnce(&LeaseDirectory) -> Result<T, DirectoryError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let shared = Arc::clone(directory);
     match tokio::task::spawn_blocking(move || op(&shared)).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(Refusal::Conflict)) => Err(RegistryError::Conflict),
-        Ok(Err(Refusal::Io(error))) => Err(failed(store.dir(), &error)),
-        Err(error) => Err(RegistryError::unavailable(Trouble::Other, error.to_string())),
+        Ok(Err(DirectoryError::Conflict)) => Err(StoreError::Conflict),
+        Ok(Err(DirectoryError::Io(error))) => Err(failed(directory.dir(), &error)),
+        Err(error) => Err(StoreError::unavailable(UnavailableKind::Other, error.to_string())),
     }
 }
 
-fn failed(dir: &Path, error: &io::Error) -> RegistryError {
-    RegistryError::unavailable(Trouble::Other, format!("{}: {error}", dir.display()))
+fn failed(dir: &Path, error: &io::Error) -> StoreError {
+    StoreError::unavailable(UnavailableKind::Other, format!("{}: {error}", dir.display()))
 }
 
 #[async_trait]
-impl Registry for FileRegistry {
+impl LeaseStore for FileStore {
     fn describe(&self) -> String {
-        format!("directory {}", self.store.dir().display())
+        format!("directory {}", self.directory.dir().display())
     }
 
-    async fn identity(&self) -> Result<String, RegistryError> {
-        self.run(|store| Ok(format!("file {}", store.dir().canonicalize()?.display()))).await
+    async fn identity(&self) -> Result<String, StoreError> {
+        self.run(|directory| Ok(format!("file {}", directory.dir().canonicalize()?.display())))
+            .await
     }
 
-    async fn config(&self) -> Result<Option<Vec<u8>>, RegistryError> {
-        self.run(|store| Ok(store.config()?)).await
+    async fn config(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.run(|directory| Ok(directory.config()?)).await
     }
 
-    async fn other_keys(&self) -> Result<Vec<String>, RegistryError> {
-        self.run(|store| Ok(store.other_keys()?)).await
+    async fn other_keys(&self) -> Result<Vec<String>, StoreError> {
+        self.run(|directory| Ok(directory.other_keys()?)).await
     }
 
-    async fn list(&self) -> Result<Snapshot, RegistryError> {
-        let entries = self.run(|store| Ok(store.list()?)).await?;
+    async fn list(&self) -> Result<StoreSnapshot, StoreError> {
+        let entries = self.run(|directory| Ok(directory.list()?)).await?;
         let records = entries.into_iter().map(|entry| entry.record).collect();
-        Ok(Snapshot { records, revision: 0 })
+        Ok(StoreSnapshot { records, revision: 0 })
     }
 
-    async fn get(&self, name: &str) -> Result<Option<Record>, RegistryError> {
+    async fn get(&self, name: &str) -> Result<Option<StoreRecord>, StoreError> {
         let name = name.to_owned();
-        self.run(move |store| Ok(store.get(&name)?.map(|entry| entry.record))).await
+        self.run(move |directory| Ok(directory.get(&name)?.map(|entry| entry.record))).await
     }
 
     async fn create(
@@ -107,9 +111,9 @@ impl Registry for FileRegistry {
         name: &str,
         value: &[u8],
         grant: Option<Grant>,
-    ) -> Result<Record, RegistryError> {
+    ) -> Result<StoreRecord, StoreError> {
         let (name, value) = (name.to_owned(), value.to_vec());
-        self.run(move |store| store.create(&name, &value, grant)).await
+        self.run(move |directory| directory.create(&name, &value, grant)).await
     }
 
     async fn replace(
@@ -118,29 +122,29 @@ impl Registry for FileRegistry {
         revision: i64,
         value: &[u8],
         grant: Option<Grant>,
-    ) -> Result<Record, RegistryError> {
+    ) -> Result<StoreRecord, StoreError> {
         let (name, value) = (name.to_owned(), value.to_vec());
-        self.run(move |store| store.replace(&name, revision, &value, grant)).await
+        self.run(move |directory| directory.replace(&name, revision, &value, grant)).await
     }
 
-    async fn remove(&self, name: &str, revision: i64) -> Result<(), RegistryError> {
+    async fn remove(&self, name: &str, revision: i64) -> Result<(), StoreError> {
         let name = name.to_owned();
-        self.run(move |store| store.remove(&name, revision)).await
+        self.run(move |directory| directory.remove(&name, revision)).await
     }
 
-    async fn time_left(&self, record: &Record) -> Result<Option<Duration>, RegistryError> {
+    async fn time_left(&self, record: &StoreRecord) -> Result<Option<Duration>, StoreError> {
         let name = record.name.clone();
-        let entry = self.run(move |store| Ok(store.get(&name)?)).await?;
+        let entry = self.run(move |directory| Ok(directory.get(&name)?)).await?;
         let dies = entry.filter(|entry| entry.record.lease == record.lease).and_then(|e| e.dies);
-        Ok(dies.and_then(|dies| dies.duration_since(self.store.now()).ok()))
+        Ok(dies.and_then(|dies| dies.duration_since(self.directory.now()).ok()))
     }
 
-    async fn revoke_unused(&self, _lease: LeaseId) -> Result<(), RegistryError> {
+    async fn revoke_unused(&self, _lease: LeaseId) -> Result<(), StoreError> {
         // A lease is its entry's terms here: it was replaced with them.
         Ok(())
     }
 
-    async fn follow(&self) -> Result<Follow, RegistryError> {
-        watch::follow(&self.store, &self.options).await
+    async fn watch(&self) -> Result<ListAndWatch, StoreError> {
+        watch::watch(&self.directory, &self.options).await
     }
 }

@@ -11,14 +11,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 use super::FileOptions;
-use super::directory::{Entry, Store};
-use crate::subnet::store::{Change, Changes, Follow, RegistryError, Snapshot};
+use super::directory::{LeaseDirectory, LeaseFile};
+use crate::subnet::store::{ListAndWatch, StoreChange, StoreError, StoreSnapshot, WatchStream};
 
 /// Watches first, then lists, so that nothing falls between.
-pub(super) async fn follow(
-    store: &Arc<Store>,
+pub(super) async fn watch(
+    directory: &Arc<LeaseDirectory>,
     options: &FileOptions,
-) -> Result<Follow, RegistryError> {
+) -> Result<ListAndWatch, StoreError> {
     let (wake, woken) = mpsc::channel(1);
     let wake = move || {
         // A full channel has a wake-up in it already.
@@ -26,20 +26,20 @@ pub(super) async fn follow(
     };
     // The watcher has a thread of its own, which inherits the rights of the one that starts it: not
     // those of the control thread.
-    let watched = Arc::clone(store);
-    let watcher = tokio::task::spawn_blocking(move || watch(&watched, wake)).await;
+    let watched = Arc::clone(directory);
+    let watcher = tokio::task::spawn_blocking(move || start_notifier(&watched, wake)).await;
     let watcher = watcher.unwrap_or_else(|error| Err(notify::Error::generic(&error.to_string())));
     let poll = match &watcher {
         Ok(_) => options.poll,
         Err(error) => {
-            warn!(dir = %store.dir().display(), %error, "no notice of changes; reading often");
+            warn!(dir = %directory.dir().display(), %error, "no notice of changes; reading often");
             options.poll.min(POLL_ONLY)
         }
     };
-    let entries = list(store).await?;
+    let entries = list(directory).await?;
     let records = entries.values().map(|entry| entry.record.clone()).collect();
-    let changes = FileChanges {
-        store: Arc::clone(store),
+    let changes = FileWatch {
+        directory: Arc::clone(directory),
         known: entries,
         woken,
         _watcher: watcher.ok(),
@@ -47,11 +47,11 @@ pub(super) async fn follow(
         read_at: Instant::now() + poll,
         probed: false,
     };
-    Ok(Follow { snapshot: Snapshot { records, revision: 0 }, changes: Box::new(changes) })
+    Ok(ListAndWatch { snapshot: StoreSnapshot { records, revision: 0 }, stream: Box::new(changes) })
 }
 
-fn watch(
-    store: &Store,
+fn start_notifier(
+    directory: &LeaseDirectory,
     wake: impl Fn() + Send + 'static,
 ) -> Result<RecommendedWatcher, notify::Error> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -59,18 +59,18 @@ fn watch(
             wake();
         }
     })?;
-    watcher.watch(&store.subnets(), RecursiveMode::NonRecursive)?;
+    watcher.watch(&directory.subnets(), RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }
 
-async fn list(store: &Arc<Store>) -> Result<BTreeMap<String, Entry>, RegistryError> {
-    let entries = super::blocking(store, |store| Ok(store.list()?)).await?;
+async fn list(directory: &Arc<LeaseDirectory>) -> Result<BTreeMap<String, LeaseFile>, StoreError> {
+    let entries = super::blocking(directory, |directory| Ok(directory.list()?)).await?;
     Ok(entries.into_iter().map(|entry| (entry.record.name.clone(), entry)).collect())
 }
 
-struct FileChanges {
-    store: Arc<Store>,
-    known: BTreeMap<String, Entry>,
+struct FileWatch {
+    directory: Arc<LeaseDirectory>,
+    known: BTreeMap<String, LeaseFile>,
     woken: Receiver<()>,
     /// Reports changes for as long as it lives.
     _watcher: Option<RecommendedWatcher>,
@@ -80,10 +80,10 @@ struct FileChanges {
     probed: bool,
 }
 
-impl FileChanges {
+impl FileWatch {
     /// The next reading: a poll, or the moment at which an entry dies.
     fn next_reading(&self) -> Instant {
-        let now = self.store.now();
+        let now = self.directory.now();
         let dies = self.known.values().filter_map(|entry| entry.dies).min();
         let wait = dies.map(|dies| dies.duration_since(now).unwrap_or_default() + TICK);
         Instant::now() + wait.unwrap_or(self.poll).min(self.poll)
@@ -91,8 +91,8 @@ impl FileChanges {
 }
 
 #[async_trait]
-impl Changes for FileChanges {
-    async fn next(&mut self) -> Result<Vec<Change>, RegistryError> {
+impl WatchStream for FileWatch {
+    async fn next(&mut self) -> Result<Vec<StoreChange>, StoreError> {
         loop {
             let wait_until = self.read_at;
             tokio::select! {
@@ -104,7 +104,7 @@ impl Changes for FileChanges {
                 }
                 () = sleep_until(wait_until) => {}
             }
-            let entries = list(&self.store).await?;
+            let entries = list(&self.directory).await?;
             let changes = difference(&self.known, &entries);
             self.known = entries;
             self.read_at = self.next_reading();
@@ -114,22 +114,25 @@ impl Changes for FileChanges {
         }
     }
 
-    async fn probe(&mut self) -> Result<(), RegistryError> {
+    async fn probe(&mut self) -> Result<(), StoreError> {
         self.probed = true;
         self.read_at = Instant::now();
         Ok(())
     }
 }
 
-fn difference(before: &BTreeMap<String, Entry>, after: &BTreeMap<String, Entry>) -> Vec<Change> {
+fn difference(
+    before: &BTreeMap<String, LeaseFile>,
+    after: &BTreeMap<String, LeaseFile>,
+) -> Vec<StoreChange> {
     let removed = before
         .keys()
         .filter(|name| !after.contains_key(*name))
-        .map(|name| Change::Delete { name: name.clone(), revision: 0 });
+        .map(|name| StoreChange::Delete { name: name.clone(), revision: 0 });
     let put = after
         .iter()
         .filter(|(name, entry)| before.get(*name).is_none_or(|was| was.record != entry.record))
-        .map(|(_, entry)| Change::Put(entry.record.clone()));
+        .map(|(_, entry)| StoreChange::Put(entry.record.clone()));
     removed.chain(put).collect()
 }
 
