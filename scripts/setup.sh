@@ -7,8 +7,7 @@
 set -euo pipefail
 
 # What each kind of work needs, by Debian's package names.
-# protobuf-compiler only recommends libprotobuf-dev, yet etcd's .proto files import from it.
-build="gcc libc6-dev protobuf-compiler libprotobuf-dev"
+build="gcc libc6-dev"
 demo="iproute2 iptables ethtool iputils-ping util-linux procps etcd-server etcd-client"
 test="$demo nftables traceroute busybox-static strace prometheus tshark"
 docker="$test docker.io"
@@ -78,13 +77,12 @@ Neither root nor sudo is at hand; as root: apt-get install $*"
 # Names differ between distributions: look for the programs and say what is missing.
 other_distribution() {
     local missing=() program
-    for program in cc protoc ip iptables ethtool ping etcd etcdctl; do
+    for program in cc ip iptables ethtool ping etcd etcdctl; do
         PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing+=("$program")
     done
     if [ ${#missing[@]} -ne 0 ]; then
         die "this is neither Debian nor Ubuntu, and these programs are missing: ${missing[*]}
-Install them with your package manager; on Debian the packages are: $*
-(protoc also needs the include files of google/protobuf, package protobuf-devel on Fedora)"
+Install them with your package manager; on Debian the packages are: $*"
     fi
 }
 
