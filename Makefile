@@ -1,5 +1,6 @@
 # make demo   two hosts on this machine, packets across, a small table of results
 # make bench  the tunnel measured beside the kernel's VXLAN and the plain underlay
+# make check  what a change must pass before it is proposed, in two minutes, as an ordinary user
 # make test   every test, the end-to-end ones included (they need root: sudo is used)
 # make help   the rest
 
@@ -40,6 +41,13 @@ profile:  ## where the processor time of a measure goes, by perf (ARGS="pps18 vx
 	$(CARGO) build --locked --release
 	@scripts/profile.sh $(ARGS)
 
+check:  ## formatting, clippy, unit and property tests: no root, no network, two minutes
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	scripts/dependencies.sh
+	$(CARGO) test --locked --workspace --all-features --lib
+	$(CARGO) test --locked --package flannel-packet --tests
+
 test:  ## every test; needs root or sudo
 	@scripts/setup.sh build test
 	scripts/test.sh $(ARGS)
@@ -59,6 +67,7 @@ lint:  ## formatting, clippy, documentation, licences of the dependencies
 	$(CARGO) clippy --locked --profile checked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --profile checked --workspace --no-deps --document-private-items
 	scripts/deny.sh
+	scripts/dependencies.sh
 	scripts/public-api.sh --check
 
 fuzz:  ## fuzz every parser and operation, FUZZ_SECONDS each; prints the coverage reached
@@ -99,5 +108,5 @@ deb: build man  ## a Debian package, under target/debian (needs cargo-deb: cargo
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo bench profile test test-long test-docker lint doc man deb clean fuzz test-arch \
+.PHONY: help setup build demo bench profile check test test-long test-docker lint doc man deb clean fuzz test-arch \
 	test-loom test-asan test-miri msrv
