@@ -41,7 +41,11 @@ impl Builder {
     ///
     /// If the `.proto` files are not those that the code was generated from, if server code is
     /// wanted, or if a file cannot be read or written.
-    pub fn compile_protos(self, protos: &[impl AsRef<Path>], _includes: &[impl AsRef<Path>]) -> io::Result<()> {
+    pub fn compile_protos(
+        self,
+        protos: &[impl AsRef<Path>],
+        _includes: &[impl AsRef<Path>],
+    ) -> io::Result<()> {
         if self.server {
             return Err(io::Error::other("only etcd's client was generated, not the server"));
         }
@@ -53,7 +57,8 @@ impl Builder {
                 origin("etcd-client").unwrap_or("unknown"),
             )));
         }
-        let directory = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("OUT_DIR is not set"))?;
+        let directory =
+            env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("OUT_DIR is not set"))?;
         for (name, text) in GENERATED {
             fs::write(PathBuf::from(&directory).join(name), text)?;
         }
