@@ -14,10 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::inspect::SocketArgs;
 use super::run::block_on;
 use super::{Code, Exit};
-use crate::observe::capture::{Drops, Request, Way};
 use crate::observe::client::Stream;
 use crate::observe::pcapng::tally::Tally;
 use crate::observe::protocol::Command;
+use crate::observe::protocol::capture::{Drops, Request, Way};
 use crate::packet::protocol;
 use crate::route::Cidr;
 

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::Value;
 
+use super::protocol::snapshot::Snapshot;
 use super::protocol::{Command, VERSION};
-use super::snapshot::Snapshot;
 
 /// Asks the daemon at one socket; each question is a connection of its own.
 #[derive(Clone, Debug)]

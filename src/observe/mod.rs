@@ -2,11 +2,9 @@
 
 pub mod capture;
 pub mod client;
-pub mod explain;
 pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod pcapng;
 pub mod protocol;
-pub mod snapshot;
-pub mod socket;
+pub mod server;

@@ -7,7 +7,7 @@ use crate::cli::text;
 use crate::dataplane::trial::{self, Fate};
 use crate::dataplane::{CheckMode, Config, DropReason, Early, GRACE, Verdict, Why};
 use crate::host::firewall::{Spec, masquerade_rule};
-use crate::observe::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
+use crate::observe::protocol::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
 use crate::packet::icmp::ErrorKind;
 use crate::packet::{checksum, protocol};
 use crate::route::RouteTable;

@@ -19,8 +19,8 @@ use crate::host::link::{self, LinkError, Overlay};
 use crate::host::netlink::Netlink;
 use crate::host::subnet_file::{self, Previous, SubnetFile};
 use crate::host::watch::{LinkEvent, Underlay};
-use crate::observe::capture::{self, Captures};
-use crate::observe::protocol::Answer;
+use crate::observe::capture::Captures;
+use crate::observe::protocol::{Answer, capture};
 use crate::route::{Cidr, RouteTable};
 use crate::subnet::{NetworkConfig, SubnetFileOrigin};
 

@@ -14,9 +14,9 @@ use crate::cli::options::SocketPath;
 use crate::cli::{Code, Exit, Options};
 use crate::confine::Confinement;
 use crate::observe::health::{Health, Heartbeat};
-use crate::observe::protocol::{Answer, Command, Request};
-use crate::observe::snapshot::{self, Snapshot};
-use crate::observe::socket::{DEFAULT_PATH, SocketError, StatusSocket};
+use crate::observe::protocol::snapshot::{self, Snapshot};
+use crate::observe::protocol::{Answer, Command, DEFAULT_SOCKET, Request};
+use crate::observe::server::{SocketError, StatusSocket};
 use crate::subnet::{Instance, SubnetStatus};
 
 /// The one who answers.
@@ -161,7 +161,7 @@ fn socket(options: &Options) -> Result<Option<StatusSocket>, Exit> {
     match &options.socket {
         Some(SocketPath::Off) => Ok(None),
         Some(SocketPath::At(path)) => StatusSocket::listen(path).map(Some).map_err(refused),
-        None => Ok(StatusSocket::listen(DEFAULT_PATH.as_ref())
+        None => Ok(StatusSocket::listen(DEFAULT_SOCKET.as_ref())
             .inspect_err(|error| tracing::warn!("{error}; going on without a status socket"))
             .ok()),
     }

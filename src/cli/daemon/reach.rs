@@ -10,7 +10,7 @@ use crate::cli::Options;
 use crate::cli::options::SocketPath;
 use crate::confine::Reach;
 use crate::host::firewall::Toolbox;
-use crate::observe::socket::DEFAULT_PATH;
+use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::subnet::store::{SYSTEM_AUTHORITIES, StoreKind};
 
 /// Everything that these options need. Directories that the daemon would make later are made now:
@@ -37,7 +37,7 @@ pub(super) fn of(options: &Options) -> Reach {
     match &options.socket {
         Some(SocketPath::Off) => {}
         Some(SocketPath::At(path)) => reach.write.push(made(parent(path))),
-        None => reach.write.push(made(parent(Path::new(DEFAULT_PATH)))),
+        None => reach.write.push(made(parent(Path::new(DEFAULT_SOCKET)))),
     }
     match &options.registry {
         StoreKind::File(dir) => reach.write.push(made(dir)),

@@ -33,7 +33,7 @@ use self::finding::{Finding, Level, Report, Section};
 use self::view::View;
 use super::commands::StoreArgs;
 use super::{Code, Exit};
-use crate::observe::socket::DEFAULT_PATH;
+use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::route::Cidr;
 
 /// Arguments of `doctor`.
@@ -70,7 +70,7 @@ pub struct DoctorArgs {
     )]
     pub subnet_file: PathBuf,
     /// The daemon's status socket
-    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_PATH)]
+    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_SOCKET)]
     pub socket: PathBuf,
     /// Environment file of dockerd, as `docker-opts` writes it
     #[arg(long, value_name = "FILE", default_value = "/run/docker_opts.env")]

@@ -10,7 +10,7 @@ use super::view::View;
 use crate::cli::text;
 use crate::dataplane::{Check, FeatureState};
 use crate::observe::client::Client;
-use crate::observe::snapshot::Snapshot;
+use crate::observe::protocol::snapshot::Snapshot;
 
 /// Asks for everything, and does not wait long.
 pub(super) async fn ask(socket: &Path) -> Result<Box<Snapshot>, String> {

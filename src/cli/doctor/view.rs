@@ -9,7 +9,7 @@ use crate::cli::{Code, Exit};
 use crate::host::interface::{self, Interface, InterfaceOptions, OVERHEAD};
 use crate::host::netlink::{Address, Link, LinkDetails, Netlink, Route};
 use crate::host::subnet_file::{self, Previous};
-use crate::observe::snapshot::Snapshot;
+use crate::observe::protocol::snapshot::Snapshot;
 use crate::route::Cidr;
 use crate::subnet::NetworkConfig;
 use crate::subnet::admin::Holding;

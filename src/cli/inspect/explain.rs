@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::SocketArgs;
 use crate::cli::Exit;
-use crate::observe::explain::{Explanation, Outcome, Query, Way};
 use crate::observe::protocol::Command;
+use crate::observe::protocol::explain::{Explanation, Outcome, Query, Way};
 use crate::packet::protocol;
 
 /// Arguments of `explain`.

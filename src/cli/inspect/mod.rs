@@ -14,14 +14,14 @@ use clap::Args;
 use super::values::go_int_in;
 use super::{Code, Exit};
 use crate::observe::client::{Client, ClientError};
-use crate::observe::snapshot::Snapshot;
-use crate::observe::socket::DEFAULT_PATH;
+use crate::observe::protocol::DEFAULT_SOCKET;
+use crate::observe::protocol::snapshot::Snapshot;
 
 /// What every command that asks the daemon takes.
 #[derive(Clone, Debug, Args)]
 pub struct SocketArgs {
     /// The daemon's status socket
-    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_PATH)]
+    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_SOCKET)]
     pub socket: PathBuf,
     /// Print JSON
     #[arg(long)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Looks, PeersArgs};
 use crate::cli::{Exit, text};
 use crate::dataplane::PeerTraffic;
-use crate::observe::snapshot::{Peer, Snapshot};
+use crate::observe::protocol::snapshot::{Peer, Snapshot};
 
 /// Prints a table, or JSON.
 pub fn run(args: &PeersArgs) -> Result<(), Exit> {
@@ -175,7 +175,7 @@ const LATELY: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::snapshot::Process;
+    use crate::observe::protocol::snapshot::Process;
 
     fn look(uptime: f64, sent: u64, last_received: Option<u64>) -> Snapshot {
         Snapshot {

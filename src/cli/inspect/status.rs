@@ -8,7 +8,7 @@ use super::{Looks, StatusArgs};
 use crate::cli::{Exit, text};
 use crate::dataplane::counters::DirectionStats;
 use crate::dataplane::{DropReason, FeatureState};
-use crate::observe::snapshot::{Snapshot, Thread, unix};
+use crate::observe::protocol::snapshot::{Snapshot, Thread, unix};
 
 /// Prints the screen, or the snapshot with rates.
 pub fn run(args: &StatusArgs) -> Result<(), Exit> {

@@ -21,8 +21,8 @@ use super::run::block_on;
 use super::values::go_int_in;
 use super::{Code, Exit};
 use crate::observe::client::Client;
-use crate::observe::snapshot::Snapshot;
-use crate::observe::socket::DEFAULT_PATH;
+use crate::observe::protocol::DEFAULT_SOCKET;
+use crate::observe::protocol::snapshot::Snapshot;
 use state::State;
 use view::View;
 
@@ -30,7 +30,7 @@ use view::View;
 #[derive(Clone, Debug, Args)]
 pub struct TopArgs {
     /// The daemon's status socket
-    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_PATH)]
+    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_SOCKET)]
     pub socket: PathBuf,
     /// Milliseconds between two looks
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = go_int_in::<100, 3_600_000>)]

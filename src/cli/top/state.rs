@@ -9,7 +9,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::Look;
 use crate::dataplane::PeerTraffic;
 use crate::dataplane::counters::DirectionStats;
-use crate::observe::snapshot::{Snapshot, Thread};
+use crate::observe::protocol::snapshot::{Snapshot, Thread};
 
 /// Everything that is shown.
 pub(super) struct State {

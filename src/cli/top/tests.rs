@@ -6,7 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::*;
 use crate::dataplane::{Check, FeatureState, Mismatch, PeerTraffic, RecentMismatch};
-use crate::observe::snapshot;
+use crate::observe::protocol::snapshot;
 
 /// A daemon that has run for `uptime` seconds, with traffic in proportion.
 fn look(uptime: f64) -> Look {

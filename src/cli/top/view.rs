@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Borders, Paragraph, Row as TableRow, Sparkline, Ta
 use super::state::{Sort, State};
 use crate::cli::text;
 use crate::dataplane::{Check, Mismatch};
-use crate::observe::snapshot::Snapshot;
+use crate::observe::protocol::snapshot::Snapshot;
 
 /// The whole screen.
 pub(super) struct View<'a>(pub(super) &'a State);

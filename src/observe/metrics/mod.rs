@@ -19,9 +19,9 @@ use tokio::sync::mpsc;
 
 use self::families::{Family, Kind, Value, families};
 use super::http::{self, ListenError};
+use super::protocol::snapshot::Snapshot;
 use super::protocol::{Answer, Command, Request};
-use super::snapshot::Snapshot;
-use super::socket::ask;
+use super::server::ask;
 
 /// The text for one scrape.
 pub fn encode(snapshot: Snapshot) -> String {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::dataplane::{DropReason, FeatureState, PeerTraffic, Stats};
-use crate::observe::snapshot::{Build, Lease, Peer, Registry as Store, Thread};
+use crate::observe::protocol::snapshot::{Build, Lease, Peer, Registry as Store, Thread};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};

@@ -8,7 +8,7 @@ use crate::cli::daemon::stats::Report;
 use crate::dataplane::counters::ThreadCounters;
 use crate::dataplane::{self, Dataplane, Early, Mismatches, Peers, Stats, Why};
 use crate::host::firewall::Spec;
-use crate::observe::snapshot::{self, Snapshot};
+use crate::observe::protocol::snapshot::{self, Snapshot};
 use crate::route::RouteTable;
 use crate::subnet::SubnetStatus;
 

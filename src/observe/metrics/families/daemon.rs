@@ -2,7 +2,7 @@
 
 use super::samples::*;
 use super::{Family, Kind, Value};
-use crate::observe::snapshot::unix;
+use crate::observe::protocol::snapshot::unix;
 
 pub(super) static DAEMON: &[Family] = &[
     Family {

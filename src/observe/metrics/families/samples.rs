@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use super::{Sample, Value};
 use crate::dataplane::counters::DirectionStats;
 use crate::dataplane::{DropReason, PeerTraffic};
-use crate::observe::snapshot::{Snapshot, Thread};
+use crate::observe::protocol::snapshot::{Snapshot, Thread};
 
 pub(super) const DIRECTION: &[&str] = &["direction"];
 /// A peer's address and its subnets; most have one.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::observe::client::{Client, ClientError};
-use crate::observe::snapshot::{Build, Snapshot};
+use crate::observe::protocol::snapshot::{Build, Snapshot};
 use std::io::{BufRead, Read, Write};
 use std::os::unix::net::UnixStream as StdStream;
 use std::thread::JoinHandle;

@@ -15,9 +15,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::protocol::Answer;
+use super::protocol::capture::Request;
 use crate::dataplane::tap::{Capture, Place, Tap};
-
-pub use request::{Drops, Request, Way};
 
 /// The captures of one daemon: one at a time.
 pub struct Captures {

@@ -10,11 +10,18 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
-use super::explain::Query;
-use super::snapshot::Snapshot;
+use self::explain::Query;
+use self::snapshot::Snapshot;
+
+pub mod capture;
+pub mod explain;
+pub mod snapshot;
 
 /// Version of the language.
 pub const VERSION: u64 = 1;
+
+/// Where the socket is unless `--socket` says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/flannel/flannel-udp.sock";
 
 /// Longest line that asks, in bytes.
 pub const MAX_LINE: usize = 64 << 10;
@@ -25,10 +32,10 @@ pub const MAX_LINE: usize = 64 << 10;
 pub enum Command {
     /// A [`Snapshot`].
     Status,
-    /// An [`Explanation`](super::explain::Explanation) of a packet's way.
+    /// An [`Explanation`](explain::Explanation) of a packet's way.
     Explain(Query),
     /// Packets, as a pcapng stream behind the answer until either side ends it.
-    Capture(Box<super::capture::Request>),
+    Capture(Box<capture::Request>),
     /// Another filter for the log; answered by the one before.
     LogLevel {
         /// A level or a filter, as for `--log-level`.

@@ -19,9 +19,6 @@ use tokio::time::{sleep, timeout};
 
 use super::protocol::{Answer, Command, MAX_LINE, Request};
 
-/// Where the socket is unless `--socket` says otherwise.
-pub const DEFAULT_PATH: &str = "/run/flannel/flannel-udp.sock";
-
 /// A socket that listens. It is removed from the file system when this value is dropped, unless
 /// another daemon has put its own there.
 #[derive(Debug)]

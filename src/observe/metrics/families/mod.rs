@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use crate::dataplane::counters::HistogramStats;
-use crate::observe::snapshot::Snapshot;
+use crate::observe::protocol::snapshot::Snapshot;
 
 mod daemon;
 mod network;
