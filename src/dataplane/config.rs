@@ -32,7 +32,7 @@ pub struct Config {
     pub threads: Threads,
     /// Which features of the kernel may be used.
     pub offloads: Offloads,
-    /// How long an idle thread looks for packets before it sleeps.
+    /// How long an idle thread polls for packets before it sleeps.
     pub spin: Duration,
     /// Whether the inner source must belong to the lease of the outer sender.
     pub source_check: CheckMode,
@@ -40,29 +40,29 @@ pub struct Config {
     pub destination_check: CheckMode,
     /// Where captures listen.
     pub tap: Tap,
-    /// What each thread does before its first packet.
-    pub entrance: Entrance,
+    /// What each packet thread runs before its first packet.
+    pub on_thread_start: ThreadInit,
 }
 
-/// Something that each thread does before its first packet, such as giving up rights that it does
-/// not need. An error stops the start of the data plane.
+/// A function that each packet thread runs before its first packet, for example to drop privileges. An
+/// error stops the start of the data plane.
 #[derive(Clone, Default)]
-pub struct Entrance(Option<Arc<dyn Fn() -> io::Result<()> + Send + Sync>>);
+pub struct ThreadInit(Option<Arc<dyn Fn() -> io::Result<()> + Send + Sync>>);
 
-impl Entrance {
-    /// Has each thread call `first`.
-    pub fn new(first: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(first)))
+impl ThreadInit {
+    /// Has each thread call `init`.
+    pub fn new(init: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(init)))
     }
 
-    pub(super) fn pass(&self) -> io::Result<()> {
-        self.0.as_ref().map_or(Ok(()), |first| first())
+    pub(super) fn run(&self) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |init| init())
     }
 }
 
-impl fmt::Debug for Entrance {
+impl fmt::Debug for ThreadInit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Entrance").field(&self.0.is_some()).finish()
+        f.debug_tuple("ThreadInit").field(&self.0.is_some()).finish()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::agreement::{Agreement, Feature};
 use super::config::{Config, Offloads};
-use super::plane::StartError;
+use super::error::StartError;
 use crate::sys::steering::{self, Lanes};
 use crate::sys::tun::{self, Offload, TunQueue};
 use crate::sys::{mmsg, udp};

@@ -9,7 +9,7 @@ use super::agreement::{Agreement, Feature};
 use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{self, IcmpErrors, Reply};
-use super::polling::{Lately, Pace, Ready, Turn};
+use super::polling::{ArrivalPattern, Ready, RecentEvent, Turn};
 use super::tap::{Direction, Probe, Ttl};
 use super::train::{MAX_DATAGRAMS, MAX_TRAINS, Span, Trains};
 use crate::packet::forward;
@@ -43,9 +43,9 @@ pub(super) struct Egress {
     next: usize,
     /// The queue that had something last.
     last: usize,
-    pace: Pace,
-    /// What is not TCP has come, to any worker: somebody may wait for it.
-    company: Arc<Lately>,
+    pattern: ArrivalPattern,
+    /// True while interactive (non-TCP) packets were read within the last 2 ms by any worker.
+    interactive: Arc<RecentEvent>,
     out: Out,
     icmp: IcmpErrors,
     icmp_parts: GatherBuffer,
@@ -72,7 +72,7 @@ impl Egress {
         routes: Arc<RouteTable>,
         agreement: Arc<Agreement>,
         counters: Arc<ThreadCounters>,
-        company: Arc<Lately>,
+        interactive: Arc<RecentEvent>,
     ) -> Self {
         let vnet = agreement.has(Feature::Vnet);
         let batched = agreement.has(Feature::Batch);
@@ -87,8 +87,8 @@ impl Egress {
             reads: Vec::with_capacity(READS),
             next: 0,
             last: 0,
-            pace: Pace::default(),
-            company,
+            pattern: ArrivalPattern::default(),
+            interactive,
             queues,
             out: Out {
                 socket,
@@ -124,10 +124,10 @@ impl Egress {
         let counters = &self.counters.egress;
         counters.batch.record(counters.packets.get() - before);
         match turn {
-            Turn::Bulk if self.gives_way(queue) => thread::yield_now(),
-            // Bulk that is not TCP is nothing that somebody waits for.
-            Turn::Lone | Turn::Worked if queue == 0 && self.queues.len() > 1 => {
-                self.company.happened()
+            Turn::Bulk if self.yields_to_interactive(queue) => thread::yield_now(),
+            // Non-TCP bulk is not interactive.
+            Turn::Single | Turn::Worked if queue == 0 && self.queues.len() > 1 => {
+                self.interactive.record(Instant::now())
             }
             _ => {}
         }
@@ -146,27 +146,27 @@ impl Egress {
             let turn = self.read_from(queue, ready);
             if turn != Turn::Idle {
                 (self.next, self.last) = ((queue + 1) % count, queue);
-                self.pace.came(self.reads.len() == 1);
+                self.pattern.record_batch(self.reads.len() == 1);
                 return (queue, turn);
             }
         }
         // What comes after a silence mostly comes where the last came, as an answer's answer does.
         self.next = self.last;
-        self.pace.nothing();
+        self.pattern.record_empty();
         (self.next, Turn::Idle)
     }
 
-    /// Whether bulk from `queue` leaves in smaller batches and lets others run after each: on a host
-    /// whose processors are all busy, the thread at the other end, or the one that gets the answer,
-    /// would wait for a processor for milliseconds. Bulk alone does neither, as both cost throughput.
-    fn gives_way(&self, queue: usize) -> bool {
-        queue > 0 && self.company.counts(Instant::now())
+    /// Whether bulk from `queue` is sent in smaller batches, with the core yielded after each batch: on
+    /// a host whose cores are all busy, the thread that serves the interactive packets would otherwise
+    /// wait for a core for milliseconds. Bulk alone does neither, because both cost throughput.
+    fn yields_to_interactive(&self, queue: usize) -> bool {
+        queue > 0 && self.interactive.is_recent(Instant::now())
     }
 
     /// Reads until the queue is empty or the batch is full.
     fn read_from(&mut self, queue: usize, ready: Ready) -> Turn {
-        let depth = if self.pace.is_single(ready) { 1 } else { self.depth };
-        let limit = if self.gives_way(queue) { BATCH_BYTES / 2 } else { BATCH_BYTES };
+        let depth = if self.pattern.is_single(ready) { 1 } else { self.depth };
+        let limit = if self.yields_to_interactive(queue) { BATCH_BYTES / 2 } else { BATCH_BYTES };
         let queue = &self.queues[queue];
         let mut filled = 0;
         let mut calls = 0;
@@ -182,7 +182,7 @@ impl Egress {
                 }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => {}
-                    Some(libc::EBADFD) => break Turn::Lost,
+                    Some(libc::EBADFD) => break Turn::DeviceLost,
                     _ if self.reads.is_empty() => break Turn::Idle,
                     _ => break Turn::of_batch(self.reads.len() as u64, filled),
                 },
@@ -334,8 +334,8 @@ const READS: usize = 128;
 /// Bytes of one batch after which no further packet is read: two or three super-packets, so that
 /// a batch stays in the second-level cache and the other end does not wait for it.
 const BATCH_BYTES: usize = 192 << 10;
-/// How long what is not TCP counts as company: some round trips on a busy host.
-pub(super) const COMPANY_LASTS: Duration = Duration::from_millis(2);
+/// How long traffic counts as interactive after a non-TCP packet: some round trips on a busy host.
+pub(super) const INTERACTIVE_WINDOW: Duration = Duration::from_millis(2);
 /// A `virtio_net_hdr` and the longest IP packet.
 const MAX_READ: usize = VnetHeader::LEN + 65_535;
 /// Packets begin on a cache line.

@@ -9,7 +9,7 @@ use super::checks::Checks;
 use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{IcmpErrors, Reply};
-use super::polling::{Pace, Ready, Turn};
+use super::polling::{ArrivalPattern, Ready, Turn};
 use super::tap::{Direction, Probe, Ttl};
 use super::train::Span;
 use crate::packet::coalesce::{Coalescer, Protocols};
@@ -36,7 +36,7 @@ pub(super) struct Ingress {
     mtu: usize,
     checks: Checks,
     depth: Depth,
-    pace: Pace,
+    pattern: ArrivalPattern,
     batch: RecvBatch,
     /// Where each accepted packet of the coalescer's lies in the batch, by its number there.
     packets: Vec<Packet>,
@@ -75,7 +75,7 @@ impl Ingress {
             checks,
             batch: RecvBatch::new(depth.max, batched),
             depth,
-            pace: Pace::default(),
+            pattern: ArrivalPattern::default(),
             packets: Vec::with_capacity(PACKETS),
             coalescer: Box::new(Coalescer::new(Protocols { tcp: false, udp: false })),
             parts: GatherBuffer::new(),
@@ -89,11 +89,11 @@ impl Ingress {
     /// Carries what the socket holds, up to one batch.
     pub(super) fn turn(&mut self, ready: Ready) -> Turn {
         self.probe.look();
-        let depth = if self.pace.is_single(ready) { 1 } else { self.depth.now };
+        let depth = if self.pattern.is_single(ready) { 1 } else { self.depth.now };
         let received = match self.batch.receive(&self.socket, depth) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.pace.nothing();
+                self.pattern.record_empty();
                 return Turn::Idle;
             }
             // What an earlier send has left on the socket; this call has cleared it.
@@ -136,7 +136,7 @@ impl Ingress {
         counters.socket_call_packets.record(packets);
         self.depth.adapt(received, bytes);
         let turn = turn.max(Turn::of_batch(packets, bytes));
-        self.pace.came(turn == Turn::Lone);
+        self.pattern.record_batch(turn == Turn::Single);
         turn
     }
 

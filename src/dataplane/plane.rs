@@ -1,7 +1,7 @@
-//! The data plane as a whole: start, watch, stop.
+//! The data plane as a whole: start, observe, stop.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,165 +12,73 @@ use tokio::sync::mpsc;
 
 use super::agreement::{Agreement, FeatureState};
 use super::checks::{Checks, Desk, Early, Mismatch, Rules, Why};
-use super::config::{Config, Entrance, Threads};
+use super::config::{Config, ThreadInit, Threads};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
-use super::egress::{COMPANY_LASTS, Egress};
+use super::egress::{Egress, INTERACTIVE_WINDOW};
+use super::error::StartError;
+use super::event::{self, Event, EventSender};
 use super::ingress::Ingress;
 use super::peers::{OtherTraffic, PeerTraffic, Peers};
-use super::polling::{BULK_LASTS, Bell, Idle, Lately};
+use super::polling::{BULK_WINDOW, BusyPoll, RecentEvent, Waker};
 use super::tap::Place;
-use super::worker::{Aide, Baton, Lead, Seat};
+use super::worker::{EgressThread, IngressHandoff, IngressThread, Owner, ThreadContext};
 use crate::sys::tun::TunQueue;
 use crate::sys::{steering, udp};
 
-/// Something that control must act on.
-#[derive(Debug)]
-pub enum Event {
-    /// The TUN device was deleted: a new data plane is needed.
-    TunLost,
-    /// A thread cannot go on.
-    Failed(io::Error),
-}
-
-/// Why a data plane did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// `/dev/net/tun` cannot be opened.
-    #[error(
-        "cannot open /dev/net/tun: {0}: the tun module is not loaded or the device node is missing \
-         (modprobe tun; mknod /dev/net/tun c 10 200)"
-    )]
-    NoTunDevice(io::Error),
-    /// The process may not open `/dev/net/tun`.
-    #[error(
-        "this user may not open /dev/net/tun: {0}: let everybody (chmod 0666 /dev/net/tun is safe: \
-         devices need CAP_NET_ADMIN) or this user"
-    )]
-    NoTunAccess(io::Error),
-    /// The process may not make a TUN device.
-    #[error(
-        "cannot make the TUN device {name}: {error}: CAP_NET_ADMIN is needed (run as root, or with \
-         AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW in the unit)"
-    )]
-    NoTunPermission {
-        /// Name asked for.
-        name: String,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The TUN device cannot be made.
-    #[error("cannot make the TUN device {name}: {error}")]
-    Tun {
-        /// Name asked for.
-        name: String,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The TUN device takes no address or MTU.
-    #[error("cannot give the TUN device {name} its address and MTU: {error}")]
-    Configure {
-        /// The device.
-        name: String,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The UDP port is not to be had.
-    #[error("cannot listen on UDP {address}: {error}")]
-    Bind {
-        /// Address and port asked for.
-        address: SocketAddrV4,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// A thread or its poller cannot be made.
-    #[error("cannot start a worker: {0}")]
-    Thread(#[from] io::Error),
-    /// A thread that is up cannot do what it has to do before its first packet.
-    #[error("{thread} does not begin to carry packets: {error}")]
-    Entrance {
-        /// Its name.
-        thread: String,
-        /// What the kernel said.
-        error: io::Error,
-    },
-}
-
-impl StartError {
-    pub(super) fn tun(name: &str, error: io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => Self::NoTunDevice(error),
-            // `TUNSETIFF` says EPERM.
-            Some(libc::EACCES) => Self::NoTunAccess(error),
-            Some(libc::EPERM) => Self::NoTunPermission { name: name.to_owned(), error },
-            _ => Self::Tun { name: name.to_owned(), error },
-        }
-    }
-}
-
-/// Running workers. Dropping it stops them; the TUN device goes with the last of them.
+/// Running workers. Dropping the data plane stops the workers, and the last of them removes the TUN
+/// device.
 pub struct Dataplane {
     name: String,
     agreement: Arc<Agreement>,
     sockets: Vec<Arc<UdpSocket>>,
     peers: Arc<Peers>,
     desk: Desk,
-    company: Arc<Lately>,
+    interactive: Arc<RecentEvent>,
     threads: Vec<Thread>,
     stop: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Event>,
-    entrance: Entrance,
+    on_thread_start: ThreadInit,
 }
 
 struct Thread {
     name: String,
     counters: Arc<ThreadCounters>,
-    bell: Bell,
+    waker: Waker,
     handle: Option<JoinHandle<()>>,
 }
 
-/// Where threads tell what happened.
-#[derive(Clone)]
-pub(super) struct Events(mpsc::UnboundedSender<Event>);
-
-impl Events {
-    pub(super) fn send(&self, event: Event) {
-        // Nobody listens once the data plane is being dropped.
-        let _ = self.0.send(event);
-    }
-}
-
 impl Dataplane {
-    /// Asks the kernel for what it gives only to a process with all rights of the super-user, for the
-    /// data planes that are started once these are given up.
+    /// Loads what the kernel grants only to a process with all capabilities, for data planes that start
+    /// after the process has dropped them.
     pub fn prepare() {
         steering::prepare();
     }
 
-    /// Opens the device and the sockets and starts the workers, which look up in the routes of
-    /// `peers` and count there as well.
+    /// Opens the device and the sockets and starts the workers, which use the routes of `peers` and count
+    /// their traffic there.
     ///
     /// # Errors
     /// See [`StartError`]. Nothing is left behind.
     pub fn start(config: &Config, peers: &Arc<Peers>) -> Result<Self, StartError> {
         let agreement = Arc::new(Agreement::new(config.offloads));
-        // The port first: a second daemon finds it taken before it has made a device.
+        // The port first: a second daemon then fails before it has created a device.
         let sockets = device::bind(config, &agreement)?;
         let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
         let device = device::open(config, &agreement)?;
         config.tap.set_place(Place { tun: device.name.clone(), local: config.bind });
-        let (sender, events) = mpsc::unbounded_channel();
+        let (sender, events) = event::channel();
         let mut plane = Self {
             name: device.name,
             agreement: Arc::clone(&agreement),
             sockets: sockets.clone(),
             peers: Arc::clone(peers),
             desk: Desk::new(),
-            company: Arc::new(Lately::new(COMPANY_LASTS)),
+            interactive: Arc::new(RecentEvent::new(INTERACTIVE_WINDOW)),
             threads: vec![],
             stop: Arc::default(),
             events,
-            entrance: config.entrance.clone(),
+            on_thread_start: config.on_thread_start.clone(),
         };
         for (index, (queues, socket)) in device.queues.into_iter().zip(sockets).enumerate() {
             plane.start_worker(index, config, queues, socket, &sender)?;
@@ -184,30 +92,32 @@ impl Dataplane {
         config: &Config,
         queues: Vec<Arc<TunQueue>>,
         socket: Arc<UdpSocket>,
-        events: &mpsc::UnboundedSender<Event>,
+        events: &EventSender,
     ) -> Result<(), StartError> {
         let threads = config.threads;
-        let alone = threads == Threads::One;
-        let lead_counters = Arc::new(ThreadCounters::new(true, alone));
-        let aide_counters = match alone {
-            true => Arc::clone(&lead_counters),
-            false => Arc::new(ThreadCounters::new(false, true)),
+        let single = threads == Threads::One;
+        let egress_counters = Arc::new(ThreadCounters::new(true, single));
+        let ingress_counters = if single {
+            Arc::clone(&egress_counters)
+        } else {
+            Arc::new(ThreadCounters::new(false, true))
         };
-        let bulk = Arc::new(Lately::new(BULK_LASTS));
-        let seat = |counters: &Arc<ThreadCounters>| Seat {
-            idle: Idle::new(config.spin, Arc::clone(&bulk)),
+        let bulk = Arc::new(RecentEvent::new(BULK_WINDOW));
+        let context = |counters: &Arc<ThreadCounters>| ThreadContext {
+            busy_poll: BusyPoll::new(config.spin, Arc::clone(&bulk)),
             counters: Arc::clone(counters),
             stop: Arc::clone(&self.stop),
         };
-        let (lead_seat, aide_seat) = (seat(&lead_counters), seat(&aide_counters));
+        let (egress_context, ingress_context) =
+            (context(&egress_counters), context(&ingress_counters));
         let egress = Egress::new(
             config,
             queues.clone(),
             Arc::clone(&socket),
             Arc::clone(self.peers.routes()),
             Arc::clone(&self.agreement),
-            Arc::clone(&lead_counters),
-            Arc::clone(&self.company),
+            Arc::clone(&egress_counters),
+            Arc::clone(&self.interactive),
         );
         let ingress = Ingress::new(
             config,
@@ -215,23 +125,25 @@ impl Dataplane {
             Arc::clone(&socket),
             Arc::clone(self.peers.routes()),
             Arc::clone(&self.agreement),
-            Arc::clone(&aide_counters),
+            Arc::clone(&ingress_counters),
             Checks::new(Rules::from(config), self.peers.routes(), &self.desk),
         );
-        let baton = Arc::new(Baton::new(ingress, threads)?);
-        let [lead_bell, aide_bell] = baton.bells().map(Bell::clone);
-        let aide = Aide {
+        let handoff = Arc::new(IngressHandoff::new(ingress, threads)?);
+        let [egress_waker, ingress_waker] =
+            [Owner::EgressThread, Owner::IngressThread].map(|owner| handoff.waker(owner).clone());
+        let ingress_thread = IngressThread {
             socket: Arc::clone(&socket),
-            baton: Arc::clone(&baton),
+            handoff: Arc::clone(&handoff),
             threads,
-            seat: aide_seat,
+            context: ingress_context,
         };
-        let lead = Lead { egress, queues, socket, baton, threads, seat: lead_seat };
-        let name = format!("{}-{index}", if alone { "worker" } else { "egress" });
-        self.spawn(name, lead_bell, lead_counters, events, || lead.run())?;
-        if !alone {
+        let egress_thread =
+            EgressThread { egress, queues, socket, handoff, threads, context: egress_context };
+        let name = format!("{}-{index}", if single { "worker" } else { "egress" });
+        self.spawn(name, egress_waker, egress_counters, events, || egress_thread.run())?;
+        if !single {
             let name = format!("ingress-{index}");
-            self.spawn(name, aide_bell, aide_counters, events, || aide.run())?;
+            self.spawn(name, ingress_waker, ingress_counters, events, || ingress_thread.run())?;
         }
         Ok(())
     }
@@ -239,34 +151,35 @@ impl Dataplane {
     fn spawn(
         &mut self,
         name: String,
-        bell: Bell,
+        waker: Waker,
         counters: Arc<ThreadCounters>,
-        events: &mpsc::UnboundedSender<Event>,
+        events: &EventSender,
         run: impl FnOnce() -> Result<(), Event> + Send + 'static,
     ) -> Result<(), StartError> {
-        let events = Events(events.clone());
-        let entrance = self.entrance.clone();
-        let (tell, told) = sync_channel(1);
+        let events = events.clone();
+        let init = self.on_thread_start.clone();
+        let (outcome_sender, outcome) = sync_channel(1);
         let run = move || {
-            let outcome = entrance.pass();
-            let passed = outcome.is_ok();
-            // Whoever starts this thread waits for it.
-            let _ = tell.send(outcome);
-            if !passed {
+            let initialized = init.run();
+            let failed = initialized.is_err();
+            // The thread that spawns this one waits for the outcome.
+            let _ = outcome_sender.send(initialized);
+            if failed {
                 return;
             }
-            // The thread's own state is thrown away with it; what it shares is counters and flags.
-            let outcome = panic::catch_unwind(AssertUnwindSafe(run))
+            // A panic drops the state of this thread; the shared state is counters and flags only.
+            let ended = panic::catch_unwind(AssertUnwindSafe(run))
                 .unwrap_or_else(|_| Err(Event::Failed(io::Error::other("a worker panicked"))));
-            if let Err(event) = outcome {
+            if let Err(event) = ended {
                 events.send(event);
             }
         };
         let handle = Some(std::thread::Builder::new().name(name.clone()).spawn(run)?);
         self.peers.join(Arc::clone(&counters));
-        self.threads.push(Thread { name: name.clone(), counters, bell, handle });
-        let passed = told.recv().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
-        passed.map_err(|error| StartError::Entrance { thread: name, error })
+        self.threads.push(Thread { name: name.clone(), counters, waker, handle });
+        let initialized =
+            outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
+        initialized.map_err(|error| StartError::ThreadInit { thread: name, error })
     }
 
     /// The name of the TUN device.
@@ -274,7 +187,7 @@ impl Dataplane {
         &self.name
     }
 
-    /// How every feature of the kernel stands.
+    /// The state of every kernel feature.
     pub fn features(&self) -> Vec<FeatureState> {
         self.agreement.states()
     }
@@ -290,29 +203,29 @@ impl Dataplane {
         stats
     }
 
-    /// Traffic by peer, of this data plane and those before it.
+    /// Traffic by peer, including that of earlier data planes.
     pub fn peers(&self) -> Vec<PeerTraffic> {
         self.peers.traffic()
     }
 
-    /// What was carried and belongs to no peer of [`Self::peers`].
+    /// Traffic that belongs to no peer of [`Self::peers`].
     pub fn other_traffic(&self) -> OtherTraffic {
         self.peers.others()
     }
 
-    /// Says whether the route table may lack leases because it is not in step with the registry; so
-    /// it is taken to be at first. Meanwhile the source check bears with addresses of the overlay
-    /// that are in nobody's lease.
+    /// Sets whether the route table may lack leases because it is out of date with the lease store, which
+    /// is assumed at first. Meanwhile the source check tolerates overlay addresses that are in no lease.
     pub fn set_blind(&self, blind: bool) {
         self.desk.set_blind(blind);
     }
 
-    /// How a sender stands now whose packet has a source of the overlay in nobody's lease.
+    /// Whether a packet from `sender` whose inner source is an overlay address in no lease is tolerated
+    /// now, and why.
     pub fn standing(&self, sender: Ipv4Addr) -> Result<Early, Why> {
         self.desk.standing(sender)
     }
 
-    /// Packets that failed a check since the last call, as far as workers told of them.
+    /// Packets that failed a check since the last call, as far as the workers reported them.
     pub fn take_mismatches(&self) -> Vec<Mismatch> {
         self.desk.read()
     }
@@ -322,10 +235,10 @@ impl Dataplane {
         self.threads.iter().map(|thread| (thread.name.as_str(), &*thread.counters))
     }
 
-    /// Wakes every thread, so that one that lives moves its count of rounds.
+    /// Wakes every thread, so that each thread that is alive advances its count of rounds.
     pub fn nudge(&self) {
         for thread in &self.threads {
-            thread.bell.ring();
+            thread.waker.wake();
         }
     }
 
@@ -333,7 +246,7 @@ impl Dataplane {
     pub async fn event(&mut self) -> Event {
         match self.events.recv().await {
             Some(event) => event,
-            // Every thread has ended without a word.
+            // Every thread has ended without an event.
             None => std::future::pending().await,
         }
     }
@@ -349,7 +262,7 @@ impl Dataplane {
         self.nudge();
         for thread in &mut self.threads {
             if let Some(handle) = thread.handle.take() {
-                // A panic has been told as an event.
+                // A panic was reported as an event.
                 let _ = handle.join();
             }
         }

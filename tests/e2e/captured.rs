@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flannel_udp::confine::{self, Layer, Layers, Reach};
-use flannel_udp::dataplane::{CheckMode, Config, Dataplane, Entrance, Offloads, Peers, Threads};
+use flannel_udp::dataplane::{CheckMode, Config, Dataplane, Offloads, Peers, ThreadInit, Threads};
 use flannel_udp::route;
 use flannel_udp::sys::netns::Netns;
 use flannel_udp::sys::process::{Signal, signal_pid};
@@ -40,7 +40,7 @@ fn a_captured_worker() {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
         let plane = Dataplane::start(
-            &config(Entrance::new(move || {
+            &config(ThreadInit::new(move || {
                 worker.enter()?;
                 before.attempts(|outcome| tell.lock().unwrap().send(outcome).unwrap());
                 Ok(())
@@ -309,7 +309,7 @@ fn peers() -> Arc<Peers> {
     Arc::new(Peers::new(routes))
 }
 
-fn config(entrance: Entrance) -> Config {
+fn config(on_thread_start: ThreadInit) -> Config {
     Config {
         tun_name: "flannel%d".into(),
         address: Ipv4Addr::new(10, 0, 7, 0),
@@ -324,6 +324,6 @@ fn config(entrance: Entrance) -> Config {
         source_check: CheckMode::Off,
         destination_check: CheckMode::Off,
         tap: flannel_udp::dataplane::tap::Tap::default(),
-        entrance,
+        on_thread_start,
     }
 }

@@ -4,7 +4,7 @@ use super::grace::{FORGOTTEN, GRACE, SENDERS};
 use super::*;
 use crate::dataplane::tap::Tap;
 use crate::dataplane::trial::{self, Fate};
-use crate::dataplane::{CheckMode, Config, Entrance, Offloads, Threads};
+use crate::dataplane::{CheckMode, Config, Offloads, ThreadInit, Threads};
 use crate::route::{Cidr, NextHop};
 
 fn mismatch(sender: u8, source: u8) -> Mismatch {
@@ -129,7 +129,7 @@ fn config(network: Cidr) -> Config {
         source_check: CheckMode::Off,
         destination_check: CheckMode::Off,
         tap: Tap::default(),
-        entrance: Entrance::default(),
+        on_thread_start: ThreadInit::default(),
     }
 }
 

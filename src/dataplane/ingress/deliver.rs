@@ -23,7 +23,7 @@ impl Ingress {
                 self.write_plain(&group)
             };
             if result.is_err_and(|error| error.raw_os_error() == Some(libc::EBADFD)) {
-                turn = Turn::Lost;
+                turn = Turn::DeviceLost;
             }
         }
         self.coalescer.clear();

@@ -1,13 +1,16 @@
-//! How a packet thread finds out that there is work: it looks, sleeps, and is woken up.
+//! How a packet thread learns of work: it polls its sources while that pays, and sleeps otherwise.
+//!
+//! A **source** is a TUN queue or the UDP socket of a worker. A **turn** is one pass over a source; it
+//! carries at most one batch.
 
-mod pace;
+mod pattern;
 mod recent;
 mod spin;
 mod turn;
 mod waker;
 
-pub(super) use pace::Pace;
-pub(super) use recent::Lately;
-pub(super) use spin::{BULK_LASTS, Idle};
+pub(super) use pattern::ArrivalPattern;
+pub(super) use recent::RecentEvent;
+pub(super) use spin::{BULK_WINDOW, BusyPoll};
 pub(super) use turn::Turn;
-pub(super) use waker::{Bell, Ready};
+pub(super) use waker::{Ready, Waker};

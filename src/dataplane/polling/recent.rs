@@ -1,37 +1,38 @@
-//! Whether something has happened lately, told and asked by threads that share it.
+//! Whether an event happened recently, recorded and queried by threads that share it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Something that counts for a while after it has happened.
-pub(in crate::dataplane) struct Lately {
+/// An event that counts as recent for a fixed time after it was last recorded.
+pub(in crate::dataplane) struct RecentEvent {
     epoch: Instant,
-    /// For how many microseconds it counts.
-    lasts: u64,
-    /// Microseconds from `epoch` until which it counts.
+    /// How long the event counts as recent, in microseconds.
+    window: u64,
+    /// When the event stops being recent, in microseconds since `epoch`.
     until: AtomicU64,
 }
 
-impl Lately {
-    /// What counts for `lasts`, or up to a twentieth less.
-    pub(in crate::dataplane) fn new(lasts: Duration) -> Self {
-        let lasts = lasts.as_micros() as u64;
-        Self { epoch: Instant::now(), lasts, until: AtomicU64::new(0) }
+impl RecentEvent {
+    /// An event that counts as recent for `window`, or up to a twentieth less.
+    pub(in crate::dataplane) fn new(window: Duration) -> Self {
+        let window = window.as_micros() as u64;
+        Self { epoch: Instant::now(), window, until: AtomicU64::new(0) }
     }
 
-    /// It has happened.
+    /// Records that the event happened at `now`.
     #[inline]
-    pub(in crate::dataplane) fn happened(&self) {
-        let until = self.micros(Instant::now()) + self.lasts;
-        // Other threads read this line at each batch: it is written seldom, however much happens.
-        if until > self.until.load(Ordering::Relaxed) + self.lasts / 20 {
+    pub(in crate::dataplane) fn record(&self, now: Instant) {
+        let until = self.micros(now) + self.window;
+        // Every thread reads this cache line once per batch, so the line is written at most twenty
+        // times per window, however often the event happens.
+        if until > self.until.load(Ordering::Relaxed) + self.window / 20 {
             self.until.store(until, Ordering::Relaxed);
         }
     }
 
-    /// Whether it counts at `now`.
+    /// Whether the event is recent at `now`.
     #[inline]
-    pub(in crate::dataplane) fn counts(&self, now: Instant) -> bool {
+    pub(in crate::dataplane) fn is_recent(&self, now: Instant) -> bool {
         self.micros(now) < self.until.load(Ordering::Relaxed)
     }
 
@@ -44,17 +45,34 @@ impl Lately {
 mod tests {
     use super::*;
 
+    const WINDOW: Duration = Duration::from_millis(2);
+
     #[test]
-    fn it_counts_from_when_it_happened_and_not_much_longer() {
-        let lasts = Duration::from_millis(2);
-        let lately = Lately::new(lasts);
-        assert!(!lately.counts(Instant::now()));
+    fn an_event_is_recent_for_its_window_and_not_longer() {
+        let event = RecentEvent::new(WINDOW);
+        let mut now = event.epoch;
+        assert!(!event.is_recent(now), "the event has not happened");
         for _ in 0..2 {
-            let happened = Instant::now();
-            lately.happened();
-            assert!(lately.counts(Instant::now()) || happened.elapsed() >= lasts - lasts / 20);
-            std::thread::sleep(lasts);
-            assert!(!lately.counts(Instant::now()));
+            event.record(now);
+            assert!(event.is_recent(now));
+            assert!(event.is_recent(now + WINDOW - Duration::from_micros(1)));
+            now += WINDOW;
+            assert!(!event.is_recent(now));
         }
+    }
+
+    #[test]
+    fn an_event_that_goes_on_stays_recent_with_few_writes() {
+        let event = RecentEvent::new(WINDOW);
+        let (mut writes, mut last) = (0, 0);
+        for micros in 0..4_000 {
+            let now = event.epoch + Duration::from_micros(micros);
+            event.record(now);
+            let until = event.until.load(Ordering::Relaxed);
+            writes += u64::from(until != last);
+            last = until;
+            assert!(event.is_recent(now + WINDOW * 9 / 10));
+        }
+        assert!(writes <= 40, "{writes} writes in two windows");
     }
 }

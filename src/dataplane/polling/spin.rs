@@ -1,169 +1,198 @@
-//! Whether an idle thread looks again or goes to sleep.
+//! Whether an idle thread polls again or sleeps.
 //!
-//! A wake-up costs tens of microseconds and dominates a round trip, so a thread that has just
-//! worked looks for the next packet for a while, yielding the core at each look. It does so only
-//! while that pays: once several looks in a row found nothing it sleeps at once, until a sleep
-//! turns out so short that looking would have met the packet, or would have if nobody had had to
-//! wake up: an exchange is quicker once all its threads look. Beside bulk traffic, in either
-//! direction, nobody looks: there the processor has better to do, and packets that wait for a
-//! thread to wake up make a greater batch.
+//! A wake-up costs tens of microseconds and dominates a round trip, so a thread that has just worked
+//! polls for the next packet for a while, yielding the core after each poll. It does so only while
+//! that pays: after [`MAX_MISSES`] busy-poll periods in a row without a packet the thread sleeps at
+//! once. It polls again after a sleep so short that polling would have met the packet, or would have
+//! met it had no thread of the exchange needed waking up: a round trip is quicker once all threads on
+//! its way poll. Beside bulk traffic, in either direction, no thread polls: the processor is needed
+//! elsewhere, and packets that wait for a thread to wake up form a larger batch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::recent::Lately;
+use super::recent::RecentEvent;
 
-pub(in crate::dataplane) struct Idle {
-    /// Bulk, in either direction of the worker.
-    bulk: Arc<Lately>,
-    /// How long to look.
-    spin: Duration,
-    /// Looks in a row that ended without a packet.
+/// The busy polling of one thread.
+pub(in crate::dataplane) struct BusyPoll {
+    /// Bulk traffic in either direction of the worker.
+    bulk: Arc<RecentEvent>,
+    /// How long the thread polls before it sleeps.
+    limit: Duration,
+    /// Periods in a row that ended without a packet.
     misses: u32,
-    /// When it began to look, and when it looked last.
-    since: Option<(Instant, Instant)>,
-    /// Time between looks in vain that [`Self::take_looked`] has not told yet.
-    looked: Duration,
+    /// When the current period began, and when the thread polled last.
+    period: Option<(Instant, Instant)>,
+    /// Time between polls without a packet that [`Self::take_wasted`] has not returned yet.
+    wasted: Duration,
 }
 
-impl Idle {
-    pub(in crate::dataplane) fn new(spin: Duration, bulk: Arc<Lately>) -> Self {
-        Self { bulk, spin, misses: 0, since: None, looked: Duration::ZERO }
+impl BusyPoll {
+    /// Polling for up to `limit`; zero turns polling off. The threads of a worker share `bulk`.
+    pub(in crate::dataplane) fn new(limit: Duration, bulk: Arc<RecentEvent>) -> Self {
+        Self { bulk, limit, misses: 0, period: None, wasted: Duration::ZERO }
     }
 
-    /// Packets came; whether they were bulk.
+    /// Records that packets arrived.
     #[inline]
-    pub(in crate::dataplane) fn worked(&mut self, bulk: bool) {
-        if self.since.take().is_some() {
+    pub(in crate::dataplane) fn record_work(&mut self) {
+        if self.period.take().is_some() {
             self.misses = 0;
         }
-        if bulk {
-            self.bulk.happened();
+    }
+
+    /// Records that bulk traffic arrived at `now`.
+    #[inline]
+    pub(in crate::dataplane) fn record_bulk(&mut self, now: Instant) {
+        self.record_work();
+        self.bulk.record(now);
+    }
+
+    /// Records that the thread slept for `time`.
+    pub(in crate::dataplane) fn record_sleep(&mut self, time: Duration) {
+        if time < self.limit * 2 {
+            self.misses = 0;
         }
     }
 
-    /// Whether it looks for a while before it sleeps.
+    /// Whether the thread polls for a while before it sleeps.
     #[inline]
-    pub(in crate::dataplane) fn looks(&self) -> bool {
-        !self.spin.is_zero() && self.misses < MISSES
+    pub(in crate::dataplane) fn is_worthwhile(&self) -> bool {
+        !self.limit.is_zero() && self.misses < MAX_MISSES
     }
 
-    /// Nothing was there: whether to look again.
+    /// Whether to poll again after a turn at `now` that found every source empty.
     #[inline]
-    pub(in crate::dataplane) fn look_again(&mut self) -> bool {
-        if !self.looks() {
+    pub(in crate::dataplane) fn poll_again(&mut self, now: Instant) -> bool {
+        let (began, last) = self.period.take().unwrap_or((now, now));
+        self.wasted += now.duration_since(last);
+        if self.bulk.is_recent(now) {
             return false;
         }
-        let now = Instant::now();
-        let (since, last) = self.since.take().unwrap_or((now, now));
-        self.looked += now.duration_since(last);
-        if self.bulk.counts(now) {
-            return false;
-        }
-        let again = now.duration_since(since) < self.spin;
-        match again {
-            true => self.since = Some((since, now)),
-            false => self.misses += 1,
+        let again = now.duration_since(began) < self.limit;
+        if again {
+            self.period = Some((began, now));
+        } else {
+            self.misses += 1;
         }
         again
     }
 
-    /// For how long it has looked since the last call. A look that met a packet is none.
-    pub(in crate::dataplane) fn take_looked(&mut self) -> Duration {
-        std::mem::take(&mut self.looked)
+    /// How long the thread has polled without a packet since the last call. The time before a poll that
+    /// met a packet does not count.
+    pub(in crate::dataplane) fn take_wasted(&mut self) -> Duration {
+        std::mem::take(&mut self.wasted)
     }
 
-    /// Whether there was bulk lately.
-    pub(in crate::dataplane) fn is_bulk(&self) -> bool {
-        self.bulk.counts(Instant::now())
-    }
-
-    /// The thread has slept for `time`.
-    pub(in crate::dataplane) fn slept(&mut self, time: Duration) {
-        if time < self.spin * 2 {
-            self.misses = 0;
-        }
+    /// Whether bulk traffic is recent at `now`, in either direction of the worker.
+    pub(in crate::dataplane) fn has_recent_bulk(&self, now: Instant) -> bool {
+        self.bulk.is_recent(now)
     }
 }
 
-/// Looks without a packet after which looking has stopped paying.
-const MISSES: u32 = 4;
-/// How long traffic counts as bulk after a great batch: some round trips of a bulk TCP flow.
-pub(in crate::dataplane) const BULK_LASTS: Duration = Duration::from_millis(1);
+/// Periods in a row without a packet after which polling no longer pays.
+const MAX_MISSES: u32 = 4;
+/// How long traffic counts as bulk after a large batch: some round trips of a bulk TCP flow.
+pub(in crate::dataplane) const BULK_WINDOW: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn idle(spin: Duration) -> Idle {
-        Idle::new(spin, Arc::new(Lately::new(BULK_LASTS)))
+    const LIMIT: Duration = Duration::from_micros(20);
+    const STEP: Duration = Duration::from_micros(1);
+
+    /// A thread and the time that passes for it.
+    struct Thread {
+        busy_poll: BusyPoll,
+        now: Instant,
     }
 
-    /// Looks until it would sleep; returns whether it looked at all.
-    fn miss(idle: &mut Idle) -> bool {
-        let mut looked = false;
-        while idle.look_again() {
-            looked = true;
+    impl Thread {
+        fn new(limit: Duration) -> Self {
+            let bulk = Arc::new(RecentEvent::new(BULK_WINDOW));
+            Self { busy_poll: BusyPoll::new(limit, bulk), now: Instant::now() }
         }
-        looked
-    }
 
-    #[test]
-    fn zero_never_looks() {
-        assert!(!miss(&mut idle(Duration::ZERO)));
-    }
-
-    #[test]
-    fn looking_stops_when_it_does_not_pay_and_starts_when_it_would_have() {
-        let mut idle = idle(Duration::from_micros(20));
-        for _ in 0..MISSES {
-            assert!(miss(&mut idle));
-            idle.slept(Duration::from_secs(1));
-            idle.worked(false);
+        fn polls(&mut self) -> bool {
+            self.busy_poll.is_worthwhile() && self.busy_poll.poll_again(self.now)
         }
-        assert!(!miss(&mut idle));
-        idle.slept(Duration::from_secs(1));
-        assert!(!miss(&mut idle));
-        idle.slept(Duration::from_micros(10));
-        assert!(miss(&mut idle));
-    }
 
-    #[test]
-    fn looks_in_vain_are_timed() {
-        let mut idle = idle(Duration::from_millis(20));
-        let began = Instant::now();
-        assert!(miss(&mut idle));
-        let (whole, looked) = (began.elapsed(), idle.take_looked());
-        assert!(looked >= idle.spin && looked <= whole, "{looked:?} of {whole:?}");
-        assert_eq!(idle.take_looked(), Duration::ZERO, "told once");
-        // The one that met a packet was worth its time; the sleep is no look.
-        assert!(idle.look_again());
-        std::thread::sleep(Duration::from_millis(5));
-        idle.worked(false);
-        std::thread::sleep(Duration::from_millis(5));
-        assert!(idle.look_again());
-        assert_eq!(idle.take_looked(), Duration::ZERO);
-    }
-
-    #[test]
-    fn nobody_looks_beside_bulk() {
-        let bulk = Arc::new(Lately::new(BULK_LASTS));
-        let [mut one, mut other] =
-            [(); 2].map(|()| Idle::new(Duration::from_millis(50), Arc::clone(&bulk)));
-        assert!(one.look_again());
-        other.worked(true);
-        assert!(!one.look_again() && !other.look_again());
-        std::thread::sleep(BULK_LASTS);
-        assert!(one.look_again() && other.look_again());
-    }
-
-    #[test]
-    fn a_packet_met_while_looking_forgives() {
-        let mut idle = idle(Duration::from_millis(50));
-        for _ in 0..3 * MISSES {
-            assert!(idle.look_again());
-            idle.worked(false);
+        /// Polls without a packet until the thread would sleep; returns for how long.
+        fn miss(&mut self) -> Duration {
+            let began = self.now;
+            while self.polls() {
+                self.now += STEP;
+            }
+            self.now - began
         }
-        assert_eq!(idle.misses, 0);
+
+        fn sleep(&mut self, time: Duration) {
+            self.now += time;
+            self.busy_poll.record_sleep(time);
+        }
+    }
+
+    #[test]
+    fn a_limit_of_zero_turns_polling_off() {
+        assert_eq!(Thread::new(Duration::ZERO).miss(), Duration::ZERO);
+    }
+
+    #[test]
+    fn polling_stops_when_it_does_not_pay_and_starts_when_it_would_have() {
+        let mut thread = Thread::new(LIMIT);
+        for _ in 0..MAX_MISSES {
+            assert_eq!(thread.miss(), LIMIT);
+            thread.sleep(Duration::from_secs(1));
+            thread.busy_poll.record_work();
+        }
+        assert_eq!(thread.miss(), Duration::ZERO);
+        thread.sleep(LIMIT * 2);
+        assert_eq!(thread.miss(), Duration::ZERO, "the sleep was too long");
+        thread.sleep(LIMIT * 2 - STEP);
+        assert_eq!(thread.miss(), LIMIT);
+    }
+
+    #[test]
+    fn only_polls_without_a_packet_count_as_wasted() {
+        let mut thread = Thread::new(LIMIT);
+        let polled = thread.miss();
+        assert_eq!(thread.busy_poll.take_wasted(), polled);
+        assert_eq!(thread.busy_poll.take_wasted(), Duration::ZERO, "returned once");
+        // The poll that met a packet was worth its time, and a sleep is no polling.
+        assert!(thread.polls());
+        thread.now += LIMIT / 2;
+        thread.busy_poll.record_work();
+        thread.sleep(Duration::from_secs(1));
+        assert!(thread.polls());
+        assert_eq!(thread.busy_poll.take_wasted(), Duration::ZERO);
+    }
+
+    #[test]
+    fn no_thread_of_a_worker_polls_beside_bulk() {
+        let bulk = Arc::new(RecentEvent::new(BULK_WINDOW));
+        let [mut one, mut other] = [(); 2].map(|()| BusyPoll::new(LIMIT, Arc::clone(&bulk)));
+        let now = Instant::now();
+        assert!(one.poll_again(now) && !one.has_recent_bulk(now));
+        other.record_bulk(now);
+        assert!(!one.poll_again(now) && !other.poll_again(now));
+        assert!(one.has_recent_bulk(now) && other.has_recent_bulk(now));
+        let later = now + BULK_WINDOW;
+        assert!(one.poll_again(later) && other.poll_again(later));
+        assert_eq!(one.misses + other.misses, 0, "bulk is not a miss");
+    }
+
+    #[test]
+    fn a_packet_met_while_polling_clears_the_misses() {
+        let mut thread = Thread::new(LIMIT);
+        for _ in 1..MAX_MISSES {
+            assert_eq!(thread.miss(), LIMIT);
+        }
+        assert!(thread.polls());
+        thread.busy_poll.record_work();
+        for _ in 0..MAX_MISSES {
+            assert_eq!(thread.miss(), LIMIT);
+        }
+        assert_eq!(thread.miss(), Duration::ZERO);
     }
 }

@@ -1,30 +1,50 @@
-//! What one look at a queue or socket brought.
+//! What one turn over a TUN queue or socket found.
 
-/// What one look at a queue or socket brought.
+/// What one turn over a TUN queue or socket found; a later variant outweighs an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(in crate::dataplane) enum Turn {
-    /// Nothing was there.
+    /// The source was empty.
     Idle,
-    /// One packet was there.
-    Lone,
-    /// There was work, and there may be more.
+    /// The source held a single packet.
+    Single,
+    /// The source held packets, and may hold more.
     Worked,
-    /// There was bulk.
+    /// The source held bulk traffic.
     Bulk,
     /// The TUN device is gone.
-    Lost,
+    DeviceLost,
 }
 
 impl Turn {
-    /// What a batch of so many packets and bytes was.
+    /// Classifies a batch by its number of packets and bytes.
     pub(in crate::dataplane) fn of_batch(packets: u64, bytes: usize) -> Self {
         match packets {
             _ if bytes >= BULK_BYTES => Self::Bulk,
-            1 => Self::Lone,
+            1 => Self::Single,
             _ => Self::Worked,
         }
     }
 }
 
-/// A batch of so many bytes is bulk: more than a message that somebody waits for, as a rule.
+/// A batch of this many bytes is bulk: as a rule more than an interactive message.
 const BULK_BYTES: usize = 32 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_classified_by_packets_and_bytes() {
+        assert_eq!(Turn::of_batch(1, 84), Turn::Single);
+        assert_eq!(Turn::of_batch(2, 168), Turn::Worked);
+        assert_eq!(Turn::of_batch(0, 0), Turn::Worked, "everything was dropped");
+        assert_eq!(Turn::of_batch(22, BULK_BYTES - 1), Turn::Worked);
+        assert_eq!(Turn::of_batch(1, BULK_BYTES), Turn::Bulk, "a super-packet");
+    }
+
+    #[test]
+    fn the_weightier_of_two_turns_is_the_greater() {
+        let order = [Turn::Idle, Turn::Single, Turn::Worked, Turn::Bulk, Turn::DeviceLost];
+        assert!(order.is_sorted());
+    }
+}

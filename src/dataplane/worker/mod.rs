@@ -1,14 +1,16 @@
-//! The threads of a worker: look, carry, look again, sleep.
+//! The threads of a worker: poll, forward, poll again, sleep.
 //!
-//! A worker has a **lead**, which carries what leaves, and may have an **aide**. What comes in, the
-//! ingress half, belongs to one of the two at a time. While traffic is light the lead has both: a
-//! round trip then wakes one thread on this host and not two. When the lead is kept busy by both
-//! directions it hands the ingress half to the aide, and gets it back once the aide is idle and
-//! nothing moves in bulk. Changing hands costs a wake-up and happens at most once in some dozens of
-//! rounds; between changes nobody locks anything.
+//! A worker has an **egress thread**, which carries outgoing packets, and may have an **ingress
+//! thread**. Incoming packets are handled by the **ingress half**, which one of the two threads has at a
+//! time. While traffic is light the egress thread has the half, and so serves both directions: a round
+//! trip then wakes one thread on this host and not two. When both directions keep the egress thread busy
+//! it hands the half to the ingress thread, which hands the half back once it is idle and no bulk traffic
+//! is recent. A handoff costs a wake-up and happens at most once in some dozens of rounds; between
+//! handoffs no thread takes a lock.
 //!
-//! A thread that has slept looks at what has woken it up and at nothing else, and if that was one
-//! packet it sleeps again: `poll` knows for one call whether more has come.
+//! A thread that was woken up reads only the source that woke it. If that source held a single packet,
+//! the thread waits again at once: the wait reports in one system call whether another packet has
+//! arrived.
 
 mod context;
 mod handoff;
@@ -17,42 +19,44 @@ mod load;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
-pub(super) use context::Seat;
-pub(super) use handoff::Baton;
-use load::{BUSY, Load};
+pub(super) use context::ThreadContext;
+pub(super) use handoff::{IngressHandoff, Owner};
+use load::Load;
 
 use super::config::Threads;
 use super::egress::Egress;
-use super::plane::Event;
+use super::event::Event;
 use super::polling::{Ready, Turn};
 use crate::sys::tun::TunQueue;
 
-/// The thread that carries what leaves and, mostly, what comes.
-pub(super) struct Lead {
+/// The thread that carries outgoing packets and, while traffic is light, incoming ones too.
+pub(super) struct EgressThread {
     pub(super) egress: Egress,
     pub(super) queues: Vec<Arc<TunQueue>>,
     pub(super) socket: Arc<UdpSocket>,
-    pub(super) baton: Arc<Baton>,
+    pub(super) handoff: Arc<IngressHandoff>,
     pub(super) threads: Threads,
-    pub(super) seat: Seat,
+    pub(super) context: ThreadContext,
 }
 
-impl Lead {
-    /// Carries packets until told to stop.
+impl EgressThread {
+    /// Carries packets until the context says to stop.
     ///
     /// # Errors
-    /// What control must know: the device is gone, or sleeping fails.
+    /// What the control thread must act on: the TUN device is gone, or a wait failed.
     pub(super) fn run(self) -> Result<(), Event> {
-        let Self { mut egress, queues, socket, baton, threads, mut seat } = self;
+        let Self { mut egress, queues, socket, handoff, threads, mut context } = self;
         let sources: Vec<_> =
             queues.iter().map(|queue| queue.as_fd()).chain([socket.as_fd()]).collect();
+        let waker = handoff.waker(Owner::EgressThread);
         let mut half = None;
         let mut load = Load::default();
         let mut ready = Ready::ANY;
-        while seat.goes_on() {
-            if half.is_none() && !baton.is_with_aide() {
-                half = Some(baton.take());
+        while context.begin_round() {
+            if half.is_none() && handoff.owner() == Owner::EgressThread {
+                half = Some(handoff.take());
                 load = Load::default();
             }
             let outgoing = egress.turn(ready);
@@ -61,23 +65,23 @@ impl Lead {
                 _ => Turn::Idle,
             };
             let turn = outgoing.max(incoming);
-            let alone = is_alone(turn, ready);
-            load.note(turn, incoming, alone);
+            let single_wakeup = is_single_wakeup(turn, ready);
+            load.record(turn, incoming, single_wakeup);
             let watched = queues.len() + usize::from(half.is_some());
             ready = Ready::ANY;
             match turn {
-                Turn::Lost => return Err(Event::TunLost),
-                Turn::Idle => ready = seat.rest(&baton.lead, &sources[..watched])?,
-                turn => {
-                    seat.idle.worked(turn == Turn::Bulk);
+                Turn::DeviceLost => return Err(Event::TunLost),
+                Turn::Idle => ready = context.idle(waker, &sources[..watched])?,
+                Turn::Single | Turn::Worked | Turn::Bulk => {
+                    context.record_work(turn);
                     if threads == Threads::Auto
-                        && load.is_for_two()
+                        && load.needs_two_threads()
                         && let Some(half) = half.take()
                     {
-                        seat.counters.hand_overs.add(1);
-                        baton.hand(half, true);
-                    } else if alone && !seat.idle.looks() {
-                        ready = seat.sleep(&baton.lead, &sources[..watched])?;
+                        context.counters.hand_overs.add(1);
+                        handoff.hand_off(half, Owner::IngressThread);
+                    } else if single_wakeup && !context.busy_poll.is_worthwhile() {
+                        ready = context.wait(waker, &sources[..watched])?;
                     }
                 }
             }
@@ -86,57 +90,58 @@ impl Lead {
     }
 }
 
-/// The thread that carries what comes while there is much.
-pub(super) struct Aide {
+/// The thread that carries incoming packets while there are many.
+pub(super) struct IngressThread {
     pub(super) socket: Arc<UdpSocket>,
-    pub(super) baton: Arc<Baton>,
+    pub(super) handoff: Arc<IngressHandoff>,
     pub(super) threads: Threads,
-    pub(super) seat: Seat,
+    pub(super) context: ThreadContext,
 }
 
-impl Aide {
-    /// Carries packets whenever it is asked to, until told to stop.
+impl IngressThread {
+    /// Carries packets whenever this thread owns the ingress half, until the context says to stop.
     ///
     /// # Errors
-    /// As [`Lead::run`].
+    /// As [`EgressThread::run`].
     pub(super) fn run(mut self) -> Result<(), Event> {
-        let baton = Arc::clone(&self.baton);
+        let handoff = Arc::clone(&self.handoff);
         let socket = Arc::clone(&self.socket);
-        while self.seat.goes_on() {
-            if baton.is_with_aide() {
-                self.carry(&baton, socket.as_fd())?;
+        while self.context.begin_round() {
+            if handoff.owner() == Owner::IngressThread {
+                self.carry(&handoff, socket.as_fd())?;
             } else {
-                self.seat.sleep(&baton.aide, &[])?;
+                self.context.wait(handoff.waker(Owner::IngressThread), &[])?;
             }
         }
         Ok(())
     }
 
-    /// Until there is little left to do.
-    fn carry(&mut self, baton: &Baton, socket: BorrowedFd<'_>) -> Result<(), Event> {
-        let mut half = baton.take();
-        let mut load = Load { busy: BUSY, incoming: 0 };
+    /// Carries incoming packets until they no longer keep this thread busy.
+    fn carry(&mut self, handoff: &IngressHandoff, socket: BorrowedFd<'_>) -> Result<(), Event> {
+        let waker = handoff.waker(Owner::IngressThread);
+        let mut half = handoff.take();
+        let mut load = Load::busy();
         let mut ready = Ready::ANY;
-        while self.seat.goes_on() {
+        while self.context.begin_round() {
             let turn = half.turn(ready);
-            let alone = is_alone(turn, ready);
-            load.note(turn, turn, alone);
+            let single_wakeup = is_single_wakeup(turn, ready);
+            load.record(turn, turn, single_wakeup);
             ready = Ready::ANY;
             match turn {
-                Turn::Lost => return Err(Event::TunLost),
+                Turn::DeviceLost => return Err(Event::TunLost),
                 _ if self.threads == Threads::Auto
-                    && load.is_none()
-                    && !self.seat.idle.is_bulk() =>
+                    && load.is_idle()
+                    && !self.context.busy_poll.has_recent_bulk(Instant::now()) =>
                 {
-                    self.seat.counters.hand_overs.add(1);
-                    baton.hand(half, false);
+                    self.context.counters.hand_overs.add(1);
+                    handoff.hand_off(half, Owner::EgressThread);
                     return Ok(());
                 }
-                Turn::Idle => ready = self.seat.rest(&baton.aide, &[socket])?,
-                turn => {
-                    self.seat.idle.worked(turn == Turn::Bulk);
-                    if alone && !self.seat.idle.looks() {
-                        ready = self.seat.sleep(&baton.aide, &[socket])?;
+                Turn::Idle => ready = self.context.idle(waker, &[socket])?,
+                Turn::Single | Turn::Worked | Turn::Bulk => {
+                    self.context.record_work(turn);
+                    if single_wakeup && !self.context.busy_poll.is_worthwhile() {
+                        ready = self.context.wait(waker, &[socket])?;
                     }
                 }
             }
@@ -145,8 +150,8 @@ impl Aide {
     }
 }
 
-/// Whether one packet has woken a thread up, and nothing but that was there. As a rule nothing has come
-/// since, which the next sleep finds out with one call, less than a look at every source takes.
-fn is_alone(turn: Turn, ready: Ready) -> bool {
-    turn == Turn::Lone && ready.is_known()
+/// Whether a single packet woke the thread and no source held another. As a rule none has arrived
+/// since; the next wait finds that out with one call, where a turn over every source takes several.
+fn is_single_wakeup(turn: Turn, ready: Ready) -> bool {
+    turn == Turn::Single && ready.is_known()
 }

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use super::Node;
 use crate::cli::values::Workers;
 use crate::cli::{Code, Exit};
-use crate::dataplane::{self, Dataplane, Entrance, Offloads, StartError, Threads};
+use crate::dataplane::{self, Dataplane, Offloads, StartError, ThreadInit, Threads};
 use crate::host::interface::OVERHEAD;
 
 impl Node<'_> {
@@ -61,9 +61,9 @@ impl Node<'_> {
             source_check: self.options.source_check,
             destination_check: self.options.destination_check,
             tap: self.captures.tap(),
-            entrance: {
+            on_thread_start: {
                 let worker = self.confined.worker.clone();
-                Entrance::new(move || worker.enter())
+                ThreadInit::new(move || worker.enter())
             },
         }
     }
