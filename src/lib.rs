@@ -12,6 +12,8 @@ pub mod confine;
 #[cfg(not(loom))]
 pub mod dataplane;
 #[cfg(not(loom))]
+pub mod doctor;
+#[cfg(not(loom))]
 pub mod host;
 #[cfg(not(loom))]
 pub mod lab;

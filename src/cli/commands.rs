@@ -69,7 +69,7 @@ pub enum Tool {
     /// List, reserve and release subnets
     Leases(LeasesArgs),
     /// Check this host, the lease store and every peer, and say what to do
-    Doctor(Box<super::doctor::DoctorArgs>),
+    Doctor(Box<crate::doctor::DoctorArgs>),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

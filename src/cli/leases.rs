@@ -111,7 +111,7 @@ fn refused(error: AdminError) -> Exit {
 }
 
 /// The daemon's own options for the lease store.
-pub(super) fn options(store: &StoreArgs) -> StoreOptions {
+pub(crate) fn options(store: &StoreArgs) -> StoreOptions {
     StoreOptions {
         kind: store.registry.clone(),
         etcd: EtcdOptions {

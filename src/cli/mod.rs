@@ -3,7 +3,6 @@
 pub mod capture;
 pub mod commands;
 pub mod daemon;
-pub mod doctor;
 pub mod exit;
 pub mod goflags;
 pub mod inspect;
@@ -11,7 +10,7 @@ pub mod leases;
 pub mod options;
 mod parse;
 mod run;
-mod text;
+pub(crate) mod text;
 pub mod tools;
 #[cfg(feature = "top")]
 pub mod top;

@@ -7,8 +7,8 @@ use std::process::{ExitCode, Termination};
 use tokio::runtime::Runtime;
 
 use super::commands::Tool;
-use super::{Code, Command, Exit, capture, daemon, doctor, inspect, leases, parse, tools};
-use crate::lab;
+use super::{Code, Command, Exit, capture, daemon, inspect, leases, parse, tools};
+use crate::{doctor, lab};
 
 /// Runs the program with these arguments, its own name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {

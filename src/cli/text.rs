@@ -14,7 +14,7 @@ pub(super) fn duration(time: Duration) -> String {
 }
 
 /// A time in seconds; tenths as long as they matter.
-pub(super) fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     match seconds {
         ..10.0 => format!("{:.1} s", seconds.max(0.0)),
         _ => duration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),

@@ -9,7 +9,6 @@ mod iptables;
 mod nft;
 mod rules;
 mod tools;
-pub mod verdict;
 
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use self::iptables::Iptables;
 use self::nft::Nft;
 use self::rules::CHAINS;
 pub use self::rules::{Spec, masquerade_rule};
+pub(crate) use self::tools::run;
 pub use self::tools::{ToolError, Toolbox};
 use super::subnet_file::Previous;
 

@@ -40,7 +40,7 @@ impl Toolbox {
     }
 
     /// The first executable file called `name`.
-    pub(super) fn find(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn find(&self, name: &str) -> Option<PathBuf> {
         use std::os::unix::fs::PermissionsExt;
         self.dirs.iter().map(|dir| dir.join(name)).find(|path| {
             path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
@@ -98,7 +98,7 @@ impl fmt::Display for Input {
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs a program with `input` on its standard input and returns its standard output.
-pub(super) async fn run(program: &Path, args: &[&str], input: &str) -> Result<String, ToolError> {
+pub(crate) async fn run(program: &Path, args: &[&str], input: &str) -> Result<String, ToolError> {
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
     let command = std::iter::once(&*name).chain(args.iter().copied()).collect::<Vec<_>>().join(" ");
     let io_error = |source| ToolError::Io { command: command.clone(), source };

@@ -105,7 +105,7 @@ const FORWARDING: &str = "rx-udp-gro-forwarding";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::finding::Level;
+    use crate::doctor::finding::Level;
 
     #[test]
     fn a_card_without_is_as_it_should_be_and_one_that_could_is_told_how() {

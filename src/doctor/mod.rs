@@ -13,6 +13,7 @@ mod finding;
 mod firewall;
 mod http;
 mod lease;
+mod netfilter;
 mod nic;
 mod peers;
 mod ports;
@@ -31,8 +32,8 @@ use clap::Args;
 
 use self::finding::{Finding, Level, Report, Section};
 use self::view::View;
-use super::commands::StoreArgs;
-use super::{Code, Exit};
+use crate::cli::commands::StoreArgs;
+use crate::cli::{Code, Exit};
 use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::route::Cidr;
 

@@ -124,8 +124,8 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::finding::Level;
     use crate::dataplane::{Mismatch, RecentMismatch};
+    use crate::doctor::finding::Level;
     use std::net::{Ipv4Addr, SocketAddrV4};
 
     fn sender(n: u8, check: Check, last_ago: f64) -> RecentMismatch {

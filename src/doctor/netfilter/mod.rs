@@ -9,32 +9,32 @@ mod nft;
 
 use std::net::Ipv4Addr;
 
-use super::tools::{ToolError, Toolbox, run};
+use crate::host::firewall::{ToolError, Toolbox, run};
 
 /// A packet whose fate is asked for, the first one of its flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub(super) struct Packet {
     /// Where in the host it is looked at.
-    pub hook: Hook,
+    pub(super) hook: Hook,
     /// `udp`, `tcp`, `icmp`.
-    pub protocol: &'static str,
+    pub(super) protocol: &'static str,
     /// Its source.
-    pub source: Ipv4Addr,
+    pub(super) source: Ipv4Addr,
     /// Its destination.
-    pub destination: Ipv4Addr,
+    pub(super) destination: Ipv4Addr,
     /// Source port, if it is the same for all such packets.
-    pub source_port: Option<u16>,
+    pub(super) source_port: Option<u16>,
     /// Destination port, if it is the same for all such packets.
-    pub destination_port: Option<u16>,
+    pub(super) destination_port: Option<u16>,
     /// The interface it came in by.
-    pub input: String,
+    pub(super) input: String,
     /// The interface it leaves by, if it is forwarded.
-    pub output: Option<String>,
+    pub(super) output: Option<String>,
 }
 
 /// The place where a packet is filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
+pub(super) enum Hook {
     /// For this host.
     Input,
     /// Through this host.
@@ -43,7 +43,7 @@ pub enum Hook {
 
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(super) enum Fate {
     /// No rule drops it.
     Accepted,
     /// This rule or policy drops it, if a match holds that is not understood here.
@@ -56,7 +56,7 @@ pub enum Fate {
 ///
 /// # Errors
 /// A tool refuses, as without `CAP_NET_ADMIN`.
-pub async fn fate(tools: &Toolbox, packet: &Packet) -> Result<Option<Fate>, ToolError> {
+pub(super) async fn fate(tools: &Toolbox, packet: &Packet) -> Result<Option<Fate>, ToolError> {
     let mut rulesets = Vec::new();
     let mut iptables_in_nft = false;
     let mut seen = Vec::new();

@@ -1,9 +1,9 @@
 //! What the host's firewall does to the datagrams between hosts and to the packets inside.
 
 use super::finding::Finding;
+use super::netfilter::{self, Fate, Hook, Packet};
 use super::view::View;
 use crate::host::firewall::Toolbox;
-use crate::host::firewall::verdict::{self, Fate, Hook, Packet};
 
 /// Follows a datagram from a peer, and a container's packet each way.
 pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
@@ -35,7 +35,7 @@ async fn input(view: &View<'_>, tools: &Toolbox) -> Option<Finding> {
         "iptables -I INPUT -i {} -p udp --dport {port} -j ACCEPT (or take that rule away)",
         interface.name
     );
-    Some(tell(&check, verdict::fate(tools, &packet).await, &remedy))
+    Some(tell(&check, netfilter::fate(tools, &packet).await, &remedy))
 }
 
 async fn forward(view: &View<'_>, tools: &Toolbox) -> Vec<Finding> {
@@ -63,7 +63,7 @@ async fn forward(view: &View<'_>, tools: &Toolbox) -> Vec<Finding> {
             "the daemon's --iptables-forward-rules=true (its default) accepts the overlay's packets; \
              by hand: iptables -I FORWARD {flag} {network} -j ACCEPT"
         );
-        findings.push(tell(check, verdict::fate(tools, &packet(inwards)).await, &remedy));
+        findings.push(tell(check, netfilter::fate(tools, &packet(inwards)).await, &remedy));
     }
     findings
 }
