@@ -6,20 +6,30 @@
 pub use flannel_packet as packet;
 
 #[cfg(not(loom))]
+pub mod args;
+#[cfg(not(loom))]
 pub mod cli;
 #[cfg(not(loom))]
 pub mod confine;
+#[cfg(not(loom))]
+pub mod daemon;
 #[cfg(not(loom))]
 pub mod dataplane;
 #[cfg(not(loom))]
 pub mod doctor;
 #[cfg(not(loom))]
+pub mod exit;
+#[cfg(not(loom))]
 pub mod host;
+#[cfg(not(loom))]
+pub mod humanize;
 #[cfg(not(loom))]
 pub mod lab;
 #[cfg(not(loom))]
 pub mod observe;
 pub mod route;
+#[cfg(not(loom))]
+pub mod runtime;
 #[cfg(all(test, not(loom)))]
 mod samples;
 #[cfg(not(loom))]

@@ -12,7 +12,6 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::inspect::SocketArgs;
-use super::run::block_on;
 use super::{Code, Exit};
 use crate::observe::client::Stream;
 use crate::observe::pcapng::tally::Tally;
@@ -20,6 +19,7 @@ use crate::observe::protocol::Command;
 use crate::observe::protocol::capture::{Drops, Request, Way};
 use crate::packet::protocol;
 use crate::route::Cidr;
+use crate::runtime::block_on;
 
 /// Arguments of `capture`.
 #[derive(Clone, Debug, Args)]

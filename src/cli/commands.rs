@@ -1,4 +1,4 @@
-//! The commands of the program and their arguments; the daemon's own are in [`super::options`].
+//! The commands of the program and their arguments; the daemon's own are in [`crate::daemon::options`].
 
 use std::path::PathBuf;
 
@@ -187,7 +187,7 @@ pub struct StoreArgs {
         hide_env_values = true,
         global = true
     )]
-    pub etcd_password: Option<super::options::Secret>,
+    pub etcd_password: Option<crate::daemon::options::Secret>,
     /// `etcd` or `file:DIR`
     #[arg(
         long,

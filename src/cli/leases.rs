@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::commands::{LeasesAction, LeasesArgs, StoreArgs};
-use super::{Code, Exit, text};
+use super::{Code, Exit};
+use crate::humanize;
 use crate::subnet::admin::{self, AdminError, HoldingTerm, Row};
 use crate::subnet::{
     EtcdOptions, LeaseStore, NetworkConfig, Secret, StoreError, StoreOptions, store,
@@ -91,7 +92,7 @@ fn term(term: HoldingTerm) -> String {
     match term {
         HoldingTerm::Reserved => "reserved".into(),
         HoldingTerm::Unknown => "?".into(),
-        HoldingTerm::Left(left) => text::duration(left),
+        HoldingTerm::Left(left) => humanize::duration(left),
     }
 }
 

@@ -1,14 +1,12 @@
 //! From a command line to its work.
 
 use std::ffi::OsString;
-use std::future::Future;
 use std::process::{ExitCode, Termination};
 
-use tokio::runtime::Runtime;
-
 use super::commands::Tool;
-use super::{Code, Command, Exit, capture, daemon, inspect, leases, parse, tools};
-use crate::{doctor, lab};
+use super::{Code, Command, Exit, capture, inspect, leases, parse, tools};
+use crate::runtime::block_on;
+use crate::{daemon, doctor, lab};
 
 /// Runs the program with these arguments, its own name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -46,18 +44,4 @@ fn run_tool(tool: Tool) -> Result<(), Exit> {
         Tool::Leases(args) => block_on(leases::run(&args)),
         Tool::Lab(_) => unreachable!("the lab has its own exit codes"),
     }
-}
-
-/// Runs a tool's work on this thread.
-pub(super) fn block_on(work: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
-    runtime(|| {})?.block_on(work)
-}
-
-/// What runs work on this thread; what blocks goes to threads that call `first` before all else.
-pub(super) fn runtime(first: impl Fn() + Send + Sync + 'static) -> Result<Runtime, Exit> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .on_thread_start(first)
-        .build()
-        .map_err(|error| Exit::new(Code::System, format!("cannot start: {error}")))
 }

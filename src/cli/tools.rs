@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::commands::{CleanupArgs, CompletionsArgs, DockerOptsArgs};
-use super::exit::{Code, Exit};
+use super::{Code, Exit};
 use crate::host::docker_opts::{self, Form, OptionsError};
 use crate::host::firewall::{self, Toolbox};
 use crate::host::link::BLACKHOLE_METRIC;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::SocketArgs;
 use crate::cli::Exit;
-use crate::cli::options::log_level;
+use crate::daemon::options::log_level;
 use crate::observe::protocol::Command;
 
 /// Arguments of `log-level`.

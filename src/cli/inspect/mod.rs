@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::go_int_in;
 use super::{Code, Exit};
+use crate::args::go_values::go_int_in;
 use crate::observe::client::{Client, ClientError};
 use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::observe::protocol::snapshot::Snapshot;

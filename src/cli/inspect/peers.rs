@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Looks, PeersArgs};
-use crate::cli::{Exit, text};
 use crate::dataplane::PeerTraffic;
+use crate::exit::Exit;
+use crate::humanize;
 use crate::observe::protocol::snapshot::{Peer, Snapshot};
 
 /// Prints a table, or JSON.
@@ -27,17 +28,17 @@ pub fn run(args: &PeersArgs) -> Result<(), Exit> {
     );
     for row in &rows {
         let last = |ago: Option<Duration>| {
-            ago.map_or_else(|| "never".into(), |ago| text::seconds(ago.as_secs_f64().floor()))
+            ago.map_or_else(|| "never".into(), |ago| humanize::seconds(ago.as_secs_f64().floor()))
         };
         let rate = |rate: Option<f64>, text: fn(f64) -> String| rate.map_or("-".into(), text);
         println!(
             "{:<18} {:<15} {:>11} {:>13} {:>11} {:>13} {:>9} {:>9} {:>14}  {}",
             row.peer.subnet.to_string(),
             row.peer.public_ip.to_string(),
-            rate(row.rates.map(|r| r.sent_packets), text::rate),
-            rate(row.rates.map(|r| r.sent_bytes), text::bits),
-            rate(row.rates.map(|r| r.received_packets), text::rate),
-            rate(row.rates.map(|r| r.received_bytes), text::bits),
+            rate(row.rates.map(|r| r.sent_packets), humanize::rate),
+            rate(row.rates.map(|r| r.sent_bytes), humanize::bits),
+            rate(row.rates.map(|r| r.received_packets), humanize::rate),
+            rate(row.rates.map(|r| r.received_bytes), humanize::bits),
             last(row.traffic.and_then(|t| t.last_sent)),
             last(row.traffic.and_then(|t| t.last_received)),
             row.unsent(),
@@ -143,7 +144,7 @@ impl Row<'_> {
             return "0".into();
         };
         let percent = 100.0 * traffic.send_loss().unwrap_or_default();
-        format!("{} ({percent:.1} %)", text::count(traffic.unsent_packets))
+        format!("{} ({percent:.1} %)", humanize::count(traffic.unsent_packets))
     }
 
     fn json(&self) -> Value {

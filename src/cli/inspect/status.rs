@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{Looks, StatusArgs};
-use crate::cli::{Exit, text};
 use crate::dataplane::counters::DirectionStats;
 use crate::dataplane::{DropReason, FeatureState};
+use crate::exit::Exit;
+use crate::humanize;
 use crate::observe::protocol::snapshot::{Snapshot, Thread, unix};
 
 /// Prints the screen, or the snapshot with rates.
@@ -70,7 +71,7 @@ fn heading(out: &mut String, now: &Snapshot) {
         process.host,
         process.instance,
         process.pid,
-        text::seconds(process.uptime)
+        humanize::seconds(process.uptime)
     );
     let warnings = warnings(now);
     if warnings.is_empty() {
@@ -118,7 +119,7 @@ fn warnings(now: &Snapshot) -> Vec<String> {
         }
     }
     for mismatch in now.late_mismatches().take(MOST_NAMED) {
-        let ago = text::seconds(mismatch.last_ago.floor());
+        let ago = humanize::seconds(mismatch.last_ago.floor());
         warnings.push(format!("{} ({ago} ago)", mismatch.latest.sentence()));
     }
     warnings
@@ -126,7 +127,7 @@ fn warnings(now: &Snapshot) -> Vec<String> {
 
 /// How long ago a feature was lost, in brackets.
 fn since(now: &Snapshot, feature: &FeatureState) -> String {
-    let ago = |lost| text::seconds((now.taken - unix(lost)).max(0.0).floor());
+    let ago = |lost| humanize::seconds((now.taken - unix(lost)).max(0.0).floor());
     feature.lost.map_or_else(String::new, |lost| format!(" ({} ago)", ago(lost)))
 }
 
@@ -136,10 +137,10 @@ fn place(out: &mut String, now: &Snapshot) {
         let term = match lease.expires {
             None => "a reservation, never expires".to_owned(),
             Some(expires) if expires <= now.taken => "expired".to_owned(),
-            Some(expires) => format!("expires in {}", text::seconds(expires - now.taken)),
+            Some(expires) => format!("expires in {}", humanize::seconds(expires - now.taken)),
         };
         let network = network.unwrap_or_default();
-        let renewals = text::count(lease.renewals);
+        let renewals = humanize::count(lease.renewals);
         line(out, "lease", &format!("{}{network}, {term}, renewals {renewals}", lease.subnet));
     }
     if let Some(underlay) = &now.underlay {
@@ -177,7 +178,7 @@ fn registry(out: &mut String, now: &Snapshot) {
     let Some(registry) = &now.registry else { return };
     let state = if registry.connected { "connected" } else { "AWAY" };
     let contact = match registry.last_contact_ago {
-        Some(ago) => format!("last heard of {} ago", text::seconds(ago)),
+        Some(ago) => format!("last heard of {} ago", humanize::seconds(ago)),
         None => "never heard of".to_owned(),
     };
     line(out, "registry", &format!("{}: {state}, {contact}", registry.store));
@@ -194,8 +195,8 @@ fn registry(out: &mut String, now: &Snapshot) {
         "routes",
         &format!(
             "{} routes to {} peers, table revision {}",
-            text::count(now.routes.count),
-            text::count(now.peers.len() as u64),
+            humanize::count(now.routes.count),
+            humanize::count(now.peers.len() as u64),
             now.routes.revision
         ),
     );
@@ -226,7 +227,8 @@ fn traffic(out: &mut String, looks: &Looks) {
     if looks.now.overlay.is_none() {
         return;
     }
-    let over = looks.seconds().map(|seconds| format!("over the last {}", text::seconds(seconds)));
+    let over =
+        looks.seconds().map(|seconds| format!("over the last {}", humanize::seconds(seconds)));
     let _ = writeln!(
         out,
         "\n{:<10} {:>14} {:>14} {:>18} {:>12}   {}",
@@ -238,16 +240,16 @@ fn traffic(out: &mut String, looks: &Looks) {
         over.unwrap_or_default()
     );
     for (name, direction) in DIRECTIONS {
-        let packets = looks.rate(|s| direction(s).carried_packets).map(text::rate);
-        let bytes = looks.rate(|s| direction(s).carried_bytes).map(text::bits);
+        let packets = looks.rate(|s| direction(s).carried_packets).map(humanize::rate);
+        let bytes = looks.rate(|s| direction(s).carried_bytes).map(humanize::bits);
         let total = direction(&looks.now);
         let _ = writeln!(
             out,
             "  {name:<8} {:>14} {:>14} {:>18} {:>12}",
             packets.unwrap_or_else(dash),
             bytes.unwrap_or_else(dash),
-            text::count(total.carried_packets),
-            text::bytes(total.carried_bytes)
+            humanize::count(total.carried_packets),
+            humanize::bytes(total.carried_bytes)
         );
     }
 }
@@ -274,8 +276,8 @@ fn drops(out: &mut String, looks: &Looks) {
     }
     let _ = writeln!(out, "{:<10} {:<30} {:>10} {:>18}", "dropped", "", "packets/s", "packets");
     for (name, reason, total, rate) in rows {
-        let rate = rate.map_or_else(dash, text::rate);
-        let _ = writeln!(out, "  {name:<8} {reason:<30} {rate:>10} {:>18}", text::count(total));
+        let rate = rate.map_or_else(dash, humanize::rate);
+        let _ = writeln!(out, "  {name:<8} {reason:<30} {rate:>10} {:>18}", humanize::count(total));
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::cli::options::Options;
-use crate::cli::values::Workers;
+use crate::args::go_values::Workers;
+use crate::daemon::Options;
 use crate::dataplane::{CheckMode, Offloads};
 use crate::subnet::StoreKind;
 

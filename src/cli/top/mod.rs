@@ -17,12 +17,12 @@ use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::run::block_on;
-use super::values::go_int_in;
 use super::{Code, Exit};
+use crate::args::go_values::go_int_in;
 use crate::observe::client::Client;
 use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::observe::protocol::snapshot::Snapshot;
+use crate::runtime::block_on;
 use state::State;
 use view::View;
 

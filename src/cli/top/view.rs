@@ -7,8 +7,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Row as TableRow, Sparkline, Table, Widget};
 
 use super::state::{Sort, State};
-use crate::cli::text;
 use crate::dataplane::{Check, Mismatch};
+use crate::humanize;
 use crate::observe::protocol::snapshot::Snapshot;
 
 /// The whole screen.
@@ -54,7 +54,7 @@ fn heading(state: &State) -> Vec<Line<'static>> {
         now.build.version,
         now.process.host,
         now.process.pid,
-        text::seconds(now.process.uptime)
+        humanize::seconds(now.process.uptime)
     );
     vec![Line::from(first).bold(), place(now).into(), trouble(state, now)]
 }
@@ -63,7 +63,7 @@ fn place(now: &Snapshot) -> String {
     let lease = now.lease.as_ref().map_or("no lease yet".into(), |lease| {
         let term = match lease.expires {
             None => "reserved".to_owned(),
-            Some(expires) => format!("expires in {}", text::seconds(expires - now.taken)),
+            Some(expires) => format!("expires in {}", humanize::seconds(expires - now.taken)),
         };
         format!("lease {} ({term})", lease.subnet)
     });
@@ -73,7 +73,7 @@ fn place(now: &Snapshot) -> String {
         .map_or(String::new(), |underlay| format!(", {} {}", underlay.interface, underlay.address));
     let store = now.registry.as_ref().map_or(String::new(), |registry| {
         let contact = match registry.last_contact_ago {
-            Some(ago) => format!("heard {} ago", text::seconds(ago)),
+            Some(ago) => format!("heard {} ago", humanize::seconds(ago)),
             None => "never heard".into(),
         };
         format!(", store {contact}")
@@ -114,7 +114,7 @@ fn forged(state: &State) -> Vec<Line<'static>> {
         now.late_mismatches().filter(|mismatch| mismatch.latest.check == Check::Source).collect();
     let [last, ..] = senders[..] else { return vec![] };
     let count = |s: &Snapshot| s.stats.ingress.source_mismatches;
-    let (rate, total) = (text::rate(state.rate(count)), text::count(count(now)));
+    let (rate, total) = (humanize::rate(state.rate(count)), humanize::count(count(now)));
     let first = format!(
         "FORGED SOURCES {rate}/s, {total} in all, the last from {}",
         last.latest.sender.ip()
@@ -125,7 +125,7 @@ fn forged(state: &State) -> Vec<Line<'static>> {
         let Mismatch { source, sender, holder, dropped, .. } = mismatch.latest;
         let holder = holder.map_or("nobody".to_owned(), |holder| holder.to_string());
         let done = if dropped { "dropped" } else { "carried" };
-        let ago = text::seconds(mismatch.last_ago.floor());
+        let ago = humanize::seconds(mismatch.last_ago.floor());
         let line = format!("  {} as {source} of {holder}, {done}, {ago} ago", sender.ip());
         Line::from(line).style(alarm)
     }));
@@ -143,8 +143,11 @@ impl View<'_> {
         let histories = [("out", &state.out, Color::Cyan), ("in", &state.into, Color::Magenta)];
         for (index, (name, history, color)) in histories.into_iter().enumerate() {
             let now = history.back().copied().unwrap_or_default() as f64 / 8.0;
-            let title =
-                format!(" {name}: {}, {} pkt/s ", text::bits(now), text::rate(packets[index]));
+            let title = format!(
+                " {name}: {}, {} pkt/s ",
+                humanize::bits(now),
+                humanize::rate(packets[index])
+            );
             let block = Block::new().borders(Borders::TOP).title(title);
             let width = usize::from(halves[index].width);
             let skip = history.len().saturating_sub(width);
@@ -161,8 +164,9 @@ impl View<'_> {
             Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(area);
         let mut drops: Vec<Line<'_>> = (self.0.drops().iter())
             .map(|drops| {
-                let (way, reason, total) = (drops.way, &drops.reason, text::count(drops.total));
-                let line = format!("{way:>3} {reason:<28}{:>7}/s {total}", text::rate(drops.rate));
+                let (way, reason, total) = (drops.way, &drops.reason, humanize::count(drops.total));
+                let line =
+                    format!("{way:>3} {reason:<28}{:>7}/s {total}", humanize::rate(drops.rate));
                 let line = Line::from(line);
                 if drops.rate > 0.0 { line.red() } else { line }
             })
@@ -220,11 +224,11 @@ impl View<'_> {
             pick([
                 row.subnet.clone(),
                 row.host.to_string(),
-                text::bits(row.out.0),
-                text::rate(row.out.1),
-                text::bits(row.into.0),
-                text::rate(row.into.1),
-                row.seen.map_or("never".into(), |ago| text::seconds(ago.floor())),
+                humanize::bits(row.out.0),
+                humanize::rate(row.out.1),
+                humanize::bits(row.into.0),
+                humanize::rate(row.into.1),
+                row.seen.map_or("never".into(), |ago| humanize::seconds(ago.floor())),
             ])
         });
         let widths = columns.iter().map(|&at| Constraint::Length(WIDTHS[at]));

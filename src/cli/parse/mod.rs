@@ -6,9 +6,9 @@ use std::path::Path;
 use clap::{CommandFactory, FromArgMatches};
 
 use super::commands::{Cli, Command};
-use super::exit::{Code, Exit};
-use super::goflags::{self, Kind};
-use super::values::{go_bool, go_int};
+use super::{Code, Exit};
+use crate::args::go_flags::{self, Kind};
+use crate::args::go_values::{go_bool, go_int};
 
 /// Reads the command line and the `FLANNELD_*` variables of this process.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> {
@@ -39,7 +39,7 @@ pub fn parse_from(
     let mut warnings = Vec::new();
     if !is_tool {
         let flags = Flags::of(&command);
-        args = goflags::normalize(args, |name| flags.kind(name));
+        args = go_flags::normalize(args, |name| flags.kind(name));
         if let Some(stray) = flags.first_stray(&args) {
             return Err(Exit::usage(format!(
                 "error: unexpected argument '{stray}'; flags come as --name=value, a boolean one as \

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::cli::Options;
-use crate::cli::options::SocketPath;
 use crate::confine::Reach;
+use crate::daemon::Options;
+use crate::daemon::options::SocketPath;
 use crate::host::firewall::Toolbox;
 use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::subnet::store::{SYSTEM_AUTHORITIES, StoreKind};
@@ -125,15 +125,18 @@ const DNS: u16 = 53;
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
-    use crate::cli::{Command, parse_from};
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        options: Options,
+    }
 
     fn reach(args: &[&str]) -> Reach {
-        let args = ["flannel-udp"].iter().chain(args).map(Into::into);
-        match parse_from(args, |_| None) {
-            Ok(Command::Daemon(options)) => of(&options),
-            other => panic!("{other:?}"),
-        }
+        of(&CommandLine::parse_from(["flannel-udp"].iter().chain(args)).options)
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Code, Exit, Options};
+use crate::daemon::Options;
+use crate::exit::{Code, Exit};
 
 /// The log of the process, whose filter can be changed while it runs.
 pub(super) struct Log {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use super::values::{Workers, go_bool, go_int, go_int_in, go_port};
+use crate::args::go_values::{Workers, go_bool, go_int, go_int_in, go_port};
 use crate::confine::Layers;
 use crate::dataplane::{CheckMode, Offloads, Threads};
 use crate::subnet::store::StoreKind;
@@ -240,7 +240,7 @@ impl Options {
     }
 
     /// The first flag that asks for something this program does not do, with the sentence to print.
-    pub(super) fn refused(&self) -> Option<String> {
+    pub fn refused(&self) -> Option<String> {
         let kube = &self.kube;
         let manager = [
             (kube.kube_subnet_mgr, "kube-subnet-mgr"),
@@ -315,7 +315,8 @@ fn socket_path(text: &str) -> Result<SocketPath, String> {
     Ok(if text.is_empty() { SocketPath::Off } else { SocketPath::At(text.into()) })
 }
 
-pub(super) fn log_level(text: &str) -> Result<String, String> {
+/// Checks a level or a filter for the log, and returns it unchanged.
+pub fn log_level(text: &str) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!("not a log level or filter: {error}")),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A time in its two greatest units.
-pub(super) fn duration(time: Duration) -> String {
+pub fn duration(time: Duration) -> String {
     let (seconds, minutes) = (time.as_secs(), time.as_secs() / 60);
     match minutes {
         0 => format!("{seconds} s"),
@@ -14,7 +14,7 @@ pub(super) fn duration(time: Duration) -> String {
 }
 
 /// A time in seconds; tenths as long as they matter.
-pub(crate) fn seconds(seconds: f64) -> String {
+pub fn seconds(seconds: f64) -> String {
     match seconds {
         ..10.0 => format!("{:.1} s", seconds.max(0.0)),
         _ => duration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
@@ -22,7 +22,7 @@ pub(crate) fn seconds(seconds: f64) -> String {
 }
 
 /// A count with its thousands set apart.
-pub(super) fn count(number: u64) -> String {
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -35,7 +35,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// A rate of events a second.
-pub(super) fn rate(per_second: f64) -> String {
+pub fn rate(per_second: f64) -> String {
     match per_second {
         0.0 => "0".into(),
         ..10.0 => format!("{per_second:.1}"),
@@ -44,12 +44,12 @@ pub(super) fn rate(per_second: f64) -> String {
 }
 
 /// A rate of bytes a second, as bits.
-pub(super) fn bits(bytes_per_second: f64) -> String {
+pub fn bits(bytes_per_second: f64) -> String {
     scaled(bytes_per_second * 8.0, "bit/s")
 }
 
 /// A number of bytes.
-pub(super) fn bytes(number: u64) -> String {
+pub fn bytes(number: u64) -> String {
     scaled(number as f64, "B")
 }
 

@@ -1,7 +1,7 @@
 //! This host's end of the overlay: the data plane, the TUN device's place in the system, the files.
 
-mod carry;
-mod view;
+mod dataplane;
+mod snapshot;
 
 use std::future::pending;
 use std::net::Ipv4Addr;
@@ -10,8 +10,9 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::Confined;
-use crate::cli::{Code, Exit, Options};
+use crate::daemon::Options;
 use crate::dataplane::{Dataplane, Event, Mismatches, Peers, Stats};
+use crate::exit::{Code, Exit};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
 use crate::host::interface::Interface;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::Node;
-use crate::cli::daemon::stats::Report;
+use crate::daemon::stats_file::Report;
 use crate::dataplane::counters::ThreadCounters;
 use crate::dataplane::{self, Dataplane, Early, Mismatches, Peers, Stats, Why};
 use crate::host::firewall::Spec;
@@ -14,37 +14,34 @@ use crate::subnet::SubnetStatus;
 
 impl Node<'_> {
     /// The data plane, while there is one.
-    pub(in crate::cli::daemon) fn plane(&self) -> Option<&Dataplane> {
+    pub(in crate::daemon) fn plane(&self) -> Option<&Dataplane> {
         self.plane.as_ref()
     }
 
     /// The route table.
-    pub(in crate::cli::daemon) fn routes(&self) -> &RouteTable {
+    pub(in crate::daemon) fn routes(&self) -> &RouteTable {
         self.peers.routes()
     }
 
     /// The firewall rules that shall be in force.
-    pub(in crate::cli::daemon) fn rules(&self) -> Spec {
+    pub(in crate::daemon) fn rules(&self) -> Spec {
         self.rules.borrow().clone()
     }
 
     /// The name of the TUN device.
-    pub(in crate::cli::daemon) fn device(&self) -> &str {
+    pub(in crate::daemon) fn device(&self) -> &str {
         &self.tun_name
     }
 
     /// The interface that the kernel sends packets to `destination` through, if it has a route.
-    pub(in crate::cli::daemon) async fn interface_to(
-        &self,
-        destination: Ipv4Addr,
-    ) -> Option<String> {
+    pub(in crate::daemon) async fn interface_to(&self, destination: Ipv4Addr) -> Option<String> {
         let route = self.netlink.route_to(destination).await.ok()?;
         let link = self.netlink.link(route.oif?).await.ok()?;
         link.map(|link| link.name)
     }
 
     /// How a sender stands whose packet has a source of the overlay in nobody's lease.
-    pub(in crate::cli::daemon) fn standing(&self, sender: Ipv4Addr) -> Result<Early, Why> {
+    pub(in crate::daemon) fn standing(&self, sender: Ipv4Addr) -> Result<Early, Why> {
         match &self.plane {
             Some(plane) => plane.standing(sender),
             None if self.blind => Ok(Early::Blind),
@@ -53,12 +50,12 @@ impl Node<'_> {
     }
 
     /// Whether packets are being carried.
-    pub(in crate::cli::daemon) fn has_plane(&self) -> bool {
+    pub(in crate::daemon) fn has_plane(&self) -> bool {
         self.plane.is_some()
     }
 
     /// Writes the statistics file, if there shall be one.
-    pub(in crate::cli::daemon) fn write_stats(&mut self) {
+    pub(in crate::daemon) fn write_stats(&mut self) {
         self.look();
         if let Some(path) = &self.options.stats_json {
             let features = self.plane.as_ref().map(Dataplane::features).unwrap_or_default();
@@ -67,7 +64,7 @@ impl Node<'_> {
     }
 
     /// All counters since the start of the process.
-    pub(in crate::cli::daemon) fn stats(&self) -> Stats {
+    pub(in crate::daemon) fn stats(&self) -> Stats {
         let mut stats = self.past.clone();
         if let Some(plane) = &self.plane {
             stats += &plane.stats();
@@ -76,12 +73,12 @@ impl Node<'_> {
     }
 
     /// Traffic by peer since the start of the process, whether or not a data plane runs.
-    pub(in crate::cli::daemon) fn peers(&self) -> &Peers {
+    pub(in crate::daemon) fn peers(&self) -> &Peers {
         &self.peers
     }
 
     /// Who failed a check lately.
-    pub(in crate::cli::daemon) fn mismatches(&self) -> &Mismatches {
+    pub(in crate::daemon) fn mismatches(&self) -> &Mismatches {
         &self.mismatches
     }
 
@@ -105,11 +102,7 @@ impl Node<'_> {
     }
 
     /// This host's part of what an observer sees.
-    pub(in crate::cli::daemon) async fn describe(
-        &self,
-        snapshot: &mut Snapshot,
-        status: &SubnetStatus,
-    ) {
+    pub(in crate::daemon) async fn describe(&self, snapshot: &mut Snapshot, status: &SubnetStatus) {
         let config = self.plane_config();
         snapshot.underlay = Some(snapshot::Underlay {
             interface: self.interface.name.clone(),

@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use super::node::Node;
-use crate::cli::text;
 use crate::dataplane::trial::{self, Fate};
 use crate::dataplane::{CheckMode, Config, DropReason, Early, GRACE, Verdict, Why};
 use crate::host::firewall::{Spec, masquerade_rule};
+use crate::humanize;
 use crate::observe::protocol::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
 use crate::packet::icmp::ErrorKind;
 use crate::packet::{checksum, protocol};
@@ -170,7 +170,9 @@ impl Expert<'_> {
                 let for_how_long = match early {
                     Early::Blind => "as long as the lease store is out of reach or not read".into(),
                     Early::First => format!("{} s from its first such packet on", GRACE.as_secs()),
-                    Early::Grace(left) => format!("another {}", text::seconds(left.as_secs_f64())),
+                    Early::Grace(left) => {
+                        format!("another {}", humanize::seconds(left.as_secs_f64()))
+                    }
                 };
                 let then = effect(self.config.source_check == CheckMode::Enforce);
                 return format!(

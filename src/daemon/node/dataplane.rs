@@ -4,9 +4,9 @@ use std::net::SocketAddrV4;
 use std::thread::available_parallelism;
 
 use super::Node;
-use crate::cli::values::Workers;
-use crate::cli::{Code, Exit};
+use crate::args::go_values::Workers;
 use crate::dataplane::{self, Dataplane, Offloads, StartError, ThreadInit, Threads};
+use crate::exit::{Code, Exit};
 use crate::host::interface::OVERHEAD;
 
 impl Node<'_> {
@@ -35,7 +35,7 @@ impl Node<'_> {
         Ok(())
     }
 
-    pub(in crate::cli::daemon) fn plane_config(&self) -> dataplane::Config {
+    pub(in crate::daemon) fn plane_config(&self) -> dataplane::Config {
         let cores = available_parallelism().map_or(1, usize::from);
         dataplane::Config {
             // A device that comes back shall have the name it had.

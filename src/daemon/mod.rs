@@ -4,38 +4,40 @@
 //! links and the health endpoints. The workers of the data plane run beside it and never wait for
 //! it.
 
+mod event_loop;
 mod explain;
+mod liveness;
 mod logging;
 mod node;
-mod observer;
-mod reach;
+pub mod options;
+mod sandbox;
 mod signals;
-mod stats;
-mod supervise;
-mod vitals;
+mod stats_file;
+mod status_server;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::run::runtime;
-use super::{Code, Exit, Options};
 use crate::confine::{self, Confinement, LayerState, WorkerConfinement};
 use crate::dataplane::Dataplane;
+use crate::exit::{Code, Exit};
 use crate::host::interface::{self, InterfaceError, InterfaceOptions};
 use crate::host::subnet_file;
 use crate::host::subnet_file::Previous;
 use crate::route::{self, Cidr};
+use crate::runtime;
 use crate::subnet::SubnetFileOrigin;
 use crate::subnet::store::{self, EtcdOptions, Secret, StoreOptions};
 use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
+use liveness::Vitals;
 use logging::Log;
 use node::Node;
-use observer::Observer;
 use signals::Signals;
-use vitals::Vitals;
+use status_server::Observer;
 
-pub use stats::Report;
+pub use options::Options;
+pub use stats_file::Report;
 
 /// Runs the daemon until it is told to stop.
 ///
@@ -44,10 +46,10 @@ pub use stats::Report;
 pub fn run(options: &Options) -> Result<(), Exit> {
     let log = logging::init(options)?;
     Dataplane::prepare();
-    let (confinement, worker) = confine::process(options.harden, &reach::of(options));
+    let (confinement, worker) = confine::process(options.harden, &sandbox::of(options));
     tell(&confinement);
     let helper = worker.clone();
-    let runtime = runtime(move || {
+    let runtime = runtime::build(move || {
         if let Err(error) = helper.enter_helper() {
             tracing::error!("a thread that reads files keeps its rights: {error}");
         }
@@ -87,7 +89,7 @@ async fn daemon(options: &Options, log: Log, confined: Confined) -> Result<(), E
         }
         never = observer.answer_at_start() => match never {},
     };
-    supervise::run(running, &mut signals, &mut observer).await
+    event_loop::run(running, &mut signals, &mut observer).await
 }
 
 /// What holds the process, and what shall hold the threads that carry packets.
@@ -101,7 +103,7 @@ async fn start(
     options: &Options,
     vitals: Vitals,
     confined: Confined,
-) -> Result<supervise::Running<'_>, Exit> {
+) -> Result<event_loop::Running<'_>, Exit> {
     let previous = subnet_file::read_previous(&options.subnet_file);
     for problem in &previous.problems {
         tracing::warn!("{problem}");
@@ -154,7 +156,7 @@ async fn start(
             .await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
     vitals.waiting("waiting for the list of peers");
-    Ok(supervise::Running { node, manager, writer, status, subscriber, vitals, store_name })
+    Ok(event_loop::Running { node, manager, writer, status, subscriber, vitals, store_name })
 }
 
 /// The subnet that this host had, unless its subnet file was written by another machine or for

@@ -8,8 +8,9 @@ use axum::Router;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::cli::{Code, Exit, Options};
+use crate::daemon::Options;
 use crate::dataplane::Dataplane;
+use crate::exit::{Code, Exit};
 use crate::host::systemd;
 use crate::observe::health::{self, Health, Pulse};
 use crate::observe::http::{self, ListenError};

@@ -7,12 +7,13 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::explain::explain;
+use super::liveness::Vitals;
 use super::logging::Log;
 use super::node::Node;
-use super::vitals::Vitals;
-use crate::cli::options::SocketPath;
-use crate::cli::{Code, Exit, Options};
 use crate::confine::Confinement;
+use crate::daemon::Options;
+use crate::daemon::options::SocketPath;
+use crate::exit::{Code, Exit};
 use crate::observe::health::{Health, Heartbeat};
 use crate::observe::protocol::snapshot::{self, Snapshot};
 use crate::observe::protocol::{Answer, Command, DEFAULT_SOCKET, Request};

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::liveness::Vitals;
 use super::node::{Node, NodeEvent};
-use super::observer::{Observer, View};
 use super::signals::Signals;
-use super::vitals::Vitals;
-use crate::cli::{Code, Exit};
+use super::status_server::{Observer, View};
 use crate::dataplane::Event;
+use crate::exit::{Code, Exit};
 use crate::host::systemd;
 use crate::route::RouteWriter;
 use crate::subnet::{Manager, RunError, SubnetStatus};
