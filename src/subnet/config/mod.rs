@@ -1,10 +1,13 @@
 //! The network config that operators keep under `<prefix>/config`.
 //!
 //! Rules, defaults and messages are those of flannel (`pkg/subnet/config.go`): an operator who
-//! searches for a message finds the answers that exist. Where flannel panics or fails later with a
-//! riddle, the check is here and says what to do.
-
-mod gojson;
+//! searches for a message finds the answers that exist. Where flannel panics, or fails later with
+//! an unclear message, the check is here and says what to do.
+//!
+//! The document is read as Go's `encoding/json` reads it into flannel's struct: a key matches
+//! without regard to case, of a repeated key the last one counts, unknown keys are ignored, `null`
+//! means absent, and bytes that are not UTF-8 become U+FFFD. Only the message for text that is not
+//! JSON is this program's own: it gives the line and the column.
 
 use std::net::Ipv4Addr;
 
@@ -35,11 +38,11 @@ impl NetworkConfig {
     /// Reads and checks a config.
     ///
     /// # Errors
-    /// The first thing that is wrong, in flannel's words where flannel has words for it.
+    /// The first mistake: text that is not JSON with its line and column, anything else in
+    /// flannel's words where flannel has a message for it.
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
-        gojson::check(text).map_err(ConfigError::wait)?;
         let value = serde_json::from_str(&String::from_utf8_lossy(text))
-            .map_err(|error| ConfigError::wait(error.to_string()))?;
+            .map_err(|error| ConfigError::wait(format!("it is not valid JSON: {error}")))?;
         let fields = match value {
             Value::Object(fields) => fields,
             Value::Null => Map::new(),

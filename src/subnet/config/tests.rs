@@ -9,9 +9,16 @@ fn parse(text: &str) -> Result<NetworkConfig, ConfigError> {
 #[test]
 fn what_is_waited_for() {
     for (text, expected) in [
-        ("not json", "invalid character 'o' in literal null (expecting 'u')"),
-        ("", "unexpected end of JSON input"),
-        (r#"{"Network":"10.0.0.0/16"} trailing"#, "invalid character 't' after top-level value"),
+        ("not json", "it is not valid JSON: expected ident at line 1 column 2"),
+        ("", "it is not valid JSON: EOF while parsing a value at line 1 column 0"),
+        (
+            r#"{"Network":"10.0.0.0/16"} trailing"#,
+            "it is not valid JSON: trailing characters at line 1 column 27",
+        ),
+        (
+            "{\n  \"Network\": \"10.0.0.0/16\",\n}",
+            "it is not valid JSON: trailing comma at line 3 column 1",
+        ),
         ("{}", "please define a correct Network parameter in the flannel config"),
         ("null", "please define a correct Network parameter in the flannel config"),
         (
@@ -142,6 +149,38 @@ fn what_is_accepted() {
     assert_eq!(parse(min_over_max).unwrap().subnets().count(), 0);
     let last = parse(r#"{"Network":"255.255.0.0/16"}"#).unwrap();
     assert_eq!(last.subnets().last().unwrap().to_string(), "255.255.255.0/24");
+}
+
+/// What Go's decoder makes of documents that are valid JSON but unusual.
+#[test]
+fn the_document_is_read_as_go_reads_it() {
+    for (text, network, subnet_len) in [
+        // A key matches without regard to case; of a repeated key the last one counts.
+        (&br#"{"nEtWoRk":"10.1.0.0/16"}"#[..], "10.1.0.0/16", 24),
+        (br#"{"Network":"10.1.0.0/16","Network":"10.2.0.0/16"}"#, "10.2.0.0/16", 24),
+        // `null` means absent.
+        (br#"{"Network":"10.1.0.0/16","SubnetLen":null,"EnableIPv4":null}"#, "10.1.0.0/16", 24),
+        // An escape is the character that it stands for.
+        (br#"{"Network":"10.1.0.0\u002f16","SubnetLen":25}"#, "10.1.0.0/16", 25),
+        // Bytes that are not UTF-8 become U+FFFD, here in a key that nobody reads.
+        (b"{\"Network\":\"10.1.0.0/16\",\"\xff\":\"\xff\"}", "10.1.0.0/16", 24),
+    ] {
+        let config = NetworkConfig::parse(text).unwrap();
+        assert_eq!(config.network.to_string(), network, "{}", String::from_utf8_lossy(text));
+        assert_eq!(config.subnet_len, subnet_len, "{}", String::from_utf8_lossy(text));
+    }
+    // A number with a fraction or an exponent is no uint, not even a whole one.
+    for number in ["24.0", "2.4e1", "18446744073709551616"] {
+        let text = format!(r#"{{"Network":"10.0.0.0/16","SubnetLen":{number}}}"#);
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(error.contains("Config.SubnetLen of type uint"), "{number}: {error}");
+    }
+}
+
+/// A document of any depth gets an error and not a full stack.
+#[test]
+fn depth_is_bounded() {
+    assert!(NetworkConfig::parse("[".repeat(1 << 20).as_bytes()).is_err());
 }
 
 proptest! {
