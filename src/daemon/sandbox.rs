@@ -11,7 +11,7 @@ use crate::daemon::Options;
 use crate::daemon::options::SocketPath;
 use crate::host::firewall::Toolbox;
 use crate::observe::protocol::DEFAULT_SOCKET;
-use crate::subnet::store::{SYSTEM_AUTHORITIES, StoreKind};
+use crate::subnet::store::StoreAccess;
 
 /// Everything that these options need. Directories that the daemon would make later are made now:
 /// only what exists can be allowed.
@@ -39,30 +39,20 @@ pub(super) fn of(options: &Options) -> Reach {
         Some(SocketPath::At(path)) => reach.write.push(made(parent(path))),
         None => reach.write.push(made(parent(Path::new(DEFAULT_SOCKET)))),
     }
-    match &options.registry {
-        StoreKind::File(dir) => reach.write.push(made(dir)),
-        StoreKind::Etcd => etcd(options, &mut reach),
-    }
+    store(&super::registry_options(options).settings().access(), &mut reach);
     reach
 }
 
-fn etcd(options: &Options, reach: &mut Reach) {
-    let tls = [&options.etcd_cafile, &options.etcd_certfile, &options.etcd_keyfile];
-    for file in tls.into_iter().flatten() {
+fn store(access: &StoreAccess, reach: &mut Reach) {
+    for file in &access.read_files {
         // A renewed certificate is another file, and often behind a link into another directory.
         reach.read.push(parent(file).to_owned());
         reach.read.extend(target(file).map(|target| parent(&target).to_owned()));
     }
-    if options.etcd_cafile.is_none() {
-        let bundles = SYSTEM_AUTHORITIES.iter().map(Path::new);
-        reach.read.extend(bundles.filter_map(target).map(|target| parent(&target).to_owned()));
-    }
-    for endpoint in &options.etcd_endpoints {
-        let address = endpoint.trim().trim_end_matches('/');
-        let address = address.split_once("://").map_or(address, |(_, rest)| rest);
-        let Some((host, port)) = address.rsplit_once(':') else { continue };
-        reach.connect.extend(port.parse::<u16>());
-        if host.trim_matches(['[', ']']).parse::<IpAddr>().is_err() {
+    reach.write.extend(access.write_dirs.iter().map(|dir| made(dir)));
+    for (host, port) in &access.servers {
+        reach.connect.push(*port);
+        if host.parse::<IpAddr>().is_err() {
             names(reach);
         }
     }

@@ -216,12 +216,13 @@ async fn content(registry: &dyn LeaseStore, options: &StoreOptions, store: &mut 
 /// The config is not there: what is there instead?
 async fn missing(registry: &dyn LeaseStore, options: &StoreOptions) -> Finding {
     let prefix = options.etcd.prefix.trim_end_matches('/');
+    let location = options.settings().config_location();
     let finding = |text: String| Finding::fault("network config", text);
     if options.kind == StoreKind::Etcd {
         for endpoint in &options.etcd.endpoints {
             if has_v2_config(endpoint, prefix).await {
                 return finding(format!(
-                    "there is none at {prefix}/config in etcd's v3 data, but there is one in its v2 \
+                    "there is none at {location} in etcd's v3 data, but there is one in its v2 \
                      data, which flannel stopped reading in v0.18"
                 ))
                 .remedy(put_config(options));
@@ -232,31 +233,25 @@ async fn missing(registry: &dyn LeaseStore, options: &StoreOptions) -> Finding {
     let elsewhere = keys.iter().find_map(|key| key.strip_suffix("/config"));
     match (elsewhere, keys.is_empty()) {
         (Some(other), _) => {
-            finding(format!("there is none at {prefix}/config, but there is one at {other}/config"))
+            finding(format!("there is none at {location}, but there is one at {other}/config"))
                 .remedy(format!("--etcd-prefix={other}"))
         }
         (None, true) => finding(format!(
-            "there is none at {prefix}/config, and no other key either: an empty store, or one that \
+            "there is none at {location}, and no other key either: an empty store, or one that \
              this user may not read"
         ))
         .remedy(put_config(options)),
         (None, false) => {
             let keys = keys.join(", ");
-            finding(format!("there is none at {prefix}/config; these keys exist: {keys}"))
+            finding(format!("there is none at {location}; these keys exist: {keys}"))
                 .remedy(put_config(options))
         }
     }
 }
 
 fn put_config(options: &StoreOptions) -> String {
-    const CONFIG: &str = r#"'{"Network": "10.0.0.0/16", "Backend": {"Type": "udp"}}'"#;
-    match &options.kind {
-        StoreKind::File(dir) => format!("echo {CONFIG} > {}/config", dir.display()),
-        StoreKind::Etcd => {
-            let prefix = options.etcd.prefix.trim_end_matches('/');
-            format!("ETCDCTL_API=3 etcdctl put {prefix}/config {CONFIG}")
-        }
-    }
+    const CONFIG: &str = r#"{"Network": "10.0.0.0/16", "Backend": {"Type": "udp"}}"#;
+    options.settings().put_config_command(CONFIG)
 }
 
 /// Entries that are no leases, and leases that are in each other's way.
@@ -266,13 +261,9 @@ fn rows_findings(
     options: &StoreOptions,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let prefix = options.etcd.prefix.trim_end_matches('/');
     for row in rows {
         let Err(why) = &row.lease else { continue };
-        let remedy = match &options.kind {
-            StoreKind::Etcd => format!("etcdctl del {prefix}/subnets/{}", row.key),
-            StoreKind::File(dir) => format!("rm {}/subnets/{}", dir.display(), row.key),
-        };
+        let remedy = options.settings().remove_entry_command(&row.key);
         let text = format!(
             "subnets/{} is no lease: {why}. It is skipped here, but makes every stock flanneld drop \
              all its routes",

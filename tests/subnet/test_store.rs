@@ -20,8 +20,9 @@ impl TestStore {
         match self {
             Self::Etcd(etcd) => etcd.store(),
             Self::File(dir) => {
-                let options = FileOptions { poll: Duration::from_millis(300) };
-                Arc::new(FileStore::open(dir.path(), options).unwrap())
+                let mut options = FileOptions::new(dir.path());
+                options.poll = Duration::from_millis(300);
+                Arc::new(FileStore::open(options).unwrap())
             }
         }
     }

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::error::explain;
-use super::options::{EtcdOptions, Keys};
+use super::keys::Keys;
+use super::options::EtcdOptions;
 use crate::subnet::store::{OpenError, StoreError, UnavailableKind};
 
 /// Makes and keeps connections.

@@ -6,6 +6,7 @@
 
 mod connect;
 mod error;
+mod keys;
 mod options;
 mod watch;
 
@@ -23,7 +24,6 @@ use super::{Grant, LeaseStore, ListAndWatch, OpenError, StoreError, StoreRecord,
 use crate::subnet::LeaseId;
 use connect::Connector;
 
-pub use connect::SYSTEM_AUTHORITIES;
 pub use options::{EtcdOptions, Secret};
 
 /// A registry in an etcd cluster.

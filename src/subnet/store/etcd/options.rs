@@ -1,32 +1,40 @@
 //! How to reach an etcd cluster.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// flannel's `--etcd-*` flags, and how long to wait for what.
+use super::EtcdStore;
+use super::connect::SYSTEM_AUTHORITIES;
+use super::keys::Keys;
+use crate::subnet::store::settings::shell_word;
+use crate::subnet::store::{LeaseStore, OpenError, StoreAccess, StoreSettings};
+
+/// flannel's `--etcd-*` flags, and the time limits of connections and requests.
 #[derive(Clone, Debug)]
 pub struct EtcdOptions {
     /// URLs of the members; `host:port` without a scheme works too.
     pub endpoints: Vec<String>,
     /// Prefix of all keys.
     pub prefix: String,
-    /// Authorities that may have signed the servers' certificates, PEM.
+    /// Certificate authorities that sign the servers' certificates, PEM; `None` means those of the
+    /// system.
     pub ca_file: Option<PathBuf>,
-    /// Our certificate, PEM.
+    /// The client certificate, PEM.
     pub cert_file: Option<PathBuf>,
-    /// Its key, PEM.
+    /// The client certificate's key, PEM.
     pub key_file: Option<PathBuf>,
-    /// User, if etcd asks for one.
+    /// User name, if etcd has authentication enabled.
     pub username: Option<String>,
     /// The user's password.
     pub password: Option<Secret>,
-    /// How long a connection may take, TLS included. Short: several endpoints may be dead, and
-    /// when one returns we want to notice.
+    /// Time limit for a connection, TLS handshake included. It is short, because several endpoints
+    /// may be dead, and the return of one has to be noticed soon.
     pub connect_timeout: Duration,
-    /// How long an answer may take.
+    /// Time limit for the answer to a request.
     pub request_timeout: Duration,
-    /// How often a silent connection is asked for a sign of life (HTTP/2 PING).
+    /// Interval of HTTP/2 PINGs on a silent connection (RFC 9113, section 6.7).
     pub keep_alive: Duration,
 }
 
@@ -44,6 +52,43 @@ impl Default for EtcdOptions {
             request_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(10),
         }
+    }
+}
+
+impl StoreSettings for EtcdOptions {
+    fn open(&self) -> Result<Arc<dyn LeaseStore>, OpenError> {
+        Ok(Arc::new(EtcdStore::new(self.clone())?))
+    }
+
+    fn access(&self) -> StoreAccess {
+        let tls = [&self.ca_file, &self.cert_file, &self.key_file];
+        let mut read_files: Vec<PathBuf> = tls.into_iter().flatten().cloned().collect();
+        if self.ca_file.is_none() {
+            // The files behind the links, so that a sandbox need not allow the links' directories.
+            read_files
+                .extend(SYSTEM_AUTHORITIES.iter().filter_map(|f| Path::new(f).canonicalize().ok()));
+        }
+        let servers = self.endpoints.iter().filter_map(|endpoint| {
+            let address = endpoint.trim().trim_end_matches('/');
+            let address = address.split_once("://").map_or(address, |(_, rest)| rest);
+            let (host, port) = address.rsplit_once(':')?;
+            Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+        });
+        StoreAccess { read_files, servers: servers.collect(), ..StoreAccess::default() }
+    }
+
+    fn config_location(&self) -> String {
+        Keys::new(&self.prefix).config
+    }
+
+    fn put_config_command(&self, config: &str) -> String {
+        let key = shell_word(&self.config_location());
+        format!("ETCDCTL_API=3 etcdctl put {key} {}", shell_word(config))
+    }
+
+    fn remove_entry_command(&self, name: &str) -> String {
+        let key = Keys::new(&self.prefix).subnets + name;
+        format!("ETCDCTL_API=3 etcdctl del {}", shell_word(&key))
     }
 }
 
@@ -77,61 +122,9 @@ impl std::str::FromStr for Secret {
     }
 }
 
-/// The keys of one network.
-#[derive(Clone, Debug)]
-pub(super) struct Keys {
-    /// The cleaned prefix.
-    pub(super) prefix: String,
-    /// Key of the config.
-    pub(super) config: String,
-    /// What all leases' keys begin with. The slash at its end keeps siblings out.
-    pub(super) subnets: String,
-}
-
-impl Keys {
-    pub(super) fn new(prefix: &str) -> Self {
-        let prefix = clean(prefix);
-        let config = clean(&format!("{prefix}/config"));
-        let subnets = clean(&format!("{prefix}/subnets")) + "/";
-        Self { prefix, config, subnets }
-    }
-}
-
-/// Go's `path.Clean`, which flannel's `path.Join` applies: a missing leading slash stays missing.
-fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|&last| last != "..") => {
-                parts.pop();
-            }
-            ".." if rooted => {}
-            part => parts.push(part),
-        }
-    }
-    format!("{}{}", if rooted { "/" } else { "" }, parts.join("/"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_are_joined_as_flannel_joins_them() {
-        for (prefix, config, subnets) in [
-            ("/coreos.com/network", "/coreos.com/network/config", "/coreos.com/network/subnets/"),
-            ("/coreos.com/network//", "/coreos.com/network/config", "/coreos.com/network/subnets/"),
-            ("/a/./b/../c", "/a/c/config", "/a/c/subnets/"),
-            ("plain", "plain/config", "plain/subnets/"),
-            ("/", "/config", "/subnets/"),
-            ("/a(b", "/a(b/config", "/a(b/subnets/"),
-        ] {
-            let keys = Keys::new(prefix);
-            assert_eq!((keys.config.as_str(), keys.subnets.as_str()), (config, subnets));
-        }
-    }
 
     #[test]
     fn secrets_are_not_printed() {

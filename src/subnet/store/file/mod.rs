@@ -4,47 +4,75 @@ mod directory;
 mod watch;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::settings::shell_word;
 use super::{
-    Grant, LeaseStore, ListAndWatch, OpenError, StoreError, StoreRecord, StoreSnapshot,
-    UnavailableKind,
+    Grant, LeaseStore, ListAndWatch, OpenError, StoreAccess, StoreError, StoreRecord,
+    StoreSettings, StoreSnapshot, UnavailableKind,
 };
 use crate::subnet::LeaseId;
 use directory::{DirectoryError, LeaseDirectory};
 
-/// A registry in a directory.
+/// A lease store in a directory.
 pub struct FileStore {
     directory: Arc<LeaseDirectory>,
     options: FileOptions,
 }
 
-/// How a directory is watched.
+/// The directory of a [`FileStore`], and how it is watched.
 #[derive(Clone, Debug)]
 pub struct FileOptions {
-    /// How often the directory is read even if the kernel reports no change: it reports none that
-    /// another host made on a shared file system.
+    /// The directory; it is created if it does not exist.
+    pub dir: PathBuf,
+    /// Interval at which the directory is read even if the kernel reports no change: it reports
+    /// none that another host made on a shared file system (`inotify(7)`).
     pub poll: Duration,
 }
 
-impl Default for FileOptions {
-    fn default() -> Self {
-        Self { poll: Duration::from_secs(2) }
+impl FileOptions {
+    /// A directory, read every 2 s.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), poll: Duration::from_secs(2) }
+    }
+}
+
+impl StoreSettings for FileOptions {
+    fn open(&self) -> Result<Arc<dyn LeaseStore>, OpenError> {
+        Ok(Arc::new(FileStore::open(self.clone())?))
+    }
+
+    fn access(&self) -> StoreAccess {
+        StoreAccess { write_dirs: vec![self.dir.clone()], ..StoreAccess::default() }
+    }
+
+    fn config_location(&self) -> String {
+        self.dir.join("config").display().to_string()
+    }
+
+    fn put_config_command(&self, config: &str) -> String {
+        format!("echo {} > {}", shell_word(config), shell_word(&self.config_location()))
+    }
+
+    fn remove_entry_command(&self, name: &str) -> String {
+        let path = self.dir.join("subnets").join(name);
+        format!("rm {}", shell_word(&path.display().to_string()))
     }
 }
 
 impl FileStore {
-    /// Opens a directory, and makes it if it is missing.
+    /// Opens the directory, and creates it if it does not exist.
     ///
     /// # Errors
-    /// A directory that cannot be made or written.
-    pub fn open(dir: &Path, options: FileOptions) -> Result<Self, OpenError> {
+    /// A directory that cannot be created or written.
+    pub fn open(options: FileOptions) -> Result<Self, OpenError> {
+        let dir = &options.dir;
         let directory = LeaseDirectory::open(dir)
-            .map_err(|error| OpenError(format!("registry file:{}: {error}", dir.display())))?;
+            .map_err(|error| OpenError(format!("lease store file:{}: {error}", dir.display())))?;
         Ok(Self { directory: Arc::new(directory), options })
     }
 
