@@ -1,4 +1,4 @@
-//! What an error of the etcd client means.
+//! Errors of the etcd client, in the terms of the lease store.
 
 use std::error::Error as StdError;
 use std::io;
@@ -7,7 +7,7 @@ use etcd_client::Error;
 
 use crate::subnet::store::{StoreError, UnavailableKind};
 
-/// The error in the registry's terms, and whether another endpoint may do better.
+/// The store's error, and whether another endpoint may succeed.
 pub(super) fn explain(error: &Error, endpoint: &str) -> (StoreError, bool) {
     if let Error::GRpcStatus(status) = error
         && status.message().contains("required revision has been compacted")
@@ -20,14 +20,14 @@ pub(super) fn explain(error: &Error, endpoint: &str) -> (StoreError, bool) {
             None => by_chain(status, status.message()),
         },
         Error::TransportError(transport) => by_chain(transport, "transport error"),
-        Error::IoError(io) => by_chain(io, "input or output"),
+        Error::IoError(io) => by_chain(io, "I/O error"),
         other => (UnavailableKind::Other, other.to_string()),
     };
     let detail = format!("{endpoint}: {text}");
     (StoreError::unavailable(kind, detail), true)
 }
 
-/// etcd's own words, which it sends with shared status codes.
+/// The kind of an error by etcd's message, because etcd's errors share gRPC status codes.
 fn by_message(message: &str) -> Option<UnavailableKind> {
     const AUTHENTICATION: [&str; 8] = [
         "invalid auth token",
@@ -55,7 +55,7 @@ fn by_message(message: &str) -> Option<UnavailableKind> {
     })
 }
 
-/// Looks for the cause at the bottom of a chain of errors.
+/// The kind of an error by its chain of sources, and the message of the last source.
 fn by_chain(error: &(dyn StdError + 'static), fallback: &str) -> (UnavailableKind, String) {
     let mut kind = None;
     let mut text = fallback.to_owned();

@@ -1,13 +1,17 @@
-//! Leases in etcd v3, in stock flannel's keys.
+//! Leases in etcd v3, under stock flannel's keys.
 //!
-//! One endpoint a connection, and we rotate ourselves: the client library's balancer would keep
-//! asking a dead member. Reads are bounded: a list is paged at one revision, and no lease but our
-//! own is ever asked for its time to live.
+//! Each connection has one endpoint, and [`EndpointRotation`](rotation::EndpointRotation) chooses
+//! the next: the client library's balancer would keep asking a dead member. Reads are bounded: a
+//! list is read in pages of one revision, and the manager asks for the time to live of its own
+//! lease only.
 
+mod check;
 mod connect;
 mod error;
 mod keys;
 mod options;
+mod rotation;
+mod tls;
 mod watch;
 
 use std::future::Future;
@@ -26,7 +30,7 @@ use connect::Connector;
 
 pub use options::{EtcdOptions, Secret};
 
-/// A registry in an etcd cluster.
+/// A lease store in an etcd cluster.
 pub struct EtcdStore {
     connector: Arc<Connector>,
 }
@@ -35,12 +39,12 @@ impl EtcdStore {
     /// Checks the options; connects to nothing yet.
     ///
     /// # Errors
-    /// No endpoint, one that is no address, or a certificate file that cannot be read.
+    /// No endpoint, an endpoint that is no address, or a certificate file that cannot be read.
     pub fn new(options: EtcdOptions) -> Result<Self, OpenError> {
         Ok(Self { connector: Arc::new(Connector::new(options)?) })
     }
 
-    /// Runs `op` on the current connection; another endpoint gets a try if this one fails.
+    /// Runs `op` on the shared connection, and on the next endpoint's if the endpoint fails.
     async fn call<T, F, R>(&self, op: F) -> Result<T, StoreError>
     where
         F: Fn(Client) -> R + Send + Sync,
@@ -54,7 +58,7 @@ impl EtcdStore {
         format!("{}{name}", self.connector.keys.subnets)
     }
 
-    /// Puts under a condition, with a new lease if one is wanted.
+    /// Puts an entry under a condition, with a new lease if `grant` asks for one.
     async fn put_if(
         &self,
         condition: Compare,
@@ -67,7 +71,8 @@ impl EtcdStore {
             self.call(|mut client| async move {
                 let options = LeaseGrantOptions::new().with_id(grant.id.0);
                 match client.lease_grant(ttl, Some(options)).await {
-                    // Our own earlier attempt, whose answer was lost: the number is random.
+                    // The number is random, so an earlier attempt of this call, whose answer was
+                    // lost, granted the lease.
                     Err(Error::GRpcStatus(status)) if status.message().contains(LEASE_EXISTS) => {
                         Ok(())
                     }
@@ -97,19 +102,19 @@ impl EtcdStore {
                     lease: grant.map(|grant| grant.id),
                 })
             }
-            Ok(_) => self.mine_after_all(name, value, grant).await,
+            Ok(_) => self.find_lost_write(name, value, grant).await,
             Err(error) => Err(error),
         };
         if let (Err(StoreError::Conflict), Some(grant)) = (&outcome, grant) {
-            // Best effort: what is left of it dies by itself.
+            // Best effort: a lease that is not revoked expires by itself.
             let _ = self.revoke_unused(grant.id).await;
         }
         outcome
     }
 
-    /// A refused put may be the repetition of one whose answer was lost: then the key hangs on
-    /// the very lease that was made for it.
-    async fn mine_after_all(
+    /// A refused put may repeat one that succeeded and whose answer was lost. In that case the
+    /// key is attached to the lease that was granted for it.
+    async fn find_lost_write(
         &self,
         name: &str,
         value: &[u8],
@@ -168,7 +173,7 @@ impl LeaseStore for EtcdStore {
         if !near.kvs().is_empty() {
             return Ok(names(near.kvs()));
         }
-        // A role may be confined to the prefix: then there is just nothing more to say.
+        // An etcd role may be confined to the prefix; no keys are shown in that case.
         let any = self
             .call(|mut client| async move { client.get("", Some(options().with_all_keys())).await })
             .await;
@@ -245,7 +250,7 @@ impl LeaseStore for EtcdStore {
                 async move { client.lease_time_to_live(lease.0, Some(options)).await }
             })
             .await?;
-        // Revoking deletes every key that hangs on the lease, whoever put it there.
+        // Revoking deletes every key that is attached to the lease, whoever attached it.
         if reply.ttl() < 0 || !reply.keys().is_empty() {
             return Ok(());
         }
@@ -263,8 +268,9 @@ impl LeaseStore for EtcdStore {
     }
 }
 
-/// How many keys are shown to an operator whose config is not found.
+/// Number of keys shown to an operator whose config is not found.
 const SAMPLE: i64 = 5;
-/// etcd's `ErrLeaseExist` and `ErrLeaseNotFound`, by their texts: their codes are shared.
+/// Messages of etcd's `ErrLeaseExist` and `ErrLeaseNotFound`
+/// (`api/v3rpc/rpctypes/error.go`), which share their gRPC codes with other errors.
 const LEASE_EXISTS: &str = "lease already exists";
 const LEASE_GONE: &str = "lease not found";

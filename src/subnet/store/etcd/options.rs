@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::EtcdStore;
-use super::connect::SYSTEM_AUTHORITIES;
 use super::keys::Keys;
+use super::tls::SYSTEM_AUTHORITIES;
 use crate::subnet::store::settings::shell_word;
 use crate::subnet::store::{LeaseStore, OpenError, StoreAccess, StoreSettings};
 

@@ -16,12 +16,12 @@ use crate::subnet::store::{
     ListAndWatch, StoreChange, StoreError, StoreRecord, StoreSnapshot, UnavailableKind, WatchStream,
 };
 
-/// Lists and watches over one connection of its own, so that the watch dies with the member that
-/// holds it and with nothing else.
+/// Lists and watches over a connection of its own, so that the watch ends only when the member
+/// that serves it fails.
 pub(super) async fn watch(connector: &Arc<Connector>) -> Result<ListAndWatch, StoreError> {
     let mut outcome = Err(StoreError::unavailable(UnavailableKind::Other, "not tried"));
-    let rotation = connector.rotation();
-    for attempt in rotation.attempts() {
+    let start = connector.rotation.start();
+    for attempt in start.attempts() {
         let connection = match connector.dial(attempt).await {
             Ok(connection) => connection,
             Err(error) => {
@@ -31,12 +31,12 @@ pub(super) async fn watch(connector: &Arc<Connector>) -> Result<ListAndWatch, St
         };
         match begin(connector, &connection).await {
             Ok(follow) => {
-                connector.mark_healthy(attempt);
+                connector.rotation.mark_healthy(attempt);
                 return Ok(follow);
             }
             Err((error, false)) => return Err(error),
             Err((error, true)) => {
-                connector.mark_failed(attempt);
+                connector.rotation.mark_failed(attempt);
                 outcome = Err(error);
             }
         }
@@ -54,7 +54,7 @@ async fn begin(
     let stream = connector.run(connection, |client| open_stream(client, subnets, from)).await?;
     let mut changes =
         EtcdWatch { connector: Arc::clone(connector), attempt: connection.attempt, stream };
-    // The call returns before etcd has agreed: that is in the first message.
+    // The call returns before etcd has created the watch; etcd confirms it in the first message.
     let limit = connector.options.request_timeout;
     match timeout(limit, changes.next()).await {
         Ok(Ok(_)) => Ok(ListAndWatch { snapshot, stream: Box::new(changes) }),
@@ -70,12 +70,13 @@ async fn begin(
     }
 }
 
-/// All entries, in pages of one revision. Pages come in the order of keys; asking for a sort
-/// would make etcd read everything for each page.
+/// All entries, in pages of one revision. Pages are in the order of keys without a request for
+/// it; a requested sort would make etcd read the whole range for each page.
 pub(super) async fn list(mut client: Client, subnets: String) -> Result<StoreSnapshot, Error> {
     let mut snapshot = StoreSnapshot::default();
     let mut start = subnets.clone().into_bytes();
-    // The first key after all that begin with the prefix: its last byte is a slash.
+    // The first key after those with the prefix: the prefix ends with a slash, so the last byte
+    // can be incremented.
     let mut end = subnets.clone().into_bytes();
     if let Some(last) = end.last_mut() {
         *last += 1;
@@ -119,7 +120,7 @@ async fn open_stream(
     subnets: String,
     from: i64,
 ) -> Result<EtcdWatchStream, Error> {
-    // Fragments: a burst of changes would outgrow the size of one message.
+    // Fragments, because a burst of changes may exceed the size limit of one message.
     let options = WatchOptions::new().with_prefix().with_start_revision(from).with_fragment();
     client.watch(subnets, Some(options)).await
 }
@@ -132,7 +133,7 @@ struct EtcdWatch {
 
 impl EtcdWatch {
     fn failed(&self, error: StoreError) -> StoreError {
-        self.connector.mark_failed(self.attempt);
+        self.connector.rotation.mark_failed(self.attempt);
         error
     }
 
@@ -152,8 +153,8 @@ impl EtcdWatch {
         let subnets = &self.connector.keys.subnets;
         let changes = reply.events().iter().filter_map(|event| {
             let kv = event.kv()?;
-            // A removed key has no version. (The library's own way to tell the two apart panics
-            // on a kind of event that it does not know.)
+            // A removed key has version 0 (etcd API, `KeyValue`). The client library's
+            // `event_type` panics on a type that it does not know.
             Some(if kv.version() == 0 {
                 StoreChange::Delete { name: name(kv, subnets), revision: kv.mod_revision() }
             } else {
@@ -178,8 +179,8 @@ impl WatchStream for EtcdWatch {
     }
 
     async fn probe(&mut self) -> Result<(), StoreError> {
-        // Only puts the request into a queue: the answer is what counts. Its revision does not:
-        // etcd before 3.4.25 may answer ahead of events that are still under way.
+        // The call only queues the request; the answer arrives on the stream. The revision of the
+        // answer is not used: etcd before 3.4.25 may answer before it has sent older events.
         self.stream.request_progress().await.map_err(|error| {
             let (error, _) = explain(&error, self.connector.endpoint(self.attempt));
             self.failed(error)
@@ -187,5 +188,5 @@ impl WatchStream for EtcdWatch {
     }
 }
 
-/// Entries in one answer: about 150 bytes each, far below the 4 MB limit of a message.
+/// Entries per page: about 150 bytes each, far below gRPC's limit of 4 MiB for a message.
 const PAGE: i64 = 2000;
