@@ -39,6 +39,12 @@ pub(super) fn between(bytes: &[u8], start: usize, end: usize) -> &[u8] {
     bytes.get(start..end).unwrap_or(&[])
 }
 
+/// The bytes from `start` up to `end`, or up to the last where fewer are there.
+#[inline(always)]
+pub(super) fn up_to(bytes: &[u8], start: usize, end: usize) -> &[u8] {
+    bytes.get(start..end).unwrap_or_else(|| from(bytes, start))
+}
+
 /// Writes `value` at `at`, big-endian.
 #[inline(always)]
 pub(super) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {

@@ -79,8 +79,11 @@ pub mod vnet;
 pub mod wire;
 
 mod bytes;
+mod emit;
 mod malformed;
+mod print;
 #[cfg(test)]
 pub(crate) mod samples;
 
+pub use emit::EmitError;
 pub use malformed::Malformed;

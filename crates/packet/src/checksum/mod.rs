@@ -147,6 +147,12 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     finish(Sum::ZERO.add_u16(!checksum).add_u16(!old).add_u16(new))
 }
 
+/// As [`update`], for two words that stand together.
+#[inline(always)]
+pub const fn update_u32(checksum: u16, old: u32, new: u32) -> u16 {
+    finish(Sum::ZERO.add_u16(!checksum).add_u32(!old).add_u32(new))
+}
+
 /// The sum of whole blocks, in a form that vectorizes to three instructions a vector.
 ///
 /// A word `w` stands for `(w & 0xffff_ffff) + (w >> 32)`. Adding up all `w`, modulo 2^64, and

@@ -2,10 +2,8 @@
 
 use core::net::Ipv4Addr;
 
-use super::bytes::{put, put_u8, put_u16};
-use super::checksum::{self, Sum};
-use super::icmpv4::{Icmpv4, kind};
-use super::ipv4::{Ipv4, field};
+use super::icmpv4::{self, Icmpv4, kind};
+use super::ipv4::{self, Ipv4};
 use super::protocol;
 
 /// What the router could not do.
@@ -39,22 +37,19 @@ pub fn error(kind: ErrorKind, offender: &[u8], source: Ipv4Addr, out: &mut [u8])
     let quoted = quoted.get(..offender.header_len() + QUOTED_PAYLOAD).unwrap_or(quoted);
     let len = HEADERS + quoted.len();
     let out = out.get_mut(..len)?;
-    out.fill(0);
     let (ttl, icmp_type) = match kind {
         ErrorKind::NetUnreachable => (FLANNEL_TTL, kind::UNREACHABLE),
         ErrorKind::TimeExceeded => (DEFAULT_TTL, kind::TIME_EXCEEDED),
     };
-    put_u8(out, field::VERSION_IHL, 0x45);
-    put_u16(out, field::TOTAL_LEN, len as u16);
-    put_u8(out, field::TTL, ttl);
-    put_u8(out, field::PROTOCOL, protocol::ICMP);
-    put(out, field::SOURCE, source.octets());
-    put(out, field::DESTINATION, offender.source().octets());
-    let (header, message) = out.split_at_mut_checked(IP_HEADER)?;
-    put_u16(header, field::CHECKSUM, checksum::finish(checksum::sum(header, Sum::ZERO)));
-    put_u8(message, 0, icmp_type);
-    message.get_mut(Icmpv4::<&[u8]>::HEADER_LEN..)?.copy_from_slice(quoted);
-    put_u16(message, ICMP_CHECKSUM, checksum::finish(checksum::sum(message, Sum::ZERO)));
+    let message_len = (len - ipv4::Header::LEN) as u16;
+    let ip = ipv4::Header {
+        dont_fragment: false,
+        ttl,
+        ..ipv4::Header::new(protocol::ICMP, source, offender.source(), message_len)
+    };
+    let message = icmpv4::Header::new(icmp_type, 0, [0; 4]).with_checksum(quoted);
+    let rest = message.emit(ip.emit(out).ok()?).ok()?;
+    rest.copy_from_slice(quoted);
     Some(len)
 }
 
@@ -86,11 +81,9 @@ fn is_reserved(address: Ipv4Addr) -> bool {
 const FLANNEL_TTL: u8 = 8;
 /// RFC 1700's.
 const DEFAULT_TTL: u8 = 64;
-const IP_HEADER: usize = Ipv4::<&[u8]>::MIN_HEADER_LEN;
-const HEADERS: usize = IP_HEADER + Icmpv4::<&[u8]>::HEADER_LEN;
+const HEADERS: usize = ipv4::Header::LEN + icmpv4::Header::LEN;
 /// RFC 792: the offender's header and 64 bits of what follows.
 const QUOTED_PAYLOAD: usize = 8;
-const ICMP_CHECKSUM: usize = 2;
 
 #[cfg(test)]
 mod tests;

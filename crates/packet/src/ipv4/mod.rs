@@ -1,16 +1,21 @@
 //! IPv4 (RFC 791).
 
-use core::fmt;
+mod header;
+mod set;
+
 use core::net::Ipv4Addr;
 
-use super::bytes::{between, u8_at, u16_at, u32_at};
-use super::checksum::{self, Sum};
-use super::{Malformed, icmpv4::Icmpv4, protocol, tcp::Tcp, udp::Udp};
+pub use header::Header;
 
-/// A whole IPv4 packet or fragment.
+use super::bytes::{u8_at, u16_at, u32_at, up_to};
+use super::checksum::{self, Sum};
+use super::{Malformed, protocol};
+
+/// An IPv4 packet or fragment.
 ///
 /// [`Ipv4::parse`] is the only thing that can fail. The header checksum is not part of it: ask
-/// [`Ipv4::verify_checksum`].
+/// [`Ipv4::verify_checksum`]. Over bytes that can be changed, such as `&mut [u8]`, the view sets
+/// fields as well; a new header is made by [`Header`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ipv4<T: AsRef<[u8]>> {
     bytes: T,
@@ -49,6 +54,39 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
         Ok(Self { bytes, header_len, total_len })
     }
 
+    /// As [`Ipv4::parse`], for a packet of which only the start may be there: one quoted by an ICMP
+    /// error, or cut to the snap length of a capture. The first 20 bytes must be there.
+    ///
+    /// [`Ipv4::header_len`] and [`Ipv4::total_len`] are then what the header says; accessors of bytes
+    /// give those that are there, and checksums over the rest cannot be verified.
+    ///
+    /// # Errors
+    /// [`Malformed`] names the first check that failed.
+    pub fn parse_truncated(bytes: T) -> Result<Self, Malformed> {
+        let raw = bytes.as_ref();
+        if raw.len() < Self::MIN_HEADER_LEN {
+            return Err(Malformed::TooShort);
+        }
+        let first = u8_at(raw, field::VERSION_IHL);
+        if first >> 4 != 4 {
+            return Err(Malformed::BadVersion);
+        }
+        let header_len = (first & 0x0f) * 4;
+        if usize::from(header_len) < Self::MIN_HEADER_LEN {
+            return Err(Malformed::BadHeaderLength);
+        }
+        let total_len = u16_at(raw, field::TOTAL_LEN);
+        if total_len < u16::from(header_len) {
+            return Err(Malformed::BadTotalLength);
+        }
+        Ok(Self { bytes, header_len, total_len })
+    }
+
+    /// Whether bytes of the packet are missing at its end, as [`Ipv4::parse_truncated`] allows.
+    pub fn is_truncated(&self) -> bool {
+        self.raw().len() < self.total_len()
+    }
+
     /// Header length in bytes, options included: 20 to 60.
     #[inline(always)]
     pub fn header_len(&self) -> usize {
@@ -59,6 +97,12 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     #[inline(always)]
     pub fn total_len(&self) -> usize {
         usize::from(self.total_len)
+    }
+
+    /// Length in bytes of what follows the header.
+    #[inline(always)]
+    pub fn payload_len(&self) -> usize {
+        usize::from(self.total_len - u16::from(self.header_len))
     }
 
     /// Differentiated services and ECN bits.
@@ -127,28 +171,35 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
         Ipv4Addr::from_bits(u32_at(self.raw(), field::DESTINATION))
     }
 
+    /// Source and destination port of TCP or UDP. `None` for other protocols, for a fragment that is
+    /// not the first, and where the packet ends before them.
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        let has_ports = matches!(self.protocol(), protocol::TCP | protocol::UDP);
+        (has_ports && self.fragment_offset() == 0).then(|| ports(self.payload()))?
+    }
+
     /// The options, empty in most packets.
     #[inline]
     pub fn options(&self) -> &[u8] {
-        between(self.raw(), Self::MIN_HEADER_LEN, self.header_len())
+        up_to(self.raw(), Self::MIN_HEADER_LEN, self.header_len())
     }
 
     /// The header, options included.
     #[inline(always)]
     pub fn header(&self) -> &[u8] {
-        between(self.raw(), 0, self.header_len())
+        up_to(self.raw(), 0, self.header_len())
     }
 
     /// What follows the header.
     #[inline(always)]
     pub fn payload(&self) -> &[u8] {
-        between(self.raw(), self.header_len(), self.total_len())
+        up_to(self.raw(), self.header_len(), self.total_len())
     }
 
     /// The whole packet.
     #[inline(always)]
     pub fn as_bytes(&self) -> &[u8] {
-        between(self.raw(), 0, self.total_len())
+        up_to(self.raw(), 0, self.total_len())
     }
 
     /// Whether the header checksum is right.
@@ -188,48 +239,14 @@ impl<'a> Ipv4<&'a [u8]> {
     /// As [`Ipv4::as_bytes`], borrowed for as long as the bytes themselves.
     #[inline(always)]
     pub fn bytes(&self) -> &'a [u8] {
-        between(self.bytes, 0, self.total_len())
+        up_to(self.bytes, 0, self.total_len())
     }
 }
 
-/// As tcpdump prints it, with numbers for names (`-n`) and absolute sequence numbers (`-S`).
-impl<T: AsRef<[u8]>> fmt::Display for Ipv4<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (source, destination, payload) = (self.source(), self.destination(), self.payload());
-        if self.fragment_offset() != 0 {
-            return write!(f, "IP {source} > {destination}: ip-proto-{}", self.protocol());
-        }
-        match self.protocol() {
-            protocol::TCP => match Tcp::parse(payload) {
-                Ok(tcp) => {
-                    let (from, to) = (tcp.source_port(), tcp.destination_port());
-                    write!(f, "IP {source}.{from} > {destination}.{to}: {tcp}")
-                }
-                Err(error) => write!(f, "IP {source} > {destination}: [|tcp] ({error})"),
-            },
-            protocol::UDP => match Udp::parse(payload) {
-                Ok(udp) => {
-                    let (from, to) = (udp.source_port(), udp.destination_port());
-                    write!(f, "IP {source}.{from} > {destination}.{to}: {udp}")
-                }
-                Err(_) if self.more_fragments() && payload.len() >= 8 => {
-                    let (from, to, len) =
-                        (u16_at(payload, 0), u16_at(payload, 2), u16_at(payload, 4));
-                    let len = len.saturating_sub(8);
-                    write!(f, "IP {source}.{from} > {destination}.{to}: UDP, length {len}")
-                }
-                Err(error) => write!(f, "IP {source} > {destination}: [|udp] ({error})"),
-            },
-            protocol::ICMP => match Icmpv4::parse(payload) {
-                Ok(icmp) => write!(f, "IP {source} > {destination}: {icmp}"),
-                Err(error) => write!(f, "IP {source} > {destination}: [|icmp] ({error})"),
-            },
-            number => {
-                let (name, len) = (protocol::Name(number), payload.len());
-                write!(f, "IP {source} > {destination}: {name} {len}")
-            }
-        }
-    }
+/// The ports at the start of a TCP or UDP header.
+pub(super) fn ports(transport: &[u8]) -> Option<(u16, u16)> {
+    let &[a, b, c, d] = transport.first_chunk()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
 
 /// Offsets of the header's fields.

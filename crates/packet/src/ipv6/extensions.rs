@@ -19,37 +19,55 @@ impl Upper {
     ///
     /// Behind the fragment header of a fragment that is not the first there are no more headers,
     /// whatever the fields say.
-    pub(super) fn find(packet: &[u8], mut next: u8) -> Result<Self, Malformed> {
+    pub(super) fn find(packet: &[u8], next: u8) -> Result<Self, Malformed> {
+        match Self::walk(packet, next) {
+            (upper, true) => Ok(upper),
+            (_, false) => Err(Malformed::BadExtension),
+        }
+    }
+
+    /// As [`Self::find`], in a packet of which the end is missing: where an extension header is cut,
+    /// the walk ends at it.
+    pub(super) fn find_in_truncated(packet: &[u8], next: u8) -> Self {
+        Self::walk(packet, next).0
+    }
+
+    /// Where the walk ended, and whether that is behind the last extension header.
+    #[inline]
+    fn walk(packet: &[u8], next: u8) -> (Self, bool) {
         let mut offset = super::Ipv6::<&[u8]>::HEADER_LEN;
-        let (mut more_fragments, mut fragment_offset) = (false, 0);
-        loop {
-            let len = match next {
+        let mut upper =
+            Self { protocol: next, more_fragments: false, fragment_offset: 0, offset: 0 };
+        let is_complete = loop {
+            let len = match upper.protocol {
                 protocol::HOP_BY_HOP
                 | protocol::ROUTING
                 | protocol::DESTINATION_OPTIONS
                 | protocol::MOBILITY => 8 + usize::from(u8_at(packet, offset + 1)) * 8,
                 protocol::AUTHENTICATION => 8 + usize::from(u8_at(packet, offset + 1)) * 4,
                 protocol::FRAGMENT => 8,
-                _ => break,
+                _ => break true,
             };
             // The two bytes that were read above are inside, too, if this is.
             if offset + len > packet.len() {
-                return Err(Malformed::BadExtension);
+                break false;
             }
-            let is_fragment = next == protocol::FRAGMENT;
-            next = u8_at(packet, offset);
+            let is_fragment = upper.protocol == protocol::FRAGMENT;
+            upper.protocol = u8_at(packet, offset);
             if is_fragment {
                 let field = u16_at(packet, offset + 2);
-                more_fragments = field & 1 != 0;
-                fragment_offset = field & 0xfff8;
+                upper.more_fragments = field & 1 != 0;
+                upper.fragment_offset = field & 0xfff8;
             }
             offset += len;
-            if fragment_offset != 0 {
-                break;
+            if upper.fragment_offset != 0 {
+                break true;
             }
-        }
+        };
         // At most 40 + 65,535, reached by a packet that is nothing but headers.
-        let offset = u16::try_from(offset).map_err(|_| Malformed::BadExtension)?;
-        Ok(Self { protocol: next, more_fragments, fragment_offset, offset })
+        match u16::try_from(offset) {
+            Ok(offset) => (Self { offset, ..upper }, is_complete),
+            Err(_) => (Self { offset: u16::MAX, ..upper }, false),
+        }
     }
 }

@@ -1,20 +1,26 @@
 //! IPv6 (RFC 8200).
 
 mod extensions;
+mod header;
+mod set;
 
-use core::fmt;
 use core::net::Ipv6Addr;
 
-use super::bytes::{array_at, between, u8_at, u16_at, u32_at};
+pub use header::Header;
+
+use super::bytes::{array_at, between, u8_at, u16_at, u32_at, up_to};
 use super::checksum::{self, Sum};
-use super::{Malformed, icmpv6::Icmpv6, protocol, tcp::Tcp, udp::Udp};
+use super::{Malformed, ipv4, protocol};
 use extensions::Upper;
 
-/// A whole IPv6 packet or fragment.
+/// An IPv6 packet or fragment.
 ///
 /// [`Ipv6::parse`] also walks the extension headers, never further than the packet, so that the
 /// protocol above is known afterwards. Jumbograms (RFC 2675) are not understood: they look like
 /// packets that end after their extension headers, and are refused if those reach further.
+///
+/// Over bytes that can be changed, such as `&mut [u8]`, the view sets fields as well; a new header is
+/// made by [`Header`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ipv6<T: AsRef<[u8]>> {
     bytes: T,
@@ -48,6 +54,39 @@ impl<T: AsRef<[u8]>> Ipv6<T> {
         Ok(Self { bytes, upper, payload_len })
     }
 
+    /// As [`Ipv6::parse`], for a packet of which only the start may be there: one quoted by an ICMPv6
+    /// error, or cut to the snap length of a capture. The first 40 bytes must be there.
+    ///
+    /// Lengths are then what the header says, and accessors of bytes give those that are there. Where
+    /// an extension header is cut, [`Ipv6::protocol`] is the number of that header.
+    ///
+    /// # Errors
+    /// [`Malformed`] names the first check that failed.
+    pub fn parse_truncated(bytes: T) -> Result<Self, Malformed> {
+        let raw = bytes.as_ref();
+        if raw.len() < Self::HEADER_LEN {
+            return Err(Malformed::TooShort);
+        }
+        if u8_at(raw, field::VERSION) >> 4 != 6 {
+            return Err(Malformed::BadVersion);
+        }
+        let payload_len = u16_at(raw, field::PAYLOAD_LEN);
+        let total_len = Self::HEADER_LEN + usize::from(payload_len);
+        let packet = up_to(raw, 0, total_len);
+        let next = u8_at(raw, field::NEXT_HEADER);
+        let upper = if packet.len() < total_len {
+            Upper::find_in_truncated(packet, next)
+        } else {
+            Upper::find(packet, next)?
+        };
+        Ok(Self { bytes, upper, payload_len })
+    }
+
+    /// Whether bytes of the packet are missing at its end, as [`Ipv6::parse_truncated`] allows.
+    pub fn is_truncated(&self) -> bool {
+        self.raw().len() < self.total_len()
+    }
+
     /// Traffic class: differentiated services and ECN bits.
     #[inline]
     pub fn traffic_class(&self) -> u8 {
@@ -57,7 +96,7 @@ impl<T: AsRef<[u8]>> Ipv6<T> {
     /// Flow label.
     #[inline]
     pub fn flow_label(&self) -> u32 {
-        u32_at(self.raw(), field::VERSION) & 0x000f_ffff
+        u32_at(self.raw(), field::VERSION) & header::FLOW_LABEL
     }
 
     /// Length of what follows the fixed header, in bytes.
@@ -128,16 +167,28 @@ impl<T: AsRef<[u8]>> Ipv6<T> {
         usize::from(self.upper.fragment_offset)
     }
 
+    /// Length in bytes of what follows all headers of IPv6.
+    pub fn upper_len(&self) -> usize {
+        self.total_len().saturating_sub(self.header_len())
+    }
+
+    /// Source and destination port of TCP or UDP. `None` for other protocols, for a fragment that is
+    /// not the first, and where the packet ends before them.
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        let has_ports = matches!(self.protocol(), protocol::TCP | protocol::UDP);
+        (has_ports && self.fragment_offset() == 0).then(|| ipv4::ports(self.payload()))?
+    }
+
     /// What follows all headers of IPv6.
     #[inline]
     pub fn payload(&self) -> &[u8] {
-        between(self.raw(), self.header_len(), self.total_len())
+        up_to(self.raw(), self.header_len(), self.total_len())
     }
 
     /// The whole packet.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        between(self.raw(), 0, self.total_len())
+        up_to(self.raw(), 0, self.total_len())
     }
 
     /// The pseudo-header's sum for the protocol above.
@@ -153,48 +204,6 @@ impl<T: AsRef<[u8]>> Ipv6<T> {
     #[inline(always)]
     fn raw(&self) -> &[u8] {
         self.bytes.as_ref()
-    }
-}
-
-/// As tcpdump prints it, with numbers for names (`-n`) and absolute sequence numbers (`-S`).
-impl<T: AsRef<[u8]>> fmt::Display for Ipv6<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (source, destination, payload) = (self.source(), self.destination(), self.payload());
-        if self.is_fragment() {
-            let (offset, len) = (self.fragment_offset(), payload.len());
-            write!(f, "IP6 {source} > {destination}: frag ({offset}|{len})")?;
-            return match Icmpv6::parse(payload) {
-                Ok(icmp) if offset == 0 && self.protocol() == protocol::ICMPV6 => {
-                    write!(f, " {icmp}")
-                }
-                _ => Ok(()),
-            };
-        }
-        match self.protocol() {
-            protocol::TCP => match Tcp::parse(payload) {
-                Ok(tcp) => {
-                    let (from, to) = (tcp.source_port(), tcp.destination_port());
-                    write!(f, "IP6 {source}.{from} > {destination}.{to}: {tcp}")
-                }
-                Err(error) => write!(f, "IP6 {source} > {destination}: [|tcp] ({error})"),
-            },
-            protocol::UDP => match Udp::parse(payload) {
-                Ok(udp) => {
-                    let (from, to) = (udp.source_port(), udp.destination_port());
-                    write!(f, "IP6 {source}.{from} > {destination}.{to}: {udp}")
-                }
-                Err(error) => write!(f, "IP6 {source} > {destination}: [|udp] ({error})"),
-            },
-            protocol::ICMPV6 => match Icmpv6::parse(payload) {
-                Ok(icmp) => write!(f, "IP6 {source} > {destination}: {icmp}"),
-                Err(error) => write!(f, "IP6 {source} > {destination}: [|icmp6] ({error})"),
-            },
-            protocol::NO_NEXT_HEADER => write!(f, "IP6 {source} > {destination}: no next header"),
-            number => {
-                let (name, len) = (protocol::Name(number), payload.len());
-                write!(f, "IP6 {source} > {destination}: {name} {len}")
-            }
-        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! TCP (RFC 9293).
 
 mod flags;
+mod header;
 mod options;
-
-use core::fmt;
+mod set;
 
 pub use flags::Flags;
+pub use header::Header;
 pub use options::{Options, TcpOption};
 
 use super::Malformed;
@@ -13,6 +14,9 @@ use super::bytes::{between, from, u8_at, u16_at, u32_at};
 use super::checksum::{self, Sum};
 
 /// A TCP segment.
+///
+/// Over bytes that can be changed, such as `&mut [u8]`, the view sets fields as well; a new header is
+/// made by [`Header`].
 #[derive(Clone, Copy, Debug)]
 pub struct Tcp<T: AsRef<[u8]>> {
     bytes: T,
@@ -124,31 +128,6 @@ impl<T: AsRef<[u8]>> Tcp<T> {
     #[inline]
     pub fn verify_checksum(&self, pseudo_header: Sum) -> bool {
         checksum::is_valid(checksum::sum(self.bytes.as_ref(), pseudo_header))
-    }
-}
-
-/// As tcpdump prints it with absolute sequence numbers (`-S`), without the ports, which it puts
-/// beside the addresses.
-impl<T: AsRef<[u8]>> fmt::Display for Tcp<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (flags, sequence, len) = (self.flags(), self.sequence(), self.payload().len());
-        write!(f, "Flags [{flags}]")?;
-        if len > 0 {
-            write!(f, ", seq {sequence}:{}", sequence.wrapping_add(len as u32))?;
-        } else if flags.intersects(Flags::SYN | Flags::FIN | Flags::RST) {
-            write!(f, ", seq {sequence}")?;
-        }
-        if flags.contains(Flags::ACK) {
-            write!(f, ", ack {}", self.acknowledgment())?;
-        }
-        write!(f, ", win {}", self.window())?;
-        if flags.contains(Flags::URG) {
-            write!(f, ", urg {}", self.urgent_pointer())?;
-        }
-        if !self.option_bytes().is_empty() {
-            write!(f, ", options [{}]", self.options())?;
-        }
-        write!(f, ", length {len}")
     }
 }
 

@@ -7,3 +7,4 @@ mod inputs;
 mod offload;
 mod parsers;
 mod print;
+mod writers;

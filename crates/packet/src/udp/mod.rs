@@ -1,12 +1,18 @@
 //! UDP (RFC 768).
 
-use core::fmt;
+mod header;
+mod set;
+
+pub use header::Header;
 
 use super::Malformed;
-use super::bytes::{between, u16_at};
+use super::bytes::{u16_at, up_to};
 use super::checksum::{self, Sum};
 
-/// A whole UDP datagram.
+/// A UDP datagram.
+///
+/// Over bytes that can be changed, such as `&mut [u8]`, the view sets fields as well; a new header is
+/// made by [`Header`].
 #[derive(Clone, Copy, Debug)]
 pub struct Udp<T: AsRef<[u8]>> {
     bytes: T,
@@ -29,6 +35,26 @@ impl<T: AsRef<[u8]>> Udp<T> {
         }
         let len = u16_at(raw, field::LEN);
         if usize::from(len) < Self::HEADER_LEN || usize::from(len) > raw.len() {
+            return Err(Malformed::BadTotalLength);
+        }
+        Ok(Self { bytes, len })
+    }
+
+    /// As [`Udp::parse`], for a datagram of which only the start may be there: in a fragment, quoted
+    /// by an ICMP error, or cut to the snap length of a capture. The first 8 bytes must be there.
+    ///
+    /// [`Udp::total_len`] is then what the header says, and accessors of bytes give those that are
+    /// there.
+    ///
+    /// # Errors
+    /// [`Malformed`] where the length field is below 8.
+    pub fn parse_truncated(bytes: T) -> Result<Self, Malformed> {
+        let raw = bytes.as_ref();
+        if raw.len() < Self::HEADER_LEN {
+            return Err(Malformed::TooShort);
+        }
+        let len = u16_at(raw, field::LEN);
+        if usize::from(len) < Self::HEADER_LEN {
             return Err(Malformed::BadTotalLength);
         }
         Ok(Self { bytes, len })
@@ -61,13 +87,13 @@ impl<T: AsRef<[u8]>> Udp<T> {
     /// What follows the header.
     #[inline(always)]
     pub fn payload(&self) -> &[u8] {
-        between(self.bytes.as_ref(), Self::HEADER_LEN, self.total_len())
+        up_to(self.bytes.as_ref(), Self::HEADER_LEN, self.total_len())
     }
 
     /// The whole datagram.
     #[inline(always)]
     pub fn as_bytes(&self) -> &[u8] {
-        between(self.bytes.as_ref(), 0, self.total_len())
+        up_to(self.bytes.as_ref(), 0, self.total_len())
     }
 
     /// Whether the checksum is right for this pseudo-header, or is absent. Over IPv6 an absent one
@@ -75,13 +101,6 @@ impl<T: AsRef<[u8]>> Udp<T> {
     #[inline]
     pub fn verify_checksum(&self, pseudo_header: Sum) -> bool {
         self.checksum() == 0 || checksum::is_valid(checksum::sum(self.as_bytes(), pseudo_header))
-    }
-}
-
-/// As tcpdump prints it, without the ports, which it puts beside the addresses.
-impl<T: AsRef<[u8]>> fmt::Display for Udp<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UDP, length {}", self.payload().len())
     }
 }
 
