@@ -127,6 +127,15 @@ fn names_follow_the_rules() {
     }
 }
 
+/// Dashboards and alerts of users depend on these names: a family may be added, none may be renamed.
+#[test]
+fn published_names_stay() {
+    let names: BTreeSet<_> = families().map(Family::full_name).collect();
+    for name in include_str!("../../../tests/data/metric-names.txt").lines() {
+        assert!(names.contains(name), "the metric {name} is gone");
+    }
+}
+
 /// The table of `docs/monitoring.md`, which is to be true.
 #[test]
 fn the_document_lists_every_metric() {

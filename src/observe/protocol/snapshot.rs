@@ -253,7 +253,10 @@ const LATELY: f64 = 600.0;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
+
+    use serde_json::Value;
 
     use super::*;
 
@@ -267,6 +270,89 @@ mod tests {
         assert_eq!(snapshot.build.version, "9");
         assert_eq!(snapshot.stats.egress.packets, 3);
         assert_eq!(snapshot.peers, []);
+    }
+
+    /// Appends the path of every field below `value`, such as `threads[].name`.
+    fn paths(value: &Value, path: &str, all: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                paths(value, &path, all);
+                all.insert(path);
+            }),
+            Value::Array(values) => {
+                values.iter().for_each(|value| paths(value, &format!("{path}[]"), all));
+            }
+            _ => {}
+        }
+    }
+
+    /// Scripts of users depend on these names: a field may be added, none may be renamed.
+    #[test]
+    fn published_names_stay() {
+        let json = |value: &str| serde_json::from_str::<Value>(value).unwrap();
+        let prefix = "10.0.7.0/24";
+        let snapshot = Snapshot {
+            underlay: Some(Underlay {
+                interface: "eth0".into(),
+                index: 2,
+                address: [192, 0, 2, 1].into(),
+                public_ip: [192, 0, 2, 1].into(),
+                port: 8285,
+                mtu: 1500,
+                reason: "default route".into(),
+            }),
+            overlay: Some(Overlay {
+                device: "flannel0".into(),
+                address: [10, 0, 7, 0].into(),
+                network: prefix.parse().unwrap(),
+                mtu: 1472,
+                carrying: true,
+                source_check: "off".into(),
+                destination_check: "off".into(),
+                masquerade: false,
+            }),
+            lease: Some(Lease {
+                subnet: prefix.parse().unwrap(),
+                held: true,
+                expires: None,
+                renewals: 0,
+            }),
+            registry: Some(Registry::default()),
+            features: serde_json::from_value(json(
+                r#"[{"name":"gso","on":true,"why":null,"lost":null}]"#,
+            ))
+            .unwrap(),
+            confinement: serde_json::from_value(json(
+                r#"{"layers":[{"name":"seccomp","on":true,"note":""}]}"#,
+            ))
+            .unwrap(),
+            threads: vec![Thread::default()],
+            peers: vec![Peer {
+                subnet: prefix.parse().unwrap(),
+                public_ip: [192, 0, 2, 2].into(),
+                next_hop: None,
+                key: String::new(),
+                reservation: false,
+            }],
+            traffic: serde_json::from_value(json(
+                r#"[{"address":"192.0.2.2","sent_packets":0,"sent_bytes":0,"received_packets":0,
+                     "received_bytes":0,"last_sent":null,"last_received":null}]"#,
+            ))
+            .unwrap(),
+            mismatches: serde_json::from_value(json(
+                r#"[{"check":"source","source":"10.0.9.2","destination":"10.0.7.2",
+                     "sender":"192.0.2.2:8285","holder":null,"dropped":true,"reports":1,
+                     "last_ago":0.5}]"#,
+            ))
+            .unwrap(),
+            ..Snapshot::default()
+        };
+        let mut names = BTreeSet::new();
+        paths(&serde_json::to_value(&snapshot).unwrap(), "", &mut names);
+        for name in include_str!("../../../tests/data/status-fields.txt").lines() {
+            assert!(names.contains(name), "the field {name} is gone");
+        }
     }
 
     #[test]
