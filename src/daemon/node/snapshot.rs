@@ -163,8 +163,7 @@ fn thread((name, counters): (&str, &ThreadCounters)) -> snapshot::Thread {
         busy: busy.as_secs_f64(),
         spinning: spinning.as_secs_f64(),
         lifetime: lifetime.as_secs_f64(),
-        sleeps: counters.sleeps.get(),
-        spins: counters.spins.get(),
+        counters: counters.into(),
         packets: counters.egress.packets.get() + counters.ingress.packets.get(),
     }
 }

@@ -47,7 +47,7 @@ fn encode_family(
     snapshot: &Snapshot,
     encoder: &mut DescriptorEncoder,
 ) -> fmt::Result {
-    let samples = (family.samples)(snapshot);
+    let samples = family.samples(snapshot);
     if samples.is_empty() {
         return Ok(());
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::dataplane::counters::ThreadStats;
 use crate::dataplane::{DropReason, FeatureState, PeerTraffic, Stats};
 use crate::observe::protocol::snapshot::{Build, Lease, Peer, Registry as Store, Thread};
 use std::collections::BTreeSet;
@@ -31,7 +32,7 @@ fn snapshot() -> Snapshot {
         threads: vec![Thread {
             name: "egress-0".into(),
             busy: 1.5,
-            spinning: 0.5,
+            counters: ThreadStats { spinning_nanos: 500_000_000, ..ThreadStats::default() },
             ..Thread::default()
         }],
         lease: Some(Lease {

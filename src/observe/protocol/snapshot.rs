@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::confine::Confinement;
+use crate::dataplane::counters::ThreadStats;
 use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, RecentMismatch, Stats};
 use crate::route::Cidr;
 
@@ -184,10 +185,9 @@ pub struct Thread {
     pub spinning: f64,
     /// Time since it was made.
     pub lifetime: f64,
-    /// Times it went to sleep.
-    pub sleeps: u64,
-    /// Rounds that found nothing and looked again.
-    pub spins: u64,
+    /// What it did beside carrying packets.
+    #[serde(flatten)]
+    pub counters: ThreadStats,
     /// Packets taken in, both directions.
     pub packets: u64,
 }

@@ -1,103 +1,73 @@
 //! The program, the features of the kernel that it uses, its threads.
 
 use super::samples::*;
-use super::{Family, Kind, Value};
+use super::{Family, Kind, Samples, Value};
 use crate::observe::protocol::snapshot::unix;
 
-pub(super) static DAEMON: &[Family] = &[
-    Family {
-        name: "flannel_udp_build",
-        kind: Kind::Info,
-        unit: None,
-        labels: &["version", "target", "features"],
-        help: "The program: version, what it was built for, optional parts",
-        samples: |s| {
-            let labels =
-                [s.build.version.clone(), s.build.target.clone(), s.build.features.join(",")];
-            vec![sample(labels, Value::Whole(1))]
+pub(super) fn families() -> Vec<Family> {
+    vec![
+        Family {
+            name: "flannel_udp_build",
+            kind: Kind::Info,
+            unit: None,
+            labels: &["version", "target", "features"],
+            help: "The program: version, what it was built for, optional parts",
+            samples: Samples::Of(|s| {
+                let labels =
+                    [s.build.version.clone(), s.build.target.clone(), s.build.features.join(",")];
+                vec![sample(labels, Value::Whole(1))]
+            }),
         },
-    },
-    Family {
-        name: "flannel_udp_start_timestamp",
-        kind: Kind::Gauge,
-        unit: Some("seconds"),
-        labels: &[],
-        help: "When the daemon started, in Unix time",
-        samples: |s| real(s.process.started),
-    },
-    Family {
-        name: "flannel_udp_ready",
-        kind: Kind::Gauge,
-        unit: None,
-        labels: &[],
-        help: "1 once packets are carried with the routes of all peers, else 0",
-        samples: |s| whole(s.health.ready.into()),
-    },
-    Family {
-        name: "flannel_udp_feature_enabled",
-        kind: Kind::Gauge,
-        unit: None,
-        labels: FEATURE,
-        help: "1 while a feature of the kernel is in use, else 0",
-        samples: |s| by_feature(s, |on, _| on),
-    },
-    Family {
-        name: "flannel_udp_feature_lost",
-        kind: Kind::Gauge,
-        unit: None,
-        labels: FEATURE,
-        help: "1 if the kernel refused a feature that was wanted, at the start or later, else 0",
-        samples: |s| by_feature(s, |on, why| !on && why != Some("switched off")),
-    },
-    Family {
-        name: "flannel_udp_feature_lost_timestamp",
-        kind: Kind::Gauge,
-        unit: Some("seconds"),
-        labels: FEATURE,
-        help: "When the kernel refused a feature, in Unix time; absent for one in use or switched off",
-        samples: |s| {
-            let lost = s.features.iter().filter_map(|f| Some((f.name.clone(), f.lost?)));
-            lost.map(|(name, lost)| sample([name], Value::Real(unix(lost)))).collect()
+        Family {
+            name: "flannel_udp_start_timestamp",
+            kind: Kind::Gauge,
+            unit: Some("seconds"),
+            labels: &[],
+            help: "When the daemon started, in Unix time",
+            samples: Samples::Of(|s| real(s.process.started)),
         },
-    },
-    Family {
-        name: "flannel_udp_thread_busy",
-        kind: Kind::Counter,
-        unit: Some("seconds"),
-        labels: THREAD,
-        help: "Time that a thread was awake, carrying packets or looking for them: its rate is from 0 to 1",
-        samples: |s| by_thread(s, |t| Value::Real(t.busy)),
-    },
-    Family {
-        name: "flannel_udp_thread_spinning",
-        kind: Kind::Counter,
-        unit: Some("seconds"),
-        labels: THREAD,
-        help: "What of that a thread looked for packets before it slept and found none",
-        samples: |s| by_thread(s, |t| Value::Real(t.spinning)),
-    },
-    Family {
-        name: "flannel_udp_thread_sleeps",
-        kind: Kind::Counter,
-        unit: None,
-        labels: THREAD,
-        help: "Times that a thread went to sleep",
-        samples: |s| by_thread(s, |t| Value::Whole(t.sleeps)),
-    },
-    Family {
-        name: "flannel_udp_hand_overs",
-        kind: Kind::Counter,
-        unit: None,
-        labels: &[],
-        help: "Times that what comes in changed hands between the threads of a worker",
-        samples: |s| whole(s.stats.hand_overs),
-    },
-    Family {
-        name: "flannel_udp_thread_spins",
-        kind: Kind::Counter,
-        unit: None,
-        labels: THREAD,
-        help: "Times that a thread found nothing and looked again before it slept",
-        samples: |s| by_thread(s, |t| Value::Whole(t.spins)),
-    },
-];
+        Family {
+            name: "flannel_udp_ready",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: &[],
+            help: "1 once packets are carried with the routes of all peers, else 0",
+            samples: Samples::Of(|s| whole(s.health.ready.into())),
+        },
+        Family {
+            name: "flannel_udp_feature_enabled",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: FEATURE,
+            help: "1 while a feature of the kernel is in use, else 0",
+            samples: Samples::Of(|s| by_feature(s, |on, _| on)),
+        },
+        Family {
+            name: "flannel_udp_feature_lost",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: FEATURE,
+            help: "1 if the kernel refused a feature that was wanted, at the start or later, else 0",
+            samples: Samples::Of(|s| by_feature(s, |on, why| !on && why != Some("switched off"))),
+        },
+        Family {
+            name: "flannel_udp_feature_lost_timestamp",
+            kind: Kind::Gauge,
+            unit: Some("seconds"),
+            labels: FEATURE,
+            help: "When the kernel refused a feature, in Unix time; absent for one in use or switched off",
+            samples: Samples::Of(|s| {
+                let lost = s.features.iter().filter_map(|f| Some((f.name.clone(), f.lost?)));
+                lost.map(|(name, lost)| sample([name], Value::Real(unix(lost)))).collect()
+            }),
+        },
+        Family {
+            name: "flannel_udp_thread_busy",
+            kind: Kind::Counter,
+            unit: Some("seconds"),
+            labels: THREAD,
+            help: "Time that a thread was awake, carrying packets or looking for them: its rate is from 0 to 1",
+            samples: Samples::Of(|s| by_thread(s, |t| Value::Real(t.busy))),
+        },
+    ]
+}

@@ -2,10 +2,12 @@
 //! come from. `docs/monitoring.md` is checked against this list.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use crate::dataplane::counters::HistogramStats;
 use crate::observe::protocol::snapshot::Snapshot;
 
+mod counted;
 mod daemon;
 mod network;
 mod packets;
@@ -23,11 +25,27 @@ pub struct Family {
     pub labels: &'static [&'static str],
     /// What it means.
     pub help: &'static str,
-    /// The values.
-    pub(super) samples: fn(&Snapshot) -> Vec<Sample>,
+    /// Where its values come from.
+    samples: Samples,
+}
+
+/// Where the values of a family come from.
+enum Samples {
+    /// From the state of the daemon.
+    Of(fn(&Snapshot) -> Vec<Sample>),
+    /// From counters of the data plane.
+    Counted(counted::Counted),
 }
 
 impl Family {
+    /// Its values.
+    pub(super) fn samples(&self, snapshot: &Snapshot) -> Vec<Sample> {
+        match &self.samples {
+            Samples::Of(samples) => samples(snapshot),
+            Samples::Counted(counters) => counters.samples(snapshot),
+        }
+    }
+
     /// The name as Prometheus stores it; a histogram's with its three endings.
     pub fn full_name(&self) -> String {
         let unit = self.unit.map(|unit| format!("_{unit}")).unwrap_or_default();
@@ -66,7 +84,15 @@ pub(super) enum Value {
     Histogram(HistogramStats),
 }
 
-/// All families, in the order in which they are told.
+/// All families, in the order in which they are exported.
 pub fn families() -> impl Iterator<Item = &'static Family> {
-    [daemon::DAEMON, packets::PACKETS, network::NETWORK].into_iter().flatten()
+    static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
+        (daemon::families().into_iter())
+            .chain(counted::threads())
+            .chain(counted::directions())
+            .chain(packets::families())
+            .chain(network::families())
+            .collect()
+    });
+    FAMILIES.iter()
 }

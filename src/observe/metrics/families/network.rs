@@ -1,142 +1,144 @@
 //! The other hosts, the routes to them, and the lease store.
 
 use super::samples::*;
-use super::{Family, Kind, Value};
+use super::{Family, Kind, Samples, Value};
 
-pub(super) static NETWORK: &[Family] = &[
-    Family {
-        name: "flannel_udp_peers",
-        kind: Kind::Gauge,
-        unit: None,
-        labels: &[],
-        help: "Subnets of other hosts",
-        samples: |s| whole(s.peers.len() as u64),
-    },
-    Family {
-        name: "flannel_udp_peer_packets",
-        kind: Kind::Counter,
-        unit: None,
-        labels: PEER,
-        help: "Inner packets carried to a peer (egress) and from it (ingress)",
-        samples: |s| {
-            by_peer(s, |t| [t.sent_packets, t.received_packets].map(|n| Some(Value::Whole(n))))
+pub(super) fn families() -> Vec<Family> {
+    vec![
+        Family {
+            name: "flannel_udp_peers",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: &[],
+            help: "Subnets of other hosts",
+            samples: Samples::Of(|s| whole(s.peers.len() as u64)),
         },
-    },
-    Family {
-        name: "flannel_udp_peer",
-        kind: Kind::Counter,
-        unit: Some("bytes"),
-        labels: PEER,
-        help: "Bytes of the inner packets carried to a peer and from it",
-        samples: |s| {
-            by_peer(s, |t| [t.sent_bytes, t.received_bytes].map(|n| Some(Value::Whole(n))))
+        Family {
+            name: "flannel_udp_peer_packets",
+            kind: Kind::Counter,
+            unit: None,
+            labels: PEER,
+            help: "Inner packets carried to a peer (egress) and from it (ingress)",
+            samples: Samples::Of(|s| {
+                by_peer(s, |t| [t.sent_packets, t.received_packets].map(|n| Some(Value::Whole(n))))
+            }),
         },
-    },
-    Family {
-        name: "flannel_udp_peer_unsent_packets",
-        kind: Kind::Counter,
-        unit: None,
-        labels: &["peer", "subnet"],
-        help: "Inner packets for a peer that this host's kernel did not send: drops for a send- reason",
-        samples: |s| {
-            let samples = peers(s).into_iter();
-            samples.map(|(peer, t)| sample(peer, Value::Whole(t.unsent_packets))).collect()
+        Family {
+            name: "flannel_udp_peer",
+            kind: Kind::Counter,
+            unit: Some("bytes"),
+            labels: PEER,
+            help: "Bytes of the inner packets carried to a peer and from it",
+            samples: Samples::Of(|s| {
+                by_peer(s, |t| [t.sent_bytes, t.received_bytes].map(|n| Some(Value::Whole(n))))
+            }),
         },
-    },
-    Family {
-        name: "flannel_udp_peer_last_packet_age",
-        kind: Kind::Gauge,
-        unit: Some("seconds"),
-        labels: PEER,
-        help: "Time since the last packet to a peer and from it, to two seconds; absent if none yet",
-        samples: |s| {
-            by_peer(s, |t| {
-                [t.last_sent, t.last_received]
-                    .map(|ago| ago.map(|ago| Value::Real(ago.as_secs_f64())))
-            })
+        Family {
+            name: "flannel_udp_peer_unsent_packets",
+            kind: Kind::Counter,
+            unit: None,
+            labels: &["peer", "subnet"],
+            help: "Inner packets for a peer that this host's kernel did not send: drops for a send- reason",
+            samples: Samples::Of(|s| {
+                let samples = peers(s).into_iter();
+                samples.map(|(peer, t)| sample(peer, Value::Whole(t.unsent_packets))).collect()
+            }),
         },
-    },
-    Family {
-        name: "flannel_udp_routes",
-        kind: Kind::Gauge,
-        unit: None,
-        labels: &[],
-        help: "Routes in the table",
-        samples: |s| whole(s.routes.count),
-    },
-    Family {
-        name: "flannel_udp_route_table_revision",
-        kind: Kind::Gauge,
-        unit: None,
-        labels: &[],
-        help: "Changes that the route table has seen",
-        samples: |s| whole(s.routes.revision),
-    },
-    Family {
-        name: "flannel_udp_registry_connected",
-        kind: Kind::Gauge,
-        unit: None,
-        labels: &[],
-        help: "1 while the watch of the lease store is up, else 0",
-        samples: |s| of(&s.registry, |r| Some(Value::Whole(r.connected.into()))),
-    },
-    Family {
-        name: "flannel_udp_registry_last_contact_age",
-        kind: Kind::Gauge,
-        unit: Some("seconds"),
-        labels: &[],
-        help: "Time since the lease store was last heard of; absent if never",
-        samples: |s| of(&s.registry, |r| r.last_contact_ago.map(Value::Real)),
-    },
-    Family {
-        name: "flannel_udp_registry_revision",
-        kind: Kind::Gauge,
-        unit: None,
-        labels: &[],
-        help: "Revision of the lease store that is in the route table; 0 where it has none",
-        samples: |s| of(&s.registry, |r| Some(Value::Real(r.revision as f64))),
-    },
-    Family {
-        name: "flannel_udp_registry_watch_restarts",
-        kind: Kind::Counter,
-        unit: None,
-        labels: &[],
-        help: "How often the watch of the lease store had to begin anew",
-        samples: |s| of(&s.registry, |r| Some(Value::Whole(r.watch_restarts))),
-    },
-    Family {
-        name: "flannel_udp_registry_skipped_keys",
-        kind: Kind::Gauge,
-        unit: None,
-        labels: &[],
-        help: "Entries of the lease store that are no usable leases",
-        samples: |s| of(&s.registry, |r| Some(Value::Whole(r.skipped_keys))),
-    },
-    Family {
-        name: "flannel_udp_lease_held",
-        kind: Kind::Gauge,
-        unit: None,
-        labels: &["subnet"],
-        help: "1 while the lease of this host's subnet is known to be its own, else 0",
-        samples: |s| {
-            let lease = s.lease.iter();
-            lease.map(|l| sample([l.subnet.to_string()], Value::Whole(l.held.into()))).collect()
+        Family {
+            name: "flannel_udp_peer_last_packet_age",
+            kind: Kind::Gauge,
+            unit: Some("seconds"),
+            labels: PEER,
+            help: "Time since the last packet to a peer and from it, to two seconds; absent if none yet",
+            samples: Samples::Of(|s| {
+                by_peer(s, |t| {
+                    [t.last_sent, t.last_received]
+                        .map(|ago| ago.map(|ago| Value::Real(ago.as_secs_f64())))
+                })
+            }),
         },
-    },
-    Family {
-        name: "flannel_udp_lease_expiry_timestamp",
-        kind: Kind::Gauge,
-        unit: Some("seconds"),
-        labels: &[],
-        help: "When the lease expires if it is not renewed, in Unix time; absent for a reservation",
-        samples: |s| of(&s.lease, |l| l.expires.map(Value::Real)),
-    },
-    Family {
-        name: "flannel_udp_lease_renewals",
-        kind: Kind::Counter,
-        unit: None,
-        labels: &[],
-        help: "How often the lease has been renewed",
-        samples: |s| of(&s.lease, |l| Some(Value::Whole(l.renewals))),
-    },
-];
+        Family {
+            name: "flannel_udp_routes",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: &[],
+            help: "Routes in the table",
+            samples: Samples::Of(|s| whole(s.routes.count)),
+        },
+        Family {
+            name: "flannel_udp_route_table_revision",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: &[],
+            help: "Changes that the route table has seen",
+            samples: Samples::Of(|s| whole(s.routes.revision)),
+        },
+        Family {
+            name: "flannel_udp_registry_connected",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: &[],
+            help: "1 while the watch of the lease store is up, else 0",
+            samples: Samples::Of(|s| of(&s.registry, |r| Some(Value::Whole(r.connected.into())))),
+        },
+        Family {
+            name: "flannel_udp_registry_last_contact_age",
+            kind: Kind::Gauge,
+            unit: Some("seconds"),
+            labels: &[],
+            help: "Time since the lease store was last heard of; absent if never",
+            samples: Samples::Of(|s| of(&s.registry, |r| r.last_contact_ago.map(Value::Real))),
+        },
+        Family {
+            name: "flannel_udp_registry_revision",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: &[],
+            help: "Revision of the lease store that is in the route table; 0 where it has none",
+            samples: Samples::Of(|s| of(&s.registry, |r| Some(Value::Real(r.revision as f64)))),
+        },
+        Family {
+            name: "flannel_udp_registry_watch_restarts",
+            kind: Kind::Counter,
+            unit: None,
+            labels: &[],
+            help: "How often the watch of the lease store had to begin anew",
+            samples: Samples::Of(|s| of(&s.registry, |r| Some(Value::Whole(r.watch_restarts)))),
+        },
+        Family {
+            name: "flannel_udp_registry_skipped_keys",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: &[],
+            help: "Entries of the lease store that are no usable leases",
+            samples: Samples::Of(|s| of(&s.registry, |r| Some(Value::Whole(r.skipped_keys)))),
+        },
+        Family {
+            name: "flannel_udp_lease_held",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: &["subnet"],
+            help: "1 while the lease of this host's subnet is known to be its own, else 0",
+            samples: Samples::Of(|s| {
+                let lease = s.lease.iter();
+                lease.map(|l| sample([l.subnet.to_string()], Value::Whole(l.held.into()))).collect()
+            }),
+        },
+        Family {
+            name: "flannel_udp_lease_expiry_timestamp",
+            kind: Kind::Gauge,
+            unit: Some("seconds"),
+            labels: &[],
+            help: "When the lease expires if it is not renewed, in Unix time; absent for a reservation",
+            samples: Samples::Of(|s| of(&s.lease, |l| l.expires.map(Value::Real))),
+        },
+        Family {
+            name: "flannel_udp_lease_renewals",
+            kind: Kind::Counter,
+            unit: None,
+            labels: &[],
+            help: "How often the lease has been renewed",
+            samples: Samples::Of(|s| of(&s.lease, |l| Some(Value::Whole(l.renewals)))),
+        },
+    ]
+}

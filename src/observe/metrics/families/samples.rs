@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::{Sample, Value};
-use crate::dataplane::counters::DirectionStats;
-use crate::dataplane::{DropReason, PeerTraffic};
+use crate::dataplane::PeerTraffic;
 use crate::observe::protocol::snapshot::{Snapshot, Thread};
 
-pub(super) const DIRECTION: &[&str] = &["direction"];
 /// A peer's address and its subnets; most have one.
 pub(super) const PEER: &[&str] = &["peer", "subnet", "direction"];
 pub(super) const FEATURE: &[&str] = &["feature"];
@@ -37,42 +35,6 @@ pub(super) fn real(value: f64) -> Vec<Sample> {
 /// The value of a part that may not be there yet.
 pub(super) fn of<T>(part: &Option<T>, value: fn(&T) -> Option<Value>) -> Vec<Sample> {
     part.as_ref().and_then(value).map(bare).unwrap_or_default()
-}
-
-pub(super) fn directions(snapshot: &Snapshot) -> [(&'static str, &DirectionStats); 2] {
-    [("egress", &snapshot.stats.egress), ("ingress", &snapshot.stats.ingress)]
-}
-
-pub(super) fn by_direction(
-    snapshot: &Snapshot,
-    value: fn(&DirectionStats) -> Value,
-) -> Vec<Sample> {
-    directions(snapshot).into_iter().map(|(name, stats)| sample([name], value(stats))).collect()
-}
-
-/// The side where packets come in, and the one where they go out.
-pub(super) fn by_side(
-    snapshot: &Snapshot,
-    values: fn(&DirectionStats) -> [Value; 2],
-) -> Vec<Sample> {
-    let samples = directions(snapshot).into_iter().flat_map(|(name, stats)| {
-        ["in", "out"].into_iter().zip(values(stats)).map(move |(side, v)| sample([name, side], v))
-    });
-    samples.collect()
-}
-
-/// Every reason, whether it has occurred or not, so that a rate is there from the first time on.
-pub(super) fn drops(snapshot: &Snapshot) -> Vec<Sample> {
-    let samples = directions(snapshot).into_iter().flat_map(|(direction, stats)| {
-        let known: BTreeMap<_, _> = DropReason::ALL.iter().map(|r| (r.name(), 0)).collect();
-        let counted = stats.drops.iter().map(|(name, count)| (name.as_ref(), *count));
-        let all: BTreeMap<&str, u64> = known.into_iter().chain(counted).collect();
-        let samples = all.into_iter().map(|(reason, count)| {
-            sample([direction.to_owned(), reason.to_owned()], Value::Whole(count))
-        });
-        samples.collect::<Vec<_>>()
-    });
-    samples.collect()
 }
 
 pub(super) fn by_feature(
