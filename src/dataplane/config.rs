@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::agreement::Feature;
+use super::offload::Feature;
 use super::tap::Tap;
 use crate::route::Cidr;
 

@@ -5,9 +5,9 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::agreement::{Agreement, Feature};
 use super::config::{Config, Offloads};
 use super::error::StartError;
+use super::offload::{Agreement, Feature};
 use crate::sys::steering::{self, Lanes};
 use crate::sys::tun::{self, Offload, TunQueue};
 use crate::sys::{mmsg, udp};

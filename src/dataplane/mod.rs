@@ -4,7 +4,6 @@
 //! of threads, one for each. A packet is read, changed and written by one thread in one visit.
 //! Nothing on that way allocates, locks, logs or waits for a batch to fill.
 
-mod agreement;
 mod checks;
 mod config;
 pub mod counters;
@@ -14,19 +13,19 @@ mod error;
 mod event;
 mod icmp;
 mod ingress;
+mod offload;
 mod peers;
 mod plane;
 mod polling;
 pub mod tap;
-mod train;
 pub mod trial;
 mod worker;
 
-pub use agreement::{Agreement, Feature, FeatureState};
 pub use checks::{Check, Early, GRACE, Mismatch, Mismatches, RecentMismatch, Verdict, Why};
 pub use config::{CheckMode, Config, Offloads, ParseOffloadError, ThreadInit, Threads};
 pub use counters::{DropReason, Stats};
 pub use error::StartError;
 pub use event::Event;
+pub use offload::{Agreement, Feature, FeatureState};
 pub use peers::{OtherTraffic, PeerTraffic, Peers, Traffic};
 pub use plane::Dataplane;

@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use super::agreement::{Agreement, FeatureState};
 use super::checks::{Checks, Desk, Early, Mismatch, Rules, Why};
 use super::config::{Config, ThreadInit, Threads};
 use super::counters::{Stats, ThreadCounters};
@@ -19,6 +18,7 @@ use super::egress::{Egress, INTERACTIVE_WINDOW};
 use super::error::StartError;
 use super::event::{self, Event, EventSender};
 use super::ingress::Ingress;
+use super::offload::{Agreement, FeatureState};
 use super::peers::{OtherTraffic, PeerTraffic, Peers};
 use super::polling::{BULK_WINDOW, BusyPoll, RecentEvent, Waker};
 use super::tap::Place;

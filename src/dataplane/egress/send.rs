@@ -5,10 +5,10 @@ use std::net::{SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::Out;
-use crate::dataplane::agreement::{Agreement, Feature};
+use super::train::{Datagram, Train};
 use crate::dataplane::counters::{DirectionCounters, DropReason};
+use crate::dataplane::offload::{Agreement, Feature};
 use crate::dataplane::tap::{Probe, Ttl};
-use crate::dataplane::train::{Datagram, Train};
 use crate::route::NextHop;
 use crate::sys::mmsg::Filling;
 

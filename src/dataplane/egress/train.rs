@@ -12,56 +12,56 @@ use crate::sys::mmsg::{MAX_DATAGRAM, MAX_SEGMENTS};
 
 /// A stretch of one of the buffers that datagrams are gathered from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Span {
-    pub(super) start: u32,
-    pub(super) len: u32,
+pub(in crate::dataplane) struct Span {
+    pub(in crate::dataplane) start: u32,
+    pub(in crate::dataplane) len: u32,
 }
 
 impl Span {
-    pub(super) fn new(start: usize, len: usize) -> Self {
+    pub(in crate::dataplane) fn new(start: usize, len: usize) -> Self {
         Self { start: start as u32, len: len as u32 }
     }
 
     #[inline]
-    pub(super) fn range(self) -> Range<usize> {
+    pub(in crate::dataplane) fn range(self) -> Range<usize> {
         self.start as usize..self.start as usize + self.len as usize
     }
 }
 
 /// One datagram: a stamped header, which may be empty, and a stretch of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Datagram {
-    pub(super) header: Span,
-    pub(super) body: Span,
+pub(in crate::dataplane) struct Datagram {
+    pub(in crate::dataplane) header: Span,
+    pub(in crate::dataplane) body: Span,
     next: u32,
 }
 
 impl Datagram {
     #[inline]
-    pub(super) fn len(&self) -> u32 {
+    pub(in crate::dataplane) fn len(&self) -> u32 {
         self.header.len + self.body.len
     }
 }
 
 /// A run of datagrams to one next hop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Train {
-    pub(super) hop: NextHop,
+pub(in crate::dataplane) struct Train {
+    pub(in crate::dataplane) hop: NextHop,
     /// The number under which it is counted.
-    pub(super) peer: PeerIndex,
+    pub(in crate::dataplane) peer: PeerIndex,
     /// Length of every datagram but the last.
-    pub(super) size: u32,
+    pub(in crate::dataplane) size: u32,
     /// Number of datagrams.
-    pub(super) count: u32,
+    pub(in crate::dataplane) count: u32,
     /// Their bytes.
-    pub(super) bytes: u32,
+    pub(in crate::dataplane) bytes: u32,
     first: u32,
     last: u32,
     closed: bool,
 }
 
 /// The trains of one batch. Storage is allocated once.
-pub(super) struct Trains {
+pub(in crate::dataplane) struct Trains {
     datagrams: Vec<Datagram>,
     trains: Vec<Train>,
     /// The newest train of a next hop, by a hash of it.
@@ -69,7 +69,7 @@ pub(super) struct Trains {
 }
 
 impl Trains {
-    pub(super) fn new() -> Self {
+    pub(in crate::dataplane) fn new() -> Self {
         Self {
             datagrams: Vec::with_capacity(MAX_DATAGRAMS),
             trains: Vec::with_capacity(MAX_TRAINS),
@@ -77,7 +77,7 @@ impl Trains {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::dataplane) fn clear(&mut self) {
         for train in &self.trains {
             self.newest[bucket(train.hop)] = NONE;
         }
@@ -87,16 +87,16 @@ impl Trains {
 
     /// Whether a further datagram has room.
     #[inline]
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::dataplane) fn is_full(&self) -> bool {
         self.datagrams.len() == MAX_DATAGRAMS || self.trains.len() == MAX_TRAINS
     }
 
-    pub(super) fn trains(&self) -> &[Train] {
+    pub(in crate::dataplane) fn trains(&self) -> &[Train] {
         &self.trains
     }
 
     /// The datagrams of `train`, in order.
-    pub(super) fn datagrams(&self, train: &Train) -> impl Iterator<Item = &Datagram> {
+    pub(in crate::dataplane) fn datagrams(&self, train: &Train) -> impl Iterator<Item = &Datagram> {
         let mut next = train.first;
         (0..train.count).map(move |_| {
             let datagram = &self.datagrams[next as usize];
@@ -108,7 +108,13 @@ impl Trains {
     /// Appends a datagram to the newest train of the route's next hop, or opens one, of up to
     /// `max_segments`.
     #[inline]
-    pub(super) fn push(&mut self, route: Route, header: Span, body: Span, max_segments: u32) {
+    pub(in crate::dataplane) fn push(
+        &mut self,
+        route: Route,
+        header: Span,
+        body: Span,
+        max_segments: u32,
+    ) {
         let Route { hop, peer } = route;
         let datagram = Datagram { header, body, next: u32::MAX };
         let len = datagram.len();
@@ -153,9 +159,9 @@ const BUCKETS: usize = 64;
 const NONE: u16 = u16::MAX;
 
 /// Datagrams that one batch may hold.
-pub(super) const MAX_DATAGRAMS: usize = 1_024;
+pub(in crate::dataplane) const MAX_DATAGRAMS: usize = 1_024;
 /// Trains that one batch may hold: messages of one `sendmmsg`.
-pub(super) const MAX_TRAINS: usize = 256;
+pub(in crate::dataplane) const MAX_TRAINS: usize = 256;
 
 const _: () = assert!(2 * MAX_SEGMENTS <= crate::sys::iovec::MAX_IOVECS);
 

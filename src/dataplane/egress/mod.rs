@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::agreement::{Agreement, Feature};
 use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
 use super::icmp::{self, IcmpErrors, Reply};
+use super::offload::{Agreement, Feature};
 use super::polling::{ArrivalPattern, Ready, RecentEvent, Turn};
 use super::tap::{Direction, Probe, Ttl};
-use super::train::{MAX_DATAGRAMS, MAX_TRAINS, Span, Trains};
 use crate::packet::forward;
 use crate::packet::icmp::ErrorKind;
 use crate::packet::ipv4::Ipv4;
@@ -21,8 +20,10 @@ use crate::route::{NextHop, Route, RouteTable};
 use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::{MAX_SEGMENTS, SendBatch};
 use crate::sys::tun::TunQueue;
+use train::{MAX_DATAGRAMS, MAX_TRAINS, Span, Trains};
 
-mod transmit;
+mod send;
+pub(super) mod train;
 
 /// One worker's way from its TUN queues to its socket.
 pub(super) struct Egress {
@@ -60,7 +61,7 @@ struct Out {
     stamped: usize,
     trains: Trains,
     batch: SendBatch,
-    blocked: transmit::Blocked,
+    blocked: send::Blocked,
     max_segments: u32,
 }
 
@@ -96,7 +97,7 @@ impl Egress {
                 stamped: 0,
                 trains: Trains::new(),
                 batch: SendBatch::new(MAX_TRAINS, 2 * MAX_DATAGRAMS, batched),
-                blocked: transmit::Blocked::default(),
+                blocked: send::Blocked::default(),
                 max_segments: 1,
             },
             icmp: IcmpErrors::new(icmp::local_source(config.network, config.subnet)),
@@ -304,7 +305,7 @@ fn lose(
 ) {
     let Ok(segments) = Segments::new(vnet, packet) else {
         counters.lose(reason, 1, packet.len());
-        return probe.dropped(reason, hop.map(transmit::address), ttl, [packet, &[]]);
+        return probe.dropped(reason, hop.map(send::address), ttl, [packet, &[]]);
     };
     counters.lose(reason, segments.count(), wire_len(&segments));
     if probe.is_on() {
@@ -312,7 +313,7 @@ fn lose(
             let mut header = [0; MAX_HEADER_LEN];
             let payload = segments.write_header(packet, index, &mut header);
             let parts = [&header[..segments.header_len()], &packet[payload]];
-            probe.dropped(reason, hop.map(transmit::address), ttl, parts);
+            probe.dropped(reason, hop.map(send::address), ttl, parts);
         }
     }
 }

@@ -4,14 +4,14 @@ use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::sync::Arc;
 
-use super::agreement::{Agreement, Feature};
 use super::checks::Checks;
 use super::config::Config;
 use super::counters::{DirectionCounters, DropReason, ThreadCounters};
+use super::egress::train::Span;
 use super::icmp::{IcmpErrors, Reply};
+use super::offload::{Agreement, Feature};
 use super::polling::{ArrivalPattern, Ready, Turn};
 use super::tap::{Direction, Probe, Ttl};
-use super::train::Span;
 use crate::packet::coalesce::{Coalescer, Protocols};
 use crate::packet::forward;
 use crate::packet::icmp::ErrorKind;
@@ -22,7 +22,7 @@ use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::RecvBatch;
 use crate::sys::tun::TunQueue;
 
-mod deliver;
+mod write;
 
 /// One worker's way from its socket to its TUN queue.
 pub(super) struct Ingress {

@@ -3,8 +3,8 @@
 use std::io;
 
 use super::{Ingress, Packet};
-use crate::dataplane::agreement::Feature;
 use crate::dataplane::counters::DropReason;
+use crate::dataplane::offload::Feature;
 use crate::dataplane::polling::Turn;
 use crate::dataplane::tap::Ttl;
 use crate::packet::coalesce::Group;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::config::Offloads;
-use super::counters::DropReason;
+use crate::dataplane::config::Offloads;
+use crate::dataplane::counters::DropReason;
 use crate::route::NextHop;
 
 /// A feature of the kernel that the data path can use and can do without.
@@ -127,7 +127,12 @@ impl Agreement {
     /// Tells that the kernel did not send to `hop`: a line for each reason, and no further one for
     /// [`TOLD_FOR`]. The counter of the reason says how many packets it cost.
     #[cold]
-    pub(super) fn refused(&self, reason: DropReason, hop: NextHop, error: &io::Error) {
+    pub(in crate::dataplane) fn refused(
+        &self,
+        reason: DropReason,
+        hop: NextHop,
+        error: &io::Error,
+    ) {
         if self.is_due(reason, self.started.elapsed()) {
             tracing::warn!(
                 to = %hop.ip, reason = reason.name(),
