@@ -56,7 +56,7 @@ fn describe(packet: &[u8]) -> String {
     let mut line = outer.unwrap_or_else(|error: Malformed| format!("malformed: {error}"));
     if let Some(inner) = inner(packet) {
         // Writing to a String cannot fail.
-        let _ = match wire::check_inner(inner, usize::MAX) {
+        let _ = match wire::parse(inner, usize::MAX) {
             Ok(ip) => write!(line, " | {ip}"),
             Err(error) => write!(line, " | no inner packet: {error}"),
         };

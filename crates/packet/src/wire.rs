@@ -8,75 +8,62 @@ use super::{Malformed, ipv4::Ipv4};
 /// UDP port that flannel uses unless the network config names another.
 pub const DEFAULT_PORT: u16 = 8285;
 
-/// Outer bytes on each packet: IPv4 and UDP headers. The overlay's MTU is the underlay's less this.
+/// Bytes of the outer headers of each packet, IPv4 and UDP. The overlay's MTU is the underlay's less
+/// this.
 pub const OVERHEAD: usize = 28;
+
+/// Longest inner packet in bytes: a UDP payload over IPv4, 65,535 less [`OVERHEAD`].
+pub const MAX_PACKET: usize = 65_507;
 
 /// Why a packet must not cross the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum WireError {
-    /// Shorter than an IPv4 header.
-    TooShort,
-    /// Not IPv4.
-    BadVersion,
-    /// The header length is below 20 or beyond the packet.
-    BadHeaderLength,
-    /// The total length is beyond the datagram, or below the header's length.
-    Truncated,
-    /// Longer than the overlay's MTU.
-    LongerThanMtu,
+    /// It is not a whole IPv4 packet.
+    Malformed(Malformed),
+    /// It is longer than the overlay's MTU.
+    OverMtu {
+        /// Its length in bytes.
+        len: usize,
+    },
 }
 
-/// The inner packet of a datagram that came off the wire.
+/// The inner packet of a datagram that was received, at most `mtu` bytes long.
 ///
-/// Bytes behind the inner packet are cut off. The header checksum is not looked at: whoever
-/// receives the packet does that, as behind any router that patches it (RFC 1624).
+/// Bytes behind the inner packet are cut off. The header checksum is not verified: the host that
+/// receives the packet does that, as behind any router that updates it (RFC 1624).
 ///
 /// # Errors
 /// [`WireError`] says why the datagram must be dropped.
 #[inline]
-pub fn check_inner(datagram: &[u8], mtu: usize) -> Result<Ipv4<&[u8]>, WireError> {
-    let packet = Ipv4::parse(datagram)?;
-    if packet.total_len() > mtu {
-        return Err(WireError::LongerThanMtu);
-    }
+pub fn parse<T: AsRef<[u8]>>(datagram: T, mtu: usize) -> Result<Ipv4<T>, WireError> {
+    let packet = Ipv4::parse(datagram).map_err(WireError::Malformed)?;
+    check_len(packet.total_len(), mtu)?;
     Ok(packet)
 }
 
-/// A packet that is to go onto the wire; `longest` is the length of the longest piece that it
-/// will be sent in, which is its own length unless it is going to be segmented.
+/// Checks the length of a packet that is to be sent: its own, or that of the longest of its
+/// segments.
 ///
 /// # Errors
-/// [`WireError`] says why it must be dropped.
+/// [`WireError::OverMtu`].
 #[inline]
-pub fn check_outgoing(packet: &[u8], longest: usize, mtu: usize) -> Result<Ipv4<&[u8]>, WireError> {
-    let view = Ipv4::parse(packet)?;
-    if longest > mtu {
-        return Err(WireError::LongerThanMtu);
-    }
-    Ok(view)
+pub fn check_len(len: usize, mtu: usize) -> Result<(), WireError> {
+    if len > mtu { Err(WireError::OverMtu { len }) } else { Ok(()) }
 }
 
 impl From<Malformed> for WireError {
     #[inline]
     fn from(error: Malformed) -> Self {
-        match error {
-            Malformed::TooShort => Self::TooShort,
-            Malformed::BadVersion => Self::BadVersion,
-            Malformed::BadHeaderLength => Self::BadHeaderLength,
-            Malformed::BadTotalLength | Malformed::BadExtension => Self::Truncated,
-        }
+        Self::Malformed(error)
     }
 }
 
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooShort => "shorter than an IPv4 header",
-            Self::BadVersion => "not IPv4",
-            Self::BadHeaderLength => "header length out of bounds",
-            Self::Truncated => "total length beyond the datagram or below the header's",
-            Self::LongerThanMtu => "longer than the overlay's MTU",
-        })
+        match self {
+            Self::Malformed(error) => error.fmt(f),
+            Self::OverMtu { len } => write!(f, "{len} bytes, longer than the overlay's MTU"),
+        }
     }
 }
 
@@ -91,11 +78,12 @@ mod tests {
     fn takes_exactly_one_packet() {
         let mut datagram = samples::udp(b"hello");
         let len = datagram.len();
-        assert_eq!(check_inner(&datagram, len).unwrap().as_bytes(), &datagram[..]);
-        assert_eq!(check_inner(&datagram, len - 1).err(), Some(WireError::LongerThanMtu));
-        assert_eq!(check_inner(&datagram[..len - 1], 1472).err(), Some(WireError::Truncated));
+        assert_eq!(parse(&datagram, len).unwrap().as_bytes(), &datagram[..]);
+        assert_eq!(parse(&datagram, len - 1).err(), Some(WireError::OverMtu { len }));
+        let cut = parse(&datagram[..len - 1], 1472);
+        assert_eq!(cut.err(), Some(WireError::Malformed(Malformed::BadTotalLength)));
         datagram.push(0xff);
-        assert_eq!(check_inner(&datagram, len).unwrap().total_len(), len);
+        assert_eq!(parse(&datagram, len).unwrap().total_len(), len);
     }
 
     #[test]
@@ -104,23 +92,22 @@ mod tests {
         let with = |at: usize, value: u8| {
             let mut bad = good.clone();
             bad[at] = value;
-            check_inner(&bad, 1472).err()
+            parse(&bad, 1472).err()
         };
-        assert_eq!(check_inner(&good[..19], 1472).err(), Some(WireError::TooShort));
-        assert_eq!(check_inner(&[0xff; 20], 1472).err(), Some(WireError::BadVersion));
-        assert_eq!(with(0, 0x65), Some(WireError::BadVersion));
-        assert_eq!(with(0, 0x44), Some(WireError::BadHeaderLength));
-        assert_eq!(with(0, 0x4f), Some(WireError::BadHeaderLength));
-        assert_eq!(with(2, 0x01), Some(WireError::Truncated));
-        assert_eq!(with(3, 0x13), Some(WireError::Truncated));
+        let malformed = |error| Some(WireError::Malformed(error));
+        assert_eq!(parse(&good[..19], 1472).err(), malformed(Malformed::TooShort));
+        assert_eq!(parse(&[0xff; 20], 1472).err(), malformed(Malformed::BadVersion));
+        assert_eq!(with(0, 0x65), malformed(Malformed::BadVersion));
+        assert_eq!(with(0, 0x44), malformed(Malformed::BadHeaderLength));
+        assert_eq!(with(0, 0x4f), malformed(Malformed::BadHeaderLength));
+        assert_eq!(with(2, 0x01), malformed(Malformed::BadTotalLength));
+        assert_eq!(with(3, 0x13), malformed(Malformed::BadTotalLength));
         assert_eq!(with(3, 0x14), None);
     }
 
     #[test]
-    fn outgoing_is_judged_by_its_pieces() {
-        let packet = samples::udp(&[0; 3000]);
-        assert_eq!(check_outgoing(&packet, 1472, 1472).unwrap().total_len(), 3028);
-        let whole = check_outgoing(&packet, packet.len(), 1472);
-        assert_eq!(whole.err(), Some(WireError::LongerThanMtu));
+    fn the_longest_packet_fills_a_datagram() {
+        assert_eq!(MAX_PACKET + OVERHEAD, usize::from(u16::MAX));
+        assert_eq!(check_len(MAX_PACKET, MAX_PACKET), Ok(()));
     }
 }

@@ -85,3 +85,10 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
         put_u16(raw, field::CHECKSUM, checksum);
     }
 }
+impl<'a> Ipv4<&'a mut [u8]> {
+    /// The same packet, no longer to be changed.
+    #[inline(always)]
+    pub fn into_shared(self) -> Ipv4<&'a [u8]> {
+        Ipv4 { bytes: self.bytes, header_len: self.header_len, total_len: self.total_len }
+    }
+}

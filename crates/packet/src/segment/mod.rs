@@ -118,6 +118,12 @@ impl Segments {
         self.header_len + self.payload_len - self.size * (self.count - 1)
     }
 
+    /// Bytes of all packets together, headers included.
+    #[inline(always)]
+    pub fn total_len(&self) -> usize {
+        self.full_len() * (self.count - 1) + self.last_len()
+    }
+
     /// Writes the header of packet `index` to the start of `out`, checksums complete, and returns
     /// where in the super-packet its payload lies.
     ///
