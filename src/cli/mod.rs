@@ -12,7 +12,6 @@ pub mod top;
 
 pub use crate::daemon::Options;
 pub use crate::exit::{Code, Exit};
-pub(crate) use crate::humanize as text;
 pub use commands::Command;
 pub use parse::{clap_command, parse, parse_from};
 pub use run::run;

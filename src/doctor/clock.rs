@@ -25,7 +25,7 @@ pub(super) fn check(offset: Option<i64>) -> Vec<Finding> {
         );
     }
     match offset {
-        Some(offset) if offset.abs() > GREATEST_OFFSET => findings.push(
+        Some(offset) if offset.abs() > MAX_CLOCK_OFFSET => findings.push(
             Finding::warning(
                 "clock",
                 format!(
@@ -52,4 +52,4 @@ pub(super) fn check(offset: Option<i64>) -> Vec<Finding> {
 }
 
 /// Seconds that two clocks may differ before anybody suffers.
-const GREATEST_OFFSET: i64 = 30;
+const MAX_CLOCK_OFFSET: i64 = 30;

@@ -1,16 +1,16 @@
 //! Whether a daemon runs here, and what the kernel has dropped at its doors.
 
+use super::facts::HostFacts;
 use super::finding::Finding;
-use super::ports::{self, Holder};
-use super::view::View;
+use super::ports::{self, BoundSocket};
 
 /// Looks at who has the port, and at the counters of socket and device.
-pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
-    let port = view.port();
-    let holders = ports::holders(port);
-    let mut findings = vec![who(view, &holders)];
-    let drops: u64 = holders.iter().map(|holder| holder.drops).sum();
-    if !holders.is_empty() {
+pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
+    let port = facts.port();
+    let sockets = ports::sockets(port);
+    let mut findings = vec![who(facts, &sockets)];
+    let drops: u64 = sockets.iter().map(|socket| socket.drops).sum();
+    if !sockets.is_empty() {
         findings.push(match drops {
             0 => Finding::ok("socket overflow", format!("no datagram lost at UDP {port}")),
             _ => Finding::warning(
@@ -25,8 +25,8 @@ pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
             ),
         });
     }
-    if let Some(tun) = view.tun() {
-        let dropped = view.details(tun.index).tx_dropped;
+    if let Some(tun) = facts.tun() {
+        let dropped = facts.details(tun.index).tx_dropped;
         findings.push(match dropped {
             0 => Finding::ok("device queue", format!("no packet lost on the way into {}", tun.name)),
             _ => Finding::note(
@@ -39,10 +39,10 @@ pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
     findings
 }
 
-fn who(view: &View<'_>, holders: &[Holder]) -> Finding {
-    let port = view.port();
+fn who(facts: &HostFacts<'_>, sockets: &[BoundSocket]) -> Finding {
+    let port = facts.port();
     let check = format!("UDP {port}");
-    let mut processes: Vec<_> = holders.iter().filter_map(|h| h.process.clone()).collect();
+    let mut processes: Vec<_> = sockets.iter().filter_map(|h| h.process.clone()).collect();
     processes.sort();
     processes.dedup();
     let is_daemon = |name: &str| name.starts_with("flannel");
@@ -50,10 +50,10 @@ fn who(view: &View<'_>, holders: &[Holder]) -> Finding {
         let named = processes.iter().map(|(name, pid)| format!("{name} (pid {pid})"));
         named.collect::<Vec<_>>().join(", ")
     };
-    let own = view.interface.as_ref().ok().map(|interface| interface.address);
+    let own = facts.interface.as_ref().ok().map(|interface| interface.address);
     let elsewhere =
-        holders.iter().find(|h| !h.address.is_unspecified() && own.is_some_and(|o| o != h.address));
-    match (holders.is_empty(), processes.is_empty()) {
+        sockets.iter().find(|h| !h.address.is_unspecified() && own.is_some_and(|o| o != h.address));
+    match (sockets.is_empty(), processes.is_empty()) {
         (true, _) => Finding::warning(check, "nobody has it: no daemon runs here")
             .remedy("systemctl start flannel-udp; journalctl -u flannel-udp"),
         (_, true) => {
@@ -68,7 +68,7 @@ fn who(view: &View<'_>, holders: &[Holder]) -> Finding {
             Finding::fault(check, format!("{} have it", names())).remedy("stop all but one of them")
         }
         _ if elsewhere.is_some() => {
-            let at = elsewhere.map(|holder| holder.address.to_string()).unwrap_or_default();
+            let at = elsewhere.map(|socket| socket.address.to_string()).unwrap_or_default();
             let own = own.map(|own| own.to_string()).unwrap_or_default();
             Finding::warning(check, format!("{} has it at {at}, not at {own}", names()))
                 .remedy(format!("--iface={own} for the daemon, or --iface={at} for this command"))

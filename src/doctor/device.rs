@@ -1,15 +1,15 @@
 //! flannel0 as it should be, and the routes that lead into it, or past it.
 
 use super::docker;
+use super::facts::HostFacts;
 use super::finding::Finding;
-use super::view::View;
 use crate::host::link::{self, Overlay};
 use crate::host::netlink::Route;
 
 /// Looks at the device, the network's route, and where each peer's subnet really leads.
-pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
+pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match &view.interface {
+    match &facts.interface {
         Ok(interface) => findings.push(Finding::ok(
             "interface between hosts",
             format!(
@@ -21,7 +21,7 @@ pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
             Finding::fault("interface between hosts", why.clone()).remedy("name it: --iface=NAME"),
         ),
     }
-    let Some(tun) = view.tun() else {
+    let Some(tun) = facts.tun() else {
         findings.push(
             Finding::warning("device", "there is no flannel0: the daemon makes it when it starts")
                 .remedy("systemctl start flannel-udp; journalctl -u flannel-udp"),
@@ -33,7 +33,7 @@ pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
     if !tun.up {
         findings.push(Finding::fault(name, "it is down").remedy(format!("ip link set {name} up")));
     }
-    if let Some(mtu) = view.mtu().filter(|mtu| *mtu != tun.mtu) {
+    if let Some(mtu) = facts.mtu().filter(|mtu| *mtu != tun.mtu) {
         let text = format!("its MTU is {}, the interface between hosts bears {mtu}", tun.mtu);
         let remedy = format!("ip link set {name} mtu {mtu}");
         findings.push(match tun.mtu > mtu {
@@ -41,8 +41,8 @@ pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
             false => Finding::warning(name, text).remedy(remedy),
         });
     }
-    if let Some(subnet) = view.subnet
-        && !view.addresses.iter().any(|a| a.index == tun.index && a.local == subnet.network())
+    if let Some(subnet) = facts.subnet
+        && !facts.addresses.iter().any(|a| a.index == tun.index && a.local == subnet.network())
     {
         let text = format!("it has not the address {} of this host's subnet", subnet.network());
         findings.push(Finding::fault(name, text).remedy(restart));
@@ -50,8 +50,8 @@ pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
     if findings.len() == 1 {
         findings.push(Finding::ok(name, format!("up, MTU {}", tun.mtu)));
     }
-    let (Some(network), Some(subnet)) = (view.network(), view.subnet) else { return findings };
-    if view.routes.iter().any(|r| r.destination == network && r.oif == Some(tun.index)) {
+    let (Some(network), Some(subnet)) = (facts.network(), facts.subnet) else { return findings };
+    if facts.routes.iter().any(|r| r.destination == network && r.oif == Some(tun.index)) {
         findings.push(Finding::ok("route", format!("{network} leads into {name}")));
     } else {
         let remedy = format!("ip route add {network} dev {name}");
@@ -68,26 +68,26 @@ pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
         blackhole: false,
     };
     // The bridge's route goes with its address, which is a finding of its own.
-    let (bridge, others) = view.routes.iter().cloned().partition(|r| docker::explains(view, r));
+    let (bridge, others) = facts.routes.iter().cloned().partition(|r| docker::explains(facts, r));
     let [bridge, others]: [Vec<Route>; 2] = [bridge, others];
-    let conflicts = link::conflicts(&others, &view.links, &overlay);
+    let conflicts = link::conflicts(&others, &facts.links, &overlay);
     for conflict in &conflicts {
         let text = format!("the route {conflict} takes traffic away from the overlay");
         findings.push(Finding::fault("route", text).remedy(format!("ip route del {conflict}")));
     }
-    if conflicts.is_empty() && link::conflicts(&bridge, &view.links, &overlay).is_empty() {
-        findings.extend(policy(view, tun.index).await);
+    if conflicts.is_empty() && link::conflicts(&bridge, &facts.links, &overlay).is_empty() {
+        findings.extend(policy(facts, tun.index).await);
     }
     findings
 }
 
 /// Rules of policy routing may lead packets elsewhere, whatever the main table says.
-async fn policy(view: &View<'_>, tun: u32) -> Option<Finding> {
-    for peer in view.peers.iter().take(MOST_ASKED) {
+async fn policy(facts: &HostFacts<'_>, tun: u32) -> Option<Finding> {
+    for peer in facts.peers.iter().take(MAX_ROUTE_LOOKUPS) {
         let address = peer.subnet.network();
-        let route = view.netlink.route_to(address).await.ok()?;
+        let route = facts.netlink.route_to(address).await.ok()?;
         if route.oif != Some(tun) {
-            let name = |index| view.links.iter().find(|l| Some(l.index) == index);
+            let name = |index| facts.links.iter().find(|l| Some(l.index) == index);
             let elsewhere = name(route.oif).map_or("nowhere", |link| link.name.as_str());
             let text =
                 format!("packets to {} go to {elsewhere} by a rule of policy routing", peer.subnet);
@@ -98,4 +98,4 @@ async fn policy(view: &View<'_>, tun: u32) -> Option<Finding> {
 }
 
 /// Peers whose route is asked for.
-const MOST_ASKED: usize = 64;
+const MAX_ROUTE_LOOKUPS: usize = 64;

@@ -4,9 +4,9 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use super::facts::HostFacts;
 use super::finding::Finding;
 use super::ports;
-use super::view::View;
 use crate::host::netlink::{Link, Route};
 use crate::host::subnet_file::variable;
 
@@ -19,23 +19,23 @@ struct DockerOptions {
 }
 
 /// Compares every source with the subnet file.
-pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
-    if view.file.subnet.is_none() {
+pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
+    if facts.file.subnet.is_none() {
         return vec![];
     }
     let mut findings = Vec::new();
-    let path = &view.args.docker_env;
+    let path = &facts.args.docker_env;
     if let Ok(text) = std::fs::read_to_string(path) {
         let remedy =
             format!("flannel-udp docker-opts -d {}; systemctl restart docker", path.display());
         let options = from_environment(&text);
-        findings.push(compare(view, &path.display().to_string(), &options, &remedy));
+        findings.push(compare(facts, &path.display().to_string(), &options, &remedy));
     }
     let restart = "EnvironmentFile=-/run/docker_opts.env and $DOCKER_OPTS in docker's ExecStart; \
                    systemctl restart docker";
     let running = running();
     for (pid, options) in &running {
-        findings.push(compare(view, &format!("dockerd (pid {pid})"), options, restart));
+        findings.push(compare(facts, &format!("dockerd (pid {pid})"), options, restart));
     }
     if !running.is_empty()
         && let Ok(text) = std::fs::read_to_string(DAEMON_JSON)
@@ -43,22 +43,22 @@ pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
         let options = from_json(&text);
         if options != DockerOptions::default() {
             findings.push(compare(
-                view,
+                facts,
                 DAEMON_JSON,
                 &options,
                 "take bip and mtu out of that file",
             ));
         }
     }
-    findings.extend(bridge(view));
+    findings.extend(bridge(facts));
     findings
 }
 
-fn compare(view: &View<'_>, source: &str, options: &DockerOptions, remedy: &str) -> Finding {
-    let bip = view.variable("FLANNEL_SUBNET");
-    let mtu = view.variable("FLANNEL_MTU");
+fn compare(facts: &HostFacts<'_>, source: &str, options: &DockerOptions, remedy: &str) -> Finding {
+    let bip = facts.variable("FLANNEL_SUBNET");
+    let mtu = facts.variable("FLANNEL_MTU");
     // Whoever masquerades, the other must not.
-    let masq = view.variable("FLANNEL_IPMASQ").map(|masq| (masq != "true").to_string());
+    let masq = facts.variable("FLANNEL_IPMASQ").map(|masq| (masq != "true").to_string());
     let mut wrong = Vec::new();
     let mut fault = false;
     for (name, has, wants) in [
@@ -88,37 +88,37 @@ fn compare(view: &View<'_>, source: &str, options: &DockerOptions, remedy: &str)
 }
 
 /// Whether a route is there only because the bridge has an address that [`check`] finds wrong.
-pub(super) fn explains(view: &View<'_>, route: &Route) -> bool {
-    let bridge = view.links.iter().find(|link| link.name == BRIDGE);
-    view.file.subnet.is_some()
+pub(super) fn explains(facts: &HostFacts<'_>, route: &Route) -> bool {
+    let bridge = facts.links.iter().find(|link| link.name == BRIDGE);
+    facts.file.subnet.is_some()
         && route.gateway.is_none()
         && bridge.is_some_and(|bridge| {
             route.oif == Some(bridge.index)
-                && view
+                && facts
                     .variable("FLANNEL_SUBNET")
-                    .is_some_and(|wants| !addresses(view, bridge).contains(&wants))
+                    .is_some_and(|wants| !addresses(facts, bridge).contains(&wants))
         })
 }
 
-fn addresses(view: &View<'_>, link: &Link) -> Vec<String> {
-    let its = view.addresses.iter().filter(|address| address.index == link.index);
+fn addresses(facts: &HostFacts<'_>, link: &Link) -> Vec<String> {
+    let its = facts.addresses.iter().filter(|address| address.index == link.index);
     its.map(|address| format!("{}/{}", address.local, address.prefix_len)).collect()
 }
 
 /// The bridge's address must be the subnet's first, and no port may send longer packets.
-fn bridge(view: &View<'_>) -> Option<Finding> {
-    let link = view.links.iter().find(|link| link.name == BRIDGE)?;
-    let wants = view.variable("FLANNEL_SUBNET")?;
+fn bridge(facts: &HostFacts<'_>) -> Option<Finding> {
+    let link = facts.links.iter().find(|link| link.name == BRIDGE)?;
+    let wants = facts.variable("FLANNEL_SUBNET")?;
     let restart = "systemctl restart docker (with the options of /run/docker_opts.env)";
-    let has = addresses(view, link);
+    let has = addresses(facts, link);
     if !has.contains(&wants) {
         let has = if has.is_empty() { "none".into() } else { has.join(" ") };
         let text = format!("its address is {has} and should be {wants}");
         return Some(Finding::fault(BRIDGE, text).remedy(restart));
     }
-    let mtu: u32 = view.variable("FLANNEL_MTU")?.parse().ok()?;
-    let is_port = |index| view.details(index).controller == Some(link.index);
-    let longest = view.links.iter().filter(|l| is_port(l.index)).map(|l| l.mtu).max();
+    let mtu: u32 = facts.variable("FLANNEL_MTU")?.parse().ok()?;
+    let is_port = |index| facts.details(index).controller == Some(link.index);
+    let longest = facts.links.iter().filter(|l| is_port(l.index)).map(|l| l.mtu).max();
     Some(match longest {
         Some(longest) if longest > mtu => Finding::fault(
             BRIDGE,

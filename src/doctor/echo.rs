@@ -19,18 +19,18 @@ use crate::packet::protocol;
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum EchoOutcome {
     /// It was answered after this time.
     Reply(Duration),
     /// This router or host said that it cannot be delivered.
-    Error(Complaint),
+    Error(IcmpError),
     /// Nothing came back in time.
     Silence,
 }
 
 /// An ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Complaint {
+pub(super) struct IcmpError {
     pub(super) by: Ipv4Addr,
     pub(super) kind: u8,
     pub(super) code: u8,
@@ -39,24 +39,24 @@ pub(super) struct Complaint {
 /// A socket for requests, and a thread that reads what comes back.
 pub(super) struct Echo {
     socket: Arc<Socket>,
-    shared: Arc<Shared>,
+    shared: Arc<EchoState>,
     identifier: u16,
     next: AtomicU16,
     reader: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct EchoState {
     stop: AtomicBool,
-    waiting: Mutex<HashMap<u16, Waiting>>,
+    waiting: Mutex<HashMap<u16, PendingEcho>>,
     /// The last error about a datagram of ours to a host.
-    datagrams: Mutex<HashMap<(Ipv4Addr, u16), Complaint>>,
+    datagrams: Mutex<HashMap<(Ipv4Addr, u16), IcmpError>>,
 }
 
-struct Waiting {
+struct PendingEcho {
     to: Ipv4Addr,
     sent: Instant,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<EchoOutcome>,
 }
 
 impl Echo {
@@ -67,10 +67,10 @@ impl Echo {
     pub(super) fn open() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
         socket.set_header_included_v4(true)?;
-        socket.set_read_timeout(Some(POLL))?;
+        socket.set_read_timeout(Some(STOP_POLL))?;
         // A burst of long answers shall not be lost here and taken for loss on the way.
         let _ = socket.set_recv_buffer_size(4 << 20);
-        let (socket, shared) = (Arc::new(socket), Arc::new(Shared::default()));
+        let (socket, shared) = (Arc::new(socket), Arc::new(EchoState::default()));
         let identifier = fastrand::u16(1..);
         let reader = std::thread::Builder::new().name("echo".into()).spawn({
             let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
@@ -83,27 +83,27 @@ impl Echo {
     ///
     /// # Errors
     /// The kernel does not send it: no route, or longer than the device's MTU (`EMSGSIZE`).
-    pub(super) async fn ask(
+    pub(super) async fn ping(
         &self,
         to: Ipv4Addr,
         len: usize,
         limit: Duration,
-    ) -> io::Result<Answer> {
+    ) -> io::Result<EchoOutcome> {
         let sequence = self.next.fetch_add(1, Ordering::Relaxed);
         let packet = request(to, len, self.identifier, sequence);
         let (answer, answered) = oneshot::channel();
-        self.shared.waiting().insert(sequence, Waiting { to, sent: Instant::now(), answer });
+        self.shared.waiting().insert(sequence, PendingEcho { to, sent: Instant::now(), answer });
         if let Err(error) = self.socket.send_to(&packet, &SocketAddrV4::new(to, 0).into()) {
             self.shared.waiting().remove(&sequence);
             return Err(error);
         }
         let outcome = tokio::time::timeout(limit, answered).await;
         self.shared.waiting().remove(&sequence);
-        Ok(outcome.ok().and_then(Result::ok).unwrap_or(Answer::Silence))
+        Ok(outcome.ok().and_then(Result::ok).unwrap_or(EchoOutcome::Silence))
     }
 
     /// What was last said against datagrams of this host to `to` and its UDP port.
-    pub(super) fn complaint(&self, to: Ipv4Addr, port: u16) -> Option<Complaint> {
+    pub(super) fn last_error(&self, to: Ipv4Addr, port: u16) -> Option<IcmpError> {
         let datagrams = self.shared.datagrams.lock().unwrap_or_else(PoisonError::into_inner);
         datagrams.get(&(to, port)).copied()
     }
@@ -118,35 +118,40 @@ impl Drop for Echo {
     }
 }
 
-impl Shared {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u16, Waiting>> {
+impl EchoState {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u16, PendingEcho>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn read(mut socket: &Socket, shared: &Shared, identifier: u16) {
+fn read(mut socket: &Socket, shared: &EchoState, identifier: u16) {
     let mut buffer = vec![0; 1 << 16];
     while !shared.stop.load(Ordering::Relaxed) {
         // A timeout is the time to look whether to stop; nothing else is ever the matter for long.
         let Ok(len) = socket.read(&mut buffer) else { continue };
         let now = Instant::now();
-        match understand(&buffer[..len], identifier) {
-            Some(Message::Reply { from, sequence }) => {
-                answer(shared, sequence, from, |waiting| Answer::Reply(now - waiting.sent));
+        match parse_message(&buffer[..len], identifier) {
+            Some(IcmpMessage::Reply { from, sequence }) => {
+                complete(shared, sequence, from, |waiting| EchoOutcome::Reply(now - waiting.sent));
             }
-            Some(Message::About { to, sequence, complaint }) => {
-                answer(shared, sequence, to, |_| Answer::Error(complaint));
+            Some(IcmpMessage::About { to, sequence, error }) => {
+                complete(shared, sequence, to, |_| EchoOutcome::Error(error));
             }
-            Some(Message::AboutDatagram { to, port, complaint }) => {
+            Some(IcmpMessage::AboutDatagram { to, port, error }) => {
                 let mut datagrams = shared.datagrams.lock().unwrap_or_else(PoisonError::into_inner);
-                datagrams.insert((to, port), complaint);
+                datagrams.insert((to, port), error);
             }
             None => {}
         }
     }
 }
 
-fn answer(shared: &Shared, sequence: u16, to: Ipv4Addr, outcome: impl Fn(&Waiting) -> Answer) {
+fn complete(
+    shared: &EchoState,
+    sequence: u16,
+    to: Ipv4Addr,
+    outcome: impl Fn(&PendingEcho) -> EchoOutcome,
+) {
     let mut all = shared.waiting();
     if all.get(&sequence).is_some_and(|waiting| waiting.to == to)
         && let Some(waiting) = all.remove(&sequence)
@@ -157,23 +162,24 @@ fn answer(shared: &Shared, sequence: u16, to: Ipv4Addr, outcome: impl Fn(&Waitin
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Message {
+enum IcmpMessage {
     Reply { from: Ipv4Addr, sequence: u16 },
-    About { to: Ipv4Addr, sequence: u16, complaint: Complaint },
-    AboutDatagram { to: Ipv4Addr, port: u16, complaint: Complaint },
+    About { to: Ipv4Addr, sequence: u16, error: IcmpError },
+    AboutDatagram { to: Ipv4Addr, port: u16, error: IcmpError },
 }
 
-fn understand(packet: &[u8], identifier: u16) -> Option<Message> {
+fn parse_message(packet: &[u8], identifier: u16) -> Option<IcmpMessage> {
     let packet = Ipv4::parse(packet).ok()?;
     let message = Icmpv4::parse(packet.payload()).ok()?;
     if message.kind() == kind::ECHO_REPLY {
         let (id, sequence) = message.echo()?;
-        return (id == identifier).then_some(Message::Reply { from: packet.source(), sequence });
+        return (id == identifier)
+            .then_some(IcmpMessage::Reply { from: packet.source(), sequence });
     }
     if !matches!(message.kind(), kind::UNREACHABLE | kind::TIME_EXCEEDED) {
         return None;
     }
-    let complaint = Complaint { by: packet.source(), kind: message.kind(), code: message.code() };
+    let error = IcmpError { by: packet.source(), kind: message.kind(), code: message.code() };
     // The packet that the error is about, cut short: its total length would not pass a parse.
     let quoted = message.payload();
     let header_len = usize::from(quoted.first()? & 0x0f) * 4;
@@ -182,9 +188,9 @@ fn understand(packet: &[u8], identifier: u16) -> Option<Message> {
     let word = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
     match *quoted.get(9)? {
         protocol::ICMP if rest[0] == kind::ECHO_REQUEST && word(4) == identifier => {
-            Some(Message::About { to, sequence: word(6), complaint })
+            Some(IcmpMessage::About { to, sequence: word(6), error })
         }
-        protocol::UDP => Some(Message::AboutDatagram { to, port: word(2), complaint }),
+        protocol::UDP => Some(IcmpMessage::AboutDatagram { to, port: word(2), error }),
         _ => None,
     }
 }
@@ -192,7 +198,7 @@ fn understand(packet: &[u8], identifier: u16) -> Option<Message> {
 /// An echo request with DF set; the kernel fills in source, identification and header checksum
 /// (`raw(7)`).
 fn request(to: Ipv4Addr, len: usize, identifier: u16, sequence: u16) -> Vec<u8> {
-    let len = len.clamp(LEAST, usize::from(u16::MAX));
+    let len = len.clamp(MIN_LEN, usize::from(u16::MAX));
     let mut packet = vec![0; len];
     packet[0] = 0x45;
     packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
@@ -215,9 +221,9 @@ fn request(to: Ipv4Addr, len: usize, identifier: u16, sequence: u16) -> Vec<u8> 
 /// Header of an IPv4 packet without options.
 const HEADER: usize = 20;
 /// The two headers alone.
-const LEAST: usize = HEADER + 8;
+const MIN_LEN: usize = HEADER + 8;
 /// How often the reader looks whether it is still wanted.
-const POLL: Duration = Duration::from_millis(50);
+const STOP_POLL: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
@@ -243,23 +249,23 @@ mod tests {
         let mut reply = sent[HEADER..].to_vec();
         reply[0] = kind::ECHO_REPLY;
         let reply = packet(PEER, &reply);
-        assert_eq!(understand(&reply, 7), Some(Message::Reply { from: PEER, sequence: 3 }));
-        assert_eq!(understand(&reply, 8), None, "another program's");
+        assert_eq!(parse_message(&reply, 7), Some(IcmpMessage::Reply { from: PEER, sequence: 3 }));
+        assert_eq!(parse_message(&reply, 8), None, "another program's");
 
-        let mut error = vec![kind::UNREACHABLE, 4, 0, 0, 0, 0, 5, 0x78];
-        error.extend(&sent[..HEADER + 8]);
-        let complaint = Complaint { by: ROUTER, kind: kind::UNREACHABLE, code: 4 };
-        let about = Message::About { to: PEER, sequence: 3, complaint };
-        assert_eq!(understand(&packet(ROUTER, &error), 7), Some(about));
+        let mut bytes = vec![kind::UNREACHABLE, 4, 0, 0, 0, 0, 5, 0x78];
+        bytes.extend(&sent[..HEADER + 8]);
+        let error = IcmpError { by: ROUTER, kind: kind::UNREACHABLE, code: 4 };
+        let about = IcmpMessage::About { to: PEER, sequence: 3, error };
+        assert_eq!(parse_message(&packet(ROUTER, &bytes), 7), Some(about));
 
-        error[1] = 3;
-        error[8 + 9] = protocol::UDP;
-        error[8 + HEADER + 2..8 + HEADER + 4].copy_from_slice(&8285u16.to_be_bytes());
-        let complaint = Complaint { code: 3, ..complaint };
-        let about = Message::AboutDatagram { to: PEER, port: 8285, complaint };
-        assert_eq!(understand(&packet(ROUTER, &error), 7), Some(about));
-        for cut in 0..packet(ROUTER, &error).len() {
-            understand(&packet(ROUTER, &error)[..cut], 7);
+        bytes[1] = 3;
+        bytes[8 + 9] = protocol::UDP;
+        bytes[8 + HEADER + 2..8 + HEADER + 4].copy_from_slice(&8285u16.to_be_bytes());
+        let error = IcmpError { code: 3, ..error };
+        let about = IcmpMessage::AboutDatagram { to: PEER, port: 8285, error };
+        assert_eq!(parse_message(&packet(ROUTER, &bytes), 7), Some(about));
+        for cut in 0..packet(ROUTER, &bytes).len() {
+            parse_message(&packet(ROUTER, &bytes)[..cut], 7);
         }
     }
 }

@@ -86,7 +86,7 @@ pub(super) struct Section {
 
 /// Everything that was found.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct DoctorReport {
     /// Version of this form.
     pub(super) version: u32,
     /// The worst finding.
@@ -97,7 +97,7 @@ pub(super) struct Report {
     pub(super) groups: Vec<Section>,
 }
 
-impl Report {
+impl DoctorReport {
     /// A report on these groups; empty ones are left out.
     pub(super) fn new(mut groups: Vec<Section>, took: std::time::Duration) -> Self {
         groups.retain(|group| !group.findings.is_empty());
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn the_worst_finding_counts() {
         let section = |group, findings| Section { group, findings };
-        let report = Report::new(
+        let report = DoctorReport::new(
             vec![
                 section("A", vec![Finding::ok("x", "1"), Finding::warning("y", "2").remedy("do")]),
                 section("B", vec![]),
@@ -151,6 +151,6 @@ mod tests {
             "A\n  ok       x: 1\n  warning  y: 2\n           -> do\n\
              0 faults, 1 warnings, 0 notes, 1 ok; 1.5 s\n"
         );
-        assert_eq!(Report::new(vec![], std::time::Duration::ZERO).worst, Level::Ok);
+        assert_eq!(DoctorReport::new(vec![], std::time::Duration::ZERO).worst, Level::Ok);
     }
 }

@@ -1,26 +1,26 @@
 //! What the host's firewall does to the datagrams between hosts and to the packets inside.
 
+use super::facts::HostFacts;
 use super::finding::Finding;
-use super::netfilter::{self, Fate, Hook, Packet};
-use super::view::View;
+use super::netfilter::{self, FilterVerdict, Hook, TestPacket};
 use crate::host::firewall::Toolbox;
 
 /// Follows a datagram from a peer, and a container's packet each way.
-pub(super) async fn check(view: &View<'_>) -> Vec<Finding> {
+pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let tools = Toolbox::from_environment();
     let mut findings = Vec::new();
-    findings.extend(input(view, &tools).await);
-    findings.extend(forward(view, &tools).await);
+    findings.extend(input(facts, &tools).await);
+    findings.extend(forward(facts, &tools).await);
     findings
 }
 
-async fn input(view: &View<'_>, tools: &Toolbox) -> Option<Finding> {
-    let interface = view.interface.as_ref().ok()?;
-    let port = view.port();
+async fn input(facts: &HostFacts<'_>, tools: &Toolbox) -> Option<Finding> {
+    let interface = facts.interface.as_ref().ok()?;
+    let port = facts.port();
     let check = format!("UDP {port} from peers");
     // Without a peer, some other host of the link.
-    let peer = view.peers.first().map(|peer| peer.public_ip);
-    let packet = Packet {
+    let peer = facts.peers.first().map(|peer| peer.public_ip);
+    let packet = TestPacket {
         hook: Hook::Input,
         protocol: "udp",
         source: peer
@@ -35,17 +35,17 @@ async fn input(view: &View<'_>, tools: &Toolbox) -> Option<Finding> {
         "iptables -I INPUT -i {} -p udp --dport {port} -j ACCEPT (or take that rule away)",
         interface.name
     );
-    Some(tell(&check, netfilter::fate(tools, &packet).await, &remedy))
+    Some(finding_of(&check, netfilter::verdict(tools, &packet).await, &remedy))
 }
 
-async fn forward(view: &View<'_>, tools: &Toolbox) -> Vec<Finding> {
-    let (Some(network), Some(subnet)) = (view.network(), view.subnet) else { return vec![] };
-    let tun = view.tun().map_or("flannel0", |tun| tun.name.as_str()).to_owned();
+async fn forward(facts: &HostFacts<'_>, tools: &Toolbox) -> Vec<Finding> {
+    let (Some(network), Some(subnet)) = (facts.network(), facts.subnet) else { return vec![] };
+    let tun = facts.tun().map_or("flannel0", |tun| tun.name.as_str()).to_owned();
     let own = std::net::Ipv4Addr::from_bits(subnet.network().to_bits() + 2);
     // Any address of the network that is not ours.
-    let other = view.peers.first().map_or(network.last(), |peer| peer.subnet.last());
-    let bridge = bridge(view);
-    let packet = |inwards: bool| Packet {
+    let other = facts.peers.first().map_or(network.last(), |peer| peer.subnet.last());
+    let bridge = bridge(facts);
+    let packet = |inwards: bool| TestPacket {
         hook: Hook::Forward,
         protocol: "tcp",
         source: if inwards { other } else { own },
@@ -63,27 +63,35 @@ async fn forward(view: &View<'_>, tools: &Toolbox) -> Vec<Finding> {
             "the daemon's --iptables-forward-rules=true (its default) accepts the overlay's packets; \
              by hand: iptables -I FORWARD {flag} {network} -j ACCEPT"
         );
-        findings.push(tell(check, netfilter::fate(tools, &packet(inwards)).await, &remedy));
+        findings.push(finding_of(
+            check,
+            netfilter::verdict(tools, &packet(inwards)).await,
+            &remedy,
+        ));
     }
     findings
 }
 
 /// The containers' bridge: the interface that has our subnet.
-fn bridge(view: &View<'_>) -> String {
-    let inside = |ip| view.subnet.is_some_and(|s| s.contains(ip) && ip != s.network());
-    let index = view.addresses.iter().find(|a| inside(a.local)).map(|a| a.index);
-    let link = view.links.iter().find(|link| Some(link.index) == index);
+fn bridge(facts: &HostFacts<'_>) -> String {
+    let inside = |ip| facts.subnet.is_some_and(|s| s.contains(ip) && ip != s.network());
+    let index = facts.addresses.iter().find(|a| inside(a.local)).map(|a| a.index);
+    let link = facts.links.iter().find(|link| Some(link.index) == index);
     link.map_or("docker0", |link| link.name.as_str()).to_owned()
 }
 
-fn tell<E: std::fmt::Display>(check: &str, fate: Result<Option<Fate>, E>, remedy: &str) -> Finding {
-    match fate {
+fn finding_of<E: std::fmt::Display>(
+    check: &str,
+    verdict: Result<Option<FilterVerdict>, E>,
+    remedy: &str,
+) -> Finding {
+    match verdict {
         Ok(None) => Finding::ok(check, "neither iptables nor nft is installed; nothing to ask"),
-        Ok(Some(Fate::Accepted)) => Finding::ok(check, "no rule drops it"),
-        Ok(Some(Fate::Dropped(by))) => {
+        Ok(Some(FilterVerdict::Accept)) => Finding::ok(check, "no rule drops it"),
+        Ok(Some(FilterVerdict::Drop(by))) => {
             Finding::fault(check, format!("{by} drops it")).remedy(remedy)
         }
-        Ok(Some(Fate::Doubtful(by))) => Finding::note(
+        Ok(Some(FilterVerdict::Unclear(by))) => Finding::note(
             check,
             format!("{by} may drop it: it has conditions that are not understood here"),
         )

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 /// What a server answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     pub(super) status: u16,
     /// The server's clock, in seconds since 1970, if it told.
     pub(super) date: Option<i64>,
@@ -15,19 +15,19 @@ pub(super) struct Answer {
 }
 
 /// Asks `host:port` for `path`.
-pub(super) async fn get(authority: &str, path: &str, limit: Duration) -> Option<Answer> {
+pub(super) async fn get(authority: &str, path: &str, limit: Duration) -> Option<HttpResponse> {
     let talk = async {
         let mut stream = TcpStream::connect(authority).await.ok()?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut bytes = Vec::new();
-        stream.take(LONGEST).read_to_end(&mut bytes).await.ok()?;
+        stream.take(MAX_RESPONSE).read_to_end(&mut bytes).await.ok()?;
         parse(&String::from_utf8_lossy(&bytes))
     };
     tokio::time::timeout(limit, talk).await.ok()?
 }
 
-fn parse(text: &str) -> Option<Answer> {
+fn parse(text: &str) -> Option<HttpResponse> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
@@ -35,7 +35,7 @@ fn parse(text: &str) -> Option<Answer> {
         let (name, value) = line.split_once(": ")?;
         name.eq_ignore_ascii_case("date").then(|| date(value)).flatten()
     });
-    Some(Answer { status, date, body: body.to_owned() })
+    Some(HttpResponse { status, date, body: body.to_owned() })
 }
 
 /// `Tue, 24 Nov 2026 19:06:08 GMT` (RFC 9110 §5.6.7).
@@ -44,7 +44,7 @@ fn date(text: &str) -> Option<i64> {
     i64::try_from(since.as_secs()).ok()
 }
 
-const LONGEST: u64 = 1 << 16;
+const MAX_RESPONSE: u64 = 1 << 16;
 
 #[cfg(test)]
 mod tests {
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn answers() {
         let answer = parse("HTTP/1.0 200 OK\r\nDATE: Thu, 01 Jan 1970 00:00:07 GMT\r\n\r\n{}");
-        assert_eq!(answer, Some(Answer { status: 200, date: Some(7), body: "{}".into() }));
+        assert_eq!(answer, Some(HttpResponse { status: 200, date: Some(7), body: "{}".into() }));
         assert_eq!(parse("garbage"), None);
     }
 }

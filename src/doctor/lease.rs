@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
+use super::facts::HostFacts;
 use super::finding::Finding;
-use super::store::Store;
-use super::view::View;
+use super::store::StoreFacts;
 use crate::subnet::SubnetFileOrigin;
 use crate::subnet::admin::HoldingTerm;
 
 /// Compares the subnet file, the lease and the host with each other.
-pub(super) fn check(view: &View<'_>, store: &Store) -> Vec<Finding> {
-    let mut findings = file(view, store);
-    findings.extend(lease(view, store));
+pub(super) fn check(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
+    let mut findings = file(facts, store);
+    findings.extend(lease(facts, store));
     findings
 }
 
-fn file(view: &View<'_>, store: &Store) -> Vec<Finding> {
-    let path = view.args.subnet_file.display().to_string();
-    let Some(subnet) = view.file.subnet else {
-        let text = match view.file.problems.first() {
+fn file(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
+    let path = facts.args.subnet_file.display().to_string();
+    let Some(subnet) = facts.file.subnet else {
+        let text = match facts.file.problems.first() {
             Some(problem) => problem.clone(),
             None => "it is not there, or holds no subnet: no daemon has had a lease here".into(),
         };
@@ -27,21 +27,21 @@ fn file(view: &View<'_>, store: &Store) -> Vec<Finding> {
     };
     let stale = "restart the daemon, then docker: it writes the file anew";
     let mut findings = Vec::new();
-    if let (Some(in_file), Some(config)) = (view.file.network, view.config)
+    if let (Some(in_file), Some(config)) = (facts.file.network, facts.config)
         && in_file != config.network
     {
         let text = format!("it says network {in_file}, the config says {}", config.network);
         findings.push(Finding::fault(&path, text).remedy(stale));
     }
     let identity = store.identity.as_deref();
-    let note = SubnetFileOrigin::load(&SubnetFileOrigin::path(&view.args.subnet_file));
+    let note = SubnetFileOrigin::load(&SubnetFileOrigin::path(&facts.args.subnet_file));
     if let (Some(identity), Some(note)) = (identity, note)
         && let Some(doubt) = note.mismatch(&SubnetFileOrigin::here(identity, subnet))
     {
         findings.push(Finding::fault(&path, format!("it is stale: {doubt}")).remedy(stale));
     }
-    let mtu = view.variable("FLANNEL_MTU").and_then(|mtu| mtu.parse::<u32>().ok());
-    if let (Some(in_file), Some(real)) = (mtu, view.mtu())
+    let mtu = facts.variable("FLANNEL_MTU").and_then(|mtu| mtu.parse::<u32>().ok());
+    if let (Some(in_file), Some(real)) = (mtu, facts.mtu())
         && in_file != real
     {
         let text = format!("it says MTU {in_file}, the interface between hosts bears {real}");
@@ -57,10 +57,10 @@ fn file(view: &View<'_>, store: &Store) -> Vec<Finding> {
     findings
 }
 
-fn lease(view: &View<'_>, store: &Store) -> Option<Finding> {
+fn lease(facts: &HostFacts<'_>, store: &StoreFacts) -> Option<Finding> {
     store.rows.as_ref()?;
-    let own_ip = view.interface.as_ref().ok().map(|interface| interface.public_ip);
-    let Some(subnet) = view.subnet else {
+    let own_ip = facts.interface.as_ref().ok().map(|interface| interface.public_ip);
+    let Some(subnet) = facts.subnet else {
         return Some(
             Finding::warning("lease", "this host holds none")
                 .remedy("start the daemon: systemctl start flannel-udp; journalctl -u flannel-udp"),
@@ -95,7 +95,7 @@ fn lease(view: &View<'_>, store: &Store) -> Option<Finding> {
         HoldingTerm::Unknown => {
             Finding::note("lease", format!("{subnet}; the store did not say until when"))
         }
-        HoldingTerm::Left(left) if left < SHORT => Finding::warning(
+        HoldingTerm::Left(left) if left < EXPIRES_SOON => Finding::warning(
             "lease",
             format!("{subnet} expires in {} min and has not been renewed", left.as_secs() / 60),
         )
@@ -108,4 +108,4 @@ fn lease(view: &View<'_>, store: &Store) -> Option<Finding> {
 }
 
 /// The daemon renews an hour before the end, unless told otherwise.
-const SHORT: Duration = Duration::from_secs(30 * 60);
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * 60);

@@ -4,11 +4,13 @@
 //! Nothing on the host or in the store is changed. It needs no running daemon; what only a daemon
 //! can tell is left out, and said to be.
 
+mod args;
 mod clock;
 mod daemon;
 mod device;
 mod docker;
 mod echo;
+mod facts;
 mod finding;
 mod firewall;
 mod http;
@@ -21,111 +23,13 @@ mod status;
 mod store;
 mod sysctl;
 mod tun;
-mod view;
 
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use clap::Args;
-
-use self::finding::{Finding, Level, Report, Section};
-use self::view::View;
-use crate::cli::commands::StoreArgs;
-use crate::cli::{Code, Exit};
-use crate::observe::protocol::DEFAULT_SOCKET;
-use crate::route::Cidr;
-
-/// Arguments of `doctor`.
-#[derive(Clone, Debug, Args)]
-#[command(
-    after_help = "Exit code: 0 if all is well or there are notes, 2 if the worst finding is a \
-warning, 1 if it is a fault. Run it as root: other users may not look at the firewall nor send the \
-probes."
-)]
-pub struct DoctorArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Which peers to probe: `yes` for all, `no`, or a list of their addresses or subnets
-    #[arg(long, value_name = "yes|no|LIST", default_value = "yes")]
-    pub peers: PeerChoice,
-    /// Seconds within which everything must have ended
-    #[arg(long, value_name = "SECONDS", default_value = "10",
-          value_parser = clap::value_parser!(u64).range(2..=600))]
-    pub timeout: u64,
-    /// Interface for traffic between hosts, by name or address, as given to the daemon; without it,
-    /// the one that the daemon or this host's lease uses
-    #[arg(long, value_name = "NAME|IP", env = "FLANNELD_IFACE")]
-    pub iface: Option<String>,
-    /// Address that other hosts send to, as given to the daemon
-    #[arg(long, value_name = "IP", env = "FLANNELD_PUBLIC_IP")]
-    pub public_ip: Option<Ipv4Addr>,
-    /// Environment file that the daemon writes
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "FLANNELD_SUBNET_FILE",
-        default_value = "/run/flannel/subnet.env"
-    )]
-    pub subnet_file: PathBuf,
-    /// The daemon's status socket
-    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_SOCKET)]
-    pub socket: PathBuf,
-    /// Environment file of dockerd, as `docker-opts` writes it
-    #[arg(long, value_name = "FILE", default_value = "/run/docker_opts.env")]
-    pub docker_env: PathBuf,
-    /// Where the leases are kept, by the daemon's own flags.
-    #[command(flatten)]
-    pub store: StoreArgs,
-}
-
-/// Which peers are probed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum PeerChoice {
-    /// All of them.
-    All,
-    /// None.
-    None,
-    /// Those with these addresses, or with these subnets.
-    Some(Vec<Cidr>),
-}
-
-impl FromStr for PeerChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "yes" => Ok(Self::All),
-            "no" => Ok(Self::None),
-            list => list
-                .split(',')
-                .map(|one| prefix(one.trim()))
-                .collect::<Option<_>>()
-                .map(Self::Some)
-                .ok_or_else(|| "use yes, no, or a list such as 192.168.77.11,10.0.20.0/24".into()),
-        }
-    }
-}
-
-/// A subnet, or an address as the prefix of itself.
-fn prefix(text: &str) -> Option<Cidr> {
-    let address = text.parse().map(|address| Cidr::new(address, 32)).ok();
-    address.or_else(|| text.parse().ok())
-}
-
-impl PeerChoice {
-    fn takes(&self, public_ip: Ipv4Addr, subnet: Cidr) -> bool {
-        match self {
-            Self::All => true,
-            Self::None => false,
-            Self::Some(list) => {
-                list.iter().any(|one| *one == subnet || *one == Cidr::new(public_ip, 32))
-            }
-        }
-    }
-}
+pub use self::args::{DoctorArgs, PeerChoice};
+use self::facts::HostFacts;
+use self::finding::{DoctorReport, Finding, Level, Section};
+use crate::exit::{Code, Exit};
 
 /// Makes all checks and prints what they found.
 ///
@@ -147,32 +51,32 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Exit> {
     Err(Exit::new(code, ""))
 }
 
-async fn examine(args: &DoctorArgs, begun: Instant) -> Result<Report, Exit> {
+async fn examine(args: &DoctorArgs, begun: Instant) -> Result<DoctorReport, Exit> {
     let whole = Duration::from_secs(args.timeout);
     let end = begun + whole;
     // The peers are known from the store: it comes first, with a part of the time for itself.
-    let store = store::look(&args.store, whole / 3).await;
-    let view = View::gather(args, &store).await?;
+    let store = store::gather(&args.store, whole / 3).await;
+    let facts = HostFacts::gather(args, &store).await?;
     let mut groups = vec![
         Section { group: "TUN and kernel", findings: tun::check() },
-        Section { group: "Kernel settings", findings: sysctl::check(&view) },
+        Section { group: "Kernel settings", findings: sysctl::check(&facts) },
         Section { group: "Clock", findings: clock::check(store.clock_offset) },
         Section { group: "Lease store", findings: store.findings.clone() },
-        Section { group: "This host's lease", findings: lease::check(&view, &store) },
-        Section { group: "Daemon", findings: daemon::check(&view) },
-        Section { group: "What the daemon says", findings: status::check(&view) },
-        Section { group: "Network card", findings: nic::check(&view) },
-        Section { group: "Docker", findings: docker::check(&view) },
+        Section { group: "This host's lease", findings: lease::check(&facts, &store) },
+        Section { group: "Daemon", findings: daemon::check(&facts) },
+        Section { group: "What the daemon says", findings: status::check(&facts) },
+        Section { group: "Network card", findings: nic::check(&facts) },
+        Section { group: "Docker", findings: docker::check(&facts) },
     ];
     let (device, firewall, peers) = tokio::join!(
-        bounded("device", end, device::check(&view)),
-        bounded("firewall", end, firewall::check(&view)),
-        bounded("peers", end, peers::check(&view, end)),
+        bounded("device", end, device::check(&facts)),
+        bounded("firewall", end, firewall::check(&facts)),
+        bounded("peers", end, peers::check(&facts, end)),
     );
     groups.insert(7, Section { group: "Overlay device and routes", findings: device });
     groups.insert(8, Section { group: "Firewall", findings: firewall });
     groups.push(Section { group: "Peers", findings: peers });
-    Ok(Report::new(groups, begun.elapsed()))
+    Ok(DoctorReport::new(groups, begun.elapsed()))
 }
 
 /// The findings of a group, or the one that there was no time for them.
@@ -187,25 +91,5 @@ async fn bounded(
             Finding::note(name, "not checked: the time was over")
                 .remedy("flannel-udp doctor --timeout=60"),
         ],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn peers_are_chosen_by_address_or_subnet() {
-        let (ip, subnet) = (Ipv4Addr::new(192, 168, 77, 11), "10.0.20.0/24".parse().unwrap());
-        for (text, taken) in [
-            ("yes", true),
-            ("no", false),
-            ("192.168.77.11", true),
-            ("10.0.9.0/24, 10.0.20.0/24", true),
-            ("192.168.77.12", false),
-        ] {
-            assert_eq!(text.parse::<PeerChoice>().unwrap().takes(ip, subnet), taken, "{text}");
-        }
-        assert!("maybe".parse::<PeerChoice>().is_err());
     }
 }

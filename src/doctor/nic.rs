@@ -2,13 +2,13 @@
 
 use std::io;
 
+use super::facts::HostFacts;
 use super::finding::Finding;
-use super::view::View;
 use crate::sys::ethtool::{self, Feature, Switch, is_on};
 
 /// Asks for each switch.
-pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
-    let Ok(interface) = &view.interface else { return vec![] };
+pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
+    let Ok(interface) = &facts.interface else { return vec![] };
     let name = &interface.name;
     let mut on = Vec::new();
     let mut findings = Vec::new();

@@ -10,25 +10,25 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use futures::{StreamExt, stream};
 
-use super::echo::{Answer, Complaint, Echo};
+use super::echo::{Echo, EchoOutcome, IcmpError};
+use super::facts::HostFacts;
 use super::finding::Finding;
-use super::view::View;
 use crate::host::interface::OVERHEAD;
 use crate::packet::icmpv4::kind;
 use crate::subnet::admin::Holding;
 use crate::sys::udp;
 
 /// Probes the chosen peers until `end`.
-pub(super) async fn check(view: &View<'_>, end: Instant) -> Vec<Finding> {
-    let chosen: Vec<&Holding> = view
+pub(super) async fn check(facts: &HostFacts<'_>, end: Instant) -> Vec<Finding> {
+    let chosen: Vec<&Holding> = facts
         .peers
         .iter()
         .copied()
-        .filter(|peer| view.args.peers.takes(peer.public_ip, peer.subnet))
+        .filter(|peer| facts.args.peers.includes(peer.public_ip, peer.subnet))
         .filter(|peer| peer.backend_type.as_deref().is_none_or(|k| k.eq_ignore_ascii_case("udp")))
         .collect();
     if chosen.is_empty() {
-        return match view.args.peers {
+        return match facts.args.peers {
             super::PeerChoice::None => vec![],
             _ => vec![Finding::note("peers", "none is known: no other host holds a lease")],
         };
@@ -41,76 +41,79 @@ pub(super) async fn check(view: &View<'_>, end: Instant) -> Vec<Finding> {
             return vec![Finding::note("peers", text).remedy(remedy)];
         }
     };
-    let probes = stream::iter(chosen).map(|peer| probe(view, &echo, peer, end));
-    probes.buffered(AT_ONCE).concat().await
+    let probes = stream::iter(chosen).map(|peer| probe(facts, &echo, peer, end));
+    probes.buffered(PEERS_AT_ONCE).concat().await
 }
 
-async fn probe(view: &View<'_>, echo: &Echo, peer: &Holding, end: Instant) -> Vec<Finding> {
+async fn probe(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, end: Instant) -> Vec<Finding> {
     let check = format!("{} ({})", peer.public_ip, peer.subnet);
-    if Instant::now() + LONGEST > end {
+    if Instant::now() + PEER_TIME_LIMIT > end {
         let note = Finding::note(check, "not probed: the time was over");
         return vec![note.remedy("flannel-udp doctor --timeout=60, or --peers=LIST")];
     }
     let target = peer.subnet.network();
-    if view.tun().is_none() {
+    if facts.tun().is_none() {
         let underlay = underlay(echo, peer.public_ip).await;
         let text =
             format!("not probed through the overlay: this needs the daemon here; {underlay}");
         return vec![Finding::note(check, text)];
     }
-    let rounds = join_all((0..ECHOES).map(async |number: u32| {
-        tokio::time::sleep(SPACING * number).await;
-        echo.ask(target, SMALL, PATIENCE).await
+    let rounds = join_all((0..ECHOES_PER_PEER).map(async |number: u32| {
+        tokio::time::sleep(ECHO_INTERVAL * number).await;
+        echo.ping(target, ECHO_LEN, ECHO_TIMEOUT).await
     }));
     let answers = rounds.await;
     let mut times: Vec<Duration> = answers
         .iter()
         .filter_map(|answer| match answer {
-            Ok(Answer::Reply(time)) => Some(*time),
+            Ok(EchoOutcome::Reply(time)) => Some(*time),
             _ => None,
         })
         .collect();
     times.sort();
     if times.is_empty() {
-        return vec![silent(view, echo, peer, &check, answers.first()).await];
+        return vec![diagnose_silence(facts, echo, peer, &check, answers.first()).await];
     }
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let text = format!(
-        "{} of {ECHOES} echoes to {target} answered through the overlay; round trip {:.2} ms, \
+        "{} of {ECHOES_PER_PEER} echoes to {target} answered through the overlay; round trip {:.2} ms, \
          at most {:.2} ms",
         times.len(),
         ms(times[times.len() / 2]),
         ms(times[times.len() - 1])
     );
-    let lost = ECHOES as usize - times.len();
+    let lost = ECHOES_PER_PEER as usize - times.len();
     let reach = match lost {
         0 => Finding::ok(&check, text),
-        _ => Finding::warning(&check, format!("{text}; {} % lost", lost * 100 / ECHOES as usize))
-            .remedy(format!(
-                "compare with ping -c 100 {} on the underlay; look at the drops of both daemons: \
+        _ => Finding::warning(
+            &check,
+            format!("{text}; {} % lost", lost * 100 / ECHOES_PER_PEER as usize),
+        )
+        .remedy(format!(
+            "compare with ping -c 100 {} on the underlay; look at the drops of both daemons: \
                  flannel-udp status",
-                peer.public_ip
-            )),
+            peer.public_ip
+        )),
     };
-    vec![reach, path_mtu(view, echo, peer, &check).await]
+    vec![reach, path_mtu(facts, echo, peer, &check).await]
 }
 
 /// Finds the longest packet that comes back, by rounds of ever narrower steps.
-async fn path_mtu(view: &View<'_>, echo: &Echo, peer: &Holding, check: &str) -> Finding {
+async fn path_mtu(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, check: &str) -> Finding {
     let check = format!("{check} MTU");
     let target = peer.subnet.network();
-    let full = view.tun().map_or(SMALL, |tun| tun.mtu as usize);
+    let full = facts.tun().map_or(ECHO_LEN, |tun| tun.mtu as usize);
     // Twice: the first may be lost to the discovery of the path's MTU itself.
     for _ in 0..2 {
-        if passes(echo, target, full).await {
-            return full_size(view, peer, &check, full);
+        if comes_back(echo, target, full).await {
+            return full_packets_pass(facts, peer, &check, full);
         }
     }
-    let (mut good, mut bad) = (SMALL, full);
+    let (mut good, mut bad) = (ECHO_LEN, full);
     while bad - good > 1 {
-        let step = ((bad - good) / SIZES).max(1);
+        let step = ((bad - good) / SIZES_PER_ROUND).max(1);
         let sizes: Vec<usize> = (good + step..bad).step_by(step).collect();
-        let outcomes = join_all(sizes.iter().map(|size| passes(echo, target, *size))).await;
+        let outcomes = join_all(sizes.iter().map(|size| comes_back(echo, target, *size))).await;
         let passed = sizes.iter().zip(outcomes).filter(|(_, ok)| *ok).map(|(size, _)| *size).max();
         good = passed.unwrap_or(good);
         bad = sizes.into_iter().find(|size| *size > good).unwrap_or(bad);
@@ -126,15 +129,15 @@ async fn path_mtu(view: &View<'_>, echo: &Echo, peer: &Holding, check: &str) -> 
     .remedy(format!(
         "raise the MTU of that link, or lower the interface's on every host: \
          ip link set {} mtu {}; the daemon follows, containers must be started anew",
-        view.interface.as_ref().map_or("eth0", |interface| interface.name.as_str()),
+        facts.interface.as_ref().map_or("eth0", |interface| interface.name.as_str()),
         good + OVERHEAD as usize
     ))
 }
 
 /// Full packets pass; but perhaps in pieces.
-fn full_size(view: &View<'_>, peer: &Holding, check: &str, full: usize) -> Finding {
+fn full_packets_pass(facts: &HostFacts<'_>, peer: &Holding, check: &str, full: usize) -> Finding {
     let outer = full + OVERHEAD as usize;
-    match known_path_mtu(view, peer.public_ip) {
+    match known_path_mtu(facts, peer.public_ip) {
         Ok(path) if (path as usize) < outer => Finding::warning(
             check,
             format!(
@@ -151,30 +154,30 @@ fn full_size(view: &View<'_>, peer: &Holding, check: &str, full: usize) -> Findi
     }
 }
 
-fn known_path_mtu(view: &View<'_>, peer: Ipv4Addr) -> io::Result<u32> {
+fn known_path_mtu(facts: &HostFacts<'_>, peer: Ipv4Addr) -> io::Result<u32> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect(SocketAddr::from((peer, view.port())))?;
+    socket.connect(SocketAddr::from((peer, facts.port())))?;
     udp::path_mtu(&socket)
 }
 
-async fn passes(echo: &Echo, to: Ipv4Addr, len: usize) -> bool {
-    matches!(echo.ask(to, len, SIZE_PATIENCE).await, Ok(Answer::Reply(_)))
+async fn comes_back(echo: &Echo, to: Ipv4Addr, len: usize) -> bool {
+    matches!(echo.ping(to, len, SIZE_TIMEOUT).await, Ok(EchoOutcome::Reply(_)))
 }
 
 /// No answer through the overlay: how far does a packet get?
-async fn silent(
-    view: &View<'_>,
+async fn diagnose_silence(
+    facts: &HostFacts<'_>,
     echo: &Echo,
     peer: &Holding,
     check: &str,
-    first: Option<&io::Result<Answer>>,
+    first: Option<&io::Result<EchoOutcome>>,
 ) -> Finding {
-    let (host, port) = (peer.public_ip, view.port());
+    let (host, port) = (peer.public_ip, facts.port());
     if let Some(Err(error)) = first {
         let text = format!("this kernel does not send to {}: {error}", peer.subnet);
         return Finding::fault(check, text).remedy("see the device and its route above");
     }
-    if let Some(Complaint { kind: kind::UNREACHABLE, code, by }) = echo.complaint(host, port) {
+    if let Some(IcmpError { kind: kind::UNREACHABLE, code, by }) = echo.last_error(host, port) {
         return match code {
             3 => Finding::fault(
                 check,
@@ -192,7 +195,7 @@ async fn silent(
             .remedy(format!("ping {host}; ip route get {host}; is that host up?")),
         };
     }
-    if let Some(Ok(Answer::Error(Complaint { by, kind, .. }))) = first {
+    if let Some(Ok(EchoOutcome::Error(IcmpError { by, kind, .. }))) = first {
         let text = match *kind {
             kind::TIME_EXCEEDED => format!("{by} says that the packet goes round in a circle"),
             _ => format!(
@@ -204,7 +207,7 @@ async fn silent(
             .remedy("flannel-udp routes; journalctl -u flannel-udp; is the registry reachable?");
     }
     match underlay(echo, host).await {
-        Underlay::Answers(_) => Finding::fault(
+        UnderlayPing::Answers(_) => Finding::fault(
             check,
             format!(
                 "{host} answers pings, but nothing comes back through the overlay: UDP {port} is \
@@ -212,7 +215,7 @@ async fn silent(
             ),
         )
         .remedy(accept(host, port)),
-        Underlay::Silent => {
+        UnderlayPing::Silent => {
             let text = format!("{host} does not answer at all: host or network down");
             Finding::fault(check, text).remedy(format!("ping {host}; ip route get {host}"))
         }
@@ -226,21 +229,21 @@ fn accept(host: Ipv4Addr, port: u16) -> String {
     )
 }
 
-enum Underlay {
+enum UnderlayPing {
     Answers(Duration),
     Silent,
 }
 
-async fn underlay(echo: &Echo, host: Ipv4Addr) -> Underlay {
-    let asked = join_all((0..3).map(|_| echo.ask(host, SMALL, PATIENCE))).await;
+async fn underlay(echo: &Echo, host: Ipv4Addr) -> UnderlayPing {
+    let asked = join_all((0..3).map(|_| echo.ping(host, ECHO_LEN, ECHO_TIMEOUT))).await;
     let answered = asked.into_iter().find_map(|answer| match answer {
-        Ok(Answer::Reply(time)) => Some(time),
+        Ok(EchoOutcome::Reply(time)) => Some(time),
         _ => None,
     });
-    answered.map_or(Underlay::Silent, Underlay::Answers)
+    answered.map_or(UnderlayPing::Silent, UnderlayPing::Answers)
 }
 
-impl std::fmt::Display for Underlay {
+impl std::fmt::Display for UnderlayPing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Answers(time) => {
@@ -252,18 +255,18 @@ impl std::fmt::Display for Underlay {
 }
 
 /// Peers that are probed at once.
-const AT_ONCE: usize = 64;
+const PEERS_AT_ONCE: usize = 64;
 /// Small echoes to each.
-const ECHOES: u32 = 10;
+const ECHOES_PER_PEER: u32 = 10;
 /// Between two of them.
-const SPACING: Duration = Duration::from_millis(40);
+const ECHO_INTERVAL: Duration = Duration::from_millis(40);
 /// How long a small echo is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one of many sizes is waited for.
-const SIZE_PATIENCE: Duration = Duration::from_millis(400);
+const SIZE_TIMEOUT: Duration = Duration::from_millis(400);
 /// Bytes of a small echo, headers included, as of `ping`.
-const SMALL: usize = 84;
+const ECHO_LEN: usize = 84;
 /// Sizes tried at once.
-const SIZES: usize = 16;
+const SIZES_PER_ROUND: usize = 16;
 /// The most that one peer takes: echoes, two full ones and three rounds of sizes, or the underlay.
-const LONGEST: Duration = Duration::from_millis(3500);
+const PEER_TIME_LIMIT: Duration = Duration::from_millis(3500);

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 /// A UDP socket of this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(super) struct BoundSocket {
     pub(super) address: Ipv4Addr,
     pub(super) inode: u64,
     /// Datagrams dropped because its buffer was full.
@@ -14,17 +14,17 @@ pub(super) struct Holder {
 }
 
 /// All sockets bound to `port`.
-pub(super) fn holders(port: u16) -> Vec<Holder> {
+pub(super) fn sockets(port: u16) -> Vec<BoundSocket> {
     let text = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
-    let mut holders: Vec<_> = text.lines().skip(1).filter_map(|line| parse(line, port)).collect();
-    for holder in &mut holders {
-        holder.process = owner(holder.inode);
+    let mut sockets: Vec<_> = text.lines().skip(1).filter_map(|line| parse(line, port)).collect();
+    for socket in &mut sockets {
+        socket.process = owner(socket.inode);
     }
-    holders
+    sockets
 }
 
 /// A line of `/proc/net/udp` (`Documentation/networking/proc_net_tcp.rst` has the form).
-fn parse(line: &str, port: u16) -> Option<Holder> {
+fn parse(line: &str, port: u16) -> Option<BoundSocket> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (address, its_port) = fields.get(1)?.split_once(':')?;
     if u16::from_str_radix(its_port, 16).ok()? != port {
@@ -32,7 +32,7 @@ fn parse(line: &str, port: u16) -> Option<Holder> {
     }
     // The address as a word of memory in the machine's own byte order.
     let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes();
-    Some(Holder {
+    Some(BoundSocket {
         address: address.into(),
         inode: fields.get(9)?.parse().ok()?,
         drops: fields.get(12)?.parse().ok()?,
@@ -65,7 +65,7 @@ mod tests {
     fn our_own_socket_is_found() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let found = holders(port);
+        let found = sockets(port);
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((found[0].address, found[0].drops), (Ipv4Addr::LOCALHOST, 0));
         assert_eq!(found[0].process.as_ref().unwrap().1, std::process::id());

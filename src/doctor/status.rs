@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::facts::HostFacts;
 use super::finding::Finding;
-use super::view::View;
-use crate::cli::text;
 use crate::dataplane::{Check, FeatureState};
+use crate::humanize;
 use crate::observe::client::Client;
 use crate::observe::protocol::snapshot::Snapshot;
 
@@ -18,15 +18,15 @@ pub(super) async fn ask(socket: &Path) -> Result<Box<Snapshot>, String> {
     let client = Client::new(socket);
     // A thread of its own: the client blocks, and a daemon that hangs must not hold us at the end.
     std::thread::spawn(move || answer.send(client.status().map(Box::new)));
-    match tokio::time::timeout(PATIENCE, answered).await {
+    match tokio::time::timeout(STATUS_TIMEOUT, answered).await {
         Ok(Ok(outcome)) => outcome.map_err(|error| first_line(&error.to_string())),
         _ => Err(format!("the daemon at {} does not answer", socket.display())),
     }
 }
 
 /// Looks at what it says.
-pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
-    let now = match &view.status {
+pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
+    let now = match &facts.status {
         Ok(now) => now,
         Err(why) => {
             let text = format!("not checked, this needs a running flannel-udp: {why}");
@@ -63,7 +63,7 @@ pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
             .remedy("restart the daemon when the cause is gone; flannel-udp status"),
         });
     }
-    findings.extend(strangers(now));
+    findings.extend(mismatches(now));
     for (way, direction) in [("out", &now.stats.egress), ("in", &now.stats.ingress)] {
         let drops = direction.drops.iter().filter(|(_, count)| **count > 0);
         let drops: Vec<_> = drops.map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -85,21 +85,21 @@ fn since(feature: &FeatureState) -> String {
 }
 
 /// Who sent lately what is not its own, each sender once.
-fn strangers(now: &Snapshot) -> Vec<Finding> {
+fn mismatches(now: &Snapshot) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for mismatch in now.late_mismatches() {
         let (check, remedy) = match mismatch.latest.check {
             Check::Source => ("forged senders", FORGED),
             Check::Destination => ("foreign destinations", FOREIGN),
         };
-        if findings.len() == MOST_NAMED {
-            let more = now.late_mismatches().count() - MOST_NAMED;
+        if findings.len() == MAX_NAMED {
+            let more = now.late_mismatches().count() - MAX_NAMED;
             let text = format!("{more} more in the last ten minutes");
             let finding = Finding::warning("forged senders", text);
             findings.push(finding.remedy("flannel-udp status --json lists up to 32"));
             break;
         }
-        let ago = text::seconds(mismatch.last_ago.floor());
+        let ago = humanize::seconds(mismatch.last_ago.floor());
         let text = format!("{} ({ago} ago)", mismatch.latest.sentence());
         findings.push(Finding::warning(check, text).remedy(remedy));
     }
@@ -111,7 +111,7 @@ fn first_line(text: &str) -> String {
 }
 
 /// Senders that are named.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 const FORGED: &str = "look at the host that sends: flannel-udp doctor there; two hosts with one \
                       subnet, or a --public-ip that is not the address it sends from. If it is \
                       neither, somebody forges: --source-check=enforce here, and UDP 8285 for the \
@@ -119,7 +119,7 @@ const FORGED: &str = "look at the host that sends: flannel-udp doctor there; two
 const FOREIGN: &str = "the sender takes this host for the address's: flannel-udp routes there; or it \
                        uses this host as a relay: --destination-check=enforce here";
 /// A daemon that is well answers within milliseconds.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const STATUS_TIMEOUT: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
 mod tests {
@@ -143,21 +143,21 @@ mod tests {
     #[test]
     fn senders_of_the_last_ten_minutes_are_named_and_the_rest_counted() {
         let mut now = Snapshot::default();
-        assert_eq!(strangers(&now), []);
+        assert_eq!(mismatches(&now), []);
         now.mismatches = vec![
             sender(1, Check::Source, 3.0),
             sender(2, Check::Destination, 4.0),
             sender(3, Check::Source, 601.0),
         ];
-        let findings = strangers(&now);
+        let findings = mismatches(&now);
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert!(findings.iter().all(|finding| finding.level == Level::Warning));
         assert!(findings[0].finding.contains("192.168.0.1:8285 has an inner source not of"));
         assert!(findings[0].remedy.as_ref().unwrap().contains("--source-check=enforce"));
         assert_eq!(findings[1].check, "foreign destinations");
         now.mismatches = (0..9).map(|n| sender(n, Check::Source, 1.0)).collect();
-        let findings = strangers(&now);
-        assert_eq!(findings.len(), MOST_NAMED + 1);
-        assert!(findings[MOST_NAMED].finding.starts_with("4 more"), "{findings:?}");
+        let findings = mismatches(&now);
+        assert_eq!(findings.len(), MAX_NAMED + 1);
+        assert!(findings[MAX_NAMED].finding.starts_with("4 more"), "{findings:?}");
     }
 }

@@ -16,7 +16,7 @@ use crate::subnet::{LeaseStore, NetworkConfig, StoreOptions};
 
 /// What the store holds and what is wrong with it.
 #[derive(Default)]
-pub(super) struct Store {
+pub(super) struct StoreFacts {
     pub(super) config: Option<NetworkConfig>,
     /// Everything under `subnets/`; `None` if it could not be read.
     pub(super) rows: Option<Vec<Row>>,
@@ -27,7 +27,7 @@ pub(super) struct Store {
     pub(super) findings: Vec<Finding>,
 }
 
-impl Store {
+impl StoreFacts {
     /// The leases that are ones.
     pub(super) fn leases(&self) -> impl Iterator<Item = &Holding> {
         self.rows.iter().flatten().filter_map(|row| row.lease.as_ref().ok())
@@ -35,8 +35,8 @@ impl Store {
 }
 
 /// Looks at everything within `limit`.
-pub(super) async fn look(args: &StoreArgs, limit: Duration) -> Store {
-    let mut store = Store::default();
+pub(super) async fn gather(args: &StoreArgs, limit: Duration) -> StoreFacts {
+    let mut store = StoreFacts::default();
     let mut options = leases::options(args);
     // A third of the time for each: the connection, an answer, everything after the first.
     options.etcd.connect_timeout = (limit / 6).min(options.etcd.connect_timeout);
@@ -59,7 +59,7 @@ pub(super) async fn look(args: &StoreArgs, limit: Duration) -> Store {
             Err(findings) => return store.findings.extend(findings),
         }
         match store::open(&options) {
-            Ok(registry) => content(&*registry, &options, &mut store).await,
+            Ok(lease_store) => content(&*lease_store, &options, &mut store).await,
             Err(error) => store.findings.push(
                 Finding::fault("registry", error.to_string()).remedy("correct the option it names"),
             ),
@@ -82,14 +82,14 @@ async fn reach(options: &mut StoreOptions, limit: Duration) -> Result<Vec<Findin
         alone.etcd.endpoints = vec![endpoint.clone()];
         let begun = Instant::now();
         let outcome = match store::open(&alone) {
-            Ok(registry) => match tokio::time::timeout(limit, registry.identity()).await {
-                Ok(outcome) => outcome.map_err(Refusal::Registry),
-                Err(_) => Err(Refusal::Registry(StoreError::unavailable(
+            Ok(lease_store) => match tokio::time::timeout(limit, lease_store.identity()).await {
+                Ok(outcome) => outcome.map_err(EndpointError::Store),
+                Err(_) => Err(EndpointError::Store(StoreError::unavailable(
                     UnavailableKind::Timeout,
                     format!("nothing within {limit:?}"),
                 ))),
             },
-            Err(error) => Err(Refusal::Open(error.to_string())),
+            Err(error) => Err(EndpointError::Open(error.to_string())),
         };
         (endpoint.clone(), outcome, begun.elapsed())
     });
@@ -129,16 +129,16 @@ async fn reach(options: &mut StoreOptions, limit: Duration) -> Result<Vec<Findin
     if alive.is_empty() { Err(findings) } else { Ok(findings) }
 }
 
-enum Refusal {
+enum EndpointError {
     Open(String),
-    Registry(StoreError),
+    Store(StoreError),
 }
 
-impl Refusal {
+impl EndpointError {
     fn explain(&self) -> (String, String) {
         let error = match self {
             Self::Open(text) => return (text.clone(), "correct the option it names".into()),
-            Self::Registry(error) => error,
+            Self::Store(error) => error,
         };
         (error.to_string(), remedy(error).into())
     }
@@ -173,14 +173,14 @@ fn remedy(error: &StoreError) -> &'static str {
     }
 }
 
-async fn content(registry: &dyn LeaseStore, options: &StoreOptions, store: &mut Store) {
-    store.identity = registry.identity().await.ok();
-    match registry.config().await {
+async fn content(lease_store: &dyn LeaseStore, options: &StoreOptions, store: &mut StoreFacts) {
+    store.identity = lease_store.identity().await.ok();
+    match lease_store.config().await {
         Err(error) => {
             let finding = Finding::fault("network config", error.to_string());
             store.findings.push(finding.remedy(remedy(&error)));
         }
-        Ok(None) => store.findings.push(missing(registry, options).await),
+        Ok(None) => store.findings.push(missing(lease_store, options).await),
         Ok(Some(text)) => match NetworkConfig::parse(&text) {
             Ok(config) => {
                 store.findings.push(Finding::ok(
@@ -202,7 +202,7 @@ async fn content(registry: &dyn LeaseStore, options: &StoreOptions, store: &mut 
             ),
         },
     }
-    match admin::list(registry).await {
+    match admin::list(lease_store).await {
         Ok(rows) => {
             store.findings.extend(rows_findings(&rows, store.config.as_ref(), options));
             store.rows = Some(rows);
@@ -214,7 +214,7 @@ async fn content(registry: &dyn LeaseStore, options: &StoreOptions, store: &mut 
 }
 
 /// The config is not there: what is there instead?
-async fn missing(registry: &dyn LeaseStore, options: &StoreOptions) -> Finding {
+async fn missing(lease_store: &dyn LeaseStore, options: &StoreOptions) -> Finding {
     let prefix = options.etcd.prefix.trim_end_matches('/');
     let location = options.settings().config_location();
     let finding = |text: String| Finding::fault("network config", text);
@@ -229,7 +229,7 @@ async fn missing(registry: &dyn LeaseStore, options: &StoreOptions) -> Finding {
             }
         }
     }
-    let keys = registry.other_keys().await.unwrap_or_default();
+    let keys = lease_store.other_keys().await.unwrap_or_default();
     let elsewhere = keys.iter().find_map(|key| key.strip_suffix("/config"));
     match (elsewhere, keys.is_empty()) {
         (Some(other), _) => {

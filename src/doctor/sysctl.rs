@@ -2,20 +2,20 @@
 
 use std::path::Path;
 
+use super::facts::HostFacts;
 use super::finding::Finding;
 use super::ports;
-use super::view::View;
 
 /// Reads each and says what it costs.
-pub(super) fn check(view: &View<'_>) -> Vec<Finding> {
-    let mut findings = vec![forwarding(view)];
-    findings.extend(buffers(view));
-    findings.extend(queue(view));
-    findings.extend(reverse_path(view));
+pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
+    let mut findings = vec![forwarding(facts)];
+    findings.extend(buffers(facts));
+    findings.extend(queue(facts));
+    findings.extend(reverse_path(facts));
     findings
 }
 
-fn forwarding(view: &View<'_>) -> Finding {
+fn forwarding(facts: &HostFacts<'_>) -> Finding {
     const CHECK: &str = "ip_forward";
     match number("ipv4/ip_forward") {
         Some(0) => {
@@ -29,9 +29,9 @@ fn forwarding(view: &View<'_>) -> Finding {
         Some(_) => {}
     }
     let bridges = ["docker0", "cni0"];
-    let names = view.links.iter().map(|link| link.name.as_str());
+    let names = facts.links.iter().map(|link| link.name.as_str());
     let relevant = names
-        .filter(|name| bridges.contains(name) || view.tun().is_some_and(|tun| tun.name == *name));
+        .filter(|name| bridges.contains(name) || facts.tun().is_some_and(|tun| tun.name == *name));
     let shut: Vec<&str> =
         relevant.filter(|name| interface(name, "forwarding") == Some(0)).collect();
     match shut.first() {
@@ -42,25 +42,25 @@ fn forwarding(view: &View<'_>) -> Finding {
 }
 
 /// The daemon may go beyond both with `CAP_NET_ADMIN`, and without it may not.
-fn buffers(view: &View<'_>) -> Vec<Finding> {
-    let lost = ports::holders(view.port()).iter().any(|holder| holder.drops > 0);
+fn buffers(facts: &HostFacts<'_>) -> Vec<Finding> {
+    let lost = ports::sockets(facts.port()).iter().any(|socket| socket.drops > 0);
     let check = |name: &str, key: &str| {
         let Some(size) = number(key) else {
             return Finding::note(name, "not checked: it cannot be read here (another namespace?)");
         };
         let text = format!("{size} bytes");
-        let remedy = format!("sysctl -w net.core.{name}={WANTED}");
+        let remedy = format!("sysctl -w net.core.{name}={WANTED_BUFFER}");
         match size {
-            WANTED.. => Finding::ok(name, text),
+            WANTED_BUFFER.. => Finding::ok(name, text),
             _ if lost && name == "rmem_max" => Finding::warning(
                 name,
-                format!("{text}, and the socket has overflowed: the daemon wants {WANTED}"),
+                format!("{text}, and the socket has overflowed: the daemon wants {WANTED_BUFFER}"),
             )
             .remedy(remedy),
             _ => Finding::note(
                 name,
                 format!(
-                    "{text}: the daemon wants {WANTED}, and gets it only with CAP_NET_ADMIN; with \
+                    "{text}: the daemon wants {WANTED_BUFFER}, and gets it only with CAP_NET_ADMIN; with \
                      less, bursts are lost"
                 ),
             )
@@ -70,9 +70,9 @@ fn buffers(view: &View<'_>) -> Vec<Finding> {
     vec![check("rmem_max", "core/rmem_max"), check("wmem_max", "core/wmem_max")]
 }
 
-fn queue(view: &View<'_>) -> Option<Finding> {
-    let tun = view.tun()?;
-    let len = view.details(tun.index).tx_queue_len;
+fn queue(facts: &HostFacts<'_>) -> Option<Finding> {
+    let tun = facts.tun()?;
+    let len = facts.details(tun.index).tx_queue_len;
     let text = format!("{len} packets may wait for the daemon in {}", tun.name);
     Some(match len {
         500.. => Finding::ok("txqueuelen", text),
@@ -82,11 +82,11 @@ fn queue(view: &View<'_>) -> Option<Finding> {
 }
 
 /// The greater of the setting for all interfaces and that for one counts (`ip-sysctl.rst`).
-fn reverse_path(view: &View<'_>) -> Vec<Finding> {
+fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
     let effective =
         |name: &str| Some(interface("all", "rp_filter")?.max(interface(name, "rp_filter")?));
     let mut findings = Vec::new();
-    if let Some(tun) = view.tun()
+    if let Some(tun) = facts.tun()
         && let Some(mode) = effective(&tun.name)
     {
         let check = format!("rp_filter of {}", tun.name);
@@ -100,13 +100,13 @@ fn reverse_path(view: &View<'_>) -> Vec<Finding> {
             mode => Finding::ok(check, mode.to_string()),
         });
     }
-    if let Ok(between) = &view.interface
+    if let Ok(between) = &facts.interface
         && let Some(mode) = effective(&between.name)
     {
         let check = format!("rp_filter of {}", between.name);
         // Strict filtering bites where answers would leave by another interface.
-        let astray = view.peers.iter().find(|peer| {
-            let best = view
+        let astray = facts.peers.iter().find(|peer| {
+            let best = facts
                 .routes
                 .iter()
                 .filter(|route| route.destination.contains(peer.public_ip))
@@ -143,4 +143,4 @@ fn number(key: &str) -> Option<u64> {
 }
 
 /// What the daemon asks for, in bytes (`sys/udp.rs`).
-const WANTED: u64 = 8 << 20;
+const WANTED_BUFFER: u64 = 8 << 20;

@@ -2,34 +2,34 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Action, Chain, Hook, Match, Packet, Rule, Ruleset};
+use super::{Action, Hook, Match, Rule, RuleChain, Ruleset, TestPacket};
 use crate::route::Cidr;
 
 /// The packet's built-in chain of the filter table; `None` if the table is not there.
-pub(super) fn parse(saved: &str, packet: &Packet) -> Option<Ruleset> {
+pub(super) fn parse(saved: &str, packet: &TestPacket) -> Option<Ruleset> {
     let base = match packet.hook {
         Hook::Input => "INPUT",
         Hook::Forward => "FORWARD",
     };
-    let mut chains: Vec<Chain> = Vec::new();
+    let mut chains: Vec<RuleChain> = Vec::new();
     for line in saved.lines() {
         if let Some(declared) = line.strip_prefix(':') {
             let mut words = declared.split_whitespace();
             let name = words.next().unwrap_or_default().to_owned();
             let drops = words.next() == Some("DROP");
             let drop_policy = drops.then(|| format!("the policy of iptables' {name} chain, DROP"));
-            chains.push(Chain { name, drop_policy, rules: Vec::new() });
+            chains.push(RuleChain { name, drop_policy, rules: Vec::new() });
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let (name, rule) = rule.split_once(' ').unwrap_or((rule, ""));
             if let Some(chain) = chains.iter_mut().find(|chain| chain.name == name) {
-                chain.rules.push(judge(line, rule, packet));
+                chain.rules.push(evaluate(line, rule, packet));
             }
         }
     }
     chains.iter().any(|chain| chain.name == base).then(|| Ruleset { base: base.into(), chains })
 }
 
-fn judge(line: &str, rule: &str, packet: &Packet) -> Rule {
+fn evaluate(line: &str, rule: &str, packet: &TestPacket) -> Rule {
     let words = words(rule);
     let mut words = words.iter().map(String::as_str).peekable();
     let mut matches = Match::Yes;
@@ -56,7 +56,7 @@ fn judge(line: &str, rule: &str, packet: &Packet) -> Rule {
     Rule { matches, action, text: format!("the iptables rule `{line}`") }
 }
 
-fn option(name: &str, value: &str, packet: &Packet) -> Match {
+fn option(name: &str, value: &str, packet: &TestPacket) -> Match {
     let within = |address| match value.parse::<Cidr>() {
         Ok(cidr) => Match::of(cidr.contains(address)),
         Err(_) => value.parse().map_or(Match::Maybe, |only: Ipv4Addr| Match::of(address == only)),
@@ -133,12 +133,12 @@ fn words(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{datagram, forwarded};
-    use super::super::{Fate, Packet};
+    use super::super::{FilterVerdict, TestPacket};
     use super::*;
 
-    fn fate(rules: &str, packet: &Packet) -> Fate {
+    fn verdict(rules: &str, packet: &TestPacket) -> FilterVerdict {
         let text = format!("*filter\n{rules}\nCOMMIT\n");
-        parse(&text, packet).expect("a table").fate()
+        parse(&text, packet).expect("a table").verdict()
     }
 
     const OPEN: &str = ":INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:X - [0:0]\n";
@@ -153,11 +153,11 @@ mod tests {
             "-A INPUT ! -s 10.0.0.0/8 -i eth+ -j X\n-A X -m comment --comment \"-j ACCEPT\" -j DROP",
             "-A INPUT -m state --state NEW -g X\n-A X -j RETURN\n-A X -j ACCEPT\n-A INPUT -j X",
         ] {
-            let fate = fate(&format!("{OPEN}{rule}"), &packet);
-            let dropped = matches!(fate, Fate::Dropped(_));
-            assert_eq!(dropped, !rule.contains("RETURN"), "{rule}: {fate:?}");
+            let verdict = verdict(&format!("{OPEN}{rule}"), &packet);
+            let dropped = matches!(verdict, FilterVerdict::Drop(_));
+            assert_eq!(dropped, !rule.contains("RETURN"), "{rule}: {verdict:?}");
         }
-        assert!(matches!(fate(SHUT, &packet), Fate::Dropped(by) if by.contains("policy")));
+        assert!(matches!(verdict(SHUT, &packet), FilterVerdict::Drop(by) if by.contains("policy")));
     }
 
     #[test]
@@ -168,11 +168,15 @@ mod tests {
             "-A INPUT -p tcp -j DROP\n-A INPUT -s 192.168.0.0/24 -j ACCEPT",
             "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j DROP\n-A INPUT -j ACCEPT",
         ] {
-            assert_eq!(fate(&format!("{SHUT}{rules}"), &packet), Fate::Accepted, "{rules}");
+            assert_eq!(
+                verdict(&format!("{SHUT}{rules}"), &packet),
+                FilterVerdict::Accept,
+                "{rules}"
+            );
         }
         let ours = "-A FORWARD -m comment --comment \"flanneld forward\" -j X\n\
                     -A X -s 10.0.0.0/16 -m comment --comment \"flanneld forward\" -j ACCEPT";
-        assert_eq!(fate(&format!("{SHUT}{ours}"), &forwarded()), Fate::Accepted);
+        assert_eq!(verdict(&format!("{SHUT}{ours}"), &forwarded()), FilterVerdict::Accept);
         assert_eq!(parse("", &packet), None);
     }
 
@@ -184,7 +188,7 @@ mod tests {
             "-A INPUT -m mac --mac-source 00:11:22:33:44:55 -j ACCEPT\n-A INPUT -j DROP",
         ] {
             assert!(
-                matches!(fate(&format!("{OPEN}{rules}"), &packet), Fate::Doubtful(_)),
+                matches!(verdict(&format!("{OPEN}{rules}"), &packet), FilterVerdict::Unclear(_)),
                 "{rules}"
             );
         }
@@ -193,6 +197,6 @@ mod tests {
     #[test]
     fn loops_end() {
         let rules = format!("{OPEN}:Y - [0:0]\n-A INPUT -j X\n-A X -j Y\n-A Y -j X");
-        assert_eq!(fate(&rules, &datagram()), Fate::Accepted);
+        assert_eq!(verdict(&rules, &datagram()), FilterVerdict::Accept);
     }
 }

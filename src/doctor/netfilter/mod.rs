@@ -11,9 +11,9 @@ use std::net::Ipv4Addr;
 
 use crate::host::firewall::{ToolError, Toolbox, run};
 
-/// A packet whose fate is asked for, the first one of its flow.
+/// A packet whose verdict is asked for, the first one of its flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Packet {
+pub(super) struct TestPacket {
     /// Where in the host it is looked at.
     pub(super) hook: Hook,
     /// `udp`, `tcp`, `icmp`.
@@ -43,20 +43,23 @@ pub(super) enum Hook {
 
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum FilterVerdict {
     /// No rule drops it.
-    Accepted,
+    Accept,
     /// This rule or policy drops it, if a match holds that is not understood here.
-    Doubtful(String),
+    Unclear(String),
     /// This rule or policy drops it.
-    Dropped(String),
+    Drop(String),
 }
 
 /// Asks every firewall of this host. `None` if it has no tool for one.
 ///
 /// # Errors
 /// A tool refuses, as without `CAP_NET_ADMIN`.
-pub(super) async fn fate(tools: &Toolbox, packet: &Packet) -> Result<Option<Fate>, ToolError> {
+pub(super) async fn verdict(
+    tools: &Toolbox,
+    packet: &TestPacket,
+) -> Result<Option<FilterVerdict>, ToolError> {
     let mut rulesets = Vec::new();
     let mut iptables_in_nft = false;
     let mut seen = Vec::new();
@@ -77,18 +80,18 @@ pub(super) async fn fate(tools: &Toolbox, packet: &Packet) -> Result<Option<Fate
         rulesets.extend(nft::parse(&listed, packet, iptables_in_nft));
         seen.push(true);
     }
-    Ok((!seen.is_empty()).then(|| worst(rulesets.iter().map(Ruleset::fate))))
+    Ok((!seen.is_empty()).then(|| worst(rulesets.iter().map(Ruleset::verdict))))
 }
 
 /// Every base chain of a hook looks at a packet; one is enough to drop it.
-fn worst(fates: impl Iterator<Item = Fate>) -> Fate {
-    fates
-        .max_by_key(|fate| match fate {
-            Fate::Accepted => 0,
-            Fate::Doubtful(_) => 1,
-            Fate::Dropped(_) => 2,
+fn worst(verdicts: impl Iterator<Item = FilterVerdict>) -> FilterVerdict {
+    verdicts
+        .max_by_key(|verdict| match verdict {
+            FilterVerdict::Accept => 0,
+            FilterVerdict::Unclear(_) => 1,
+            FilterVerdict::Drop(_) => 2,
         })
-        .unwrap_or(Fate::Accepted)
+        .unwrap_or(FilterVerdict::Accept)
 }
 
 /// A base chain and the chains it may jump to, each rule judged for the packet already.
@@ -96,11 +99,11 @@ fn worst(fates: impl Iterator<Item = Fate>) -> Fate {
 struct Ruleset {
     /// Name of the base chain.
     base: String,
-    chains: Vec<Chain>,
+    chains: Vec<RuleChain>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Chain {
+struct RuleChain {
     name: String,
     /// What the policy drops, as text to show.
     drop_policy: Option<String>,
@@ -159,40 +162,46 @@ enum Action {
 
 /// What has been learnt on the way through the rules.
 #[derive(Default)]
-struct Doubts {
+struct Uncertain {
     /// A rule that may have accepted the packet.
     accept: bool,
     /// The first rule that may have dropped it.
     drop: Option<String>,
 }
 
-enum End {
+enum WalkEnd {
     Accept,
     Drop(String),
 }
 
 impl Ruleset {
-    fn fate(&self) -> Fate {
-        let mut doubts = Doubts::default();
-        let end = self.walk(&self.base, true, &mut doubts, 0).or_else(|| {
+    fn verdict(&self) -> FilterVerdict {
+        let mut uncertain = Uncertain::default();
+        let end = self.walk(&self.base, true, &mut uncertain, 0).or_else(|| {
             let policy = self.chain(&self.base)?.drop_policy.clone()?;
-            Some(End::Drop(policy))
+            Some(WalkEnd::Drop(policy))
         });
-        match (end, doubts) {
-            (Some(End::Drop(by)), Doubts { accept: false, .. }) => Fate::Dropped(by),
-            (Some(End::Drop(by)), _) => Fate::Doubtful(by),
-            (_, Doubts { drop: Some(by), .. }) => Fate::Doubtful(by),
-            _ => Fate::Accepted,
+        match (end, uncertain) {
+            (Some(WalkEnd::Drop(by)), Uncertain { accept: false, .. }) => FilterVerdict::Drop(by),
+            (Some(WalkEnd::Drop(by)), _) => FilterVerdict::Unclear(by),
+            (_, Uncertain { drop: Some(by), .. }) => FilterVerdict::Unclear(by),
+            _ => FilterVerdict::Accept,
         }
     }
 
-    fn chain(&self, name: &str) -> Option<&Chain> {
+    fn chain(&self, name: &str) -> Option<&RuleChain> {
         self.chains.iter().find(|chain| chain.name == name)
     }
 
     /// Follows a chain to a verdict; `certain` says whether the packet surely comes here.
-    fn walk(&self, name: &str, certain: bool, doubts: &mut Doubts, depth: u32) -> Option<End> {
-        if depth > DEEPEST {
+    fn walk(
+        &self,
+        name: &str,
+        certain: bool,
+        uncertain: &mut Uncertain,
+        depth: u32,
+    ) -> Option<WalkEnd> {
+        if depth > MAX_DEPTH {
             return None;
         }
         for rule in &self.chain(name)?.rules {
@@ -205,25 +214,25 @@ impl Ruleset {
                 Action::Continue => continue,
                 Action::Return if certain => return None,
                 Action::Return => continue,
-                Action::Accept => Some(End::Accept),
-                Action::Drop => Some(End::Drop(rule.text.clone())),
-                Action::Jump(to) => self.walk(to, certain, doubts, depth + 1),
-                Action::Goto(to) => match self.walk(to, certain, doubts, depth + 1) {
+                Action::Accept => Some(WalkEnd::Accept),
+                Action::Drop => Some(WalkEnd::Drop(rule.text.clone())),
+                Action::Jump(to) => self.walk(to, certain, uncertain, depth + 1),
+                Action::Goto(to) => match self.walk(to, certain, uncertain, depth + 1) {
                     None if certain => return None,
                     end => end,
                 },
                 Action::Unknown => {
-                    doubts.accept = true;
-                    doubts.drop.get_or_insert_with(|| rule.text.clone());
+                    uncertain.accept = true;
+                    uncertain.drop.get_or_insert_with(|| rule.text.clone());
                     continue;
                 }
             };
             match end {
                 None => {}
                 Some(end) if certain => return Some(end),
-                Some(End::Accept) => doubts.accept = true,
-                Some(End::Drop(by)) => {
-                    doubts.drop.get_or_insert(by);
+                Some(WalkEnd::Accept) => uncertain.accept = true,
+                Some(WalkEnd::Drop(by)) => {
+                    uncertain.drop.get_or_insert(by);
                 }
             }
         }
@@ -232,14 +241,14 @@ impl Ruleset {
 }
 
 /// The kernel refuses loops, so a deeper walk is a misreading.
-const DEEPEST: u32 = 16;
+const MAX_DEPTH: u32 = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    pub(super) fn datagram() -> Packet {
-        Packet {
+    pub(super) fn datagram() -> TestPacket {
+        TestPacket {
             hook: Hook::Input,
             protocol: "udp",
             source: Ipv4Addr::new(192, 168, 0, 2),
@@ -251,8 +260,8 @@ mod tests {
         }
     }
 
-    pub(super) fn forwarded() -> Packet {
-        Packet {
+    pub(super) fn forwarded() -> TestPacket {
+        TestPacket {
             hook: Hook::Forward,
             protocol: "tcp",
             source: Ipv4Addr::new(10, 0, 2, 2),
@@ -266,8 +275,12 @@ mod tests {
 
     #[test]
     fn one_firewall_is_enough_to_drop() {
-        let fates = [Fate::Accepted, Fate::Dropped("x".into()), Fate::Doubtful("y".into())];
-        assert_eq!(worst(fates.into_iter()), Fate::Dropped("x".into()));
-        assert_eq!(worst(std::iter::empty()), Fate::Accepted);
+        let verdicts = [
+            FilterVerdict::Accept,
+            FilterVerdict::Drop("x".into()),
+            FilterVerdict::Unclear("y".into()),
+        ];
+        assert_eq!(worst(verdicts.into_iter()), FilterVerdict::Drop("x".into()));
+        assert_eq!(worst(std::iter::empty()), FilterVerdict::Accept);
     }
 }

@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use super::{Action, Chain, Hook, Match, Packet, Rule, Ruleset};
+use super::{Action, Hook, Match, Rule, RuleChain, Ruleset, TestPacket};
 use crate::route::Cidr;
 
 /// The base chains that see the packet. With `skip_iptables`, the table that iptables keeps is left
 /// to its own tool, which shows what nft cannot.
-pub(super) fn parse(listed: &str, packet: &Packet, skip_iptables: bool) -> Vec<Ruleset> {
+pub(super) fn parse(listed: &str, packet: &TestPacket, skip_iptables: bool) -> Vec<Ruleset> {
     let Ok(root) = serde_json::from_str::<Value>(listed) else { return vec![] };
     let items = root["nftables"].as_array().map_or(&[][..], Vec::as_slice);
     let hook = match packet.hook {
@@ -33,11 +33,11 @@ pub(super) fn parse(listed: &str, packet: &Packet, skip_iptables: bool) -> Vec<R
                     .iter()
                     .map(|item| &item["rule"])
                     .filter(|rule| same_table(rule) && rule["chain"] == chain["name"])
-                    .flat_map(|rule| judge(rule, &place, packet))
+                    .flat_map(|rule| evaluate(rule, &place, packet))
                     .collect();
                 let drop_policy = (chain["policy"] == "drop")
                     .then(|| format!("the policy of chain {name} in {place}, drop"));
-                Chain { name, drop_policy, rules }
+                RuleChain { name, drop_policy, rules }
             });
             Ruleset { base: text(&base["name"]).to_owned(), chains: chains.collect() }
         })
@@ -45,7 +45,7 @@ pub(super) fn parse(listed: &str, packet: &Packet, skip_iptables: bool) -> Vec<R
 }
 
 /// A rule of nft may have several statements; each becomes a rule here.
-fn judge(rule: &Value, place: &str, packet: &Packet) -> Vec<Rule> {
+fn evaluate(rule: &Value, place: &str, packet: &TestPacket) -> Vec<Rule> {
     let shown = format!(
         "rule {} of chain {} in {place} (nft -a list ruleset)",
         rule["handle"],
@@ -86,7 +86,7 @@ fn judge(rule: &Value, place: &str, packet: &Packet) -> Vec<Rule> {
 }
 
 /// `ct state vmap { established : accept, invalid : drop }`.
-fn verdict_map(body: &Value, packet: &Packet) -> Action {
+fn verdict_map(body: &Value, packet: &TestPacket) -> Action {
     let pairs = body["data"]["set"].as_array();
     let Some(pairs) = pairs else { return Action::Unknown };
     for pair in pairs {
@@ -109,7 +109,7 @@ fn verdict_map(body: &Value, packet: &Packet) -> Action {
     Action::Continue
 }
 
-fn condition(body: &Value, packet: &Packet) -> Match {
+fn condition(body: &Value, packet: &TestPacket) -> Match {
     let negate = match text(&body["op"]) {
         "==" | "in" => false,
         "!=" => true,
@@ -119,7 +119,7 @@ fn condition(body: &Value, packet: &Packet) -> Match {
 }
 
 /// Whether the part of the packet that `left` names is `right`, or one of it.
-fn compare(left: &Value, right: &Value, packet: &Packet) -> Match {
+fn compare(left: &Value, right: &Value, packet: &TestPacket) -> Match {
     let any = right.as_array().or_else(|| right["set"].as_array());
     if let Some(any) = any {
         let outcomes: Vec<_> = any.iter().map(|one| compare(left, one, packet)).collect();
@@ -200,10 +200,10 @@ fn text(value: &Value) -> &str {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{datagram, forwarded};
-    use super::super::{Fate, worst};
+    use super::super::{FilterVerdict, worst};
     use super::*;
 
-    fn fate(policy: &str, rules: &str, packet: &Packet) -> Fate {
+    fn verdict(policy: &str, rules: &str, packet: &TestPacket) -> FilterVerdict {
         let hook = if packet.hook == Hook::Input { "input" } else { "forward" };
         let rules: Vec<String> = rules
             .split('\n')
@@ -218,7 +218,7 @@ mod tests {
             r#"{{"nftables":[{{"chain":{{"family":"inet","table":"filter","name":"c","type":"filter","hook":"{hook}","prio":0,"policy":"{policy}"}}}}{}]}}"#,
             rules.concat()
         );
-        worst(parse(&listed, packet, true).iter().map(Ruleset::fate))
+        worst(parse(&listed, packet, true).iter().map(Ruleset::verdict))
     }
 
     const DPORT: &str =
@@ -240,8 +240,12 @@ mod tests {
             ("drop", format!("{STATE}\n{}", dport("8285", "accept")), false),
             ("drop", String::new(), true),
         ] {
-            let fate = fate(policy, &rules, &packet);
-            assert_eq!(matches!(fate, Fate::Dropped(_)), expected, "{policy} {rules}: {fate:?}");
+            let verdict = verdict(policy, &rules, &packet);
+            assert_eq!(
+                matches!(verdict, FilterVerdict::Drop(_)),
+                expected,
+                "{policy} {rules}: {verdict:?}"
+            );
         }
     }
 
@@ -250,10 +254,16 @@ mod tests {
         let from = r#"{"match":{"op":"OP","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"prefix":{"addr":"10.0.0.0","len":16}}}},{"accept":null}"#;
         let out = r#"{"match":{"op":"==","left":{"meta":{"key":"oifname"}},"right":"docker*"}},{"accept":null}"#;
         let packet = forwarded();
-        assert_eq!(fate("drop", &from.replace("OP", "=="), &packet), Fate::Accepted);
-        assert_eq!(fate("drop", out, &packet), Fate::Accepted);
-        assert!(matches!(fate("drop", &from.replace("OP", "!="), &packet), Fate::Dropped(_)));
-        assert!(matches!(fate("drop", &from.replace("OP", ">"), &packet), Fate::Doubtful(_)));
+        assert_eq!(verdict("drop", &from.replace("OP", "=="), &packet), FilterVerdict::Accept);
+        assert_eq!(verdict("drop", out, &packet), FilterVerdict::Accept);
+        assert!(matches!(
+            verdict("drop", &from.replace("OP", "!="), &packet),
+            FilterVerdict::Drop(_)
+        ));
+        assert!(matches!(
+            verdict("drop", &from.replace("OP", ">"), &packet),
+            FilterVerdict::Unclear(_)
+        ));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use super::DoctorArgs;
 use super::status;
-use super::store::Store;
-use crate::cli::{Code, Exit};
+use super::store::StoreFacts;
+use crate::exit::{Code, Exit};
 use crate::host::interface::{self, Interface, InterfaceOptions, OVERHEAD};
 use crate::host::netlink::{Address, Link, LinkDetails, Netlink, Route};
 use crate::host::subnet_file::{self, Previous};
@@ -15,7 +15,7 @@ use crate::subnet::NetworkConfig;
 use crate::subnet::admin::Holding;
 
 /// This host and its place in the network.
-pub(super) struct View<'a> {
+pub(super) struct HostFacts<'a> {
     pub(super) args: &'a DoctorArgs,
     /// What the daemon tells about itself, or why it does not.
     pub(super) status: Result<Box<Snapshot>, String>,
@@ -37,12 +37,12 @@ pub(super) struct View<'a> {
     pub(super) peers: Vec<&'a Holding>,
 }
 
-impl<'a> View<'a> {
+impl<'a> HostFacts<'a> {
     /// Looks at the host.
     ///
     /// # Errors
     /// The kernel's routing socket does not answer.
-    pub(super) async fn gather(args: &'a DoctorArgs, store: &'a Store) -> Result<Self, Exit> {
+    pub(super) async fn gather(args: &'a DoctorArgs, store: &'a StoreFacts) -> Result<Self, Exit> {
         let fail =
             |error: &dyn std::fmt::Display| Exit::new(Code::System, format!("error: {error}"));
         let netlink = Netlink::connect().map_err(|e| fail(&e))?;
