@@ -1,91 +1,73 @@
-//! The exit codes of every command: one per kind of failure, in the numbering of BSD's `sysexits.h`
-//! where it has a name that fits, so that a supervisor can tell "fix the flags" from "try again".
+//! The exit codes of the daemon and of every command: one per kind of failure.
+//!
+//! The numbers are those of BSD's `sysexits.h` where it has a name that fits, so that a supervisor can
+//! distinguish "correct the flags" from "try again". The table below is the only list of codes: the manual
+//! page prints it, and `docs/compatibility.md` repeats it for users.
 
 use std::fmt;
 use std::process::{ExitCode, Termination};
 
-/// Why the process ended, as its exit code. `docs/compatibility.md` lists the same table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Code {
-    /// Clean end: stopped by a signal, help, version, or the command did its work.
-    Ok = 0,
-    /// A check that the command exists to make has failed (`demo`, `doctor`, `bench`).
-    CheckFailed = 1,
-    /// Nothing is broken, but a check gave a warning (`doctor`).
-    Warned = 2,
-    /// Unknown flag, bad value, refused flag (`EX_USAGE`).
-    Usage = 64,
-    /// The network configuration or another input has content that cannot be used (`EX_DATAERR`).
-    BadData = 65,
-    /// A file named by a flag is missing or unreadable (`EX_NOINPUT`).
-    NoInput = 66,
-    /// No interface of this host fits the interface flags, or it has no usable address (`EX_NOHOST`).
-    NoInterface = 68,
-    /// A program or service that is needed is absent or refuses: firewall tool, health or metrics
-    /// port, status socket, the daemon that a command asks (`EX_UNAVAILABLE`).
-    Unavailable = 69,
-    /// A defect of this program: a thread panicked (`EX_SOFTWARE`).
-    Software = 70,
-    /// The kernel refused a socket, a route or another resource (`EX_OSERR`).
-    System = 71,
-    /// The TUN device cannot be opened: `/dev/net/tun` missing or driver absent (`EX_OSFILE`).
-    Tun = 72,
-    /// An output file cannot be created (`EX_CANTCREAT`).
-    CannotCreate = 73,
-    /// No lease can be had: out of subnets, or the address is in use by another live host.
-    NoLease = 74,
-    /// The lease was lost and `--exit-on-lease-loss` is set (`EX_TEMPFAIL`: starting again may help).
-    LeaseLost = 75,
-    /// A capability is missing, usually `CAP_NET_ADMIN` (`EX_NOPERM`).
-    Permission = 77,
-    /// The options are well-formed but ask for something that cannot work (`EX_CONFIG`): lease store
-    /// settings, TLS files that do not fit together.
-    Config = 78,
+/// Declares [`Code`], the list of all codes, and the meaning of each in a few words.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $meaning:literal;)*) => {
+        /// Why the process ended, as its exit code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Code {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Code {
+            /// Every code, in ascending order.
+            pub const ALL: [Self; [$($number),*].len()] = [$(Self::$name),*];
+
+            /// The meaning of the code in a few words, for the manual page.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => $meaning,)*
+                }
+            }
+        }
+    };
 }
 
-impl Code {
-    /// Every code, in ascending order.
-    pub const ALL: [Self; 16] = [
-        Self::Ok,
-        Self::CheckFailed,
-        Self::Warned,
-        Self::Usage,
-        Self::BadData,
-        Self::NoInput,
-        Self::NoInterface,
-        Self::Unavailable,
-        Self::Software,
-        Self::System,
-        Self::Tun,
-        Self::CannotCreate,
-        Self::NoLease,
-        Self::LeaseLost,
-        Self::Permission,
-        Self::Config,
-    ];
-
-    /// What the code means, in a few words.
-    pub const fn meaning(self) -> &'static str {
-        match self {
-            Self::Ok => "clean end",
-            Self::CheckFailed => "the check that was asked for has failed",
-            Self::Warned => "a check gave a warning, none has failed",
-            Self::Usage => "unknown flag, bad value or refused flag",
-            Self::BadData => "the network configuration or an input file has unusable content",
-            Self::NoInput => "a file named by a flag is missing or unreadable",
-            Self::NoInterface => "no network interface fits",
-            Self::Unavailable => "a needed program, port or service is not available",
-            Self::Software => "a defect of this program",
-            Self::System => "the kernel refused a socket, route or other resource",
-            Self::Tun => "the TUN device cannot be opened",
-            Self::CannotCreate => "an output file cannot be created",
-            Self::NoLease => "no subnet lease can be had",
-            Self::LeaseLost => "the subnet lease was lost",
-            Self::Permission => "a capability is missing",
-            Self::Config => "the options ask for something that cannot work",
-        }
-    }
+codes! {
+    /// Stopped by a signal, help, version, or the command did its work.
+    Ok = 0, "success, or stopped by a signal";
+    /// A check that the command exists to make has failed (`demo`, `bench`, `doctor`).
+    CheckFailed = 1, "the requested check failed (demo, bench, doctor)";
+    /// Nothing is broken, but a check gave a warning (`doctor`).
+    Warned = 2, "a check gave a warning, none failed (doctor)";
+    /// Unknown flag, bad value, refused flag (`EX_USAGE`).
+    Usage = 64, "unknown flag, bad value or refused flag";
+    /// The network configuration or another input has content that cannot be used (`EX_DATAERR`).
+    BadData = 65, "the network configuration or an input file has unusable content";
+    /// A file named by a flag is missing or unreadable (`EX_NOINPUT`).
+    NoInput = 66, "a file named by a flag is missing or unreadable";
+    /// No interface of this host matches the interface flags, or it has no usable address (`EX_NOHOST`).
+    NoInterface = 68, "no network interface matches";
+    /// A program or service that is needed is absent or refuses: firewall tool, health or metrics
+    /// port, status socket, the daemon that a command queries (`EX_UNAVAILABLE`).
+    Unavailable = 69, "a required program, port or service is not available";
+    /// A defect of this program: a thread panicked (`EX_SOFTWARE`).
+    Software = 70, "a defect of this program";
+    /// The kernel refused a socket, a route or another resource (`EX_OSERR`).
+    System = 71, "the kernel refused a socket, route or other resource";
+    /// The TUN device cannot be opened: `/dev/net/tun` missing or driver absent (`EX_OSFILE`).
+    Tun = 72, "the TUN device cannot be opened";
+    /// An output file cannot be created (`EX_CANTCREAT`).
+    CannotCreate = 73, "an output file cannot be created";
+    /// No lease is available: no free subnet, or another live host uses the address.
+    NoLease = 74, "no subnet lease is available";
+    /// The lease was lost and `--exit-on-lease-loss` is set (`EX_TEMPFAIL`: starting again may help).
+    LeaseLost = 75, "the subnet lease was lost";
+    /// A capability is missing, usually `CAP_NET_ADMIN` (`EX_NOPERM`).
+    Permission = 77, "a capability is missing";
+    /// The options are well-formed but ask for something that cannot work (`EX_CONFIG`): lease store
+    /// settings, TLS files that do not fit together.
+    Config = 78, "the options ask for something that cannot work";
+    /// A signal interrupted `demo` or `bench`: 128 and the number of SIGINT, as shells report it.
+    Interrupted = 130, "interrupted by a signal (demo, bench)";
 }
 
 impl From<Code> for ExitCode {
@@ -94,12 +76,12 @@ impl From<Code> for ExitCode {
     }
 }
 
-/// The end of the process before or instead of a command: a code and what to tell the user.
+/// The end of the process before or instead of a command: an exit code and a message for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// The exit code.
     pub code: Code,
-    /// Text to print, may be empty. Help and version go to stdout, everything else to stderr.
+    /// The text to print; may be empty. Help and version go to stdout, everything else to stderr.
     pub message: String,
 }
 
@@ -146,8 +128,13 @@ mod tests {
     #[test]
     fn codes_are_distinct_and_ascending() {
         assert!(Code::ALL.windows(2).all(|w| (w[0] as u8) < (w[1] as u8)));
+    }
+
+    #[test]
+    fn the_documentation_lists_every_code() {
+        let page = include_str!("../docs/compatibility.md");
         for code in Code::ALL {
-            assert!(!code.meaning().is_empty());
+            assert!(page.contains(&format!("\n| {} | ", code as u8)), "{code:?}");
         }
     }
 }

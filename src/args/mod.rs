@@ -1,4 +1,13 @@
-//! What several commands share on the command line: Go's spellings and values.
+//! Flags and values that several commands share, each declared once.
+//!
+//! The daemon, `doctor` and the commands embed the structs of [`store`] and [`socket`] with clap's
+//! `flatten`. [`go_flags`] and [`go_values`] read flags as Go's `flag` package does, for the flags of flanneld.
 
 pub mod go_flags;
 pub mod go_values;
+pub mod socket;
+pub mod store;
+pub mod values;
+
+pub use socket::{ListenPath, QueryArgs, SocketArgs};
+pub use store::StoreArgs;

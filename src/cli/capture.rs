@@ -11,13 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::inspect::SocketArgs;
-use super::{Code, Exit};
+use crate::args::QueryArgs;
+use crate::args::values::{address_or_prefix, ip_protocol};
+use crate::exit::{Code, Exit};
 use crate::observe::client::Stream;
 use crate::observe::pcapng::tally::Tally;
 use crate::observe::protocol::Command;
 use crate::observe::protocol::capture::{Drops, Request, Way};
-use crate::packet::protocol;
 use crate::route::Cidr;
 use crate::runtime::block_on;
 
@@ -46,13 +46,13 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub peer: Option<Ipv4Addr>,
     /// Only packets to or from this container or subnet; given twice: between the two
-    #[arg(long, value_name = "ADDRESS[/LEN]", value_parser = prefix)]
+    #[arg(long, value_name = "ADDRESS[/LEN]", value_parser = address_or_prefix)]
     pub host: Vec<Cidr>,
     /// Only packets to or from this TCP or UDP port; may be given several times
     #[arg(long, value_name = "PORT")]
     pub port: Vec<u16>,
     /// Only packets of this protocol: tcp, udp, icmp or a number
-    #[arg(long, value_name = "PROTOCOL", value_parser = protocol_number)]
+    #[arg(long, value_name = "PROTOCOL", value_parser = ip_protocol)]
     pub proto: Option<u8>,
     /// Only packets from the other hosts (in) or to them (out)
     #[arg(long, value_name = "WAY")]
@@ -63,9 +63,9 @@ pub struct CaptureArgs {
     /// Only one of the two interfaces: flannel0's, or that of the datagrams
     #[arg(long, value_name = "SIDE")]
     pub interface: Option<Side>,
-    /// Whom to ask.
+    /// Which daemon is queried, and the form of the output.
     #[command(flatten)]
-    pub socket: SocketArgs,
+    pub query: QueryArgs,
 }
 
 /// An interface of a capture.
@@ -97,7 +97,7 @@ impl CaptureArgs {
 }
 
 /// Runs `capture`.
-pub fn run(args: &CaptureArgs) -> Result<(), Exit> {
+pub(super) fn run(args: &CaptureArgs) -> Result<(), Exit> {
     let to_stdout = args.write.as_os_str() == "-";
     if to_stdout && io::stdout().is_terminal() {
         return Err(Exit::usage(
@@ -107,7 +107,7 @@ pub fn run(args: &CaptureArgs) -> Result<(), Exit> {
     }
     // Asked before the file is touched: one that exists is not lost to a question that is refused.
     let command = Command::Capture(Box::new(args.request()));
-    let (interfaces, stream): (serde_json::Value, Stream) = args.socket.client().open(&command)?;
+    let (interfaces, stream): (serde_json::Value, Stream) = args.query.client().open(&command)?;
     let mut output: Box<dyn Write> = match to_stdout {
         true => Box::new(io::stdout()),
         false => Box::new(File::create(&args.write).map_err(|error| {
@@ -115,7 +115,7 @@ pub fn run(args: &CaptureArgs) -> Result<(), Exit> {
             Exit::new(Code::CannotCreate, format!("error: cannot write {file}: {error}"))
         })?),
     };
-    if !args.socket.json {
+    if !args.query.json {
         let name = |side: &str| interfaces[side].as_str().unwrap_or(side).to_owned();
         eprintln!("capturing at {} and {}; Ctrl-C ends it", name("inner"), name("outer"));
     }
@@ -192,7 +192,7 @@ async fn follow(
 
 fn report(args: &CaptureArgs, tally: &Tally, outcome: Outcome) {
     let Tally { packets, lost, .. } = tally;
-    if args.socket.json {
+    if args.query.json {
         let complete = outcome == Outcome::Whole;
         let report = json!({ "version": 1, "frames": packets, "lost": lost, "complete": complete });
         match args.write.as_os_str() == "-" {
@@ -214,27 +214,6 @@ fn seconds(text: &str) -> Result<u64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.001..=1e9).contains(&seconds) => Ok((seconds * 1e3) as u64),
         _ => Err("not a time in seconds, such as 10 or 0.5".into()),
-    }
-}
-
-/// An address is a prefix of 32 bits.
-fn prefix(text: &str) -> Result<Cidr, String> {
-    match text.parse::<Ipv4Addr>() {
-        Ok(address) => Ok(Cidr::new(address, 32)),
-        Err(_) => {
-            text.parse().map_err(|_| "neither an IPv4 address nor a prefix a.b.c.d/len".into())
-        }
-    }
-}
-
-fn protocol_number(text: &str) -> Result<u8, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "tcp" => Ok(protocol::TCP),
-        "udp" => Ok(protocol::UDP),
-        "icmp" => Ok(protocol::ICMP),
-        number => {
-            number.parse().map_err(|_| "none of tcp, udp, icmp, and no number up to 255".into())
-        }
     }
 }
 

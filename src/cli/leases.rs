@@ -1,18 +1,57 @@
 //! `leases`: look at the subnets of the network, reserve one, release one.
 
+use std::net::Ipv4Addr;
+
+use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::commands::{LeasesAction, LeasesArgs, StoreArgs};
-use super::{Code, Exit};
+use crate::args::StoreArgs;
+use crate::exit::{Code, Exit};
 use crate::humanize;
+use crate::route::Cidr;
 use crate::subnet::admin::{self, AdminError, HoldingTerm, Row};
-use crate::subnet::{
-    EtcdOptions, LeaseStore, NetworkConfig, Secret, StoreError, StoreOptions, store,
-};
+use crate::subnet::{LeaseStore, NetworkConfig, StoreError, store};
+
+/// Arguments of `leases`.
+#[derive(Clone, Debug, Args)]
+pub struct LeasesArgs {
+    /// What to do with the leases.
+    #[command(subcommand)]
+    pub action: LeasesAction,
+    /// Where they are kept, by the daemon's own flags.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// What `leases` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LeasesAction {
+    /// Show every subnet, who holds it and until when
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bind a subnet to an address for ever
+    Reserve {
+        /// The subnet, such as 10.0.7.0/24
+        subnet: Cidr,
+        /// The address of the host that shall have it
+        public_ip: Ipv4Addr,
+    },
+    /// Delete the key of a subnet
+    Release {
+        /// The subnet, such as 10.0.7.0/24
+        subnet: Cidr,
+        /// Release it even if a live host holds it
+        #[arg(long)]
+        force: bool,
+    },
+}
 
 /// Does what the arguments ask for.
-pub async fn run(args: &LeasesArgs) -> Result<(), Exit> {
-    let registry = store::open(&options(&args.store)).map_err(|error| {
+pub(super) async fn run(args: &LeasesArgs) -> Result<(), Exit> {
+    let registry = store::open(&args.store.options()).map_err(|error| {
         Exit::new(Code::Config, format!("error: cannot use the lease store: {error}"))
     })?;
     match &args.action {
@@ -109,21 +148,4 @@ fn refused(error: AdminError) -> Exit {
         }
     };
     Exit::new(code, format!("error: {error}"))
-}
-
-/// The daemon's own options for the lease store.
-pub(crate) fn options(store: &StoreArgs) -> StoreOptions {
-    StoreOptions {
-        kind: store.registry.clone(),
-        etcd: EtcdOptions {
-            endpoints: store.etcd_endpoints.clone(),
-            prefix: store.etcd_prefix.clone(),
-            ca_file: store.etcd_cafile.clone(),
-            cert_file: store.etcd_certfile.clone(),
-            key_file: store.etcd_keyfile.clone(),
-            username: store.etcd_username.clone(),
-            password: store.etcd_password.as_ref().map(|secret| Secret::new(secret.reveal())),
-            ..EtcdOptions::default()
-        },
-    }
 }

@@ -28,7 +28,7 @@ use crate::host::subnet_file::Previous;
 use crate::route::{self, Cidr};
 use crate::runtime;
 use crate::subnet::SubnetFileOrigin;
-use crate::subnet::store::{self, EtcdOptions, Secret, StoreOptions};
+use crate::subnet::store;
 use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
 use liveness::Vitals;
 use logging::Log;
@@ -108,7 +108,7 @@ async fn start(
     for problem in &previous.problems {
         tracing::warn!("{problem}");
     }
-    let registry = store::open(&registry_options(options))
+    let registry = store::open(&options.store.options())
         .map_err(|error| Exit::new(Code::Config, format!("cannot use the lease store: {error}")))?;
     let interface = interface::choose(&interface_options(options)).await.map_err(interface_exit)?;
     tracing::info!(
@@ -176,22 +176,6 @@ fn trusted_previous_subnet(previous: &Previous, options: &Options, store: &str) 
 
 /// Ports below need a capability, `ip_unprivileged_port_start` in `ip-sysctl.rst`.
 const FIRST_FREE_PORT: u16 = 1024;
-
-fn registry_options(options: &Options) -> StoreOptions {
-    StoreOptions {
-        kind: options.registry.clone(),
-        etcd: EtcdOptions {
-            endpoints: options.etcd_endpoints.clone(),
-            prefix: options.etcd_prefix.clone(),
-            ca_file: options.etcd_cafile.clone(),
-            cert_file: options.etcd_certfile.clone(),
-            key_file: options.etcd_keyfile.clone(),
-            username: options.etcd_username.clone(),
-            password: options.etcd_password.as_ref().map(|secret| Secret::new(secret.reveal())),
-            ..EtcdOptions::default()
-        },
-    }
-}
 
 fn interface_options(options: &Options) -> InterfaceOptions {
     InterfaceOptions {

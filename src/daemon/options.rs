@@ -7,45 +7,17 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use crate::args::go_values::{Workers, go_bool, go_int, go_int_in, go_port};
+use crate::args::values::log_filter;
+use crate::args::{ListenPath, StoreArgs};
 use crate::confine::Layers;
 use crate::dataplane::{CheckMode, Offloads, Threads};
-use crate::subnet::store::StoreKind;
 
 /// The daemon's options.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Comma-separated etcd endpoints; `host:port` without a scheme is taken as http
-    #[arg(
-        long,
-        value_name = "URLS",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379",
-        help_heading = "Lease store"
-    )]
-    pub etcd_endpoints: Vec<String>,
-    /// Prefix of flannel's keys in etcd
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/coreos.com/network",
-        help_heading = "Lease store"
-    )]
-    pub etcd_prefix: String,
-    /// Client key for etcd
-    #[arg(long, value_name = "FILE", help_heading = "Lease store")]
-    pub etcd_keyfile: Option<PathBuf>,
-    /// Client certificate for etcd
-    #[arg(long, value_name = "FILE", help_heading = "Lease store")]
-    pub etcd_certfile: Option<PathBuf>,
-    /// Certificate authority that etcd's certificate must be signed by; enough alone for TLS
-    #[arg(long, value_name = "FILE", help_heading = "Lease store")]
-    pub etcd_cafile: Option<PathBuf>,
-    /// User name for etcd
-    #[arg(long, value_name = "NAME", help_heading = "Lease store")]
-    pub etcd_username: Option<String>,
-    /// Password for etcd; better given as FLANNELD_ETCD_PASSWORD, since flags are public in ps
-    #[arg(long, value_name = "PASSWORD", help_heading = "Lease store")]
-    pub etcd_password: Option<Secret>,
+    /// The lease store
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// Renew the subnet lease this many minutes before it expires
     #[arg(
         long,
@@ -55,9 +27,6 @@ pub struct Options {
         help_heading = "Lease store"
     )]
     pub subnet_lease_renew_margin: i64,
-    /// Where leases are kept: `etcd`, or `file:DIR` for a directory shared by all hosts
-    #[arg(long, value_name = "STORE", default_value = "etcd", help_heading = "Lease store")]
-    pub registry: StoreKind,
     /// End with exit code 75 when the lease is lost, instead of acquiring one again
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
@@ -162,13 +131,13 @@ pub struct Options {
     pub metrics_addr: Option<SocketAddr>,
     /// Where the daemon answers `flannel-udp status` and the like: /run/flannel/flannel-udp.sock unless
     /// set; nowhere if empty
-    #[arg(long, value_name = "PATH", value_parser = socket_path, help_heading = "Watching it")]
-    pub socket: Option<SocketPath>,
+    #[arg(long, value_name = "PATH", value_parser = ListenPath::parse, help_heading = "Watching it")]
+    pub socket: Option<ListenPath>,
     /// Write all counters as JSON to this file at exit and on SIGUSR1
     #[arg(long, value_name = "FILE", help_heading = "Watching it")]
     pub stats_json: Option<PathBuf>,
     /// error, warn, info, debug, trace, or a filter such as `info,flannel_udp::subnet=debug`
-    #[arg(long, value_name = "LEVEL", value_parser = log_level, help_heading = "Watching it")]
+    #[arg(long, value_name = "LEVEL", value_parser = log_filter, help_heading = "Watching it")]
     pub log_level: Option<String>,
     /// klog verbosity as flannel takes it: 0 is info, 1 to 3 debug, 4 and more trace
     #[arg(long, value_name = "N", default_value = "0", value_parser = go_int,
@@ -275,52 +244,6 @@ impl Options {
 /// A flag was given with something else than flannel's own default.
 fn given(value: &Option<String>, default: &str) -> bool {
     value.as_deref().is_some_and(|v| v != default && !v.is_empty())
-}
-
-/// A string that never shows up in a log.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::str::FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// Where the status socket shall be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SocketPath {
-    /// Nowhere.
-    Off,
-    /// At this path.
-    At(PathBuf),
-}
-
-fn socket_path(text: &str) -> Result<SocketPath, String> {
-    Ok(if text.is_empty() { SocketPath::Off } else { SocketPath::At(text.into()) })
-}
-
-/// Checks a level or a filter for the log, and returns it unchanged.
-pub fn log_level(text: &str) -> Result<String, String> {
-    match tracing_subscriber::EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("not a log level or filter: {error}")),
-    }
 }
 
 /// Microseconds: some wake-ups long, so that a round trip between two busy ends falls into it.

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::args::ListenPath;
 use crate::confine::Reach;
 use crate::daemon::Options;
-use crate::daemon::options::SocketPath;
 use crate::host::firewall::Toolbox;
 use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::subnet::store::StoreAccess;
@@ -35,11 +35,11 @@ pub(super) fn of(options: &Options) -> Reach {
     }
     reach.listen.extend(options.metrics_addr.map(|address| address.port()));
     match &options.socket {
-        Some(SocketPath::Off) => {}
-        Some(SocketPath::At(path)) => reach.write.push(made(parent(path))),
+        Some(ListenPath::Disabled) => {}
+        Some(ListenPath::At(path)) => reach.write.push(made(parent(path))),
         None => reach.write.push(made(parent(Path::new(DEFAULT_SOCKET)))),
     }
-    store(&super::registry_options(options).settings().access(), &mut reach);
+    store(&options.store.options().settings().access(), &mut reach);
     reach
 }
 

@@ -10,9 +10,9 @@ use super::explain::explain;
 use super::liveness::Vitals;
 use super::logging::Log;
 use super::node::Node;
+use crate::args::ListenPath;
 use crate::confine::Confinement;
 use crate::daemon::Options;
-use crate::daemon::options::SocketPath;
 use crate::exit::{Code, Exit};
 use crate::observe::health::{Health, Heartbeat};
 use crate::observe::protocol::snapshot::{self, Snapshot};
@@ -160,8 +160,8 @@ impl Observer {
 fn socket(options: &Options) -> Result<Option<StatusSocket>, Exit> {
     let refused = |error: SocketError| Exit::new(Code::Unavailable, error.to_string());
     match &options.socket {
-        Some(SocketPath::Off) => Ok(None),
-        Some(SocketPath::At(path)) => StatusSocket::listen(path).map(Some).map_err(refused),
+        Some(ListenPath::Disabled) => Ok(None),
+        Some(ListenPath::At(path)) => StatusSocket::listen(path).map(Some).map_err(refused),
         None => Ok(StatusSocket::listen(DEFAULT_SOCKET.as_ref())
             .inspect_err(|error| tracing::warn!("{error}; going on without a status socket"))
             .ok()),

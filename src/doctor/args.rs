@@ -6,8 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use crate::cli::commands::StoreArgs;
-use crate::observe::protocol::DEFAULT_SOCKET;
+use crate::args::{SocketArgs, StoreArgs};
 use crate::route::Cidr;
 
 /// Arguments of `doctor`.
@@ -43,9 +42,9 @@ pub struct DoctorArgs {
         default_value = "/run/flannel/subnet.env"
     )]
     pub subnet_file: PathBuf,
-    /// The daemon's status socket
-    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_SOCKET)]
-    pub socket: PathBuf,
+    /// Which daemon is queried.
+    #[command(flatten)]
+    pub socket: SocketArgs,
     /// Environment file of dockerd, as `docker-opts` writes it
     #[arg(long, value_name = "FILE", default_value = "/run/docker_opts.env")]
     pub docker_env: PathBuf,

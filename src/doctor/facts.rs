@@ -50,7 +50,7 @@ impl<'a> HostFacts<'a> {
         let details = netlink.link_details().await.map_err(|e| fail(&e))?;
         let addresses = netlink.addresses().await.map_err(|e| fail(&e))?;
         let routes = netlink.routes().await.map_err(|e| fail(&e))?;
-        let status = status::ask(&args.socket).await;
+        let status = status::ask(&args.socket.socket).await;
         let told = status.as_ref().ok();
         let file = subnet_file::read_previous(&args.subnet_file);
         let is_own = |ip: Ipv4Addr| {

@@ -8,8 +8,7 @@ use futures::future::join_all;
 
 use super::finding::Finding;
 use super::http;
-use crate::cli::commands::StoreArgs;
-use crate::cli::leases;
+use crate::args::StoreArgs;
 use crate::subnet::admin::{self, Holding, Row};
 use crate::subnet::store::{self, StoreError, StoreKind, UnavailableKind};
 use crate::subnet::{LeaseStore, NetworkConfig, StoreOptions};
@@ -37,7 +36,7 @@ impl StoreFacts {
 /// Looks at everything within `limit`.
 pub(super) async fn gather(args: &StoreArgs, limit: Duration) -> StoreFacts {
     let mut store = StoreFacts::default();
-    let mut options = leases::options(args);
+    let mut options = args.options();
     // A third of the time for each: the connection, an answer, everything after the first.
     options.etcd.connect_timeout = (limit / 6).min(options.etcd.connect_timeout);
     options.etcd.request_timeout = (limit / 3).min(options.etcd.request_timeout);

@@ -1,11 +1,10 @@
 //! The lab's subcommands.
 
-use std::process::ExitCode;
-
 use super::bench::{self, BenchArgs};
 use super::demo::{self, DemoArgs};
 use super::traffic::{AgentCommand, run_agent};
 use super::{LabError, interrupt};
+use crate::exit::{Code, Exit};
 
 /// Subcommands that work in a lab.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -23,9 +22,11 @@ pub enum LabCommand {
     },
 }
 
-/// Runs a subcommand to its end. Complaints go to standard error; 0 is success, 1 a failure, 130
-/// an interruption.
-pub fn run(command: LabCommand) -> ExitCode {
+/// Runs a subcommand to its end.
+///
+/// # Errors
+/// [`Code::CheckFailed`] if the lab failed, [`Code::Interrupted`] after a signal.
+pub fn run(command: LabCommand) -> Result<(), Exit> {
     let outcome = match command {
         LabCommand::Demo(arguments) => interrupt::listen().and_then(|()| demo::run(&arguments)),
         LabCommand::Bench(arguments) => interrupt::listen().and_then(|()| bench::run(&arguments)),
@@ -33,15 +34,10 @@ pub fn run(command: LabCommand) -> ExitCode {
             run_agent(agent).map_err(|e| LabError::Unusable(e.to_string()))
         }
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(LabError::Interrupted) => {
-            eprintln!("interrupted; everything is taken down");
-            ExitCode::from(130)
+    outcome.map_err(|error| match error {
+        LabError::Interrupted => {
+            Exit::new(Code::Interrupted, "interrupted; everything is taken down")
         }
-        Err(error) => {
-            eprintln!("flannel-udp: {error}");
-            ExitCode::FAILURE
-        }
-    }
+        error => Exit::new(Code::CheckFailed, format!("flannel-udp: {error}")),
+    })
 }

@@ -8,7 +8,7 @@ use crate::daemon::Options;
 use crate::dataplane::{CheckMode, Offloads};
 use crate::subnet::StoreKind;
 
-fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Exit> {
+fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, Exit> {
     let env: HashMap<_, _> = env.iter().copied().collect();
     let args = std::iter::once("flannel-udp").chain(args.iter().copied()).map(OsString::from);
     parse_from(args, |name| env.get(name).map(OsString::from))
@@ -16,7 +16,7 @@ fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Exit> {
 
 fn daemon(args: &[&str], env: &[(&str, &str)]) -> Options {
     match run(args, env) {
-        Ok(Command::Daemon(options)) => *options,
+        Ok(Invocation::Daemon(options)) => *options,
         other => panic!("{args:?} {env:?}: {other:?}"),
     }
 }
@@ -31,10 +31,16 @@ fn usage_error(args: &[&str], env: &[(&str, &str)]) -> String {
 #[test]
 fn defaults_are_flannels() {
     let o = daemon(&[], &[]);
-    assert_eq!(o.etcd_endpoints, ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]);
-    assert_eq!(o.etcd_prefix, "/coreos.com/network");
+    assert_eq!(o.store.etcd_endpoints, ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]);
+    assert_eq!(o.store.etcd_prefix, "/coreos.com/network");
     assert_eq!(
-        (&o.etcd_cafile, &o.etcd_certfile, &o.etcd_keyfile, &o.etcd_username, &o.etcd_password),
+        (
+            &o.store.etcd_cafile,
+            &o.store.etcd_certfile,
+            &o.store.etcd_keyfile,
+            &o.store.etcd_username,
+            &o.store.etcd_password
+        ),
         (&None, &None, &None, &None, &None)
     );
     assert!(o.iface.is_empty() && o.iface_regex.is_empty());
@@ -46,7 +52,7 @@ fn defaults_are_flannels() {
     assert_eq!(o.resync_period().as_secs(), 5);
     assert_eq!(o.renew_margin().as_secs(), 3600);
     assert_eq!(o.log_filter(), "info");
-    assert_eq!(o.registry, StoreKind::Etcd);
+    assert_eq!(o.store.registry, StoreKind::Etcd);
     assert_eq!(o.workers, Workers::Auto);
     assert_eq!(o.offload, Offloads::AUTO);
     assert_eq!(o.source_check, CheckMode::Log);
@@ -65,7 +71,7 @@ fn the_walkthroughs_command_line() {
         ],
         &[],
     );
-    assert_eq!(o.etcd_endpoints, ["http://10.211.55.10:2379", "http://10.211.55.11:2379"]);
+    assert_eq!(o.store.etcd_endpoints, ["http://10.211.55.10:2379", "http://10.211.55.11:2379"]);
     assert_eq!(o.iface, ["10.211.55.10"]);
     assert!(o.ip_masq);
 }
@@ -96,7 +102,7 @@ fn both_spellings_and_repeats() {
     assert_eq!(o.iface_regex, ["-x"]);
     assert_eq!(o.log_filter(), "debug");
     // The last one of a flag that is not a list wins, as in Go.
-    assert_eq!(daemon(&["-etcd-prefix=/a", "-etcd-prefix=/b"], &[]).etcd_prefix, "/b");
+    assert_eq!(daemon(&["-etcd-prefix=/a", "-etcd-prefix=/b"], &[]).store.etcd_prefix, "/b");
 }
 
 #[test]
@@ -109,7 +115,10 @@ fn environment() {
     assert_eq!(daemon(&["-iface=eth0"], &[("FLANNELD_IFACE", "eth1")]).iface, ["eth0"]);
     assert!(!daemon(&["-ip-masq=false"], &[("FLANNELD_IP_MASQ", "1")]).ip_masq);
     // Empty is unset.
-    assert_eq!(daemon(&[], &[("FLANNELD_ETCD_PREFIX", "")]).etcd_prefix, "/coreos.com/network");
+    assert_eq!(
+        daemon(&[], &[("FLANNELD_ETCD_PREFIX", "")]).store.etcd_prefix,
+        "/coreos.com/network"
+    );
     // A prefix of another flag's name does not count as that flag.
     assert_eq!(daemon(&["-iface-regex=x"], &[("FLANNELD_IFACE", "eth1")]).iface, ["eth1"]);
 }
@@ -204,18 +213,18 @@ fn help_and_version_end_well() {
 
 #[test]
 fn tools() {
-    assert!(matches!(run(&["demo", "--etcd"], &[]), Ok(Command::Tool(_))));
-    assert!(matches!(run(&["docker-opts", "-c", "-k", "X"], &[]), Ok(Command::Tool(_))));
-    assert!(matches!(run(&["leases", "list", "--json"], &[]), Ok(Command::Tool(_))));
-    assert!(matches!(run(&["completions", "bash"], &[]), Ok(Command::Tool(_))));
+    assert!(matches!(run(&["demo", "--etcd"], &[]), Ok(Invocation::Tool(_))));
+    assert!(matches!(run(&["docker-opts", "-c", "-k", "X"], &[]), Ok(Invocation::Tool(_))));
+    assert!(matches!(run(&["leases", "list", "--json"], &[]), Ok(Invocation::Tool(_))));
+    assert!(matches!(run(&["completions", "bash"], &[]), Ok(Invocation::Tool(_))));
     let args = ["/usr/local/bin/mk-docker-opts.sh", "-i"].map(OsString::from);
-    assert!(matches!(parse_from(args, |_| None), Ok(Command::Tool(_))));
+    assert!(matches!(parse_from(args, |_| None), Ok(Invocation::Tool(_))));
 }
 
 #[test]
 fn a_password_is_not_printed() {
     let o = daemon(&["-etcd-password=hunter2"], &[]);
-    assert_eq!(o.etcd_password.as_ref().map(|p| p.reveal()), Some("hunter2"));
+    assert_eq!(o.store.etcd_password.as_ref().map(|p| p.reveal()), Some("hunter2"));
     assert!(!format!("{o:?}").contains("hunter2"));
 }
 

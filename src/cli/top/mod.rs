@@ -4,7 +4,6 @@ mod state;
 mod view;
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -17,10 +16,10 @@ use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Code, Exit};
+use crate::args::SocketArgs;
 use crate::args::go_values::go_int_in;
+use crate::exit::{Code, Exit};
 use crate::observe::client::Client;
-use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::observe::protocol::snapshot::Snapshot;
 use crate::runtime::block_on;
 use state::State;
@@ -29,9 +28,9 @@ use view::View;
 /// Arguments of `top`.
 #[derive(Clone, Debug, Args)]
 pub struct TopArgs {
-    /// The daemon's status socket
-    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_SOCKET)]
-    pub socket: PathBuf,
+    /// Which daemon is queried.
+    #[command(flatten)]
+    pub socket: SocketArgs,
     /// Milliseconds between two looks
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = go_int_in::<100, 3_600_000>)]
     pub interval: i64,
@@ -44,8 +43,8 @@ pub struct TopArgs {
 type Look = Result<Box<Snapshot>, String>;
 
 /// Runs `top`.
-pub fn run(args: &TopArgs) -> Result<(), Exit> {
-    let client = Client::new(&args.socket);
+pub(super) fn run(args: &TopArgs) -> Result<(), Exit> {
+    let client = args.socket.client();
     let interval = Duration::from_millis(args.interval.unsigned_abs());
     if args.once {
         return once(&client, interval);

@@ -1,15 +1,24 @@
 //! `routes`: the route table, as the threads that carry packets read it.
 
+use clap::Args;
 use serde_json::json;
 
-use super::RoutesArgs;
-use crate::cli::Exit;
+use crate::args::QueryArgs;
+use crate::exit::Exit;
+
+/// Arguments of `routes`.
+#[derive(Clone, Debug, Args)]
+pub struct RoutesArgs {
+    /// Which daemon is queried, and the form of the output.
+    #[command(flatten)]
+    pub query: QueryArgs,
+}
 
 /// Prints a table, or JSON.
-pub fn run(args: &RoutesArgs) -> Result<(), Exit> {
-    let now = args.socket.client().status()?;
+pub(super) fn run(args: &RoutesArgs) -> Result<(), Exit> {
+    let now = args.query.client().status()?;
     let port = now.underlay.as_ref().map_or(0, |underlay| underlay.port);
-    if args.socket.json {
+    if args.query.json {
         let routes: Vec<_> = now
             .peers
             .iter()

@@ -4,21 +4,34 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Looks, PeersArgs};
+use super::samples::{IntervalArgs, Samples};
+use crate::args::QueryArgs;
 use crate::dataplane::PeerTraffic;
 use crate::exit::Exit;
 use crate::humanize;
 use crate::observe::protocol::snapshot::{Peer, Snapshot};
 
+/// Arguments of `peers`.
+#[derive(Clone, Debug, Args)]
+pub struct PeersArgs {
+    /// Which daemon is queried, and the form of the output.
+    #[command(flatten)]
+    pub query: QueryArgs,
+    /// Over how long rates are measured.
+    #[command(flatten)]
+    pub interval: IntervalArgs,
+}
+
 /// Prints a table, or JSON.
-pub fn run(args: &PeersArgs) -> Result<(), Exit> {
-    let looks = Looks::take(&args.socket.client(), args.interval)?;
-    let rows = rows(&looks);
-    if args.socket.json {
+pub(super) fn run(args: &PeersArgs) -> Result<(), Exit> {
+    let samples = Samples::take(&args.query.client(), args.interval)?;
+    let rows = rows(&samples);
+    if args.query.json {
         let peers: Vec<_> = rows.iter().map(Row::json).collect();
-        let seconds = looks.seconds();
+        let seconds = samples.seconds();
         println!("{:#}", json!({ "version": 1, "rate_seconds": seconds, "peers": peers }));
         return Ok(());
     }
@@ -98,18 +111,18 @@ impl State {
     }
 }
 
-fn rows(looks: &Looks) -> Vec<Row<'_>> {
+fn rows(samples: &Samples) -> Vec<Row<'_>> {
     let by_address = |snapshot: &'_ Snapshot| -> HashMap<Ipv4Addr, usize> {
         snapshot.traffic.iter().enumerate().map(|(at, traffic)| (traffic.address, at)).collect()
     };
-    let now = by_address(&looks.now);
-    let earlier = looks.before.as_ref().map(|before| (before, by_address(before)));
-    let rows = looks.now.peers.iter().map(|peer| {
-        let traffic = now.get(&peer.public_ip).map(|&at| &looks.now.traffic[at]);
+    let now = by_address(&samples.now);
+    let earlier = samples.before.as_ref().map(|before| (before, by_address(before)));
+    let rows = samples.now.peers.iter().map(|peer| {
+        let traffic = now.get(&peer.public_ip).map(|&at| &samples.now.traffic[at]);
         let before = earlier.as_ref().and_then(|(snapshot, index)| {
             index.get(&peer.public_ip).map(|&at| &snapshot.traffic[at])
         });
-        let rates = traffic.zip(looks.seconds()).map(|(traffic, seconds)| {
+        let rates = traffic.zip(samples.seconds()).map(|(traffic, seconds)| {
             let rate = |counter: fn(&PeerTraffic) -> u64| {
                 let before = before.map_or(0, counter);
                 counter(traffic).saturating_sub(before) as f64 / seconds
@@ -203,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn rates_come_from_two_looks_and_the_state_from_the_last() {
+    fn rates_come_from_two_samples_and_the_state_from_the_last() {
         for (last_received, state) in
             [(None, State::Silent), (Some(60), State::Silent), (Some(1), State::Talking)]
         {
-            let looks =
-                Looks { before: Some(look(10.0, 50, None)), now: look(12.0, 150, last_received) };
-            let rows = rows(&looks);
+            let samples =
+                Samples { before: Some(look(10.0, 50, None)), now: look(12.0, 150, last_received) };
+            let rows = rows(&samples);
             assert_eq!(rows[0].rates.unwrap().sent_packets, 50.0);
             assert_eq!(rows[0].rates.unwrap().sent_bytes, 5000.0);
             assert_eq!(rows[0].state(), state);
@@ -221,7 +234,7 @@ mod tests {
             );
             assert_eq!(rows[0].unsent(), "50 (25.0 %)");
         }
-        let looks = Looks { before: None, now: look(12.0, 150, None) };
-        assert!(rows(&looks)[0].rates.is_none());
+        let samples = Samples { before: None, now: look(12.0, 150, None) };
+        assert!(rows(&samples)[0].rates.is_none());
     }
 }

@@ -6,8 +6,9 @@ use std::net::Ipv4Addr;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::SocketArgs;
-use crate::cli::Exit;
+use crate::args::QueryArgs;
+use crate::args::values::ip_protocol;
+use crate::exit::Exit;
 use crate::observe::protocol::Command;
 use crate::observe::protocol::explain::{Explanation, Outcome, Query, Way};
 use crate::packet::protocol;
@@ -31,22 +32,13 @@ pub struct ExplainArgs {
     /// The host that the datagram comes from, if not the one that has the lease of SOURCE
     #[arg(long, value_name = "IP")]
     pub from: Option<Ipv4Addr>,
-    /// Whom to ask.
+    /// Which daemon is queried, and the form of the output.
     #[command(flatten)]
-    pub socket: SocketArgs,
-}
-
-fn ip_protocol(text: &str) -> Result<u8, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "icmp" => Ok(protocol::ICMP),
-        "tcp" => Ok(protocol::TCP),
-        "udp" => Ok(protocol::UDP),
-        other => other.parse().map_err(|_| "neither icmp, tcp, udp nor a number to 255".into()),
-    }
+    pub query: QueryArgs,
 }
 
 /// Prints the explanation, in words or as JSON.
-pub fn run(args: &ExplainArgs) -> Result<(), Exit> {
+pub(super) fn run(args: &ExplainArgs) -> Result<(), Exit> {
     if !args.ports.is_empty() && ![protocol::TCP, protocol::UDP].contains(&args.protocol) {
         return Err(Exit::usage(
             "error: only tcp and udp have ports: leave them out, or say which",
@@ -64,8 +56,8 @@ pub fn run(args: &ExplainArgs) -> Result<(), Exit> {
         ttl: args.ttl,
         from: args.from,
     };
-    let client = args.socket.client();
-    if args.socket.json {
+    let client = args.query.client();
+    if args.query.json {
         let mut explanation: Value = client.ask(&Command::Explain(query))?;
         explanation["version"] = json!(1);
         println!("{explanation:#}");

@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::SocketArgs;
-use crate::cli::Exit;
-use crate::daemon::options::log_level;
+use crate::args::QueryArgs;
+use crate::args::values::log_filter;
+use crate::exit::Exit;
 use crate::observe::protocol::Command;
 
 /// Arguments of `log-level`.
@@ -13,18 +13,18 @@ use crate::observe::protocol::Command;
 pub struct LogLevelArgs {
     /// error, warn, info, debug, trace, or a filter such as `info,flannel_udp::subnet=debug`; until
     /// the daemon is started again
-    #[arg(value_parser = log_level)]
+    #[arg(value_parser = log_filter)]
     pub level: String,
-    /// Whom to ask.
+    /// Which daemon is queried, and the form of the output.
     #[command(flatten)]
-    pub socket: SocketArgs,
+    pub query: QueryArgs,
 }
 
 /// Changes it and says what it was.
-pub fn run(args: &LogLevelArgs) -> Result<(), Exit> {
+pub(super) fn run(args: &LogLevelArgs) -> Result<(), Exit> {
     let command = Command::LogLevel { level: args.level.clone() };
-    let changed: Value = args.socket.client().ask(&command)?;
-    match args.socket.json {
+    let changed: Value = args.query.client().ask(&command)?;
+    match args.query.json {
         true => {
             println!(
                 "{}",

@@ -1,57 +1,32 @@
-//! The tools that concern this host alone: `docker-opts`, `cleanup`, `completions`.
+//! `cleanup`: removes what the daemon leaves in place when it stops, so that a restart interrupts nothing.
 
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::commands::{CleanupArgs, CompletionsArgs, DockerOptsArgs};
-use super::{Code, Exit};
-use crate::host::docker_opts::{self, Form, OptionsError};
+use clap::Args;
+
+use crate::exit::{Code, Exit};
+use crate::host::docker_opts;
 use crate::host::firewall::{self, Toolbox};
 use crate::host::link::BLACKHOLE_METRIC;
 use crate::host::netlink::Netlink;
 use crate::subnet::SubnetFileOrigin;
 
-/// `docker-opts`: writes dockerd's environment file.
-pub async fn docker_opts(args: &DockerOptsArgs) -> Result<(), Exit> {
-    let source = &args.flannel_env;
-    let text = std::fs::read_to_string(source).map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::NotFound => "; the daemon writes it when it has a lease",
-            _ => "",
-        };
-        Exit::new(Code::NoInput, format!("error: cannot read {}: {error}{hint}", source.display()))
-    })?;
-    let form = Form {
-        individual: args.individual,
-        combined: args.combined,
-        combined_key: args.combined_key.clone(),
-        omit_ip_masq: args.omit_ip_masq,
-    };
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let options = docker_opts::render(&text, environment, &form).map_err(|error| match error {
-        OptionsError::Key(_) => Exit::usage(format!("error: {error}")),
-        _ => Exit::new(Code::BadData, format!("error: {}: {error}", source.display())),
-    })?;
-    if let Some(subnet) = docker_opts::subnet_of(&text)
-        && let Ok(Some(gateway)) = docker_opts::conflicting_gateway(subnet).await
-    {
-        return Err(Exit::new(
-            Code::Config,
-            format!(
-                "error: this host has a route to its own subnet {subnet} via {gateway}; docker's \
-                 bridge cannot have that subnet until the route is removed"
-            ),
-        ));
-    }
-    docker_opts::write(&args.docker_env, &options).map_err(|error| {
-        let target = args.docker_env.display();
-        Exit::new(Code::CannotCreate, format!("error: cannot write {target}: {error}"))
-    })
+/// Arguments of `cleanup`.
+#[derive(Clone, Debug, Args)]
+pub struct CleanupArgs {
+    /// Say what would be removed, remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The subnet file to remove too
+    #[arg(long, value_name = "FILE", default_value = "/run/flannel/subnet.env")]
+    pub subnet_file: PathBuf,
 }
 
-/// `cleanup`: removes what the daemon leaves on purpose when it stops, so that a restart is smooth.
-pub async fn cleanup(args: &CleanupArgs) -> Result<(), Exit> {
+/// Removes what the daemon leaves in place when it stops, and prints each removal as a command.
+///
+/// # Errors
+/// A rule, a route or a file cannot be removed.
+pub(super) async fn run(args: &CleanupArgs) -> Result<(), Exit> {
     let tools = Toolbox::from_environment();
     let mut removed = firewall::cleanup(&tools, args.dry_run).await.map_err(|error| {
         Exit::new(Code::Unavailable, format!("error: {error}\n(cleanup needs CAP_NET_ADMIN)"))
@@ -110,14 +85,4 @@ fn subnet_files(path: &Path, dry_run: bool) -> Result<Vec<String>, Exit> {
         removed.push(format!("rm {}", path.display()));
     }
     Ok(removed)
-}
-
-/// `completions`: prints a completion script.
-pub fn completions(args: &CompletionsArgs) {
-    clap_complete::generate(
-        args.shell,
-        &mut super::clap_command(),
-        "flannel-udp",
-        &mut io::stdout(),
-    );
 }

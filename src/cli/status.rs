@@ -2,21 +2,34 @@
 
 use std::fmt::Write as _;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Looks, StatusArgs};
+use super::samples::{IntervalArgs, Samples};
+use crate::args::QueryArgs;
 use crate::dataplane::counters::DirectionStats;
 use crate::dataplane::{DropReason, FeatureState};
 use crate::exit::Exit;
 use crate::humanize;
 use crate::observe::protocol::snapshot::{Snapshot, Thread, unix};
 
+/// Arguments of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Which daemon is queried, and the form of the output.
+    #[command(flatten)]
+    pub query: QueryArgs,
+    /// Over how long rates are measured.
+    #[command(flatten)]
+    pub interval: IntervalArgs,
+}
+
 /// Prints the screen, or the snapshot with rates.
-pub fn run(args: &StatusArgs) -> Result<(), Exit> {
-    let looks = Looks::take(&args.socket.client(), args.interval)?;
-    match args.socket.json {
-        true => println!("{:#}", in_json(&looks)),
-        false => print!("{}", screen(&looks)),
+pub(super) fn run(args: &StatusArgs) -> Result<(), Exit> {
+    let samples = Samples::take(&args.query.client(), args.interval)?;
+    match args.query.json {
+        true => println!("{:#}", in_json(&samples)),
+        false => print!("{}", screen(&samples)),
     }
     Ok(())
 }
@@ -35,30 +48,30 @@ const KERNEL_DROPS: [(&str, &str, Count); 2] = [
     ("in", "socket buffer full (kernel)", |snapshot| snapshot.stats.socket_overflows),
 ];
 
-fn in_json(looks: &Looks) -> Value {
-    let rates = looks.seconds().map(|seconds| {
+fn in_json(samples: &Samples) -> Value {
+    let rates = samples.seconds().map(|seconds| {
         let mut rates = json!({ "seconds": seconds });
         for (name, direction) in DIRECTIONS {
             rates[name] = json!({
-                "packets": looks.rate(|s| direction(s).carried_packets),
-                "bytes": looks.rate(|s| direction(s).carried_bytes),
-                "dropped": looks.rate(|s| direction(s).dropped()),
+                "packets": samples.rate(|s| direction(s).carried_packets),
+                "bytes": samples.rate(|s| direction(s).carried_bytes),
+                "dropped": samples.rate(|s| direction(s).dropped()),
             });
         }
         rates
     });
-    json!({ "version": 1, "warnings": warnings(&looks.now), "rates": rates, "status": looks.now })
+    json!({ "version": 1, "warnings": warnings(&samples.now), "rates": rates, "status": samples.now })
 }
 
-fn screen(looks: &Looks) -> String {
+fn screen(samples: &Samples) -> String {
     let mut out = String::new();
-    heading(&mut out, &looks.now);
-    place(&mut out, &looks.now);
-    registry(&mut out, &looks.now);
-    kernel(&mut out, &looks.now);
-    traffic(&mut out, looks);
-    drops(&mut out, looks);
-    threads(&mut out, looks);
+    heading(&mut out, &samples.now);
+    place(&mut out, &samples.now);
+    registry(&mut out, &samples.now);
+    kernel(&mut out, &samples.now);
+    traffic(&mut out, samples);
+    drops(&mut out, samples);
+    threads(&mut out, samples);
     out
 }
 
@@ -223,12 +236,12 @@ fn kernel(out: &mut String, now: &Snapshot) {
     }
 }
 
-fn traffic(out: &mut String, looks: &Looks) {
-    if looks.now.overlay.is_none() {
+fn traffic(out: &mut String, samples: &Samples) {
+    if samples.now.overlay.is_none() {
         return;
     }
     let over =
-        looks.seconds().map(|seconds| format!("over the last {}", humanize::seconds(seconds)));
+        samples.seconds().map(|seconds| format!("over the last {}", humanize::seconds(seconds)));
     let _ = writeln!(
         out,
         "\n{:<10} {:>14} {:>14} {:>18} {:>12}   {}",
@@ -240,9 +253,9 @@ fn traffic(out: &mut String, looks: &Looks) {
         over.unwrap_or_default()
     );
     for (name, direction) in DIRECTIONS {
-        let packets = looks.rate(|s| direction(s).carried_packets).map(humanize::rate);
-        let bytes = looks.rate(|s| direction(s).carried_bytes).map(humanize::bits);
-        let total = direction(&looks.now);
+        let packets = samples.rate(|s| direction(s).carried_packets).map(humanize::rate);
+        let bytes = samples.rate(|s| direction(s).carried_bytes).map(humanize::bits);
+        let total = direction(&samples.now);
         let _ = writeln!(
             out,
             "  {name:<8} {:>14} {:>14} {:>18} {:>12}",
@@ -254,8 +267,8 @@ fn traffic(out: &mut String, looks: &Looks) {
     }
 }
 
-fn drops(out: &mut String, looks: &Looks) {
-    if looks.now.overlay.is_none() {
+fn drops(out: &mut String, samples: &Samples) {
+    if samples.now.overlay.is_none() {
         return;
     }
     let mut rows = Vec::new();
@@ -263,11 +276,11 @@ fn drops(out: &mut String, looks: &Looks) {
         for reason in DropReason::ALL.iter().map(|reason| reason.name()) {
             let dropped =
                 |s: &Snapshot| direction(s).drops.get(reason).copied().unwrap_or_default();
-            rows.push((name, reason, dropped(&looks.now), looks.rate(dropped)));
+            rows.push((name, reason, dropped(&samples.now), samples.rate(dropped)));
         }
     }
     for (name, reason, dropped) in KERNEL_DROPS {
-        rows.push((name, reason, dropped(&looks.now), looks.rate(dropped)));
+        rows.push((name, reason, dropped(&samples.now), samples.rate(dropped)));
     }
     rows.retain(|(_, _, total, _)| *total > 0);
     if rows.is_empty() {
@@ -281,9 +294,9 @@ fn drops(out: &mut String, looks: &Looks) {
     }
 }
 
-fn threads(out: &mut String, looks: &Looks) {
-    for thread in &looks.now.threads {
-        let earlier = looks.before.as_ref().and_then(|before| {
+fn threads(out: &mut String, samples: &Samples) {
+    for thread in &samples.now.threads {
+        let earlier = samples.before.as_ref().and_then(|before| {
             before.threads.iter().find(|t| t.name == thread.name && t.lifetime < thread.lifetime)
         });
         let share = |time: fn(&Thread) -> f64| {
@@ -293,7 +306,7 @@ fn threads(out: &mut String, looks: &Looks) {
         };
         let spinning = share(|thread| thread.spinning);
         let busy = (share(|thread| thread.busy) - spinning).max(0.0);
-        let name = if thread == &looks.now.threads[0] { "threads" } else { "" };
+        let name = if thread == &samples.now.threads[0] { "threads" } else { "" };
         let text = format!("{:<12} {busy:>3.0} % busy, {spinning:>3.0} % looking", thread.name);
         line(out, name, &text);
     }
@@ -324,10 +337,10 @@ mod tests {
 
     #[test]
     fn looking_for_packets_is_not_being_busy_with_them() {
-        let looks = |before| Looks { before, now: look(12.0, 5.0, 2.5) };
-        let whole = screen(&looks(None));
+        let samples = |before| Samples { before, now: look(12.0, 5.0, 2.5) };
+        let whole = screen(&samples(None));
         assert!(whole.contains("egress-0      21 % busy,  21 % looking"), "{whole}");
-        let lately = screen(&looks(Some(look(10.0, 4.0, 2.0))));
+        let lately = screen(&samples(Some(look(10.0, 4.0, 2.0))));
         assert!(lately.contains("egress-0      25 % busy,  25 % looking"), "{lately}");
     }
 
@@ -343,11 +356,11 @@ mod tests {
         let features =
             vec![feature("gso", Some(lost), "EIO"), feature("gro", None, "switched off")];
         let now = Snapshot { taken: 1_250.0, features, ..Snapshot::default() };
-        let looks = Looks { before: None, now };
-        let screen = screen(&looks);
+        let samples = Samples { before: None, now };
+        let screen = screen(&samples);
         assert!(screen.contains("! going on without gso: EIO (4 min ago)"), "{screen}");
         assert!(screen.contains("without gro: switched off\n"), "{screen}");
-        let json = in_json(&looks);
+        let json = in_json(&samples);
         assert_eq!(json["status"]["features"][0]["lost"], "1970-01-01T00:16:40Z");
         assert_eq!(json["status"]["features"][1]["lost"], Value::Null);
     }
