@@ -14,7 +14,6 @@ mod event;
 mod icmp;
 mod ingress;
 mod offload;
-mod peers;
 mod plane;
 mod polling;
 pub mod tap;
@@ -23,9 +22,9 @@ mod worker;
 
 pub use checks::{Check, Early, GRACE, Mismatch, Mismatches, RecentMismatch, Verdict, Why};
 pub use config::{CheckMode, Config, Offloads, ParseOffloadError, ThreadInit, Threads};
+pub use counters::by_peer::{OtherTraffic, PeerTraffic, Peers, Traffic};
 pub use counters::{DropReason, Stats};
 pub use error::StartError;
 pub use event::Event;
 pub use offload::{Agreement, Feature, FeatureState};
-pub use peers::{OtherTraffic, PeerTraffic, Peers, Traffic};
 pub use plane::Dataplane;

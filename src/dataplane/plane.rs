@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::checks::{Checks, Desk, Early, Mismatch, Rules, Why};
 use super::config::{Config, ThreadInit, Threads};
+use super::counters::by_peer::{OtherTraffic, PeerTraffic, Peers};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
 use super::egress::{Egress, INTERACTIVE_WINDOW};
@@ -19,7 +20,6 @@ use super::error::StartError;
 use super::event::{self, Event, EventSender};
 use super::ingress::Ingress;
 use super::offload::{Agreement, FeatureState};
-use super::peers::{OtherTraffic, PeerTraffic, Peers};
 use super::polling::{BULK_WINDOW, BusyPoll, RecentEvent, Waker};
 use super::tap::Place;
 use super::worker::{EgressThread, IngressHandoff, IngressThread, Owner, ThreadContext};

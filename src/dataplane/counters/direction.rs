@@ -1,9 +1,9 @@
 //! What is counted of the packets of one direction.
 
+use super::by_peer::PeerCounters;
 use super::declare::counters;
 use super::metric::{Metric, Unit};
 use super::{Counter, DropCounters, DropReason, Histogram};
-use crate::dataplane::peers::PeerCounters;
 use crate::route::PeerIndex;
 
 counters! {

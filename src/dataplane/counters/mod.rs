@@ -7,6 +7,7 @@
 //! on the wire; a super-packet counts as its segments.
 
 mod busy;
+pub(super) mod by_peer;
 mod counter;
 mod declare;
 mod direction;

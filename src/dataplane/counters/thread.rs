@@ -1,9 +1,9 @@
 //! What is counted of one thread.
 
+use super::by_peer::PeerCounters;
 use super::declare::counters;
 use super::metric::{Metric, Unit};
 use super::{BusyClock, Counter, DirectionCounters};
-use crate::dataplane::peers::PeerCounters;
 
 counters! {
     /// Counters of one thread.

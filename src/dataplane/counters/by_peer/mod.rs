@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::counters::ThreadCounters;
+use super::ThreadCounters;
 use crate::route::{PeerEntry, PeerIndex, RouteTable};
 
 mod slots;
@@ -106,12 +106,12 @@ impl Peers {
     }
 
     /// A thread begins to count.
-    pub(super) fn join(&self, thread: Arc<ThreadCounters>) {
+    pub(in crate::dataplane) fn join(&self, thread: Arc<ThreadCounters>) {
         self.ledger().threads.push(thread);
     }
 
     /// All threads have ended.
-    pub(super) fn part(&self) {
+    pub(in crate::dataplane) fn part(&self) {
         self.ledger().part(&self.routes);
     }
 
