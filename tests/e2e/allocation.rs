@@ -7,47 +7,47 @@ use std::time::Duration;
 use flannel_udp::cli::Code;
 use flannel_udp::lab::{DaemonOptions, Lab, Registry};
 
-use crate::support::world::World;
-use crate::support::{gate, wait_for};
+use crate::support::test_lab::TestLab;
+use crate::support::{exclusive, wait_for};
 
 #[test]
 fn fifty_at_once_share_fifty_subnets_in_etcd() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder().hosts(HOSTS + 1));
-    world.start_etcd(2, CONFIG).expect("etcd");
-    fifty_and_one_more(world, Registry::Etcd);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder().hosts(HOSTS + 1));
+    lab.start_etcd(2, CONFIG).expect("etcd");
+    fifty_and_one_more(lab, Registry::Etcd);
 }
 
 #[test]
 fn fifty_at_once_share_fifty_subnets_in_a_directory() {
-    let Some(_turn) = gate::turn() else { return };
-    let world = World::build(Lab::builder().hosts(HOSTS + 1));
-    world.create_file_registry(CONFIG).expect("the directory");
-    fifty_and_one_more(world, Registry::Files);
+    let Some(_exclusive) = exclusive() else { return };
+    let lab = TestLab::build(Lab::builder().hosts(HOSTS + 1));
+    lab.create_file_registry(CONFIG).expect("the directory");
+    fifty_and_one_more(lab, Registry::Files);
 }
 
-fn fifty_and_one_more(mut world: World, registry: Registry) {
+fn fifty_and_one_more(mut lab: TestLab, registry: Registry) {
     let options = || DaemonOptions::with_flags(["--workers=1"]).registry(registry);
     for host in 0..HOSTS {
-        world.spawn_daemon(host, options()).expect("a daemon");
+        lab.spawn_daemon(host, options()).expect("a daemon");
     }
     let mut subnets = BTreeSet::new();
     for host in 0..HOSTS {
         wait_for("a lease", Duration::from_secs(60), || {
-            let daemon = world.host_mut(host).daemon_mut().expect("a daemon");
+            let daemon = lab.host_mut(host).daemon_mut().expect("a daemon");
             let ended = daemon.process().ended();
             assert_eq!(ended, None, "{host} gave up:\n{}", daemon.process().last_words());
             daemon.subnet().is_ok()
         });
-        subnets.insert(world.subnet(host));
+        subnets.insert(lab.subnet(host));
     }
     assert_eq!(subnets.len(), HOSTS, "as many subnets as daemons: {subnets:?}");
     let all: BTreeSet<_> =
         (1..=HOSTS as u8).map(|third| format!("10.0.{third}.0/24").parse().expect("it")).collect();
     assert_eq!(subnets, all);
 
-    world.spawn_daemon(HOSTS, options()).expect("one more daemon");
-    let daemon = world.host_mut(HOSTS).daemon_mut().expect("a daemon");
+    lab.spawn_daemon(HOSTS, options()).expect("one more daemon");
+    let daemon = lab.host_mut(HOSTS).daemon_mut().expect("a daemon");
     let mut status = None;
     wait_for("the one too many to give up", Duration::from_secs(30), || {
         status = daemon.process().ended();

@@ -20,7 +20,7 @@ use flannel_udp::sys::tun::{Offload, TunQueue};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::gate;
+use crate::support::exclusive;
 
 /// What an attempt came to.
 type Outcome = (&'static str, Option<i32>);
@@ -32,7 +32,7 @@ const DENIED: Option<i32> = Some(libc::EACCES);
 
 #[test]
 fn a_captured_worker() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let outcomes = in_namespace(|| {
         let (confinement, worker) = confine::process(Layers::AUTO, &reach());
         assert!(confinement.has(Layer::Seccomp) && confinement.has(Layer::Capabilities));
@@ -73,7 +73,7 @@ fn a_captured_worker() {
 
 #[test]
 fn a_captured_control_thread() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let directory = tempfile::tempdir().unwrap();
     let (inside, outside) = (directory.path().join("in"), directory.path().join("out"));
     [&inside, &outside].iter().for_each(|dir| fs::create_dir(dir).unwrap());
@@ -155,7 +155,7 @@ const KILLED: Option<i32> = Some(1000 + libc::SIGSYS);
 /// The process is killed, so it is a child: this test program, asked for the other test below.
 #[test]
 fn fatal_calls_end_the_process() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "captured::die", "--ignored"])
         .env(CHILD, "1")

@@ -5,63 +5,63 @@ use std::time::Duration;
 
 use flannel_udp::lab;
 
-use crate::support::world::{Place, World};
-use crate::support::{books, bulk, flow, gate, net, pattern::Pattern, raw, raw::Ip};
+use crate::support::test_lab::{Endpoint, TestLab};
+use crate::support::{accounting, bulk, exclusive, flow, net, pattern::Pattern, raw, raw::Ip};
 
 #[test]
 fn pings_arrive_with_a_ttl_one_less_per_router() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::two_hosts(&[]);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::two_hosts(&[]);
     for (one, other) in [(0, 1), (1, 0)] {
-        let (from, to) = (world.host(one), world.host(other));
+        let (from, to) = (lab.host(one), lab.host(other));
         let pong = lab::ping::between(from.container(), to.container(), PATIENCE).expect("a pong");
         assert_eq!(pong.ttl, 60, "container to container: two hosts and two daemons");
-        let flannel = world.subnet(other).network();
+        let flannel = lab.subnet(other).network();
         let pong = lab::ping::ping(from.netns(), flannel, PATIENCE).expect("a pong");
         assert_eq!(pong.ttl, 62, "host to host: two daemons");
     }
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn tcp_carries_the_same_bytes_both_ways() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::two_hosts(&[]);
-    let (here, there) = (world.place(0), world.place(1));
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::two_hosts(&[]);
+    let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     bulk::transfer(here, there, 50 << 20, 1);
     bulk::transfer(there, here, 50 << 20, 2);
     std::thread::scope(|scope| {
         scope.spawn(|| bulk::transfer(here, there, 20 << 20, 3));
         scope.spawn(|| bulk::transfer(there, here, 20 << 20, 4));
     });
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn udp_of_every_size_arrives() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::two_hosts(&[]);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::two_hosts(&[]);
     // Payloads: the last ones make packets beyond the MTU, which the sender fragments.
-    flow::echo(world.place(0), world.place(1), 0..=1472);
-    flow::echo(world.place(1), world.place(0), 0..=1472);
-    books::check(&mut world);
+    flow::echo(lab.endpoint(0), lab.endpoint(1), 0..=1472);
+    flow::echo(lab.endpoint(1), lab.endpoint(0), 0..=1472);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn fragmented_packets_arrive_whole() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::two_hosts(&[]);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::two_hosts(&[]);
     let sizes = [1445, 1473, 2000, 2888, 4000, 8191, 16_000, 40_001, 65_507];
-    flow::echo(world.place(0), world.place(1), sizes);
-    flow::echo(world.place(1), world.place(0), sizes);
-    books::check(&mut world);
+    flow::echo(lab.endpoint(0), lab.endpoint(1), sizes);
+    flow::echo(lab.endpoint(1), lab.endpoint(0), sizes);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn packets_of_exactly_the_mtu_with_df_arrive() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::two_hosts(&[]);
-    let (here, there) = (world.place(0), world.place(1));
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::two_hosts(&[]);
+    let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let mtu = 1472;
     for (number, dont_fragment) in [true, false].into_iter().enumerate() {
         let payload = Pattern::bytes(number as u64, mtu - 28);
@@ -72,20 +72,20 @@ fn packets_of_exactly_the_mtu_with_df_arrive() {
     let too_long = raw_udp(here, there, &vec![0; mtu - 28 + 1], |_| ()).0;
     let refused = net::send_raw(&net::raw_sender(here.netns), &too_long).expect_err("too long");
     assert_eq!(refused.raw_os_error(), Some(90), "EMSGSIZE: the container knows the overlay MTU");
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn options_and_missing_checksums_are_carried() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::two_hosts(&[]);
-    odd_packets(world.place(0), world.place(1));
-    books::check(&mut world);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::two_hosts(&[]);
+    odd_packets(lab.endpoint(0), lab.endpoint(1));
+    accounting::check_balance(&mut lab);
 }
 
 /// UDP with IP options, without DF, and without a checksum.
 #[track_caller]
-pub fn odd_packets(here: Place<'_>, there: Place<'_>) {
+pub fn odd_packets(here: Endpoint<'_>, there: Endpoint<'_>) {
     for size in [0, 1, 18, 999, 1400] {
         let payload = Pattern::bytes(size as u64, size);
         let options = raw_udp(here, there, &payload, |ip| ip.options = vec![1, 1, 1, 0]);
@@ -100,8 +100,8 @@ pub fn odd_packets(here: Place<'_>, there: Place<'_>) {
 
 /// A UDP packet made by hand and the socket it is meant for.
 fn raw_udp(
-    from: Place<'_>,
-    to: Place<'_>,
+    from: Endpoint<'_>,
+    to: Endpoint<'_>,
     payload: &[u8],
     change: impl Fn(&mut Ip),
 ) -> (Vec<u8>, UdpSocket) {
@@ -114,7 +114,7 @@ fn raw_udp(
 
 /// Sends a packet until it arrives: beside other traffic a queue on the way may overflow.
 #[track_caller]
-fn send_and_expect(from: Place<'_>, sent: &(Vec<u8>, UdpSocket), payload: &[u8]) {
+fn send_and_expect(from: Endpoint<'_>, sent: &(Vec<u8>, UdpSocket), payload: &[u8]) {
     let (packet, receiver) = sent;
     let sender = net::raw_sender(from.netns);
     receiver.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");

@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::support::peer::{self, PlainPeer};
 use crate::support::raw::{self, Ip};
 use crate::support::tcp::{self, ACK, RST, SYN, Segment};
-use crate::support::{books, flow, gate, net, pattern::Pattern};
+use crate::support::{accounting, exclusive, flow, net, pattern::Pattern};
 
 #[test]
 fn corrupted_udp_among_good_is_not_delivered() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     for offload in OFFLOADS {
         corrupted_udp(&[&format!("--offload={offload}")]);
     }
@@ -19,15 +19,15 @@ fn corrupted_udp_among_good_is_not_delivered() {
 
 #[test]
 fn a_corrupted_tcp_segment_among_good_is_not_delivered() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     for offload in OFFLOADS {
         corrupted_tcp(&[&format!("--offload={offload}")]);
     }
 }
 
 fn corrupted_udp(flags: &[&str]) {
-    let (mut world, peer) = PlainPeer::world(flags);
-    let here = world.place(0);
+    let (mut lab, peer) = PlainPeer::with_lab(flags);
+    let here = lab.endpoint(0);
     let receiver = net::udp(here.netns, here.address);
     let port = receiver.local_addr().expect("its address").port();
     let ip = Ip::new(peer::INSIDE, here.address, raw::UDP);
@@ -55,12 +55,12 @@ fn corrupted_udp(flags: &[&str]) {
             );
         }
     }
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 fn corrupted_tcp(flags: &[&str]) {
-    let (mut world, peer) = PlainPeer::world(flags);
-    let here = world.place(0);
+    let (mut lab, peer) = PlainPeer::with_lab(flags);
+    let here = lab.endpoint(0);
     let listener = net::listener(here.netns, here.address);
     let ip = Ip::new(peer::INSIDE, here.address, raw::TCP);
     // The payload, the TCP checksum, the last byte, the header checksum.
@@ -93,7 +93,7 @@ fn corrupted_tcp(flags: &[&str]) {
         segment.payload.clear();
         peer.send(&segment.packet(&ip));
     }
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 /// Connects by hand to the listener in the container.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use flannel_udp::lab::{self, DaemonOptions, Lab, Underlay};
 use serde_json::Value;
 
-use crate::support::world::{Place, World};
-use crate::support::{books, bulk, flow, gate, net, preload, wait_for};
+use crate::support::test_lab::{Endpoint, TestLab};
+use crate::support::{accounting, bulk, exclusive, flow, net, preload, wait_for};
 
 /// A failure of the kernel, the features that it costs, and what the log says of it.
 struct Fault {
@@ -20,7 +20,7 @@ struct Fault {
 
 #[test]
 fn a_feature_that_the_kernel_lacks_is_done_without() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let without = |name: &str, costs, says| Fault { faults: name.into(), costs, says };
     each_fault(&[
         without("no-vnet", &["vnet", "uso", "tcp-coalesce", "udp-coalesce"], "TUNSETIFF"),
@@ -40,7 +40,7 @@ fn a_feature_that_the_kernel_lacks_is_done_without() {
 
 #[test]
 fn a_feature_that_fails_while_packets_flow_is_given_up() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let fault = |call: &str, error: i32, costs, says| Fault {
         faults: format!("{call}={error}"),
         costs,
@@ -58,25 +58,25 @@ fn a_feature_that_fails_while_packets_flow_is_given_up() {
 
 /// Carries the same traffic under each fault; no byte is lost or changed, the log has one line.
 fn each_fault(faults: &[Fault]) {
-    let mut world = two_hosts(Underlay::Nic);
-    world.start_daemon(1, DaemonOptions::default()).expect("a daemon");
+    let mut lab = two_hosts(Underlay::Nic);
+    lab.start_daemon(1, DaemonOptions::default()).expect("a daemon");
     for Fault { faults, costs, says } in faults {
         println!("{faults}");
-        let before = world.log(0).len();
-        let options = preload::faulty(world.host(0).directory(), faults, &[]);
-        world.start_daemon(0, options).expect("a faulty daemon");
+        let before = lab.log(0).len();
+        let options = preload::with_faults(lab.host(0).directory(), faults, &[]);
+        lab.start_daemon(0, options).expect("a faulty daemon");
         for host in 0..2 {
-            if world.host(host).containers().is_empty() {
-                world.add_container(host).expect("a container");
+            if lab.host(host).containers().is_empty() {
+                lab.add_container(host).expect("a container");
             }
         }
-        world.meet(0, 1);
-        traffic(world.place(0), world.place(1));
-        books::check(&mut world);
-        let log = world.log(0)[before..].to_owned();
+        lab.meet(0, 1);
+        traffic(lab.endpoint(0), lab.endpoint(1));
+        accounting::check_balance(&mut lab);
+        let log = lab.log(0)[before..].to_owned();
         let told = log.lines().filter(|line| line.contains(says)).count();
         assert_eq!(told, 1, "{faults}: {says:?} is told once:\n{log}");
-        for (name, on) in features(&mut world, 0) {
+        for (name, on) in features(&mut lab, 0) {
             let expected = !costs.contains(&&*name);
             // Joining UDP is only tried, and given up, where UDP comes in runs.
             if faults.starts_with("gso-write") && name == "udp-coalesce" {
@@ -88,7 +88,7 @@ fn each_fault(faults: &[Fault]) {
 }
 
 /// Bulk TCP both ways and datagrams of odd sizes.
-fn traffic(here: Place<'_>, there: Place<'_>) {
+fn traffic(here: Endpoint<'_>, there: Endpoint<'_>) {
     thread::scope(|scope| {
         scope.spawn(move || bulk::transfer(here, there, 4 << 20, 1));
         scope.spawn(move || bulk::transfer(there, here, 4 << 20, 2));
@@ -100,54 +100,54 @@ fn traffic(here: Place<'_>, there: Place<'_>) {
 
 #[test]
 fn a_path_that_takes_less_than_a_segment_gets_single_packets() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = two_hosts(Underlay::Nic);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = two_hosts(Underlay::Nic);
     for host in 0..2 {
-        world.start_daemon(host, DaemonOptions::default()).expect("a daemon");
-        world.add_container(host).expect("a container");
+        lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
+        lab.add_container(host).expect("a container");
     }
-    let route = format!("route add {} dev eth0 mtu 1300", world.host(1).address());
-    lab::tool::ip_in(world.host(0).netns_name(), &route).expect("a narrow path");
-    world.meet(0, 1);
-    traffic(world.place(0), world.place(1));
-    books::check(&mut world);
-    let log = world.log(0);
+    let route = format!("route add {} dev eth0 mtu 1300", lab.host(1).address());
+    lab::tool::ip_in(lab.host(0).netns_name(), &route).expect("a narrow path");
+    lab.meet(0, 1);
+    traffic(lab.endpoint(0), lab.endpoint(1));
+    accounting::check_balance(&mut lab);
+    let log = lab.log(0);
     assert_eq!(log.matches("one by one").count(), 1, "told once:\n{log}");
-    let stats = stats(&mut world, 0);
+    let stats = stats(&mut lab, 0);
     assert!(stats["egress"]["uncut"].as_u64().expect("a count") > 0, "{stats:#}");
-    assert!(features(&mut world, 0).iter().all(|(_, on)| *on), "no feature is given up");
+    assert!(features(&mut lab, 0).iter().all(|(_, on)| *on), "no feature is given up");
 }
 
 #[test]
 fn an_interface_that_does_no_checksums_carries_everything() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = two_hosts(Underlay::Nic);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = two_hosts(Underlay::Nic);
     for host in 0..2 {
-        World::run(world.host(host).netns(), "ethtool", &["-K", "eth0", "tx", "off"]);
-        world.start_daemon(host, DaemonOptions::default()).expect("a daemon");
-        world.add_container(host).expect("a container");
+        TestLab::run(lab.host(host).netns(), "ethtool", &["-K", "eth0", "tx", "off"]);
+        lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    traffic(world.place(0), world.place(1));
-    books::check(&mut world);
+    lab.meet(0, 1);
+    traffic(lab.endpoint(0), lab.endpoint(1));
+    accounting::check_balance(&mut lab);
     // Before Linux 6.11 the kernel refuses to cut here (EIO); later it does the checksums itself.
-    let given_up = features(&mut world, 0).iter().any(|(name, on)| name == "gso" && !on);
-    assert_eq!(world.log(0).matches("without a kernel feature").count(), usize::from(given_up));
+    let given_up = features(&mut lab, 0).iter().any(|(name, on)| name == "gso" && !on);
+    assert_eq!(lab.log(0).matches("without a kernel feature").count(), usize::from(given_up));
 }
 
 #[test]
 fn a_host_that_cannot_be_sent_to_costs_the_others_nothing() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder().hosts(3).underlay(Underlay::Nic));
-    world.create_file_registry(lab::CONFIG).expect("the directory");
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder().hosts(3).underlay(Underlay::Nic));
+    lab.create_file_registry(lab::CONFIG).expect("the directory");
     for host in 0..3 {
-        world.start_daemon(host, DaemonOptions::default()).expect("a daemon");
-        world.add_container(host).expect("a container");
+        lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    world.meet(0, 2);
-    let node = world.host(0).netns_name().to_owned();
-    let bad = world.host(2).address();
+    lab.meet(0, 1);
+    lab.meet(0, 2);
+    let node = lab.host(0).netns_name().to_owned();
+    let bad = lab.host(2).address();
     let firewall = |verb| format!("iptables -w {verb} OUTPUT -d {bad} -j DROP");
     let route = |verb, kind| format!("ip route {verb} {kind} {bad}");
     for (damage, repair, reason) in [
@@ -158,12 +158,12 @@ fn a_host_that_cannot_be_sent_to_costs_the_others_nothing() {
     ] {
         println!("{damage}");
         run(&node, &damage);
-        beside_a_bad_host(&mut world, reason);
+        beside_a_bad_host(&mut lab, reason);
         run(&node, &repair);
-        flow::in_order(world.place(0), world.place(2), 100, |_| 100);
+        flow::in_order(lab.endpoint(0), lab.endpoint(2), 100, |_| 100);
     }
     // A minute has not passed: each reason was told once.
-    let log = world.log(0);
+    let log = lab.log(0);
     for reason in ["send-refused", "send-unreachable", "send-failed"] {
         let told = log.lines().filter(|line| line.contains(&format!("reason=\"{reason}\"")));
         assert_eq!(told.count(), 1, "{reason} is told once:\n{log}");
@@ -175,22 +175,22 @@ fn a_host_that_cannot_be_sent_to_costs_the_others_nothing() {
     ] {
         println!("errno {error}");
         let faults = format!("to={bad}:{error}");
-        let options = preload::faulty(world.host(0).directory(), &faults, &[]);
-        world.start_daemon(0, options).expect("a faulty daemon");
-        world.meet(0, 1);
-        beside_a_bad_host(&mut world, reason);
+        let options = preload::with_faults(lab.host(0).directory(), &faults, &[]);
+        lab.start_daemon(0, options).expect("a faulty daemon");
+        lab.meet(0, 1);
+        beside_a_bad_host(&mut lab, reason);
         // What failed for one host is no reason to give a feature up.
-        assert!(features(&mut world, 0).iter().all(|(_, on)| *on), "{error}");
+        assert!(features(&mut lab, 0).iter().all(|(_, on)| *on), "{error}");
     }
 }
 
 /// Floods the third host, which cannot be sent to, while a flow and a transfer go to the second:
 /// these lose nothing, and the flood's packets are counted under `reason`.
 #[track_caller]
-fn beside_a_bad_host(world: &mut World, reason: &str) {
-    let dropped = |world: &mut World| books::settled(world, 0).egress.dropped(reason);
-    let before = dropped(world);
-    let (here, good, bad) = (world.place(0), world.place(1), world.place(2));
+fn beside_a_bad_host(lab: &mut TestLab, reason: &str) {
+    let dropped = |lab: &mut TestLab| accounting::balanced(lab, 0).egress.dropped(reason);
+    let before = dropped(lab);
+    let (here, good, bad) = (lab.endpoint(0), lab.endpoint(1), lab.endpoint(2));
     let flood = net::udp(here.netns, here.address);
     let done = AtomicBool::new(false);
     let sent = thread::scope(|scope| {
@@ -215,47 +215,47 @@ fn beside_a_bad_host(world: &mut World, reason: &str) {
     });
     // Beside bulk traffic some of it may not get as far as the daemon.
     wait_for("most of the flood in the counter", Duration::from_secs(3), || {
-        dropped(world) - before >= sent / 2
+        dropped(lab) - before >= sent / 2
     });
 }
 
 #[test]
 fn a_link_that_goes_and_comes_back_is_counted_and_forgotten() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = two_hosts(Underlay::Nic);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = two_hosts(Underlay::Nic);
     for host in 0..2 {
-        world.start_daemon(host, DaemonOptions::default()).expect("a daemon");
-        world.add_container(host).expect("a container");
+        lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    let node = world.host(0).netns_name().to_owned();
+    lab.meet(0, 1);
+    let node = lab.host(0).netns_name().to_owned();
     lab::tool::ip_in(&node, "link set eth0 down").expect("down");
-    let (here, there) = (world.place(0), world.place(1));
+    let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let sender = net::udp(here.netns, here.address);
     for _ in 0..50 {
         sender.send_to(&[1; 100], (there.address, 9)).expect("sending");
     }
     wait_for("the packets in their counter", Duration::from_secs(3), || {
-        books::settled(&mut world, 0).egress.dropped("send-unreachable") >= 50
+        accounting::balanced(&mut lab, 0).egress.dropped("send-unreachable") >= 50
     });
     lab::tool::ip_in(&node, "link set eth0 up").expect("up");
-    world.meet(0, 1);
-    flow::in_order(world.place(0), world.place(1), 200, |_| 100);
+    lab.meet(0, 1);
+    flow::in_order(lab.endpoint(0), lab.endpoint(1), 200, |_| 100);
 }
 
-fn two_hosts(underlay: Underlay) -> World {
-    let world = World::build(Lab::builder().underlay(underlay));
-    world.create_file_registry(lab::CONFIG).expect("the directory");
-    world
+fn two_hosts(underlay: Underlay) -> TestLab {
+    let lab = TestLab::build(Lab::builder().underlay(underlay));
+    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab
 }
 
-fn stats(world: &mut World, host: usize) -> Value {
-    world.host_mut(host).daemon_mut().expect("a daemon").stats().expect("its counters")
+fn stats(lab: &mut TestLab, host: usize) -> Value {
+    lab.host_mut(host).daemon_mut().expect("a daemon").stats().expect("its counters")
 }
 
 /// Each feature's name and whether it is in use.
-fn features(world: &mut World, host: usize) -> Vec<(String, bool)> {
-    let stats = stats(world, host);
+fn features(lab: &mut TestLab, host: usize) -> Vec<(String, bool)> {
+    let stats = stats(lab, host);
     let features = stats["features"].as_array().expect("features");
     let one = |feature: &Value| {
         let name = feature["name"].as_str().expect("a name").to_owned();

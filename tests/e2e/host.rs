@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use flannel_udp::lab::{self, DaemonOptions, Lab, ping};
 
-use crate::support::world::World;
-use crate::support::{gate, net, wait_for};
+use crate::support::test_lab::TestLab;
+use crate::support::{exclusive, net, wait_for};
 
 /// From the disturbance to the next answer between containers.
 const BACK_WITHIN: Duration = Duration::from_secs(1);
@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[test]
 fn flannel0_comes_back_whatever_is_done_to_it() {
-    let Some(_turn) = gate::turn() else { return };
-    let world = World::two_hosts(&[]);
-    let host = world.host(0).netns_name().to_owned();
+    let Some(_exclusive) = exclusive() else { return };
+    let lab = TestLab::two_hosts(&[]);
+    let host = lab.host(0).netns_name().to_owned();
     for damage in [
         "link del flannel0",
         "link set flannel0 down",
@@ -29,41 +29,40 @@ fn flannel0_comes_back_whatever_is_done_to_it() {
     ] {
         lab::tool::ip_in(&host, damage).expect(damage);
         let before = Instant::now();
-        answers(&world, damage, BACK_WITHIN);
+        answers(&lab, damage, BACK_WITHIN);
         assert!(before.elapsed() < BACK_WITHIN, "{damage}: {:?}", before.elapsed());
         wait_for(damage, BACK_WITHIN, || {
             let shown = |line| lab::tool::ip_in(&host, line).unwrap_or_default();
             shown("-o link show flannel0").contains("mtu 1472")
-                && shown("-4 -o addr show flannel0")
-                    .contains(&world.subnet(0).network().to_string())
+                && shown("-4 -o addr show flannel0").contains(&lab.subnet(0).network().to_string())
                 && shown("route show 10.0.0.0/16").contains("dev flannel0")
         });
     }
     // The other end hears of none of it.
-    assert!(!world.log(1).contains("ERROR"), "{}", world.log(1));
+    assert!(!lab.log(1).contains("ERROR"), "{}", lab.log(1));
 }
 
 #[test]
 fn a_route_in_the_way_is_named() {
-    let Some(_turn) = gate::turn() else { return };
-    let world = World::two_hosts(&[]);
-    let host = world.host(0).netns_name();
-    let thief = format!("{} dev eth0", world.subnet(1));
+    let Some(_exclusive) = exclusive() else { return };
+    let lab = TestLab::two_hosts(&[]);
+    let host = lab.host(0).netns_name();
+    let thief = format!("{} dev eth0", lab.subnet(1));
     lab::tool::ip_in(host, &format!("route add {thief}")).expect("a route");
-    wait_for("a word about it", Duration::from_secs(2), || world.log(0).contains(&thief));
-    let told = world.log(0).lines().filter(|line| line.contains("away from")).count();
-    assert_eq!(told, 1, "once: {}", world.log(0));
+    wait_for("a word about it", Duration::from_secs(2), || lab.log(0).contains(&thief));
+    let told = lab.log(0).lines().filter(|line| line.contains("away from")).count();
+    assert_eq!(told, 1, "once: {}", lab.log(0));
     lab::tool::ip_in(host, &format!("route del {thief}")).expect("no route");
-    wait_for("its end", Duration::from_secs(2), || world.log(0).contains("no longer in the way"));
-    answers(&world, "afterwards", PATIENCE);
+    wait_for("its end", Duration::from_secs(2), || lab.log(0).contains("no longer in the way"));
+    answers(&lab, "afterwards", PATIENCE);
 }
 
 #[test]
 fn the_underlays_mtu_and_address_are_followed() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::two_hosts(&[]);
-    let before = world.subnet(0);
-    let hosts = [0, 1].map(|host| world.host(host).netns_name().to_owned());
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::two_hosts(&[]);
+    let before = lab.subnet(0);
+    let hosts = [0, 1].map(|host| lab.host(host).netns_name().to_owned());
     for host in &hosts {
         lab::tool::ip_in(host, "link set eth0 mtu 1400").expect("another MTU");
     }
@@ -71,79 +70,79 @@ fn the_underlays_mtu_and_address_are_followed() {
         wait_for("MTU 1372", Duration::from_secs(3), || {
             lab::tool::ip_in(host, "-o link show flannel0")
                 .is_ok_and(|shown| shown.contains("mtu 1372"))
-                && world.host(number).daemon().unwrap().subnet().is_ok_and(|env| env.mtu == 1372)
+                && lab.host(number).daemon().unwrap().subnet().is_ok_and(|env| env.mtu == 1372)
         });
     }
-    answers(&world, "with the smaller MTU", PATIENCE);
+    answers(&lab, "with the smaller MTU", PATIENCE);
 
     // etcd stays where it was: on an address of loopback now, which is none to bind to.
     lab::tool::ip_in(&hosts[1], "addr add 10.211.55.11/32 dev lo").expect("etcd's address");
     lab::tool::ip_in(&hosts[1], "addr del 10.211.55.11/24 dev eth0").expect("no old address");
     lab::tool::ip_in(&hosts[1], "addr add 10.211.55.77/24 dev eth0").expect("another address");
     wait_for("the new address at the peer", Duration::from_secs(10), || {
-        world.log(0).contains("via 10.211.55.77")
+        lab.log(0).contains("via 10.211.55.77")
     });
-    answers(&world, "from the new address", PATIENCE);
-    assert_eq!(world.subnet(0), before);
-    let status = world.stop_daemon(1).expect("a stop");
+    answers(&lab, "from the new address", PATIENCE);
+    assert_eq!(lab.subnet(0), before);
+    let status = lab.stop_daemon(1).expect("a stop");
     assert!(status.success(), "{status}");
 }
 
 #[test]
 fn an_address_that_cannot_be_followed_at_once_is_followed_later() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder());
-    world.create_file_registry(lab::CONFIG).expect("the directory");
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder());
+    lab.create_file_registry(lab::CONFIG).expect("the directory");
     for host in 0..2 {
-        world.start_daemon(host, DaemonOptions::default()).expect("a daemon");
-        world.add_container(host).expect("a container");
+        lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    let host = world.host(1).netns_name().to_owned();
+    lab.meet(0, 1);
+    let host = lab.host(1).netns_name().to_owned();
     let new = Ipv4Addr::new(10, 211, 55, 77);
     // The second address of a network stays when the first one goes.
-    world.host(1).sysctl("net/ipv4/conf/all/promote_secondaries", "1").expect("a setting");
+    lab.host(1).sysctl("net/ipv4/conf/all/promote_secondaries", "1").expect("a setting");
     lab::tool::ip_in(&host, &format!("addr add {new}/24 dev eth0")).expect("another address");
     // Somebody has the port there.
-    let rival = net::udp_at(world.host(1).netns(), SocketAddrV4::new(new, 8285));
+    let rival = net::udp_at(lab.host(1).netns(), SocketAddrV4::new(new, 8285));
     lab::tool::ip_in(&host, "link set eth0 mtu 1400").expect("another MTU");
     lab::tool::ip_in(&host, "addr del 10.211.55.11/24 dev eth0").expect("no old address");
-    wait_for("the failure", Duration::from_secs(5), || world.log(1).contains("trying again"));
-    let env = |world: &World| world.host(1).daemon().unwrap().subnet().expect("its subnet file");
-    assert!(!world.log(0).contains(&new.to_string()), "not told before it holds");
+    wait_for("the failure", Duration::from_secs(5), || lab.log(1).contains("trying again"));
+    let env = |lab: &TestLab| lab.host(1).daemon().unwrap().subnet().expect("its subnet file");
+    assert!(!lab.log(0).contains(&new.to_string()), "not told before it holds");
     drop(rival);
     wait_for("the new address at the peer", Duration::from_secs(5), || {
-        world.log(0).contains(&format!("via {new}"))
+        lab.log(0).contains(&format!("via {new}"))
     });
-    wait_for("MTU 1372", Duration::from_secs(2), || env(&world).mtu == 1372);
-    answers(&world, "from the new address", PATIENCE);
-    world.stop_daemon(1).expect("a stop");
+    wait_for("MTU 1372", Duration::from_secs(2), || env(&lab).mtu == 1372);
+    answers(&lab, "from the new address", PATIENCE);
+    lab.stop_daemon(1).expect("a stop");
 }
 
 #[test]
 fn masquerade_in_nftables_reaches_the_outside() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let config = lab::CONFIG.replace("{\"Network\"", "{\"EnableNFTables\": true, \"Network\"");
-    let mut world = World::build(Lab::builder().hosts(3));
-    world.start_etcd(2, &config).expect("etcd");
+    let mut lab = TestLab::build(Lab::builder().hosts(3));
+    lab.start_etcd(2, &config).expect("etcd");
     for host in 0..2 {
-        world.join(host, &["--ip-masq=true"]);
+        lab.join(host, &["--ip-masq=true"]);
     }
-    world.meet(0, 1);
+    lab.meet(0, 1);
     // The outside knows no way back to containers: only a masqueraded packet is answered.
-    let (container, outside) = (world.host(0).container(), world.host(2).address());
+    let (container, outside) = (lab.host(0).container(), lab.host(2).address());
     ping::ping(container.netns(), outside, Duration::from_secs(3)).expect("an answer from outside");
     // From a host into the overlay, in the name of its flannel0.
-    let there = world.host(1).container().address();
-    ping::ping(world.host(0).netns(), there, Duration::from_secs(3)).expect("a container's answer");
-    let rules = World::run(world.host(0).netns(), "nft", &["list", "table", "ip", "flannel-ipv4"]);
+    let there = lab.host(1).container().address();
+    ping::ping(lab.host(0).netns(), there, Duration::from_secs(3)).expect("a container's answer");
+    let rules = TestLab::run(lab.host(0).netns(), "nft", &["list", "table", "ip", "flannel-ipv4"]);
     assert!(rules.contains("masquerade"), "{rules}");
 }
 
 #[track_caller]
-fn answers(world: &World, when: &str, limit: Duration) {
-    let (here, there) = (world.host(0).container(), world.host(1).container());
+fn answers(lab: &TestLab, when: &str, limit: Duration) {
+    let (here, there) = (lab.host(0).container(), lab.host(1).container());
     if let Err(error) = ping::between(here, there, limit) {
-        panic!("{when}: {error}\n{}", world.log(0));
+        panic!("{when}: {error}\n{}", lab.log(0));
     }
 }

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::support::flow::Background;
-use crate::support::world::{World, lease_key};
-use crate::support::{books, gate, wait_for};
+use crate::support::test_lab::{TestLab, lease_key};
+use crate::support::{accounting, exclusive, wait_for};
 
 #[test]
 fn junk_is_named_once_and_changes_no_route() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::two_hosts(&[]);
-    let steady = Background::start(world.place(0), world.place(1));
-    let own = world.subnet(1).to_string().replace('/', "-");
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::two_hosts(&[]);
+    let steady = Background::start(lab.endpoint(0), lab.endpoint(1));
+    let own = lab.subnet(1).to_string().replace('/', "-");
     // Outside what daemons choose from, so that none is ever anybody's own.
     let junk = [
         ("10.0.103.0-24", "gibberish"),
@@ -24,52 +24,52 @@ fn junk_is_named_once_and_changes_no_route() {
         ("192.168.7.0-24", GOOD),
     ];
     for (key, value) in junk {
-        world.put(&lease_key(key), value).expect("a junk key");
+        lab.put(&lease_key(key), value).expect("a junk key");
         for host in 0..2 {
             wait_for(&format!("a warning about {key}"), Duration::from_secs(3), || {
-                warnings(&world, host, key) > 0
+                warnings(&lab, host, key) > 0
             });
         }
     }
     // Deleting junk is junk as well: stock flannel drops all its routes at that.
     for (key, _) in junk {
-        world.delete(&lease_key(key)).expect("the end of a junk key");
+        lab.delete(&lease_key(key)).expect("the end of a junk key");
     }
-    world.meet(0, 1);
+    lab.meet(0, 1);
     std::thread::sleep(Duration::from_millis(500));
     for host in 0..2 {
         for (key, _) in junk {
-            assert_eq!(warnings(&world, host, key), 1, "warnings about {key} on {host}");
+            assert_eq!(warnings(&lab, host, key), 1, "warnings about {key} on {host}");
         }
-        let log = world.log(host);
+        let log = lab.log(host);
         let removed = log.lines().find(|line| line.contains("removed") && !line.contains("WARN"));
         assert_eq!(removed, None, "no route is removed");
-        assert_eq!(warnings(&world, host, &own), 0, "nothing is wrong with {own}");
+        assert_eq!(warnings(&lab, host, &own), 0, "nothing is wrong with {own}");
     }
     assert!(steady.finish() > 100, "a flow that lasted");
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn junk_that_is_there_before_the_start_is_passed_over() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::with_etcd(2);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::with_etcd(2);
     for (key, value) in [("10.0.103.0-24", "gibberish"), ("bogus", GOOD), ("10.0.109.0-32", GOOD)] {
-        world.put(&lease_key(key), value).expect("a junk key");
+        lab.put(&lease_key(key), value).expect("a junk key");
     }
-    world.join(0, &[]);
-    world.join(1, &[]);
-    world.meet(0, 1);
-    assert_eq!(warnings(&world, 0, "bogus"), 1);
-    books::check(&mut world);
+    lab.join(0, &[]);
+    lab.join(1, &[]);
+    lab.meet(0, 1);
+    assert_eq!(warnings(&lab, 0, "bogus"), 1);
+    accounting::check_balance(&mut lab);
 }
 
 /// How many warnings of the daemon on `host` name the key.
-fn warnings(world: &World, host: usize, key: &str) -> usize {
+fn warnings(lab: &TestLab, host: usize, key: &str) -> usize {
     let part = |c: char| c.is_ascii_alphanumeric() || "/-.".contains(c);
     let names_it =
         |line: &&str| line.contains("WARN") && line.split(|c| !part(c)).any(|word| word == key);
-    world.log(host).lines().filter(names_it).count()
+    lab.log(host).lines().filter(names_it).count()
 }
 
 const GOOD: &str = r#"{"PublicIP":"10.211.55.99","PublicIPv6":null}"#;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use flannel_udp::lab::{self, DaemonOptions, Lab, Underlay};
 
 use crate::containers::odd_packets;
-use crate::support::ledger::Ledger;
-use crate::support::world::{Place, World};
-use crate::support::{books, bulk, flow, gate, long, marks};
+use crate::support::conservation::ConservationCheck;
+use crate::support::test_lab::{Endpoint, TestLab};
+use crate::support::{accounting, bulk, exclusive, flow, long, tos};
 
 /// One way of running the daemons of both hosts.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ struct Case {
 
 #[test]
 fn at_mtu_1500_every_way_delivers_the_same() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let mut cases: Vec<Case> =
         SHORT.iter().map(|(on, workers)| Case::alike(*on, *workers)).collect();
     if long() {
@@ -45,7 +45,7 @@ fn the_short_form_tries_every_pair() {
 
 #[test]
 fn at_mtu_9000_every_way_delivers_the_same() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let mut cases: Vec<Case> =
         [(0b1111, 2), (0, 1), (0b1010, 4), (0b0101, 2)].map(|(on, w)| Case::alike(on, w)).into();
     if long() {
@@ -56,7 +56,7 @@ fn at_mtu_9000_every_way_delivers_the_same() {
 
 #[test]
 fn an_offloading_daemon_and_a_plain_one_understand_each_other() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let ends = |one: &str, other: &str| Case { offload: [one.into(), other.into()], workers: 2 };
     let mut cases = vec![ends("auto", "off"), ends("off", "auto")];
     if long() {
@@ -73,10 +73,10 @@ fn an_offloading_daemon_and_a_plain_one_understand_each_other() {
 
 #[test]
 fn many_flows_over_four_queues_stay_in_order() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = world(1500, Underlay::Veth);
-    start(&mut world, &Case::alike(0b1111, 4));
-    let (here, there) = (world.place(0), world.place(1));
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = underlay_lab(1500, Underlay::Veth);
+    start(&mut lab, &Case::alike(0b1111, 4));
+    let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let count = if long() { 100_000 } else { 5_000 };
     thread::scope(|scope| {
         for number in 0..16 {
@@ -85,17 +85,17 @@ fn many_flows_over_four_queues_stay_in_order() {
             scope.spawn(move || flow::in_order(from, to, count, |_| size));
         }
     });
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 /// The kernel spreads flows over a TUN device's queues by a hash of their addresses and ports, not by
 /// the processor that a sender runs on.
 #[test]
 fn senders_that_move_between_processors_stay_in_order() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = world(1500, Underlay::Veth);
-    start(&mut world, &Case::alike(0b1111, 4));
-    let (here, there) = (world.place(0), world.place(1));
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = underlay_lab(1500, Underlay::Veth);
+    start(&mut lab, &Case::alike(0b1111, 4));
+    let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let count = if long() { 50_000 } else { 5_000 };
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let (tell, told) = mpsc::channel();
@@ -132,20 +132,20 @@ fn senders_that_move_between_processors_stay_in_order() {
         assert!(mover.join().expect("the mover") > 2, "the senders were moved");
         assert!(ended.iter().all(Result::is_ok), "a flow came out of order");
     });
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
-fn marks_survive_cutting_and_joining() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = world(1500, Underlay::Nic);
+fn tos_and_ecn_survive_segmentation_and_coalescing() {
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = underlay_lab(1500, Underlay::Nic);
     for (one, other) in [("auto", "auto"), ("auto", "off"), ("off", "auto")] {
-        start(&mut world, &Case { offload: [one.into(), other.into()], workers: 1 });
-        marks::ease(&world);
-        let ledger = Ledger::open(&mut world);
-        marks::survive(&world, 0, 1);
-        marks::survive(&world, 1, 0);
-        ledger.close(&mut world, 0);
+        start(&mut lab, &Case { offload: [one.into(), other.into()], workers: 1 });
+        tos::stop_marking(&lab);
+        let conservation = ConservationCheck::start(&mut lab);
+        tos::check_preserved(&lab, 0, 1);
+        tos::check_preserved(&lab, 1, 0);
+        conservation.finish(&mut lab, 0);
     }
 }
 
@@ -153,12 +153,12 @@ fn marks_survive_cutting_and_joining() {
 /// none is lost, or whoever dropped it has counted it.
 #[test]
 fn paced_datagrams_beside_bulk_are_accounted_for() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = world(1500, Underlay::Nic);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = underlay_lab(1500, Underlay::Nic);
     for (one, other) in [("auto", "auto"), ("auto", "off")] {
-        start(&mut world, &Case { offload: [one.into(), other.into()], workers: 1 });
-        let ledger = Ledger::open(&mut world);
-        let (here, there) = (world.place(0), world.place(1));
+        start(&mut lab, &Case { offload: [one.into(), other.into()], workers: 1 });
+        let conservation = ConservationCheck::start(&mut lab);
+        let (here, there) = (lab.endpoint(0), lab.endpoint(1));
         let bulks = [bulk::Endless::start(here, there, 1), bulk::Endless::start(there, here, 2)];
         let flows = [flow::Background::start(here, there), flow::Background::start(there, here)];
         thread::sleep(Duration::from_secs(2));
@@ -168,38 +168,38 @@ fn paced_datagrams_beside_bulk_are_accounted_for() {
         }
         println!("{one}, {other}: {ended:?}");
         assert!(ended.iter().all(|(_, seen)| seen.misordered == 0), "{ended:?}");
-        ledger.close(&mut world, ended.iter().map(|(sent, seen)| sent - seen.packets).sum());
+        conservation.finish(&mut lab, ended.iter().map(|(sent, seen)| sent - seen.packets).sum());
     }
 }
 
 /// The same traffic without any tunnel: what fails here is the tests' own fault, or the kernel's.
 #[test]
 fn plain_routes_deliver_the_same() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder().underlay(Underlay::Nic));
-    world.route_plainly().expect("plain routes");
-    world.meet(0, 1);
-    let _ = mixed(world.place(0), world.place(1), 1500, 2);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder().underlay(Underlay::Nic));
+    lab.route_plainly().expect("plain routes");
+    lab.meet(0, 1);
+    let _ = mixed(lab.endpoint(0), lab.endpoint(1), 1500, 2);
 }
 
 fn run(mtu: u32, underlay: Underlay, cases: &[Case]) {
-    let mut world = world(mtu, underlay);
+    let mut lab = underlay_lab(mtu, underlay);
     for case in cases {
         println!("MTU {mtu}, underlay {underlay}: {case:?}");
-        start(&mut world, case);
-        let ledger = Ledger::open(&mut world);
-        let congested = [0, 1].map(|host| marks::congested(&world, host));
+        start(&mut lab, case);
+        let conservation = ConservationCheck::start(&mut lab);
+        let congested = [0, 1].map(|host| tos::congestion_marks(&lab, host));
         // 500 datagrams of 9,000 bytes fill the queue of a device whose daemon carries one a call.
         let part = if mtu == 9000 && case.offload == ["off", "off"] { 5 } else { 2 };
         let mut lost = 0;
         for (one, other) in [(0, 1), (1, 0)] {
-            lost += mixed(world.place(one), world.place(other), mtu as usize, part);
+            lost += mixed(lab.endpoint(one), lab.endpoint(other), mtu as usize, part);
         }
-        ledger.close(&mut world, lost);
+        conservation.finish(&mut lab, lost);
         for (host, before) in congested.into_iter().enumerate() {
             assert!(
-                marks::congested(&world, host) > before,
-                "marks of congestion arrive at {host}"
+                tos::congestion_marks(&lab, host) > before,
+                "congestion marks arrive at {host}"
             );
         }
     }
@@ -209,7 +209,7 @@ fn run(mtu: u32, underlay: Underlay, cases: &[Case]) {
 /// UDP, odd sizes, fragments, IP options and UDP without a checksum, with and without DF: all at the
 /// same time. Returns how many datagrams of the numbered flows were lost, of each flow at most all but one in
 /// `part`.
-fn mixed(here: Place<'_>, there: Place<'_>, mtu: usize, part: u64) -> u64 {
+fn mixed(here: Endpoint<'_>, there: Endpoint<'_>, mtu: usize, part: u64) -> u64 {
     let full = mtu - 28 - 28;
     let lost = AtomicU64::new(0);
     let some = |sent, arrived| {
@@ -239,28 +239,28 @@ fn some(sent: u64, arrived: u64, part: u64) {
     assert!(arrived >= sent / part, "of {sent} packets {arrived} arrived");
 }
 
-fn world(mtu: u32, underlay: Underlay) -> World {
-    let world = World::build(Lab::builder().mtu(mtu).underlay(underlay));
-    world.create_file_registry(lab::CONFIG).expect("the directory");
-    world
+fn underlay_lab(mtu: u32, underlay: Underlay) -> TestLab {
+    let lab = TestLab::build(Lab::builder().mtu(mtu).underlay(underlay));
+    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab
 }
 
 /// Starts both daemons as `case` says, on the subnets they had.
-fn start(world: &mut World, case: &Case) {
-    let first = world.host(0).containers().is_empty();
+fn start(lab: &mut TestLab, case: &Case) {
+    let first = lab.host(0).containers().is_empty();
     for host in 0..2 {
         let flags =
             [format!("--offload={}", case.offload[host]), format!("--workers={}", case.workers)];
-        world.start_daemon(host, DaemonOptions::with_flags(flags)).expect("a daemon");
-        if world.host(host).containers().is_empty() {
-            world.add_container(host).expect("a container");
-            World::run(world.place(host).netns, "sysctl", &["-w", "net.ipv4.tcp_ecn=1"]);
+        lab.start_daemon(host, DaemonOptions::with_flags(flags)).expect("a daemon");
+        if lab.host(host).containers().is_empty() {
+            lab.add_container(host).expect("a container");
+            TestLab::run(lab.endpoint(host).netns, "sysctl", &["-w", "net.ipv4.tcp_ecn=1"]);
         }
     }
     if first {
-        marks::congest(world);
+        tos::mark_congestion(lab);
     }
-    world.meet(0, 1);
+    lab.meet(0, 1);
 }
 
 impl Case {

@@ -8,80 +8,80 @@ use flannel_udp::sys::netns::Netns;
 
 use crate::support::flow::Background;
 use crate::support::peer::{self, PlainPeer};
-use crate::support::world::{World, lease_key, lease_value};
-use crate::support::{books, bulk, gate, long, net, wait_for};
+use crate::support::test_lab::{TestLab, lease_key, lease_value};
+use crate::support::{accounting, bulk, exclusive, long, net, wait_for};
 
 #[test]
 fn etcd_stopped_and_started_again_costs_no_packet() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     outage(
-        World::with_etcd(3),
-        |world| world.etcd().expect("etcd").stop().expect("stopping it"),
-        |world| Etcd::start_again(world).expect("starting it again"),
+        TestLab::with_etcd(3),
+        |lab| lab.etcd().expect("etcd").stop().expect("stopping it"),
+        |lab| Etcd::start_again(lab).expect("starting it again"),
     );
 }
 
 #[test]
 fn etcd_frozen_costs_no_packet() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     outage(
-        World::with_etcd(3),
-        |world| world.etcd().expect("etcd").freeze().expect("freezing it"),
-        |world| world.etcd().expect("etcd").thaw().expect("thawing it"),
+        TestLab::with_etcd(3),
+        |lab| lab.etcd().expect("etcd").freeze().expect("freezing it"),
+        |lab| lab.etcd().expect("etcd").thaw().expect("thawing it"),
     );
 }
 
 #[test]
 fn a_lease_put_while_a_daemon_is_cut_off_is_seen_afterwards() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::with_etcd(3);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::with_etcd(3);
     // The third host has a daemon and no member of etcd: cutting it off leaves etcd whole.
-    world.join(0, &[]);
-    world.join(2, &[]);
-    world.meet(0, 2);
-    let steady = Background::start(world.place(2), world.place(0));
-    etcd_traffic(world.host(2).netns(), "-A");
+    lab.join(0, &[]);
+    lab.join(2, &[]);
+    lab.meet(0, 2);
+    let steady = Background::start(lab.endpoint(2), lab.endpoint(0));
+    etcd_traffic(lab.host(2).netns(), "-A");
     thread::sleep(Duration::from_secs(2));
-    let peer = PlainPeer::register(&mut world, 1, 2, peer::SUBNET);
+    let peer = PlainPeer::register(&mut lab, 1, 2, peer::SUBNET);
     thread::sleep(downtime() - Duration::from_secs(2));
-    etcd_traffic(world.host(2).netns(), "-D");
-    reaches(&world, 2, &peer);
+    etcd_traffic(lab.host(2).netns(), "-D");
+    reaches(&lab, 2, &peer);
     assert!(steady.finish() > 1000, "a flow that lasted");
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 /// Stops etcd in mid-transfer and brings it back. Not one packet is lost, and a lease that somebody
 /// puts as soon as etcd answers is seen.
-fn outage(mut world: World, go: impl Fn(&mut World), come_back: impl Fn(&mut World)) {
-    world.join(0, &[]);
-    world.join(1, &[]);
-    world.meet(0, 1);
-    let steady = Background::start(world.place(0), world.place(1));
-    let bulk = bulk::Endless::start(world.place(1), world.place(0), 6);
+fn outage(mut lab: TestLab, go: impl Fn(&mut TestLab), come_back: impl Fn(&mut TestLab)) {
+    lab.join(0, &[]);
+    lab.join(1, &[]);
+    lab.meet(0, 1);
+    let steady = Background::start(lab.endpoint(0), lab.endpoint(1));
+    let bulk = bulk::Endless::start(lab.endpoint(1), lab.endpoint(0), 6);
     wait_for("the transfer", bulk::SOON, || bulk.received() > bulk::SOME);
 
-    go(&mut world);
+    go(&mut lab);
     thread::sleep(downtime());
     let (received, sent) = (bulk.received(), steady.sent());
     wait_for("the transfer to go on", bulk::SOON, || bulk.received() > received + bulk::SOME);
     wait_for("the flow to go on", bulk::SOON, || steady.sent() > sent + 100);
-    come_back(&mut world);
+    come_back(&mut lab);
 
-    let peer = PlainPeer::open(&world, 2, 0);
-    let address = world.host(2).address();
-    world.put(&lease_key(peer::SUBNET), &lease_value(address)).expect("a third party's lease");
-    reaches(&world, 0, &peer);
+    let peer = PlainPeer::open(&lab, 2, 0);
+    let address = lab.host(2).address();
+    lab.put(&lease_key(peer::SUBNET), &lease_value(address)).expect("a third party's lease");
+    reaches(&lab, 0, &peer);
     bulk.finish();
     assert!(steady.finish() > 1000, "a flow that lasted");
-    world.meet(0, 1);
-    books::check(&mut world);
+    lab.meet(0, 1);
+    accounting::check_balance(&mut lab);
 }
 
 /// Waits until packets from the container of `host` reach `peer`.
-fn reaches(world: &World, host: usize, peer: &PlainPeer) {
-    let place = world.place(host);
-    let probe = net::udp(place.netns, place.address);
-    peer.patience(Duration::from_millis(50));
+fn reaches(lab: &TestLab, host: usize, peer: &PlainPeer) {
+    let endpoint = lab.endpoint(host);
+    let probe = net::udp(endpoint.netns, endpoint.address);
+    peer.set_timeout(Duration::from_millis(50));
     wait_for("the new lease to be seen", SEEN_WITHIN, || {
         let _ = probe.send_to(b"probe", (peer::INSIDE, 9));
         peer.try_receive().is_some()

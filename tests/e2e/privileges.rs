@@ -6,84 +6,84 @@ use std::time::Duration;
 
 use flannel_udp::lab::{self, DaemonOptions, Lab};
 
-use crate::support::world::World;
-use crate::support::{books, gate, wait_for};
+use crate::support::test_lab::TestLab;
+use crate::support::{accounting, exclusive, wait_for};
 
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
 
 #[test]
 fn each_thread_keeps_what_it_needs() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = two_hosts([&["--ip-masq"], &["--ip-masq", "--harden=off"]]);
-    let pid = world.host(0).daemon().unwrap().pid();
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = two_hosts([&["--ip-masq"], &["--ip-masq", "--harden=off"]]);
+    let pid = lab.host(0).daemon().unwrap().pid();
     expect_confined(pid, NET_ADMIN);
 
     // Everything that a running daemon may have to do again.
-    let host = world.host(0).netns_name().to_owned();
+    let host = lab.host(0).netns_name().to_owned();
     lab::tool::ip_in(&host, "link del flannel0").expect("no device");
-    World::run(world.host(0).netns(), "iptables", &["-t", "nat", "-F"]);
+    TestLab::run(lab.host(0).netns(), "iptables", &["-t", "nat", "-F"]);
     wait_for("the rules again", Duration::from_secs(10), || {
-        World::run(world.host(0).netns(), "iptables-save", &["-t", "nat"]).contains("MASQUERADE")
+        TestLab::run(lab.host(0).netns(), "iptables-save", &["-t", "nat"]).contains("MASQUERADE")
     });
-    world.meet(0, 1);
+    lab.meet(0, 1);
     expect_confined(pid, NET_ADMIN);
-    let stats = world.host_mut(0).daemon_mut().unwrap().stats().expect("the statistics");
+    let stats = lab.host_mut(0).daemon_mut().unwrap().stats().expect("the statistics");
     let layers = stats["confinement"]["layers"].as_array().expect("layers");
     assert_eq!(layers.len(), 3);
     let in_force: Vec<_> = layers.iter().filter(|layer| layer["on"] == true).collect();
     assert!(in_force.len() >= 2, "{layers:?}");
-    assert_eq!(world.log(0).matches("confined: ").count(), 1, "{}", world.log(0));
+    assert_eq!(lab.log(0).matches("confined: ").count(), 1, "{}", lab.log(0));
 
     // Off is off.
-    let free = threads(world.host(1).daemon().unwrap().pid());
+    let free = threads(lab.host(1).daemon().unwrap().pid());
     let own = &threads(std::process::id())[&std::process::id()];
     assert!(free.values().all(|thread| thread.filter == 0 && thread.effective == own.effective));
-    assert!(world.log(1).contains("not confined: "), "{}", world.log(1));
-    books::check(&mut world);
+    assert!(lab.log(1).contains("not confined: "), "{}", lab.log(1));
+    accounting::check_balance(&mut lab);
 }
 
 /// An unprivileged user whom the service manager hands two capabilities, as
 /// `packaging/systemd/flannel-udp.service.d/user.conf` does.
 #[test]
 fn a_user_with_two_capabilities_does_it_all() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder());
-    let registry = world.create_file_registry(lab::CONFIG).expect("the directory");
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder());
+    let registry = lab.create_file_registry(lab::CONFIG).expect("the directory");
     let mut options = DaemonOptions::with_flags(["--ip-masq"]);
-    options.binary = Some(as_user(&world));
+    options.binary = Some(as_user(&lab));
     for host in 0..2 {
-        own(world.host(host).directory());
+        own(lab.host(host).directory());
     }
     own(&registry);
     own(&registry.join("config"));
-    world.start_daemons(&options).expect("the daemons");
+    lab.start_daemons(&options).expect("the daemons");
     for host in 0..2 {
-        world.add_container(host).expect("a container");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    let pid = world.host(0).daemon().unwrap().pid();
+    lab.meet(0, 1);
+    let pid = lab.host(0).daemon().unwrap().pid();
     expect_confined(pid, NET_ADMIN);
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     assert!(status.contains(&format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}")), "{status}");
 
-    let rules = World::run(world.host(0).netns(), "iptables-save", &["-t", "nat"]);
-    assert!(rules.contains("MASQUERADE"), "{rules}\n{}", world.log(0));
+    let rules = TestLab::run(lab.host(0).netns(), "iptables-save", &["-t", "nat"]);
+    assert!(rules.contains("MASQUERADE"), "{rules}\n{}", lab.log(0));
     // A lease that is gone is taken again, by the calls of a renewal.
-    let key = registry.join("subnets").join(world.subnet(0).to_string().replace('/', "-"));
+    let key = registry.join("subnets").join(lab.subnet(0).to_string().replace('/', "-"));
     fs::remove_file(&key).expect("no lease");
     wait_for("the lease again", Duration::from_secs(10), || key.exists());
-    let host = world.host(0).netns_name().to_owned();
+    let host = lab.host(0).netns_name().to_owned();
     lab::tool::ip_in(&host, "link del flannel0").expect("no device");
     wait_for("the device again", Duration::from_secs(3), || {
         lab::tool::ip_in(&host, "-4 -o addr show flannel0").is_ok_and(|shown| shown.contains("/32"))
     });
-    world.meet(0, 1);
+    lab.meet(0, 1);
     expect_confined(pid, NET_ADMIN);
-    assert!(!world.log(0).contains("ERROR"), "{}", world.log(0));
-    books::check(&mut world);
+    assert!(!lab.log(0).contains("ERROR"), "{}", lab.log(0));
+    accounting::check_balance(&mut lab);
 
-    assert!(world.stop_daemon(0).expect("its end").success());
+    assert!(lab.stop_daemon(0).expect("its end").success());
     let links = lab::tool::ip_in(&host, "-o link show").unwrap();
     assert!(!links.contains("flannel0"), "{links}");
 }
@@ -91,38 +91,37 @@ fn a_user_with_two_capabilities_does_it_all() {
 /// Without the capabilities, and without the device node, the daemon says which one it is.
 #[test]
 fn a_user_without_them_is_told_what_is_missing() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder());
-    let registry = world.create_file_registry(lab::CONFIG).expect("the directory");
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder());
+    let registry = lab.create_file_registry(lab::CONFIG).expect("the directory");
     own(&registry);
     own(&registry.join("config"));
-    own(world.host(0).directory());
+    own(lab.host(0).directory());
     for (script, code, words) in [
-        (script(&world, 0o666, ""), 77, "CAP_NET_ADMIN is needed"),
-        (script(&world, 0o600, CAPABILITIES), 77, "may not open /dev/net/tun"),
+        (script(&lab, 0o666, ""), 77, "CAP_NET_ADMIN is needed"),
+        (script(&lab, 0o600, CAPABILITIES), 77, "may not open /dev/net/tun"),
     ] {
         let options = DaemonOptions { binary: Some(script), ..DaemonOptions::default() };
-        world.spawn_daemon(0, options).expect("the start");
-        let process = world.host_mut(0).daemon_mut().unwrap().process();
+        lab.spawn_daemon(0, options).expect("the start");
+        let process = lab.host_mut(0).daemon_mut().unwrap().process();
         wait_for("its end", Duration::from_secs(5), || process.ended().is_some());
         let code_seen = process.ended().and_then(|status| status.code());
-        let log = world.log(0);
+        let log = lab.log(0);
         assert!(code_seen == Some(code) && log.contains(words), "{code_seen:?}\n{log}");
     }
 }
 
 /// Two hosts with a daemon and a container each, leases in a directory.
-fn two_hosts(flags: [&[&str]; 2]) -> World {
-    let mut world = World::build(Lab::builder());
-    world.create_file_registry(lab::CONFIG).expect("the directory");
+fn two_hosts(flags: [&[&str]; 2]) -> TestLab {
+    let mut lab = TestLab::build(Lab::builder());
+    lab.create_file_registry(lab::CONFIG).expect("the directory");
     for (host, flags) in flags.into_iter().enumerate() {
-        world
-            .start_daemon(host, DaemonOptions::with_flags(flags.iter().copied()))
+        lab.start_daemon(host, DaemonOptions::with_flags(flags.iter().copied()))
             .expect("the daemon");
-        world.add_container(host).expect("a container");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    world
+    lab.meet(0, 1);
+    lab
 }
 
 /// Checks every thread of the daemon.
@@ -202,17 +201,17 @@ fn own(path: &std::path::Path) {
 }
 
 /// A program that starts the daemon as that user, with the capabilities.
-fn as_user(world: &World) -> std::path::PathBuf {
-    script(world, 0o666, CAPABILITIES)
+fn as_user(lab: &TestLab) -> std::path::PathBuf {
+    script(lab, 0o666, CAPABILITIES)
 }
 
 /// A program that starts the daemon as [`USER`], with a device node of this mode: the machine's own
 /// one is as it is.
-fn script(world: &World, mode: u32, capabilities: &str) -> std::path::PathBuf {
+fn script(lab: &TestLab, mode: u32, capabilities: &str) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
-    let path = world.directory().join(format!("as-user-{mode:o}-{}", capabilities.len()));
+    let path = lab.directory().join(format!("as-user-{mode:o}-{}", capabilities.len()));
     // Where the tests were built, another user may have no way in.
-    let daemon = world.directory().join("flannel-udp");
+    let daemon = lab.directory().join("flannel-udp");
     if !daemon.exists() {
         fs::copy(env!("CARGO_BIN_EXE_flannel-udp"), &daemon).expect("a copy");
     }

@@ -6,20 +6,20 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::peer::{self, PlainPeer};
-use crate::support::world::{World, lease_key, lease_value};
-use crate::support::{books, flow, gate, net, raw};
+use crate::support::test_lab::{TestLab, lease_key, lease_value};
+use crate::support::{accounting, exclusive, flow, net, raw};
 
 #[test]
 fn traffic_moves_to_the_new_address_and_none_goes_astray() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::with_etcd(3);
-    world.join(0, &[]);
-    let old = PlainPeer::register(&mut world, 1, 0, peer::SUBNET);
-    let new = PlainPeer::open(&world, 2, 0);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::with_etcd(3);
+    lab.join(0, &[]);
+    let old = PlainPeer::register(&mut lab, 1, 0, peer::SUBNET);
+    let new = PlainPeer::open(&lab, 2, 0);
     for peer in [&old, &new] {
-        peer.patience(Duration::from_millis(300));
+        peer.set_timeout(Duration::from_millis(300));
     }
-    let here = world.place(0);
+    let here = lab.endpoint(0);
     let sender = net::udp(here.netns, here.address);
     let stop = AtomicBool::new(false);
     let (at_old, at_new, sent) = thread::scope(|scope| {
@@ -27,8 +27,8 @@ fn traffic_moves_to_the_new_address_and_none_goes_astray() {
         let at_old = scope.spawn(|| numbers(&old, &stop));
         let at_new = scope.spawn(|| numbers(&new, &stop));
         thread::sleep(Duration::from_secs(2));
-        let value = lease_value(world.host(2).address());
-        world.put(&lease_key(peer::SUBNET), &value).expect("the new address");
+        let value = lease_value(lab.host(2).address());
+        lab.put(&lease_key(peer::SUBNET), &value).expect("the new address");
         thread::sleep(Duration::from_secs(2));
         stop.store(true, Ordering::Relaxed);
         let [old, new] = [at_old, at_new].map(|peer| peer.join().expect("a peer"));
@@ -42,7 +42,7 @@ fn traffic_moves_to_the_new_address_and_none_goes_astray() {
     assert!(at_old == old, "the old address gets all up to {turned}, in order: {at_old:?}");
     assert!(at_new == new, "the new address gets all from {turned} on, in order: {at_new:?}");
     assert!(at_old.len() > 500 && at_new.len() > 500, "{} and {}", at_old.len(), at_new.len());
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 /// Sends numbered packets until told to stop; returns how many.

@@ -11,40 +11,44 @@ use std::time::Duration;
 use flannel_udp::lab::{self, DaemonOptions, Lab, Underlay};
 use flannel_udp::sys::process::{Signal, signal};
 
-use crate::support::world::World;
-use crate::support::{books, bulk, flow, gate, preload};
+use crate::support::test_lab::TestLab;
+use crate::support::{accounting, bulk, exclusive, flow, preload};
 
 #[test]
 fn workers_allocate_nothing() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     for flags in [&["--offload=auto"][..], &["--offload=off"], &["--workers=2"]] {
-        let mut world = two_hosts();
+        let mut lab = two_hosts();
         let counts = [0, 1].map(|host| {
-            let (options, counts) = preload::counted(world.host(host).directory(), flags);
-            world.start_daemon(host, options).expect("a daemon");
-            world.add_container(host).expect("a container");
+            let (options, counts) =
+                preload::with_allocation_counts(lab.host(host).directory(), flags);
+            lab.start_daemon(host, options).expect("a daemon");
+            lab.add_container(host).expect("a container");
             counts
         });
-        world.meet(0, 1);
-        traffic(&world, Duration::from_millis(300));
+        lab.meet(0, 1);
+        traffic(&lab, Duration::from_millis(300));
         let before = counts.each_ref().map(preload::Counts::now);
-        traffic(&world, Duration::from_secs(1));
+        traffic(&lab, Duration::from_secs(1));
         // Asking for the counters is the control thread's business.
-        books::check(&mut world);
+        accounting::check_balance(&mut lab);
         let after = counts.each_ref().map(preload::Counts::now);
         for (before, after) in before.into_iter().zip(after) {
             println!("{flags:?}: {before:?}, then {after:?}");
-            assert!(before.asked > 0, "what a worker asks for at its start is seen");
-            assert!(after.asked_by_others > before.asked_by_others, "the control thread is seen");
-            assert_eq!(after.asked, before.asked, "{flags:?}: a worker asked for memory");
-            assert_eq!(after.given_back, before.given_back, "{flags:?}: a worker gave some back");
+            assert!(before.by_workers > 0, "what a worker asks for at its start is seen");
+            assert!(after.by_others > before.by_others, "the control thread is seen");
+            assert_eq!(after.by_workers, before.by_workers, "{flags:?}: a worker asked for memory");
+            assert_eq!(
+                after.freed_by_workers, before.freed_by_workers,
+                "{flags:?}: a worker gave some back"
+            );
         }
     }
 }
 
 #[test]
 fn workers_make_only_the_calls_that_move_packets() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     // A ring of the bell, when the two threads of a worker change hands, is a `write` and a `read`.
     let waiting = ["poll", "ppoll", "sched_yield", "write"];
     for (flags, moving) in [
@@ -52,8 +56,7 @@ fn workers_make_only_the_calls_that_move_packets() {
         (&["--offload=off"], ["read", "writev", "sendmsg", "recvmsg"]),
         (&["--workers=2"], ["read", "writev", "sendmmsg", "recvmmsg"]),
     ] {
-        let calls =
-            counts(&traced(flags, &["-c"], |world| traffic(world, Duration::from_millis(300))));
+        let calls = counts(&traced(flags, &["-c"], |lab| traffic(lab, Duration::from_millis(300))));
         println!("{flags:?}: {calls:?}");
         for call in moving {
             assert!(calls.get(call).is_some_and(|n| *n > 50), "{flags:?}: few {call}: {calls:?}");
@@ -69,7 +72,7 @@ fn workers_make_only_the_calls_that_move_packets() {
 
 #[test]
 fn packets_that_come_one_at_a_time_are_asked_for_so() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     // Without looks in between every packet wakes a thread up.
     let lines = traced(&["--spin=0"], &["-e", "raw=recvmmsg"], echo);
     // recvmmsg(0xf, 0x55d0c9f0, 0x1, 0x40, 0) = 0x1
@@ -86,7 +89,7 @@ fn packets_that_come_one_at_a_time_are_asked_for_so() {
 
 #[test]
 fn a_packet_that_wakes_a_thread_up_is_carried_with_two_calls() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     for flags in [&["--spin=0"][..], &["--offload=off"]] {
         let calls = counts(&traced(flags, &["-c"], echo));
         println!("{flags:?}: {calls:?}");
@@ -98,37 +101,37 @@ fn a_packet_that_wakes_a_thread_up_is_carried_with_two_calls() {
     }
 }
 
-/// What strace says of the workers of one of two hosts, whose daemons have `flags`, while there is
-/// `traffic` again and again. Their books are right afterwards.
-fn traced(flags: &[&str], options: &[&str], traffic: impl Fn(&World)) -> String {
+/// What strace prints about the workers of the first of two hosts, whose daemons have `flags`, while
+/// `traffic` is repeated. The counters must balance afterwards.
+fn traced(flags: &[&str], options: &[&str], traffic: impl Fn(&TestLab)) -> String {
     assert!(lab::tool::exists("strace"), "strace is missing (scripts/setup.sh)");
-    let mut world = two_hosts();
+    let mut lab = two_hosts();
     for host in 0..2 {
-        world.start_daemon(host, DaemonOptions::with_flags(flags)).expect("a daemon");
-        world.add_container(host).expect("a container");
+        lab.start_daemon(host, DaemonOptions::with_flags(flags)).expect("a daemon");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    let pid = world.host(0).daemon().expect("a daemon").pid();
-    let file = world.host(0).directory().join("strace");
+    lab.meet(0, 1);
+    let pid = lab.host(0).daemon().expect("a daemon").pid();
+    let file = lab.host(0).directory().join("strace");
     let told = thread::scope(|scope| {
         let tracing = scope.spawn(|| strace(pid, options, &file));
         while !tracing.is_finished() {
-            traffic(&world);
+            traffic(&lab);
         }
         tracing.join().expect("strace")
     });
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
     told
 }
 
 /// Round trips, one after the other.
-fn echo(world: &World) {
-    flow::echo_within(5, world.place(0), world.place(1), [18; 50]);
+fn echo(lab: &TestLab) {
+    flow::echo_within(5, lab.endpoint(0), lab.endpoint(1), [18; 50]);
 }
 
 /// Bulk TCP, datagrams and round trips both ways, for as long.
-fn traffic(world: &World, length: Duration) {
-    let (here, there) = (world.place(0), world.place(1));
+fn traffic(lab: &TestLab, length: Duration) {
+    let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let bulks = [bulk::Endless::start(here, there, 1), bulk::Endless::start(there, here, 2)];
     let flows = [flow::Background::start(here, there), flow::Background::start(there, here)];
     flow::echo_within(5, here, there, [0, 18, 1444, 5_000]);
@@ -183,10 +186,10 @@ fn workers(pid: u32) -> Vec<String> {
     found
 }
 
-fn two_hosts() -> World {
-    let world = World::build(Lab::builder().underlay(Underlay::Nic));
-    world.create_file_registry(lab::CONFIG).expect("the directory");
-    world
+fn two_hosts() -> TestLab {
+    let lab = TestLab::build(Lab::builder().underlay(Underlay::Nic));
+    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab
 }
 
 /// How long strace watches.

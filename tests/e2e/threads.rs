@@ -3,16 +3,16 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::world::World;
-use crate::support::{books, bulk, flow, gate};
+use crate::support::test_lab::TestLab;
+use crate::support::{accounting, bulk, exclusive, flow};
 
 #[test]
 fn light_and_bulk_traffic_take_turns() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::two_hosts(&[]);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::two_hosts(&[]);
     let start = Instant::now();
     for round in 0.. {
-        let (here, there) = (world.place(0), world.place(1));
+        let (here, there) = (lab.endpoint(0), lab.endpoint(1));
         let flows = [(here, there), (there, here)];
         let bulk = flows.map(|(from, to)| bulk::Endless::start(from, to, round));
         thread::sleep(Duration::from_millis(300));
@@ -24,23 +24,23 @@ fn light_and_bulk_traffic_take_turns() {
                 scope.spawn(move || flow::in_order(from, to, 300, |n| 8 + n as usize % 1_000));
             }
         });
-        let hands = [0, 1].map(|host| hand_overs(&mut world, host));
+        let hands = [0, 1].map(|host| hand_overs(&mut lab, host));
         // There and back again, on both hosts.
         if hands.iter().all(|hands| *hands >= 4) {
             break;
         }
         assert!(start.elapsed() < Duration::from_secs(30), "hands changed {hands:?} times");
     }
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn packets_one_at_a_time_bring_both_directions_back_to_one_thread() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::two_hosts(&["--spin=0"]);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::two_hosts(&["--spin=0"]);
     let start = Instant::now();
     for round in 0.. {
-        let (here, there) = (world.place(0), world.place(1));
+        let (here, there) = (lab.endpoint(0), lab.endpoint(1));
         let bulk =
             [(here, there), (there, here)].map(|(from, to)| bulk::Endless::start(from, to, round));
         thread::sleep(Duration::from_millis(300));
@@ -48,7 +48,7 @@ fn packets_one_at_a_time_bring_both_directions_back_to_one_thread() {
             bulk.finish();
         }
         flow::echo(here, there, [8; 200]);
-        let hands = [0, 1].map(|host| hand_overs(&mut world, host));
+        let hands = [0, 1].map(|host| hand_overs(&mut lab, host));
         assert!(
             hands.iter().all(|hands| hands % 2 == 0),
             "two threads, hands changed {hands:?} times"
@@ -58,27 +58,27 @@ fn packets_one_at_a_time_bring_both_directions_back_to_one_thread() {
         }
         assert!(start.elapsed() < Duration::from_secs(30), "hands changed {hands:?} times");
     }
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn every_shape_carries_both_directions() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     for threads in ["1", "2", "auto"] {
-        let mut world = World::two_hosts(&[&format!("--worker-threads={threads}")]);
-        let (here, there) = (world.place(0), world.place(1));
+        let mut lab = TestLab::two_hosts(&[&format!("--worker-threads={threads}")]);
+        let (here, there) = (lab.endpoint(0), lab.endpoint(1));
         thread::scope(|scope| {
             scope.spawn(|| bulk::transfer(here, there, 20 << 20, 1));
             scope.spawn(|| bulk::transfer(there, here, 20 << 20, 2));
         });
         flow::echo(here, there, [8, 100, 1_400]);
-        let hands = hand_overs(&mut world, 0);
+        let hands = hand_overs(&mut lab, 0);
         assert!(threads == "auto" || hands == 0, "{threads}: hands changed {hands} times");
-        books::check(&mut world);
+        accounting::check_balance(&mut lab);
     }
 }
 
-fn hand_overs(world: &mut World, host: usize) -> u64 {
-    let daemon = world.host_mut(host).daemon_mut().expect("a daemon");
+fn hand_overs(lab: &mut TestLab, host: usize) -> u64 {
+    let daemon = lab.host_mut(host).daemon_mut().expect("a daemon");
     daemon.stats().expect("its counters")["hand_overs"].as_u64().expect("a number")
 }

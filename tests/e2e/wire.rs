@@ -8,13 +8,13 @@ use flannel_udp::sys::process::{Signal, signal_pid};
 use crate::support::peer::{self, PlainPeer};
 use crate::support::raw::{self, Ip};
 use crate::support::tcp::{self, ACK, FIN, SYN, Segment};
-use crate::support::{books, flow, gate, net, pattern::Pattern, wait_for};
+use crate::support::{accounting, exclusive, flow, net, pattern::Pattern, wait_for};
 
 #[test]
 fn a_plain_socket_receives_one_inner_packet_per_datagram() {
-    let Some(_turn) = gate::turn() else { return };
-    let (mut world, peer) = PlainPeer::world(&[]);
-    let here = world.place(0);
+    let Some(_exclusive) = exclusive() else { return };
+    let (mut lab, peer) = PlainPeer::with_lab(&[]);
+    let here = lab.endpoint(0);
     let sender = net::udp(here.netns, here.address);
     let sizes = [0, 1, 18, 512, 1444];
     for round in 0..40u64 {
@@ -29,23 +29,23 @@ fn a_plain_socket_receives_one_inner_packet_per_datagram() {
         assert_eq!((raw::source(&packet), raw::destination(&packet)), (here.address, peer::INSIDE));
         assert!(segment[8..] == expected, "the payload of packet {round}");
     }
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 /// What is not TCP waits for one batch of it at most, however much has come earlier.
 #[test]
 fn what_is_not_tcp_does_not_wait_behind_tcp() {
-    let Some(_turn) = gate::turn() else { return };
-    let (mut world, peer) = PlainPeer::world(&[]);
-    if let Some(line) = world.log(0).lines().find(|line| line.contains("by itself")) {
+    let Some(_exclusive) = exclusive() else { return };
+    let (mut lab, peer) = PlainPeer::with_lab(&[]);
+    if let Some(line) = lab.log(0).lines().find(|line| line.contains("by itself")) {
         return eprintln!("SKIPPED: no queues of their own here: {line}");
     }
-    let here = world.place(0);
+    let here = lab.endpoint(0);
     let (sender, netns) = (net::udp(here.netns, here.address), here.netns);
     // Both ways are known before: address resolution, routes.
     sender.send_to(b"first", (peer::INSIDE, 7000)).expect("sending");
     next_udp(&peer);
-    let daemon = world.host(0).daemon().expect("a daemon").pid();
+    let daemon = lab.host(0).daemon().expect("a daemon").pid();
     signal_pid(daemon, Signal::Stop).expect("stopping the daemon");
     wait_for("the daemon to stand still", net::PATIENCE, || {
         std::fs::read_to_string(format!("/proc/{daemon}/stat")).is_ok_and(|s| s.contains(") T "))
@@ -69,15 +69,15 @@ fn what_is_not_tcp_does_not_wait_behind_tcp() {
     let order: Vec<u8> = (0..=TCP_PACKETS).map(|_| peer.receive()[9]).collect();
     let before = order.iter().position(|protocol| *protocol == raw::UDP);
     assert!(before.is_some_and(|count| count <= BATCH), "{before:?} packets of TCP came before");
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn super_packets_are_cut_into_whole_packets() {
-    let Some(_turn) = gate::turn() else { return };
-    let (mut world, peer) = PlainPeer::world(&[]);
-    let netns = world.host(0).container().netns();
-    let from = world.place(0).address;
+    let Some(_exclusive) = exclusive() else { return };
+    let (mut lab, peer) = PlainPeer::with_lab(&[]);
+    let netns = lab.host(0).container().netns();
+    let from = lab.endpoint(0).address;
     let total = 2 << 20;
     let longest = thread::scope(|scope| {
         scope.spawn(|| {
@@ -88,15 +88,15 @@ fn super_packets_are_cut_into_whole_packets() {
         receive_stream(&peer, from, total)
     });
     assert_eq!(longest, 1472, "full packets were among them");
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn injected_packets_leave_flannel0_unchanged_but_for_the_ttl() {
-    let Some(_turn) = gate::turn() else { return };
-    let (mut world, peer) = PlainPeer::world(&[]);
-    let flannel0 = world.subnet(0).network();
-    let receiver = net::raw_receiver(world.host(0).netns(), raw::EXPERIMENT);
+    let Some(_exclusive) = exclusive() else { return };
+    let (mut lab, peer) = PlainPeer::with_lab(&[]);
+    let flannel0 = lab.subnet(0).network();
+    let receiver = net::raw_receiver(lab.host(0).netns(), raw::EXPERIMENT);
     for len in [0, 1, 2, 19, 20, 21, 100, 1451, 1452] {
         for (ttl, options) in [(64, vec![]), (2, vec![]), (255, vec![1, 1, 1, 0])] {
             let len = usize::min(len, 1452 - options.len());
@@ -113,15 +113,15 @@ fn injected_packets_leave_flannel0_unchanged_but_for_the_ttl() {
             );
         }
     }
-    books::check(&mut world);
+    accounting::check_balance(&mut lab);
 }
 
 #[test]
 fn what_is_no_packet_is_dropped_and_counted() {
-    let Some(_turn) = gate::turn() else { return };
-    let (mut world, peer) = PlainPeer::world(&[]);
-    let flannel0 = world.subnet(0).network();
-    let receiver = net::raw_receiver(world.host(0).netns(), raw::EXPERIMENT);
+    let Some(_exclusive) = exclusive() else { return };
+    let (mut lab, peer) = PlainPeer::with_lab(&[]);
+    let flannel0 = lab.subnet(0).network();
+    let receiver = net::raw_receiver(lab.host(0).netns(), raw::EXPERIMENT);
     let good = Ip::new(peer::INSIDE, flannel0, raw::EXPERIMENT).packet(&[7; 100]);
     let changed = |at: usize, value: u8| {
         let mut packet = good.clone();
@@ -145,14 +145,14 @@ fn what_is_no_packet_is_dropped_and_counted() {
         ("ttl-expired", late.packet(&[1; 10])),
         ("ttl-expired", dead.packet(&[1; 10])),
     ];
-    let before = books::settled(&mut world, 0).ingress;
+    let before = accounting::balanced(&mut lab, 0).ingress;
     for (_, packet) in &junk {
         peer.send(packet);
     }
     peer.send(&good);
     let came = net::receive_raw(&receiver);
     assert_eq!(came.len(), good.len(), "the good packet and nothing before it");
-    let after = books::settled(&mut world, 0).ingress;
+    let after = accounting::balanced(&mut lab, 0).ingress;
     for (reason, _) in &junk {
         let expected = junk.iter().filter(|(other, _)| other == reason).count() as u64;
         assert_eq!(after.dropped(reason) - before.dropped(reason), expected, "{reason}");

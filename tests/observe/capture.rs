@@ -13,8 +13,8 @@ use flannel_udp::observe::pcapng::tally::Tally;
 use flannel_udp::sys::process::Signal;
 
 use crate::support::raw::{EXPERIMENT, Ip};
-use crate::support::world::World;
-use crate::support::{books, bulk, flow, gate, net, wait_for};
+use crate::support::test_lab::TestLab;
+use crate::support::{accounting, bulk, exclusive, flow, net, wait_for};
 
 mod frames;
 mod running;
@@ -24,12 +24,12 @@ use running::{Running, ask, capture_command, code};
 
 #[test]
 fn every_packet_is_seen_where_it_passed_with_what_became_of_it() {
-    let Some(_turn) = gate::turn_with(&["tshark", "capinfos"]) else { return };
+    let Some(_exclusive) = exclusive::with_programs(&["tshark", "capinfos"]) else { return };
     for flags in [&[][..], &["--offload=off"]] {
-        let world = two_hosts(flags);
-        let (here, there) = (world.place(0), world.place(1));
-        let peer = world.host(1).address();
-        let capture = Running::start(&world, 0, &[]);
+        let lab = two_hosts(flags);
+        let (here, there) = (lab.endpoint(0), lab.endpoint(1));
+        let peer = lab.host(1).address();
+        let capture = Running::start(&lab, 0, &[]);
         for _ in 0..3 {
             lab::ping::ping(here.netns, there.address, net::PATIENCE).expect("a ping");
         }
@@ -44,9 +44,9 @@ fn every_packet_is_seen_where_it_passed_with_what_became_of_it() {
         let dying = Ip { ttl: 2, ..Ip::new(here.address, there.address, EXPERIMENT) };
         net::send_raw(&socket, &dying.packet(b"dying")).expect("it");
         // Junk from the other host's address.
-        let junk = net::udp(world.host(1).netns(), peer);
+        let junk = net::udp(lab.host(1).netns(), peer);
         let port = junk.local_addr().expect("an address").port();
-        let daemon = (world.host(0).address(), 8285);
+        let daemon = (lab.host(0).address(), 8285);
         let long = Ip::new(there.address, here.address, EXPERIMENT).packet(&[0; 1480]);
         let dying =
             Ip { ttl: 1, ..Ip::new(there.address, here.address, EXPERIMENT) }.packet(b"dying");
@@ -85,7 +85,7 @@ fn every_packet_is_seen_where_it_passed_with_what_became_of_it() {
         assert_eq!((asked.ttl.as_str(), sent.ttl.as_str()), ("63", "64,62"));
         assert_eq!(
             sent.addresses,
-            format!("{},{}>{peer},{}", world.host(0).address(), here.address, there.address)
+            format!("{},{}>{peer},{}", lab.host(0).address(), here.address, there.address)
         );
         assert!(asked.time <= sent.time);
 
@@ -121,15 +121,15 @@ fn every_packet_is_seen_where_it_passed_with_what_became_of_it() {
 
 #[test]
 fn filters_and_bounds_hold() {
-    let Some(_turn) = gate::turn_with(&["tshark", "capinfos"]) else { return };
-    let world = two_hosts(&[]);
-    let (here, there) = (world.place(0), world.place(1));
+    let Some(_exclusive) = exclusive::with_programs(&["tshark", "capinfos"]) else { return };
+    let lab = two_hosts(&[]);
+    let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let ping = || {
         lab::ping::ping(here.netns, there.address, net::PATIENCE).expect("a ping");
     };
 
-    let capture = Running::start(&world, 0, &["-c", "3", "--proto", "icmp"]);
-    let second = capture_command(&world, 0, Path::new("-"), &[]).output().expect("a second");
+    let capture = Running::start(&lab, 0, &["-c", "3", "--proto", "icmp"]);
+    let second = capture_command(&lab, 0, Path::new("-"), &[]).output().expect("a second");
     let words = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(code(&second), Code::BadData as i32, "{words}");
     assert!(words.contains("another capture is running"), "{words}");
@@ -137,9 +137,9 @@ fn filters_and_bounds_hold() {
     let (file, output) = capture.wait();
     assert!(output.status.success() && read(&file, &[]).len() == 6, "three packets, seen twice");
 
-    let file = world.directory().join("max.pcapng");
+    let file = lab.directory().join("max.pcapng");
     let flags = ["--max-bytes", "2000", "--json"];
-    let bounded = capture_command(&world, 0, &file, &flags).spawn().expect("a capture");
+    let bounded = capture_command(&lab, 0, &file, &flags).spawn().expect("a capture");
     wait_for("the capture", net::PATIENCE, || file.metadata().is_ok_and(|file| file.len() > 0));
     flow::in_order(here, there, 100, |_| 100);
     let output = bounded.wait_with_output().expect("its end");
@@ -159,7 +159,7 @@ fn filters_and_bounds_hold() {
         "-s",
         "60",
     ];
-    let capture = Running::start(&world, 0, &flags);
+    let capture = Running::start(&lab, 0, &flags);
     ping();
     flow::in_order(here, there, 20, |_| 100);
     let (file, output) = capture.wait();
@@ -172,7 +172,7 @@ fn filters_and_bounds_hold() {
     let address = there.address.to_string();
     let flags =
         ["--drops=no-route", "--host", "10.0.250.0/24", "--host", &here.address.to_string()];
-    let capture = Running::start(&world, 0, &flags);
+    let capture = Running::start(&lab, 0, &flags);
     ping();
     let socket = net::raw_sender(here.netns);
     for last in [9, 10] {
@@ -187,7 +187,7 @@ fn filters_and_bounds_hold() {
     assert_eq!(frames.len(), 2, "{frames:#?}");
 
     // Into a program that reads some packets and goes away.
-    let mut capture = capture_command(&world, 0, Path::new("-"), &["--host", &address])
+    let mut capture = capture_command(&lab, 0, Path::new("-"), &["--host", &address])
         .stdout(Stdio::piped())
         .spawn()
         .expect("a capture");
@@ -209,21 +209,21 @@ fn filters_and_bounds_hold() {
 
 #[test]
 fn a_reader_that_does_not_read_delays_nobody_and_learns_what_it_lost() {
-    let Some(_turn) = gate::turn_with(&["tshark", "capinfos"]) else { return };
-    let mut world = two_hosts(&[]);
-    let (mut stream, line) = ask(&world, r#"{"version":1,"command":"capture"}"#);
+    let Some(_exclusive) = exclusive::with_programs(&["tshark", "capinfos"]) else { return };
+    let mut lab = two_hosts(&[]);
+    let (mut stream, line) = ask(&lab, r#"{"version":1,"command":"capture"}"#);
     assert!(line.contains("\"ok\""), "{line}");
     // Much more than all buffers hold.
     let begun = Instant::now();
-    bulk::transfer(world.place(0), world.place(1), 100 << 20, 7);
+    bulk::transfer(lab.endpoint(0), lab.endpoint(1), 100 << 20, 7);
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
-    flow::in_order(world.place(0), world.place(1), 500, |_| 400);
-    books::check(&mut world);
+    flow::in_order(lab.endpoint(0), lab.endpoint(1), 500, |_| 400);
+    accounting::check_balance(&mut lab);
     let dropped: u64 = (0..2)
         .map(|host| {
-            let books = books::Books::of(&mut world, host);
+            let counters = accounting::DaemonCounters::of(&mut lab, host);
             // The kernel's own IPv6 comes to the device as well, whenever it likes.
-            [books.egress, books.ingress]
+            [counters.egress, counters.ingress]
                 .iter()
                 .flat_map(|way| &way.drops)
                 .filter(|(reason, _)| reason != "not-ipv4")
@@ -238,7 +238,7 @@ fn a_reader_that_does_not_read_delays_nobody_and_learns_what_it_lost() {
     tally.follow(&rest, &mut file).expect("a capture");
     assert!(tally.is_complete && tally.lost > 10_000 && tally.packets > 1_000, "{tally:?}");
     assert_eq!(file.len(), rest.len(), "whole blocks");
-    let path = world.directory().join("slow.pcapng");
+    let path = lab.directory().join("slow.pcapng");
     fs::write(&path, &file).expect("a file");
     let info = Command::new("capinfos").arg(&path).output().expect("capinfos");
     assert!(info.status.success(), "{info:?}");
@@ -249,26 +249,26 @@ fn a_reader_that_does_not_read_delays_nobody_and_learns_what_it_lost() {
 
 #[test]
 fn the_end_of_the_daemon_ends_the_capture() {
-    let Some(_turn) = gate::turn_with(&["tshark", "capinfos"]) else { return };
-    let mut world = two_hosts(&[]);
-    let capture = Running::start(&world, 0, &["--proto", "icmp"]);
-    lab::ping::ping(world.place(0).netns, world.place(1).address, net::PATIENCE).expect("a ping");
-    assert!(world.stop_daemon(0).expect("its end").success());
+    let Some(_exclusive) = exclusive::with_programs(&["tshark", "capinfos"]) else { return };
+    let mut lab = two_hosts(&[]);
+    let capture = Running::start(&lab, 0, &["--proto", "icmp"]);
+    lab::ping::ping(lab.endpoint(0).netns, lab.endpoint(1).address, net::PATIENCE).expect("a ping");
+    assert!(lab.stop_daemon(0).expect("its end").success());
     let (file, output) = capture.wait();
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "with its last words: {words}");
     assert_eq!(read(&file, &[]).len(), 4, "request and reply, twice each");
 
     // Killed, it says nothing more; what there is is whole.
-    let capture = Running::start(&world, 1, &["--drops=too-short"]);
+    let capture = Running::start(&lab, 1, &["--drops=too-short"]);
     let head = capture.file.metadata().expect("a file").len();
-    let from = world.host(0).address();
-    let junk = net::udp(world.host(0).netns(), from);
-    junk.send_to(b"junk", (world.host(1).address(), 8285)).expect("junk");
+    let from = lab.host(0).address();
+    let junk = net::udp(lab.host(0).netns(), from);
+    junk.send_to(b"junk", (lab.host(1).address(), 8285)).expect("junk");
     wait_for("a packet", net::PATIENCE, || {
         capture.file.metadata().is_ok_and(|file| file.len() > head)
     });
-    let daemon = world.host_mut(1).daemon_mut().expect("a daemon");
+    let daemon = lab.host_mut(1).daemon_mut().expect("a daemon");
     daemon.process().signal(Signal::Kill).expect("a kill");
     let (file, output) = capture.wait();
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -279,8 +279,8 @@ fn the_end_of_the_daemon_ends_the_capture() {
 
 #[test]
 fn nonsense_is_answered_in_words() {
-    let Some(_turn) = gate::turn_with(&["tshark", "capinfos"]) else { return };
-    let world = two_hosts(&[]);
+    let Some(_exclusive) = exclusive::with_programs(&["tshark", "capinfos"]) else { return };
+    let lab = two_hosts(&[]);
     for (arguments, said) in [
         (r#""snap_len":0"#, "snap length"),
         (r#""drops":["nonsense"]"#, "is no drop reason"),
@@ -288,22 +288,22 @@ fn nonsense_is_answered_in_words() {
         (r#""hosts":["10.0.0.0/40"]"#, "arguments of capture"),
     ] {
         let request = format!(r#"{{"version":1,"command":"capture",{arguments}}}"#);
-        let (_, line) = ask(&world, &request);
+        let (_, line) = ask(&lab, &request);
         assert!(line.contains("\"error\"") && line.contains(said), "{request}: {line}");
     }
     // None of them has left a capture behind.
-    let (_, line) = ask(&world, r#"{"version":1,"command":"capture"}"#);
+    let (_, line) = ask(&lab, r#"{"version":1,"command":"capture"}"#);
     assert!(line.contains("\"ok\""), "{line}");
 }
 
 /// Two hosts with a daemon and a container each, which have met.
-fn two_hosts(flags: &[&str]) -> World {
-    let mut world = World::build(Lab::builder().hosts(2));
-    world.create_file_registry(lab::CONFIG).expect("the directory");
-    world.start_daemons(&DaemonOptions::with_flags(flags)).expect("the daemons");
+fn two_hosts(flags: &[&str]) -> TestLab {
+    let mut lab = TestLab::build(Lab::builder().hosts(2));
+    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab.start_daemons(&DaemonOptions::with_flags(flags)).expect("the daemons");
     for host in 0..2 {
-        world.add_container(host).expect("a container");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    world
+    lab.meet(0, 1);
+    lab
 }

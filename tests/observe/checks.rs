@@ -9,19 +9,19 @@ use flannel_udp::lab::{self, Lab};
 use crate::inspect;
 use crate::support::peer::PlainPeer;
 use crate::support::raw::{Ip, UDP};
-use crate::support::world::{World, lease_key, lease_value};
-use crate::support::{gate, net, wait_for};
+use crate::support::test_lab::{TestLab, lease_key, lease_value};
+use crate::support::{exclusive, net, wait_for};
 
 /// Host 0 has the daemon under test, host 1 another, host 2 forges.
 struct Scene {
-    world: World,
+    lab: TestLab,
     forger: PlainPeer,
     inside: UdpSocket,
 }
 
 #[test]
 fn a_forged_source_is_passed_named_or_dropped() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     for (flags, delivered, named) in [
         (&["--source-check=off"][..], true, false),
         (&[], true, true),
@@ -29,7 +29,7 @@ fn a_forged_source_is_passed_named_or_dropped() {
         (&["--source-check=enforce", "--offload=off"], false, true),
     ] {
         let mut scene = Scene::new(flags);
-        let victim = scene.world.place(1).address;
+        let victim = scene.lab.endpoint(1).address;
         scene.forge(victim, scene.here());
         assert_eq!(scene.arrives(), delivered, "{flags:?}");
         // A packet is counted as carried just after it has arrived.
@@ -43,14 +43,14 @@ fn a_forged_source_is_passed_named_or_dropped() {
         assert_eq!(ingress["drops"]["source-mismatch"], u64::from(!delivered), "{flags:?}");
         assert_eq!(ingress["source_grace"], 0, "{flags:?}");
         let recent = scene.recent();
-        let log = scene.world.log(0);
+        let log = scene.lab.log(0);
         let line = log.lines().find(|line| line.contains("WARN") && line.contains("inner source"));
         if !named {
             assert_eq!((recent.len(), line), (0, None), "{flags:?}");
             continue;
         }
         let [found] = &recent[..] else { panic!("{recent:?}") };
-        let [sender, holder] = [2, 1].map(|host| scene.world.host(host).address());
+        let [sender, holder] = [2, 1].map(|host| scene.lab.host(host).address());
         let found = found.latest;
         assert_eq!((found.check, found.source), (Check::Source, victim));
         assert_eq!((*found.sender.ip(), found.holder), (sender, Some(holder)));
@@ -60,18 +60,18 @@ fn a_forged_source_is_passed_named_or_dropped() {
             assert!(line.contains(&name), "{name} is not in {line}");
         }
         if cfg!(feature = "top") {
-            let screen = inspect::told(&scene.world, 0, &["top", "--once", "--interval", "200"]);
+            let screen = inspect::told(&scene.lab, 0, &["top", "--once", "--interval", "200"]);
             let line = format!("{sender} as {victim} of {holder}, ");
             assert!(screen.contains("FORGED SOURCES") && screen.contains(&line), "{screen}");
         }
         // The true owner of the address is not in the way of its own traffic.
-        scene.world.meet(0, 1);
+        scene.lab.meet(0, 1);
     }
 }
 
 #[test]
 fn a_sender_whose_lease_is_on_its_way_has_grace() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let mut scene = Scene::new(&["--source-check=enforce"]);
     let here = scene.here();
     // To ask what would become of it begins nothing.
@@ -84,7 +84,7 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
     scene.foretells("carried", &["passes for now", "borne with for another"]);
     assert_eq!(scene.stats()["ingress"]["source_grace"], 1);
     // No lease can hold it, or one that is known does: no grace.
-    for source in [Ipv4Addr::new(192, 0, 2, 9), scene.world.place(1).address, here] {
+    for source in [Ipv4Addr::new(192, 0, 2, 9), scene.lab.endpoint(1).address, here] {
         scene.forge(source, here);
         assert!(!scene.arrives(), "{source}");
     }
@@ -95,8 +95,8 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
     scene.foretells("dropped", &["fails, dropped", "has had its 5 s to be known"]);
     let ingress = scene.stats()["ingress"].clone();
     assert_eq!(ingress["drops"]["source-mismatch"], 4, "{ingress}");
-    let address = scene.world.host(2).address();
-    scene.world.put(&lease_key("10.0.99.0-24"), &lease_value(address)).expect("the lease");
+    let address = scene.lab.host(2).address();
+    scene.lab.put(&lease_key("10.0.99.0-24"), &lease_value(address)).expect("the lease");
     wait_for("the lease to be known", Duration::from_secs(3), || {
         scene.forge(EARLY, here);
         scene.arrives()
@@ -113,12 +113,12 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
 
 #[test]
 fn without_a_registry_strangers_are_borne_with() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     let mut scene = Scene::new(&["--source-check=enforce"]);
-    scene.world.etcd().expect("etcd").stop().expect("stopping it");
+    scene.lab.etcd().expect("etcd").stop().expect("stopping it");
     let here = scene.here();
     wait_for("the loss to be noticed", Duration::from_secs(20), || {
-        scene.world.log(0).contains("registry lost")
+        scene.lab.log(0).contains("registry lost")
     });
     // Longer than any sender's own grace.
     for _ in 0..12 {
@@ -127,28 +127,28 @@ fn without_a_registry_strangers_are_borne_with() {
         std::thread::sleep(Duration::from_millis(500));
     }
     scene.foretells("carried", &["passes for now", "as long as the lease store is out of reach"]);
-    scene.forge(scene.world.place(1).address, here);
+    scene.forge(scene.lab.endpoint(1).address, here);
     assert!(!scene.arrives(), "a peer's addresses are its own");
 }
 
 #[test]
 fn a_foreign_destination_is_passed_named_or_dropped() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     for (flags, counted, dropped) in [
         (&[][..], 0, 0),
         (&["--destination-check=log"], 1, 0),
         (&["--destination-check=enforce"], 1, 1),
     ] {
         let mut scene = Scene::new(flags);
-        let address = scene.world.host(2).address();
-        scene.world.put(&lease_key("10.0.99.0-24"), &lease_value(address)).expect("the lease");
+        let address = scene.lab.host(2).address();
+        scene.lab.put(&lease_key("10.0.99.0-24"), &lease_value(address)).expect("the lease");
         let here = scene.here();
         wait_for("the lease to be known", Duration::from_secs(3), || {
             scene.forge(EARLY, here);
             let peers = scene.stats()["peers"].clone();
             peers.as_array().is_some_and(|peers| peers.len() == 2)
         });
-        let elsewhere = scene.world.place(1).address;
+        let elsewhere = scene.lab.endpoint(1).address;
         scene.forge(EARLY, elsewhere);
         wait_for("the packet to be counted", Duration::from_secs(3), || {
             let ingress = scene.stats()["ingress"].clone();
@@ -158,7 +158,7 @@ fn a_foreign_destination_is_passed_named_or_dropped() {
         let recent = scene.recent();
         assert_eq!(recent.len() as u64, counted, "{flags:?} {recent:?}");
         let line = format!("inner destination not in this host's subnet: {elsewhere}");
-        assert_eq!(scene.world.log(0).contains(&line), counted > 0, "{flags:?}");
+        assert_eq!(scene.lab.log(0).contains(&line), counted > 0, "{flags:?}");
         // From a known lease to our own subnet: fine with every mode.
         while scene.arrives() {}
         scene.forge(EARLY, here);
@@ -168,21 +168,22 @@ fn a_foreign_destination_is_passed_named_or_dropped() {
 
 impl Scene {
     fn new(flags: &[&str]) -> Self {
-        let mut world = World::build(Lab::builder().hosts(3));
-        world.start_etcd(2, lab::CONFIG).expect("etcd");
-        world.join(0, flags);
-        world.join(1, &[]);
-        world.meet(0, 1);
-        let forger = PlainPeer::open(&world, 2, 0);
-        let place = world.place(0);
-        let inside = net::udp_at(place.netns, std::net::SocketAddrV4::new(place.address, PORT));
+        let mut lab = TestLab::build(Lab::builder().hosts(3));
+        lab.start_etcd(2, lab::CONFIG).expect("etcd");
+        lab.join(0, flags);
+        lab.join(1, &[]);
+        lab.meet(0, 1);
+        let forger = PlainPeer::open(&lab, 2, 0);
+        let endpoint = lab.endpoint(0);
+        let inside =
+            net::udp_at(endpoint.netns, std::net::SocketAddrV4::new(endpoint.address, PORT));
         inside.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
-        Self { world, forger, inside }
+        Self { lab, forger, inside }
     }
 
     /// The address of the container behind the daemon.
     fn here(&self) -> Ipv4Addr {
-        self.world.place(0).address
+        self.lab.endpoint(0).address
     }
 
     /// Sends the daemon a packet that claims to be from `source`.
@@ -199,8 +200,8 @@ impl Scene {
     #[track_caller]
     fn foretells(&self, outcome: &str, words: &[&str]) {
         let [source, here] = [EARLY, self.here()].map(|address| address.to_string());
-        let from = self.world.host(2).address().to_string();
-        let way = inspect::json(&self.world, 0, &["explain", &source, &here, "--from", &from]);
+        let from = self.lab.host(2).address().to_string();
+        let way = inspect::json(&self.lab, 0, &["explain", &source, &here, "--from", &from]);
         let received = &way["received"];
         assert_eq!(received["outcome"], outcome, "{received:#}");
         let check = received["source_check"].as_str().expect("words");
@@ -208,7 +209,7 @@ impl Scene {
     }
 
     fn stats(&mut self) -> serde_json::Value {
-        self.world.host_mut(0).daemon_mut().expect("a daemon").stats().expect("its counters")
+        self.lab.host_mut(0).daemon_mut().expect("a daemon").stats().expect("its counters")
     }
 
     fn recent(&mut self) -> Vec<RecentMismatch> {

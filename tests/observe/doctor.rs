@@ -8,19 +8,19 @@ use std::time::Duration;
 use flannel_udp::lab;
 use flannel_udp::sys::process::Signal;
 
-use crate::support::world::{World, lease_key, lease_value};
-use crate::support::{gate, wait_for};
+use crate::support::test_lab::{TestLab, lease_key, lease_value};
+use crate::support::{exclusive, wait_for};
 use crate::ward::{ALONE, HERE, PEER, examine, examine_by, ip, sh, ward, with, write};
 
 #[test]
 fn a_healthy_host_and_every_damage_of_it() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = ward();
-    let well = examine(&mut world, &[]);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = ward();
+    let well = examine(&mut lab, &[]);
     assert!(well.worse_than_note().is_empty(), "{:#?}", well.worse_than_note());
     assert_eq!(well.code, Some(0));
     for host in [0, PEER] {
-        let address = world.host(host).address().to_string();
+        let address = lab.host(host).address().to_string();
         assert!(well.has("ok", &address, "10 of 10 echoes"), "{}", well.text);
         assert!(
             well.has("ok", &format!("{address} ("), "packets of 1472 bytes pass"),
@@ -28,72 +28,72 @@ fn a_healthy_host_and_every_damage_of_it() {
             well.text
         );
     }
-    settings(&mut world);
-    firewall(&mut world);
-    routes(&mut world);
-    docker(&mut world);
-    store(&mut world);
-    lease(&mut world);
-    rights(&mut world);
-    let well = examine(&mut world, &[]);
+    settings(&mut lab);
+    firewall(&mut lab);
+    routes(&mut lab);
+    docker(&mut lab);
+    store(&mut lab);
+    lease(&mut lab);
+    rights(&mut lab);
+    let well = examine(&mut lab, &[]);
     assert!(well.worse_than_note().is_empty(), "{:#?}", well.worse_than_note());
-    without_daemon(&mut world);
+    without_daemon(&mut lab);
 }
 
-fn settings(world: &mut World) {
+fn settings(lab: &mut TestLab) {
     with(
-        world,
+        lab,
         ALONE,
-        |world| world.host(HERE).sysctl("net/ipv4/ip_forward", "0").expect("sysctl"),
+        |lab| lab.host(HERE).sysctl("net/ipv4/ip_forward", "0").expect("sysctl"),
         ("fault", "ip_forward", "0: this host passes no packets on"),
-        |world| world.host(HERE).sysctl("net/ipv4/ip_forward", "1").expect("sysctl"),
+        |lab| lab.host(HERE).sysctl("net/ipv4/ip_forward", "1").expect("sysctl"),
     );
     with(
-        world,
+        lab,
         ALONE,
-        |world| world.host(HERE).sysctl("net/ipv4/conf/flannel0/rp_filter", "1").expect("sysctl"),
+        |lab| lab.host(HERE).sysctl("net/ipv4/conf/flannel0/rp_filter", "1").expect("sysctl"),
         ("note", "rp_filter of flannel0", "strict"),
-        |world| {
+        |lab| {
             for name in ["flannel0", "all"] {
                 let key = format!("net/ipv4/conf/{name}/rp_filter");
-                world.host(HERE).sysctl(&key, "0").expect("sysctl");
+                lab.host(HERE).sysctl(&key, "0").expect("sysctl");
             }
         },
     );
     with(
-        world,
+        lab,
         ALONE,
-        |world| ip(world, HERE, "link set flannel0 txqueuelen 10"),
+        |lab| ip(lab, HERE, "link set flannel0 txqueuelen 10"),
         ("warning", "txqueuelen", "bursts of small packets are lost"),
-        |world| ip(world, HERE, "link set flannel0 txqueuelen 1000"),
+        |lab| ip(lab, HERE, "link set flannel0 txqueuelen 1000"),
     );
     with(
-        world,
+        lab,
         ALONE,
-        |world| sh(world, HERE, "ethtool -K eth0 gro off tx off"),
+        |lab| sh(lab, HERE, "ethtool -K eth0 gro off tx off"),
         ("note", "eth0 gro", "off"),
-        |world| sh(world, HERE, "ethtool -K eth0 gro on tx on"),
+        |lab| sh(lab, HERE, "ethtool -K eth0 gro on tx on"),
     );
     // Neither harms: a host without them is well.
     let card = |state: &str| format!("ethtool -K eth0 tx-udp-segmentation {state}");
     with(
-        world,
+        lab,
         ALONE,
-        |world| sh(world, HERE, &card("off")),
+        |lab| sh(lab, HERE, &card("off")),
         ("note", "eth0 tx-udp-segmentation", "off: the kernel cuts each train"),
-        |world| sh(world, HERE, &card("on")),
+        |lab| sh(lab, HERE, &card("on")),
     );
     with(
-        world,
+        lab,
         ALONE,
         |_| {},
         ("note", "eth0 rx-udp-gro-forwarding", "off, as is usual"),
-        |world| sh(world, HERE, "ethtool -K eth0 rx-udp-gro-forwarding on"),
+        |lab| sh(lab, HERE, "ethtool -K eth0 rx-udp-gro-forwarding on"),
     );
-    sh(world, HERE, "ethtool -K eth0 rx-udp-gro-forwarding off");
+    sh(lab, HERE, "ethtool -K eth0 rx-udp-gro-forwarding off");
 }
 
-fn firewall(world: &mut World) {
+fn firewall(lab: &mut TestLab) {
     for (harm, check, words, mend) in [
         (
             "iptables -I INPUT -i eth0 -p udp --dport 8285 -j DROP",
@@ -123,66 +123,66 @@ fn firewall(world: &mut World) {
         ),
     ] {
         with(
-            world,
+            lab,
             ALONE,
-            |world| sh(world, HERE, harm),
+            |lab| sh(lab, HERE, harm),
             ("fault", check, words),
-            |world| sh(world, HERE, mend),
+            |lab| sh(lab, HERE, mend),
         );
     }
 }
 
-fn routes(world: &mut World) {
-    let thief = format!("{} dev eth0", world.subnet(PEER));
+fn routes(lab: &mut TestLab) {
+    let thief = format!("{} dev eth0", lab.subnet(PEER));
     with(
-        world,
+        lab,
         ALONE,
-        |world| ip(world, HERE, &format!("route add {thief}")),
+        |lab| ip(lab, HERE, &format!("route add {thief}")),
         ("fault", "route", "takes traffic away from the overlay"),
-        |world| ip(world, HERE, &format!("route del {thief}")),
+        |lab| ip(lab, HERE, &format!("route del {thief}")),
     );
-    let policy = format!("to {} lookup 7", world.subnet(PEER));
+    let policy = format!("to {} lookup 7", lab.subnet(PEER));
     with(
-        world,
+        lab,
         ALONE,
-        |world| {
-            ip(world, HERE, "route add default dev eth0 table 7");
-            ip(world, HERE, &format!("rule add {policy}"));
+        |lab| {
+            ip(lab, HERE, "route add default dev eth0 table 7");
+            ip(lab, HERE, &format!("rule add {policy}"));
         },
         ("fault", "route", "go to eth0 by a rule of policy routing"),
-        |world| ip(world, HERE, &format!("rule del {policy}")),
+        |lab| ip(lab, HERE, &format!("rule del {policy}")),
     );
     let signal = |signal| {
-        move |world: &mut World| {
-            let daemon = world.host_mut(HERE).daemon_mut().expect("a daemon");
+        move |lab: &mut TestLab| {
+            let daemon = lab.host_mut(HERE).daemon_mut().expect("a daemon");
             daemon.process().signal(signal).expect("a signal");
         }
     };
     with(
-        world,
+        lab,
         ALONE,
-        |world| {
-            signal(Signal::Stop)(world);
-            ip(world, HERE, "link del flannel0");
+        |lab| {
+            signal(Signal::Stop)(lab);
+            ip(lab, HERE, "link del flannel0");
         },
         ("warning", "device", "there is no flannel0"),
         signal(Signal::Continue),
     );
     with(
-        world,
+        lab,
         ALONE,
-        |world| {
-            signal(Signal::Stop)(world);
-            ip(world, HERE, "link set flannel0 mtu 1480");
-            ip(world, HERE, "route del 10.0.0.0/16");
+        |lab| {
+            signal(Signal::Stop)(lab);
+            ip(lab, HERE, "link set flannel0 mtu 1480");
+            ip(lab, HERE, "route del 10.0.0.0/16");
         },
         ("fault", "flannel0", "its MTU is 1480, the interface between hosts bears 1472"),
         signal(Signal::Continue),
     );
 }
 
-fn docker(world: &mut World) {
-    let subnet = world.host(HERE).daemon().expect("a daemon").subnet().expect("its subnet file");
+fn docker(lab: &mut TestLab) {
+    let subnet = lab.host(HERE).daemon().expect("a daemon").subnet().expect("its subnet file");
     let bip = format!("{}/{}", subnet.gateway, subnet.prefix_len);
     let env =
         |bip: &str, mtu: u32| format!("DOCKER_OPTS=\" --bip={bip} --ip-masq=true --mtu={mtu}\"\n");
@@ -197,100 +197,100 @@ fn docker(world: &mut World) {
         ),
     ] {
         with(
-            world,
+            lab,
             ALONE,
-            |world| drop(write(world, "docker_opts.env", &text)),
+            |lab| drop(write(lab, "docker_opts.env", &text)),
             (level, "docker_opts.env", words),
-            |world| drop(write(world, "docker_opts.env", &env(&bip, 1472))),
+            |lab| drop(write(lab, "docker_opts.env", &env(&bip, 1472))),
         );
     }
     with(
-        world,
+        lab,
         ALONE,
-        |world| ip(world, HERE, "link set veth0 mtu 1500"),
+        |lab| ip(lab, HERE, "link set veth0 mtu 1500"),
         ("fault", "docker0", "send packets of up to 1500 bytes; the overlay bears 1472"),
-        |world| ip(world, HERE, "link set veth0 mtu 1472"),
+        |lab| ip(lab, HERE, "link set veth0 mtu 1472"),
     );
     with(
-        world,
+        lab,
         ALONE,
-        |world| {
-            ip(world, HERE, "addr add 172.17.0.1/16 dev docker0");
-            ip(world, HERE, &format!("addr del {bip} dev docker0"));
+        |lab| {
+            ip(lab, HERE, "addr add 172.17.0.1/16 dev docker0");
+            ip(lab, HERE, &format!("addr del {bip} dev docker0"));
         },
         ("fault", "docker0", "its address is 172.17.0.1/16 and should be"),
-        |world| {
-            ip(world, HERE, "addr del 172.17.0.1/16 dev docker0");
-            ip(world, HERE, &format!("addr add {bip} dev docker0"));
+        |lab| {
+            ip(lab, HERE, "addr del 172.17.0.1/16 dev docker0");
+            ip(lab, HERE, &format!("addr add {bip} dev docker0"));
         },
     );
     // An address in somebody else's part of the overlay takes a route with it: one fault, not two.
     let astray = "10.0.97.1/24";
-    ip(world, HERE, &format!("addr add {astray} dev docker0"));
-    ip(world, HERE, &format!("addr del {bip} dev docker0"));
-    let found = examine(world, ALONE);
+    ip(lab, HERE, &format!("addr add {astray} dev docker0"));
+    ip(lab, HERE, &format!("addr del {bip} dev docker0"));
+    let found = examine(lab, ALONE);
     assert!(found.has("fault", "docker0", "its address is 10.0.97.1/24"), "{}", found.text);
     assert_eq!(found.worse_than_note().len(), 1, "{}", found.text);
-    ip(world, HERE, &format!("addr add {bip} dev docker0"));
-    let found = examine(world, ALONE);
+    ip(lab, HERE, &format!("addr add {bip} dev docker0"));
+    let found = examine(lab, ALONE);
     assert!(found.has("fault", "route", "takes traffic away"), "with both: {}", found.text);
-    ip(world, HERE, &format!("addr del {astray} dev docker0"));
+    ip(lab, HERE, &format!("addr del {astray} dev docker0"));
     // A process that looks like dockerd; its options lie in the arguments.
     let mut command = Command::new("bash");
     command
         .args(["-c", "exec -a /usr/bin/dockerd bash -c 'read wait' dockerd --bip=172.17.0.1/16"]);
     command.stdin(Stdio::piped());
-    let mut dockerd = world.host(HERE).netns().spawn(&mut command).expect("bash");
+    let mut dockerd = lab.host(HERE).netns().spawn(&mut command).expect("bash");
     wait_for("dockerd", Duration::from_secs(5), || {
-        examine(world, ALONE).has("fault", "dockerd (pid", "--bip is 172.17.0.1/16")
+        examine(lab, ALONE).has("fault", "dockerd (pid", "--bip is 172.17.0.1/16")
     });
     drop(dockerd.stdin.take());
     dockerd.wait().expect("its end");
-    assert!(!examine(world, ALONE).has("fault", "dockerd", ""));
+    assert!(!examine(lab, ALONE).has("fault", "dockerd", ""));
 }
 
-fn store(world: &mut World) {
+fn store(lab: &mut TestLab) {
     let key = format!("{}/config", lab::ETCD_PREFIX);
     with(
-        world,
+        lab,
         ALONE,
-        |world| world.delete(&key).expect("no config"),
+        |lab| lab.delete(&key).expect("no config"),
         (
             "fault",
             "network config",
             "there is none at /coreos.com/network/config; these keys exist",
         ),
-        |world| world.put(&key, lab::CONFIG).expect("a config"),
+        |lab| lab.put(&key, lab::CONFIG).expect("a config"),
     );
     with(
-        world,
+        lab,
         ALONE,
-        |world| world.put(&key, r#"{"Network": "10.0.0.0/33"}"#).expect("a bad config"),
+        |lab| lab.put(&key, r#"{"Network": "10.0.0.0/33"}"#).expect("a bad config"),
         ("fault", "network config", "it cannot be used"),
-        |world| world.put(&key, lab::CONFIG).expect("a config"),
+        |lab| lab.put(&key, lab::CONFIG).expect("a config"),
     );
     with(
-        world,
+        lab,
         ALONE,
-        |world| world.put(&lease_key("bogus"), "junk").expect("junk"),
+        |lab| lab.put(&lease_key("bogus"), "junk").expect("junk"),
         ("warning", "key", "subnets/bogus is no lease"),
-        |world| world.delete(&lease_key("bogus")).expect("no junk"),
+        |lab| lab.delete(&lease_key("bogus")).expect("no junk"),
     );
-    let double = lease_value(world.host(PEER).address());
+    let double = lease_value(lab.host(PEER).address());
     with(
-        world,
+        lab,
         ALONE,
-        |world| world.put(&lease_key("10.0.99.0-24"), &double).expect("a lease"),
+        |lab| lab.put(&lease_key("10.0.99.0-24"), &double).expect("a lease"),
         ("fault", "duplicate PublicIP", "10.0.99.0/24"),
-        |world| world.delete(&lease_key("10.0.99.0-24")).expect("no lease"),
+        |lab| lab.delete(&lease_key("10.0.99.0-24")).expect("no lease"),
     );
     let vxlan = r#"{"PublicIP":"10.211.55.77","BackendType":"vxlan"}"#;
     with(
-        world,
+        lab,
         ALONE,
-        |world| world.put(&lease_key("10.0.98.0-24"), vxlan).expect("a lease"),
+        |lab| lab.put(&lease_key("10.0.98.0-24"), vxlan).expect("a lease"),
         ("warning", "backend", "with backend vxlan"),
-        |world| world.delete(&lease_key("10.0.98.0-24")).expect("no lease"),
+        |lab| lab.delete(&lease_key("10.0.98.0-24")).expect("no lease"),
     );
     for (flag, check, words) in [
         ("--etcd-prefix=/wrong", "network config", "there is one at /coreos.com/network/config"),
@@ -298,27 +298,27 @@ fn store(world: &mut World) {
         ("--etcd-endpoints=https://10.211.55.10:2379", "endpoint", "TLS failed"),
         ("--registry=file:/nonexistent/leases", "registry", "there is no directory"),
     ] {
-        let found = examine(world, &[flag, "--peers=no"]);
+        let found = examine(lab, &[flag, "--peers=no"]);
         assert!(found.has("fault", check, words), "{flag}: {}", found.text);
     }
     // A member that does not answer is a warning while another does; the whole stays within its time.
-    let mut half = world.etcd().expect("etcd").endpoints().join(",");
+    let mut half = lab.etcd().expect("etcd").endpoints().join(",");
     half = format!("--etcd-endpoints={half},http://10.211.55.10:9");
-    let found = examine(world, &[&half, "--peers=no"]);
+    let found = examine(lab, &[&half, "--peers=no"]);
     assert!(found.has("warning", "endpoint http://10.211.55.10:9", "refused"), "{}", found.text);
-    world.etcd().expect("etcd").freeze().expect("frozen");
-    let found = examine(world, &[]);
-    world.etcd().expect("etcd").thaw().expect("thawed");
+    lab.etcd().expect("etcd").freeze().expect("frozen");
+    let found = examine(lab, &[]);
+    lab.etcd().expect("etcd").thaw().expect("thawed");
     assert!(found.has("fault", "endpoint", "no answer in time"), "{}", found.text);
     assert!(found.took < Duration::from_secs(11), "{:?}", found.took);
 }
 
-fn lease(world: &mut World) {
-    let theirs = world.subnet(PEER);
+fn lease(lab: &mut TestLab) {
+    let theirs = lab.subnet(PEER);
     let text = |network: &str, subnet: &str, mtu: u32| {
         format!("FLANNEL_NETWORK={network}\nFLANNEL_SUBNET={subnet}\nFLANNEL_MTU={mtu}\n")
     };
-    let own = world.subnet(HERE).to_string();
+    let own = lab.subnet(HERE).to_string();
     for (text, level, check, words) in [
         (
             text("10.0.0.0/16", &theirs.to_string(), 1472),
@@ -331,37 +331,37 @@ fn lease(world: &mut World) {
         (text("10.0.0.0/16", &own, 1500), "fault", "stale.env", "it says MTU 1500"),
         (String::new(), "warning", "stale.env", "holds no subnet"),
     ] {
-        let path = write(world, "stale.env", &text);
-        let found = examine(world, &[&format!("--subnet-file={path}"), "--peers=no"]);
+        let path = write(lab, "stale.env", &text);
+        let found = examine(lab, &[&format!("--subnet-file={path}"), "--peers=no"]);
         assert!(found.has(level, check, words), "{words}: {}", found.text);
     }
 }
 
-fn rights(world: &mut World) {
+fn rights(lab: &mut TestLab) {
     let without =
         ["setpriv", "--bounding-set", "-net_admin,-net_raw", "--inh-caps", "-net_admin,-net_raw"];
-    let found = examine_by(world, &without, &[]);
+    let found = examine_by(lab, &without, &[]);
     assert!(found.has("warning", "CAP_NET_ADMIN", "lacks it"), "{}", found.text);
     assert!(found.has("note", "peers", "no raw socket"), "{}", found.text);
     assert!(found.has("note", "UDP 8285 from peers", "not checked"), "{}", found.text);
     let hidden =
         ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev/net && exec \"$0\" \"$@\""];
-    let found = examine_by(world, &hidden, ALONE);
+    let found = examine_by(lab, &hidden, ALONE);
     assert!(found.has("fault", "/dev/net/tun", "the device node is missing"), "{}", found.text);
 }
 
-fn without_daemon(world: &mut World) {
-    world.stop_daemon(HERE).expect("a stop");
-    let found = examine(world, &[]);
+fn without_daemon(lab: &mut TestLab) {
+    lab.stop_daemon(HERE).expect("a stop");
+    let found = examine(lab, &[]);
     assert!(found.has("warning", "UDP 8285", "no daemon runs here"), "{}", found.text);
     assert!(found.has("warning", "device", "there is no flannel0"), "{}", found.text);
     assert!(found.has("note", "10.211.55.12", "the host answers pings"), "{}", found.text);
     assert!(found.has("ok", "lease", "for another"), "{}", found.text);
-    let address = (world.host(HERE).address(), 8285);
-    let taken = world.host(HERE).netns().enter(|| UdpSocket::bind(address)).expect("a visit");
-    let found = examine(world, ALONE);
+    let address = (lab.host(HERE).address(), 8285);
+    let taken = lab.host(HERE).netns().enter(|| UdpSocket::bind(address)).expect("a visit");
+    let found = examine(lab, ALONE);
     assert!(found.has("fault", "UDP 8285", "no flannel daemon"), "{}", found.text);
     drop(taken);
-    let found = examine(world, ALONE);
+    let found = examine(lab, ALONE);
     assert!(!found.has("fault", "UDP 8285", ""), "{}", found.text);
 }

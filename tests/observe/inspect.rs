@@ -7,12 +7,12 @@ use std::time::Duration;
 use flannel_udp::lab::{self, DaemonOptions, Lab};
 use serde_json::Value;
 
-use crate::support::world::{World, etcd};
-use crate::support::{flow, gate, wait_for};
+use crate::support::test_lab::{TestLab, etcd};
+use crate::support::{exclusive, flow, wait_for};
 
 /// Runs a command of the program against the daemon of `host`.
-fn ask(world: &World, host: usize, args: &[&str]) -> Output {
-    let socket = world.host(host).directory().join("flannel-udp.sock");
+fn ask(lab: &TestLab, host: usize, args: &[&str]) -> Output {
+    let socket = lab.host(host).directory().join("flannel-udp.sock");
     Command::new(env!("CARGO_BIN_EXE_flannel-udp"))
         .args(args)
         .env("FLANNELD_SOCKET", socket)
@@ -22,8 +22,8 @@ fn ask(world: &World, host: usize, args: &[&str]) -> Output {
 
 /// What a command says when all is well.
 #[track_caller]
-pub fn told(world: &World, host: usize, args: &[&str]) -> String {
-    let output = ask(world, host, args);
+pub fn told(lab: &TestLab, host: usize, args: &[&str]) -> String {
+    let output = ask(lab, host, args);
     let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert!(output.status.success(), "{args:?}: {}: {err}", output.status);
     out
@@ -31,8 +31,8 @@ pub fn told(world: &World, host: usize, args: &[&str]) -> String {
 
 /// What it says as JSON.
 #[track_caller]
-pub fn json(world: &World, host: usize, args: &[&str]) -> Value {
-    let text = told(world, host, &[args, &["--json"]].concat());
+pub fn json(lab: &TestLab, host: usize, args: &[&str]) -> Value {
+    let text = told(lab, host, &[args, &["--json"]].concat());
     let value: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(value["version"], 1, "{text}");
     value
@@ -47,30 +47,30 @@ fn contains(text: &str, parts: &[&str]) {
 
 #[test]
 fn status_from_the_first_moment_to_the_last() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder().hosts(2));
-    world.start_etcd(1, "not a config").expect("etcd");
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder().hosts(2));
+    lab.start_etcd(1, "not a config").expect("etcd");
     let mut options = etcd(&["--ip-masq=true"]);
-    world.spawn_daemon(0, options.clone()).expect("a daemon");
+    lab.spawn_daemon(0, options.clone()).expect("a daemon");
     // It answers before there is anything to tell.
-    let socket = world.host(0).daemon().expect("a daemon").socket().to_owned();
+    let socket = lab.host(0).daemon().expect("a daemon").socket().to_owned();
     wait_for("a status socket", Duration::from_secs(10), || socket.exists());
-    let early = told(&world, 0, &["status", "--interval=0"]);
+    let early = told(&lab, 0, &["status", "--interval=0"]);
     contains(&early, &["! not ready: waiting for the network config"]);
-    let refused = ask(&world, 0, &["explain", "10.0.1.2", "10.0.2.2"]);
+    let refused = ask(&lab, 0, &["explain", "10.0.1.2", "10.0.2.2"]);
     assert_eq!(refused.status.code(), Some(65), "{refused:?}");
 
-    world.put(&format!("{}/config", lab::ETCD_PREFIX), lab::CONFIG).expect("a config");
-    world.wait_for_daemon(0).expect("a daemon");
-    world.add_container(0).expect("a container");
-    world.join(1, &[]);
-    world.meet(0, 1);
-    flow::in_order(world.place(0), world.place(1), 300, |_| 1000);
-    let status = json(&world, 0, &["status", "--interval=300"]);
+    lab.put(&format!("{}/config", lab::ETCD_PREFIX), lab::CONFIG).expect("a config");
+    lab.wait_for_daemon(0).expect("a daemon");
+    lab.add_container(0).expect("a container");
+    lab.join(1, &[]);
+    lab.meet(0, 1);
+    flow::in_order(lab.endpoint(0), lab.endpoint(1), 300, |_| 1000);
+    let status = json(&lab, 0, &["status", "--interval=300"]);
     let (now, rates) = (&status["status"], &status["rates"]);
     assert_eq!(status["warnings"], serde_json::json!([]), "{status:#}");
-    assert_eq!(now["lease"]["subnet"], world.subnet(0).to_string());
-    assert_eq!(now["process"]["pid"], world.host(0).daemon().unwrap().pid());
+    assert_eq!(now["lease"]["subnet"], lab.subnet(0).to_string());
+    assert_eq!(now["process"]["pid"], lab.host(0).daemon().unwrap().pid());
     assert_eq!(now["routes"]["count"], 1);
     assert_eq!(now["registry"]["connected"], true);
     assert!(now["registry"]["revision"].as_i64() > Some(1), "{}", now["registry"]);
@@ -88,8 +88,8 @@ fn status_from_the_first_moment_to_the_last() {
         looked += spinning;
     }
     assert!(looked > 0.0, "by default a thread looks before it sleeps: {now}");
-    let screen = told(&world, 0, &["status", "--interval=100"]);
-    let subnet = world.subnet(0).to_string();
+    let screen = told(&lab, 0, &["status", "--interval=100"]);
+    let subnet = lab.subnet(0).to_string();
     contains(
         &screen,
         &[
@@ -104,80 +104,80 @@ fn status_from_the_first_moment_to_the_last() {
     );
 
     // The peer that was sent to and has answered; the route to it.
-    let peers = json(&world, 0, &["peers", "--interval=100"]);
+    let peers = json(&lab, 0, &["peers", "--interval=100"]);
     let peer = &peers["peers"][0];
-    assert_eq!(peer["subnet"], world.subnet(1).to_string());
-    assert_eq!((&peer["state"], &peer["public_ip"]), (&"talking".into(), &address(&world, 1)));
+    assert_eq!(peer["subnet"], lab.subnet(1).to_string());
+    assert_eq!((&peer["state"], &peer["public_ip"]), (&"talking".into(), &address(&lab, 1)));
     assert!(peer["traffic"]["sent_packets"].as_u64() >= Some(300), "{peer}");
-    contains(&told(&world, 0, &["peers", "--interval=100"]), &["talking", "LAST IN"]);
-    let routes = json(&world, 0, &["routes"]);
-    let hop = format!("{}:8285", world.host(1).address());
+    contains(&told(&lab, 0, &["peers", "--interval=100"]), &["talking", "LAST IN"]);
+    let routes = json(&lab, 0, &["routes"]);
+    let hop = format!("{}:8285", lab.host(1).address());
     assert_eq!(routes["routes"][0]["next_hop"], hop.as_str(), "{routes}");
-    contains(&told(&world, 0, &["routes"]), &[&hop, "here (flannel0)", "1 routes"]);
+    contains(&told(&lab, 0, &["routes"]), &[&hop, "here (flannel0)", "1 routes"]);
 
     // A level for our own lines, a filter, what it was before.
-    let changed = told(&world, 0, &["log-level", "debug"]);
+    let changed = told(&lab, 0, &["log-level", "debug"]);
     contains(&changed, &["log level warn,flannel_udp=debug, was"]);
     assert_eq!(
-        json(&world, 0, &["log-level", "info,flannel_udp=trace"])["before"],
+        json(&lab, 0, &["log-level", "info,flannel_udp=trace"])["before"],
         "warn,flannel_udp=debug"
     );
-    assert_eq!(ask(&world, 0, &["log-level", "nonsense=,="]).status.code(), Some(64));
-    contains(&world.log(0), &["log level changed"]);
+    assert_eq!(ask(&lab, 0, &["log-level", "nonsense=,="]).status.code(), Some(64));
+    contains(&lab.log(0), &["log level changed"]);
 
     // etcd goes away: told with the reason, and the routes stay.
-    world.etcd().expect("etcd").stop().expect("no etcd");
+    lab.etcd().expect("etcd").stop().expect("no etcd");
     wait_for("a warning", Duration::from_secs(10), || {
-        told(&world, 0, &["status", "--interval=0"]).contains("! the lease store is away")
+        told(&lab, 0, &["status", "--interval=0"]).contains("! the lease store is away")
     });
-    assert_eq!(json(&world, 0, &["routes"])["count"], 1);
+    assert_eq!(json(&lab, 0, &["routes"])["count"], 1);
 
     // A killed daemon leaves its socket; the next one takes its place.
-    let killed = world.host_mut(0).daemon_mut().expect("a daemon").process().kill();
+    let killed = lab.host_mut(0).daemon_mut().expect("a daemon").process().kill();
     killed.expect("its end");
     assert!(socket.metadata().is_ok_and(|m| m.file_type().is_socket()));
-    let output = ask(&world, 0, &["status"]);
+    let output = ask(&lab, 0, &["status"]);
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     contains(&String::from_utf8_lossy(&output.stderr), &["no daemon answers at", "start it"]);
     options.registry = lab::Registry::Files;
-    world.create_file_registry(lab::CONFIG).expect("a directory");
-    world.start_daemon(0, options).expect("a daemon");
-    contains(&told(&world, 0, &["status", "--interval=0"]), &["registry   directory"]);
-    world.stop_daemon(0).expect("its end");
+    lab.create_file_registry(lab::CONFIG).expect("a directory");
+    lab.start_daemon(0, options).expect("a daemon");
+    contains(&told(&lab, 0, &["status", "--interval=0"]), &["registry   directory"]);
+    lab.stop_daemon(0).expect("its end");
     assert!(!socket.exists(), "the socket outlives the daemon");
 }
 
-fn address(world: &World, host: usize) -> Value {
-    world.host(host).address().to_string().into()
+fn address(lab: &TestLab, host: usize) -> Value {
+    lab.host(host).address().to_string().into()
 }
 
 #[test]
 fn explain_agrees_with_what_happens() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder().hosts(2));
-    world.create_file_registry(lab::CONFIG).expect("a directory");
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder().hosts(2));
+    lab.create_file_registry(lab::CONFIG).expect("a directory");
     let flags = ["--ip-masq=true", "--source-check=enforce"];
-    world.start_daemons(&DaemonOptions::with_flags(flags)).expect("the daemons");
+    lab.start_daemons(&DaemonOptions::with_flags(flags)).expect("the daemons");
     for host in 0..2 {
-        world.add_container(host).expect("a container");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    let (here, there) = (world.place(0).address.to_string(), world.place(1).address.to_string());
-    let hosts = [0, 1].map(|host| world.host(host).address().to_string());
-    let explain = |args: &[&str]| json(&world, 0, &[&["explain"], args].concat());
+    lab.meet(0, 1);
+    let (here, there) = (lab.endpoint(0).address.to_string(), lab.endpoint(1).address.to_string());
+    let hosts = [0, 1].map(|host| lab.host(host).address().to_string());
+    let explain = |args: &[&str]| json(&lab, 0, &[&["explain"], args].concat());
     let ping = |args: &[&str]| {
         let flags = ["-n", "-c", "1", "-W", "2"];
-        World::run(world.place(0).netns, "ping", &[&flags, args].concat())
+        TestLab::run(lab.endpoint(0).netns, "ping", &[&flags, args].concat())
     };
 
     // To the peer and back: the time to live that arrives is the one that was told.
     let way = explain(&[&here, &there]);
     assert_eq!(way["sent"]["outcome"], "carried", "{way:#}");
     assert_eq!(way["sent"]["peer"], format!("{}:8285", hosts[1]));
-    assert_eq!(way["sent"]["lease"], world.subnet(1).to_string());
+    assert_eq!(way["sent"]["lease"], lab.subnet(1).to_string());
     assert_eq!(way["sent"]["interface"], "flannel0");
     assert_eq!(way["sent"]["masquerade"]["source"], Value::Null);
-    assert_eq!(way["sent"]["mtu"], world.mtu() - 28);
+    assert_eq!(way["sent"]["mtu"], lab.mtu() - 28);
     let back = explain(&[&there, &here]);
     assert_eq!(back["received"]["outcome"], "carried", "{back:#}");
     assert_eq!(back["received"]["peer"], hosts[1].as_str());
@@ -221,9 +221,9 @@ fn explain_agrees_with_what_happens() {
     );
     contains(masked["sent"]["source_check"].as_str().unwrap(), &["passes at the peer"]);
 
-    let words = told(&world, 0, &["explain", &here, &there, "tcp", "80"]);
+    let words = told(&lab, 0, &["explain", &here, &there, "tcp", "80"]);
     contains(&words, &["sent from or through this host: yes", "next hop", "time to live", "-> "]);
-    let wrong = ask(&world, 0, &["explain", &here, &there, "icmp", "80"]);
+    let wrong = ask(&lab, 0, &["explain", &here, &there, "icmp", "80"]);
     assert_eq!(wrong.status.code(), Some(64), "{wrong:?}");
 }
 
@@ -234,23 +234,23 @@ fn same(expected: &str, told: &Value) {
 
 #[test]
 fn a_second_daemon_leaves_the_first_its_socket() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder().hosts(2));
-    world.create_file_registry(lab::CONFIG).expect("a directory");
-    world.start_daemon(0, DaemonOptions::default()).expect("a daemon");
-    let socket = world.host(0).daemon().expect("a daemon").socket().display().to_string();
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder().hosts(2));
+    lab.create_file_registry(lab::CONFIG).expect("a directory");
+    lab.start_daemon(0, DaemonOptions::default()).expect("a daemon");
+    let socket = lab.host(0).daemon().expect("a daemon").socket().display().to_string();
     let flags = DaemonOptions::with_flags([format!("--socket={socket}")]);
-    world.spawn_daemon(1, flags).expect("a daemon");
-    wait_for("its end", Duration::from_secs(5), || ended(&mut world, 1).is_some());
-    assert_eq!(ended(&mut world, 1), Some(Some(69)));
-    contains(&world.log(1), &["another daemon answers", "--socket=PATH"]);
-    contains(&told(&world, 0, &["status", "--interval=0"]), &["on "]);
+    lab.spawn_daemon(1, flags).expect("a daemon");
+    wait_for("its end", Duration::from_secs(5), || ended(&mut lab, 1).is_some());
+    assert_eq!(ended(&mut lab, 1), Some(Some(69)));
+    contains(&lab.log(1), &["another daemon answers", "--socket=PATH"]);
+    contains(&told(&lab, 0, &["status", "--interval=0"]), &["on "]);
     // Without a socket it runs as well.
-    world.start_daemon(1, DaemonOptions::with_flags(["--socket="])).expect("a daemon");
-    assert_eq!(ask(&world, 1, &["status"]).status.code(), Some(69));
+    lab.start_daemon(1, DaemonOptions::with_flags(["--socket="])).expect("a daemon");
+    assert_eq!(ask(&lab, 1, &["status"]).status.code(), Some(69));
 }
 
-fn ended(world: &mut World, host: usize) -> Option<Option<i32>> {
-    let daemon = world.host_mut(host).daemon_mut().expect("a daemon");
+fn ended(lab: &mut TestLab, host: usize) -> Option<Option<i32>> {
+    let daemon = lab.host_mut(host).daemon_mut().expect("a daemon");
     daemon.process().ended().map(|status| status.code())
 }

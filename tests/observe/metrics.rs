@@ -10,8 +10,8 @@ use flannel_udp::lab::{self, DaemonOptions, Lab, Process};
 use flannel_udp::sys::netns::Netns;
 use serde_json::Value;
 
-use crate::support::world::World;
-use crate::support::{flow, gate, wait_for};
+use crate::support::test_lab::TestLab;
+use crate::support::{exclusive, flow, wait_for};
 
 /// Prometheus' own port, in the namespace of the first host.
 const PROMETHEUS: u16 = 9090;
@@ -39,16 +39,16 @@ fn monitoring() -> PathBuf {
 
 #[test]
 fn one_port_for_health_and_metrics_or_two() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder().hosts(2));
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder().hosts(2));
     // From the first moment, before there is a network config.
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let one = ["--healthz-ip=127.0.0.1", "--healthz-port=9285", "--metrics-addr=127.0.0.1:9285"];
     let two = ["--healthz-port=9286", "--metrics-addr=127.0.0.1:9285"];
-    std::fs::create_dir_all(world.registry_directory()).expect("a directory");
+    std::fs::create_dir_all(lab.registry_directory()).expect("a directory");
     for (host, flags, health) in [(0, &one[..], METRICS), (1, &two[..], 9286)] {
-        world.spawn_daemon(host, DaemonOptions::with_flags(flags)).expect("a daemon");
-        let netns = world.host(host).netns();
+        lab.spawn_daemon(host, DaemonOptions::with_flags(flags)).expect("a daemon");
+        let netns = lab.host(host).netns();
         wait_for("health", Duration::from_secs(10), || {
             get(netns, address(health), "/healthz").is_some_and(|(status, ..)| status == 200)
         });
@@ -63,11 +63,11 @@ fn one_port_for_health_and_metrics_or_two() {
         assert_eq!(other, if health == METRICS { 200 } else { 404 });
     }
     // A port that is taken is an error with words.
-    let daemon = world.host_mut(0).daemon_mut().expect("a daemon");
+    let daemon = lab.host_mut(0).daemon_mut().expect("a daemon");
     let pid = daemon.pid();
-    let netns = world.host(0).netns();
+    let netns = lab.host(0).netns();
     let mut second = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
-    let dir = world.directory().join("second");
+    let dir = lab.directory().join("second");
     second.arg(format!("--registry=file:{}", dir.display()));
     second.arg(format!("--subnet-file={}", dir.join("subnet.env").display()));
     second.args(["--socket=", "--metrics-addr=127.0.0.1:9285"]);
@@ -79,7 +79,7 @@ fn one_port_for_health_and_metrics_or_two() {
 
 #[test]
 fn prometheus_answers_every_query_of_the_dashboard() {
-    let Some(_turn) = gate::turn() else { return };
+    let Some(_exclusive) = exclusive() else { return };
     if !lab::tool::exists("prometheus") || !lab::tool::exists("promtool") {
         let required = std::env::var_os("FLANNEL_UDP_REQUIRE_ROOT").is_some_and(|v| v != "0");
         assert!(!required, "prometheus is missing (scripts/setup.sh)");
@@ -89,16 +89,16 @@ fn prometheus_answers_every_query_of_the_dashboard() {
     promtool(&["check", "rules", "flannel-udp.rules.yml"]);
     promtool(&["test", "rules", "flannel-udp.rules.test.yml"]);
 
-    let mut world = World::build(Lab::builder().hosts(2));
-    world.create_file_registry(lab::CONFIG).expect("a directory");
+    let mut lab = TestLab::build(Lab::builder().hosts(2));
+    lab.create_file_registry(lab::CONFIG).expect("a directory");
     for host in 0..2 {
-        let address = format!("--metrics-addr={}:{METRICS}", world.host(host).address());
-        world.start_daemon(host, DaemonOptions::with_flags([address])).expect("a daemon");
-        world.add_container(host).expect("a container");
+        let address = format!("--metrics-addr={}:{METRICS}", lab.host(host).address());
+        lab.start_daemon(host, DaemonOptions::with_flags([address])).expect("a daemon");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    let _prometheus = prometheus(&world);
-    let netns = world.host(0).netns();
+    lab.meet(0, 1);
+    let _prometheus = prometheus(&lab);
+    let netns = lab.host(0).netns();
     let expressions = expressions();
     assert!(expressions.len() > 25, "{expressions:?}");
 
@@ -107,8 +107,8 @@ fn prometheus_answers_every_query_of_the_dashboard() {
     let mut open = expressions;
     while !open.is_empty() {
         assert!(began.elapsed() < Duration::from_secs(20), "no data for {open:#?}");
-        flow::in_order(world.place(0), world.place(1), 200, |_| 800);
-        flow::in_order(world.place(1), world.place(0), 200, |_| 800);
+        flow::in_order(lab.endpoint(0), lab.endpoint(1), 200, |_| 800);
+        flow::in_order(lab.endpoint(1), lab.endpoint(0), 200, |_| 800);
         open.retain(|expression| !has_data(netns, expression));
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -123,17 +123,17 @@ fn prometheus_answers_every_query_of_the_dashboard() {
     let rules = api(netns, "/api/v1/rules").expect("rules");
     let rules = rules["data"]["groups"][0]["rules"].as_array().expect("rules").clone();
     assert!(rules.len() >= 13 && rules.iter().all(|rule| rule["health"] == "ok"), "{rules:#?}");
-    world.stop_daemon(1).expect("its end");
+    lab.stop_daemon(1).expect("its end");
     wait_for("an alert", Duration::from_secs(10), || {
-        !query(netns_of(&world), "ALERTS{alertname=\"FlannelUdpDown\"}")["data"]["result"]
+        !query(netns_of(&lab), "ALERTS{alertname=\"FlannelUdpDown\"}")["data"]["result"]
             .as_array()
             .expect("results")
             .is_empty()
     });
 }
 
-fn netns_of(world: &World) -> &Netns {
-    world.host(0).netns()
+fn netns_of(lab: &TestLab) -> &Netns {
+    lab.host(0).netns()
 }
 
 fn promtool(args: &[&str]) {
@@ -143,11 +143,11 @@ fn promtool(args: &[&str]) {
 }
 
 /// Prometheus in the first host's namespace, looking at both daemons.
-fn prometheus(world: &World) -> Process {
-    let host = world.host(0);
+fn prometheus(lab: &TestLab) -> Process {
+    let host = lab.host(0);
     let config = host.directory().join("prometheus.yml");
     let targets: Vec<String> =
-        world.hosts().iter().map(|host| format!("\"{}:{METRICS}\"", host.address())).collect();
+        lab.hosts().iter().map(|host| format!("\"{}:{METRICS}\"", host.address())).collect();
     let text = format!(
         "global: {{scrape_interval: 400ms, scrape_timeout: 400ms, evaluation_interval: 500ms}}\n\
          rule_files: [\"{}/flannel-udp.rules.yml\"]\n\

@@ -11,8 +11,8 @@ use flannel_udp::sys::process::Signal;
 
 use crate::support::peer::PlainPeer;
 use crate::support::raw::{EXPERIMENT, Ip};
-use crate::support::world::{World, etcd, lease_key, lease_value};
-use crate::support::{gate, preload, wait_for};
+use crate::support::test_lab::{TestLab, etcd, lease_key, lease_value};
+use crate::support::{exclusive, preload, wait_for};
 use crate::ward::{HERE, PEER, examine, ip};
 
 const PAGE: &str = include_str!("../../docs/operations.md");
@@ -51,57 +51,56 @@ fn every_row_is_broken_in_a_test() {
 /// Hosts with daemons, and one without, where a daemon does not start.
 #[test]
 fn daemons_that_do_not_start_or_lose_what_they_had() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder().hosts(3));
-    world.start_etcd(1, lab::CONFIG).expect("etcd");
-    world.start_daemon(HERE, etcd(&[])).expect("a daemon");
-    refused(&mut world);
-    waiting(&mut world);
-    lease_lost(&mut world);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder().hosts(3));
+    lab.start_etcd(1, lab::CONFIG).expect("etcd");
+    lab.start_daemon(HERE, etcd(&[])).expect("a daemon");
+    refused(&mut lab);
+    waiting(&mut lab);
+    lease_lost(&mut lab);
 }
 
 /// Runs a daemon that ends by itself; returns its exit code and all it said.
 fn start(
-    world: &mut World,
+    lab: &mut TestLab,
     host: usize,
     through: &[&str],
     flags: &[&str],
 ) -> (Option<i32>, String) {
-    let endpoints =
-        format!("--etcd-endpoints={}", world.etcd().expect("etcd").endpoints().join(","));
+    let endpoints = format!("--etcd-endpoints={}", lab.etcd().expect("etcd").endpoints().join(","));
     let own = [
-        format!("--iface={}", world.host(host).address()),
-        format!("--subnet-file={}/second.env", world.host(host).directory().display()),
+        format!("--iface={}", lab.host(host).address()),
+        format!("--subnet-file={}/second.env", lab.host(host).directory().display()),
         endpoints,
     ];
     let words: Vec<&str> =
         through.iter().copied().chain([env!("CARGO_BIN_EXE_flannel-udp")]).collect();
     let mut command = Command::new("timeout");
     command.arg("10").args(words).args(own).args(flags).stdin(Stdio::null());
-    command.env("FLANNELD_SOCKET", world.host(host).directory().join("second.sock"));
-    let netns = world.host(host).netns();
+    command.env("FLANNELD_SOCKET", lab.host(host).directory().join("second.sock"));
+    let netns = lab.host(host).netns();
     let output = netns.enter(|| command.output()).and_then(|output| output).expect("a daemon");
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
-fn refused(world: &mut World) {
-    let (code, said) = start(world, PEER, &[], &["--ifcae=eth0"]);
+fn refused(lab: &mut TestLab) {
+    let (code, said) = start(lab, PEER, &[], &["--ifcae=eth0"]);
     assert_eq!(code, Some(64), "{said}");
     row("journalctl -u flannel-udp", "unexpected argument '--ifcae'", &said);
 
-    let (code, said) = start(world, HERE, &[], &["--tun-name=flannel7"]);
+    let (code, said) = start(lab, HERE, &[], &["--tun-name=flannel7"]);
     assert_eq!(code, Some(71), "{said}");
     row("journalctl -u flannel-udp", "cannot listen on UDP", &said);
 
     let without = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"];
-    let (code, said) = start(world, PEER, &without, &["--iptables-forward-rules=false"]);
+    let (code, said) = start(lab, PEER, &without, &["--iptables-forward-rules=false"]);
     assert_eq!(code, Some(77), "{said}");
     row("journalctl -u flannel-udp", "CAP_NET_ADMIN is needed", &said);
 
     let hidden =
         ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev/net && exec \"$0\" \"$@\""];
-    let (code, said) = start(world, PEER, &hidden, &["--iptables-forward-rules=false"]);
+    let (code, said) = start(lab, PEER, &hidden, &["--iptables-forward-rules=false"]);
     assert_eq!(code, Some(72), "{said}");
     row(
         "journalctl -u flannel-udp",
@@ -109,12 +108,12 @@ fn refused(world: &mut World) {
         &said,
     );
 
-    let (code, said) = start(world, PEER, &[], &["--iface=eth7"]);
+    let (code, said) = start(lab, PEER, &[], &["--iface=eth7"]);
     assert!(code == Some(68) || said.contains("10.211.55"), "{code:?} {said}");
 }
 
 /// Daemons that wait for something are not ready, and say for what.
-fn waiting(world: &mut World) {
+fn waiting(lab: &mut TestLab) {
     for (flag, meaning) in [
         ("--etcd-prefix=/wrong", "flannel config not found"),
         ("--etcd-endpoints=http://10.211.55.10:9", "connection refused"),
@@ -124,121 +123,122 @@ fn waiting(world: &mut World) {
         if !flag.contains("endpoints") {
             flags.push("--etcd-endpoints=http://10.211.55.10:2379");
         }
-        world.spawn_daemon(PEER, DaemonOptions::with_flags(flags)).expect("a daemon");
-        wait_for(meaning, Duration::from_secs(10), || world.log(PEER).contains(meaning));
-        row("journalctl -u flannel-udp", meaning, &world.log(PEER));
+        lab.spawn_daemon(PEER, DaemonOptions::with_flags(flags)).expect("a daemon");
+        wait_for(meaning, Duration::from_secs(10), || lab.log(PEER).contains(meaning));
+        row("journalctl -u flannel-udp", meaning, &lab.log(PEER));
     }
     // With none of this in the way it starts where it did not.
-    world.start_daemon(PEER, etcd(&[])).expect("a daemon");
-    world.stop_daemon(PEER).expect("a stop");
+    lab.start_daemon(PEER, etcd(&[])).expect("a daemon");
+    lab.stop_daemon(PEER).expect("a stop");
 }
 
-fn lease_lost(world: &mut World) {
-    let key = world.subnet(HERE).to_string().replace('/', "-");
+fn lease_lost(lab: &mut TestLab) {
+    let key = lab.subnet(HERE).to_string().replace('/', "-");
     let thief = lease_value("10.211.55.66".parse().expect("an address"));
-    world.put(&lease_key(&key), &thief).expect("a theft");
+    lab.put(&lease_key(&key), &thief).expect("a theft");
     let meaning = "our lease was lost: another host holds our subnet now";
-    wait_for(meaning, Duration::from_secs(10), || world.log(HERE).contains(meaning));
-    row("journalctl -u flannel-udp", meaning, &world.log(HERE));
+    wait_for(meaning, Duration::from_secs(10), || lab.log(HERE).contains(meaning));
+    row("journalctl -u flannel-udp", meaning, &lab.log(HERE));
     wait_for("another subnet", Duration::from_secs(10), || {
-        world.log(HERE).contains("this host has another subnet")
+        lab.log(HERE).contains("this host has another subnet")
     });
 }
 
 #[test]
 fn packets_that_do_not_arrive() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = World::build(Lab::builder().hosts(3));
-    world.start_etcd(1, lab::CONFIG).expect("etcd");
-    world.join(PEER, &[]);
-    world.join(HERE, &["--source-check=enforce"]);
-    world.meet(HERE, PEER);
-    assert!(status(&world, HERE).contains("ready, nothing wrong"));
-    unreachable(&world);
-    forged(&mut world);
-    etcd_away(&mut world);
-    overflow(&mut world);
-    feature_lost(&mut world);
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder().hosts(3));
+    lab.start_etcd(1, lab::CONFIG).expect("etcd");
+    lab.join(PEER, &[]);
+    lab.join(HERE, &["--source-check=enforce"]);
+    lab.meet(HERE, PEER);
+    assert!(status(&lab, HERE).contains("ready, nothing wrong"));
+    unreachable(&lab);
+    forged(&mut lab);
+    etcd_away(&mut lab);
+    overflow(&mut lab);
+    feature_lost(&mut lab);
 }
 
 /// Asks the daemon of a host.
-fn ask(world: &World, host: usize, words: &[&str]) -> String {
-    let socket = world.host(host).daemon().expect("a daemon").socket().display().to_string();
+fn ask(lab: &TestLab, host: usize, words: &[&str]) -> String {
+    let socket = lab.host(host).daemon().expect("a daemon").socket().display().to_string();
     let words = [words, &["--socket", &socket]].concat();
-    World::run(world.host(host).netns(), env!("CARGO_BIN_EXE_flannel-udp"), &words)
+    TestLab::run(lab.host(host).netns(), env!("CARGO_BIN_EXE_flannel-udp"), &words)
 }
 
-fn status(world: &World, host: usize) -> String {
-    ask(world, host, &["status", "--interval=0"])
+fn status(lab: &TestLab, host: usize) -> String {
+    ask(lab, host, &["status", "--interval=0"])
 }
 
 /// Asks for the status until it says `meaning`.
 #[track_caller]
-fn status_row(world: &World, host: usize, meaning: &str) {
-    wait_for(meaning, Duration::from_secs(20), || status(world, host).contains(meaning));
-    row("flannel-udp status", meaning, &status(world, host));
+fn status_row(lab: &TestLab, host: usize, meaning: &str) {
+    wait_for(meaning, Duration::from_secs(20), || status(lab, host).contains(meaning));
+    row("flannel-udp status", meaning, &status(lab, host));
 }
 
-fn unreachable(world: &World) {
-    let (here, there) = (world.place(HERE), world.place(PEER));
-    let explain = |to: &str| ask(world, HERE, &["explain", &here.address.to_string(), to]);
+fn unreachable(lab: &TestLab) {
+    let (here, there) = (lab.endpoint(HERE), lab.endpoint(PEER));
+    let explain = |to: &str| ask(lab, HERE, &["explain", &here.address.to_string(), to]);
     let sent = |said: &str| said.contains("sent from or through this host: yes");
     let peer = there.address.to_string();
-    let ping = |flags: &[&str]| World::run(here.netns, "ping", &[&["-c1", "-W2"], flags].concat());
+    let ping =
+        |flags: &[&str]| TestLab::run(here.netns, "ping", &[&["-c1", "-W2"], flags].concat());
 
     row("ping -c1 -t2 ADDRESS", "Time to live exceeded", &ping(&["-t2", &peer]));
-    status_row(world, HERE, "ttl-expired");
+    status_row(lab, HERE, "ttl-expired");
     row("ping -c1 ADDRESS", "Destination Net Unreachable", &ping(&[NOBODY]));
-    status_row(world, HERE, "no-route");
+    status_row(lab, HERE, "no-route");
     row("flannel-udp explain SRC DST", "no lease has", &explain(NOBODY));
     assert!(sent(&explain(&peer)), "{}", explain(&peer));
 
-    let theft = format!("{} dev eth0", world.subnet(PEER));
-    ip(world, HERE, &format!("route add {theft}"));
+    let theft = format!("{} dev eth0", lab.subnet(PEER));
+    ip(lab, HERE, &format!("route add {theft}"));
     row("flannel-udp explain SRC DST", "another route is more specific", &explain(&peer));
-    ip(world, HERE, &format!("route del {theft}"));
+    ip(lab, HERE, &format!("route del {theft}"));
     assert!(sent(&explain(&peer)), "{}", explain(&peer));
 }
 
 /// A third host, which runs no daemon, sends in the name of a container of the peer.
-fn forged(world: &mut World) {
-    let forger = PlainPeer::open(world, 0, HERE);
-    let [victim, target] = [PEER, HERE].map(|host| world.place(host).address);
+fn forged(lab: &mut TestLab) {
+    let forger = PlainPeer::open(lab, 0, HERE);
+    let [victim, target] = [PEER, HERE].map(|host| lab.endpoint(host).address);
     forger.send(&Ip::new(victim, target, EXPERIMENT).packet(b"forged"));
-    status_row(world, HERE, "source-mismatch");
+    status_row(lab, HERE, "source-mismatch");
     let meaning = "has an inner source not of its sender";
-    status_row(world, HERE, meaning);
-    row("journalctl -u flannel-udp", meaning, &world.log(HERE));
-    let sender = format!("{}:8285", world.host(0).address());
-    assert!(status(world, HERE).contains(&sender), "{}", status(world, HERE));
-    let found = examine(world, &["--peers=no"]);
+    status_row(lab, HERE, meaning);
+    row("journalctl -u flannel-udp", meaning, &lab.log(HERE));
+    let sender = format!("{}:8285", lab.host(0).address());
+    assert!(status(lab, HERE).contains(&sender), "{}", status(lab, HERE));
+    let found = examine(lab, &["--peers=no"]);
     row("flannel-udp doctor", meaning, &found.text);
     assert!(found.has("warning", "forged senders", &sender), "{found:?}");
     assert_eq!(found.code, Some(2), "{found:?}");
     // It is not the peer's traffic, and the peer's own is not in its way.
-    ping::between(world.host(PEER).container(), world.host(HERE).container(), PATIENCE)
+    ping::between(lab.host(PEER).container(), lab.host(HERE).container(), PATIENCE)
         .expect("an answer");
 }
 
-fn etcd_away(world: &mut World) {
-    world.etcd().expect("etcd").stop().expect("etcd stops");
+fn etcd_away(lab: &mut TestLab) {
+    lab.etcd().expect("etcd").stop().expect("etcd stops");
     let meaning = "the lease store is away, routes stay as they are";
-    status_row(world, HERE, meaning);
-    let said = status(world, HERE);
+    status_row(lab, HERE, meaning);
+    let said = status(lab, HERE);
     assert!(said.contains("AWAY, last heard of") && said.contains("last error: "), "{said}");
     // And so it is.
-    ping::between(world.host(HERE).container(), world.host(PEER).container(), PATIENCE)
+    ping::between(lab.host(HERE).container(), lab.host(PEER).container(), PATIENCE)
         .expect("an answer without etcd");
-    Etcd::start_again(world).expect("etcd starts");
-    wait_for("etcd again", Duration::from_secs(20), || !status(world, HERE).contains(meaning));
+    Etcd::start_again(lab).expect("etcd starts");
+    wait_for("etcd again", Duration::from_secs(20), || !status(lab, HERE).contains(meaning));
 }
 
 /// The daemon is away for a moment, and more comes than its socket holds.
-fn overflow(world: &mut World) {
-    let daemon = world.host_mut(HERE).daemon_mut().expect("a daemon");
+fn overflow(lab: &mut TestLab) {
+    let daemon = lab.host_mut(HERE).daemon_mut().expect("a daemon");
     daemon.process().signal(Signal::Stop).expect("a signal");
-    let to = (world.host(HERE).address(), 8285);
-    let flooded = world.host(PEER).netns().enter(|| {
+    let to = (lab.host(HERE).address(), 8285);
+    let flooded = lab.host(PEER).netns().enter(|| {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         for _ in 0..FLOOD {
             // Datagrams lost here are none that come too many there.
@@ -247,34 +247,34 @@ fn overflow(world: &mut World) {
         std::io::Result::Ok(())
     });
     flooded.and_then(|outcome| outcome).expect("a flood");
-    let daemon = world.host_mut(HERE).daemon_mut().expect("a daemon");
+    let daemon = lab.host_mut(HERE).daemon_mut().expect("a daemon");
     daemon.process().signal(Signal::Continue).expect("a signal");
-    let found = examine(world, &["--peers=no"]);
+    let found = examine(lab, &["--peers=no"]);
     let meaning = "were dropped: the daemon was not fast";
     row("flannel-udp doctor", meaning, &found.text);
     assert!(found.has("warning", "socket overflow", meaning), "{found:?}");
-    status_row(world, HERE, "socket buffer full");
+    status_row(lab, HERE, "socket buffer full");
 }
 
 /// The kernel refuses a feature: here a library that stands before it does.
-fn feature_lost(world: &mut World) {
-    let mut options = preload::faulty(world.host(HERE).directory(), "no-vnet", &[]);
+fn feature_lost(lab: &mut TestLab) {
+    let mut options = preload::faulty(lab.host(HERE).directory(), "no-vnet", &[]);
     options.registry = Registry::Etcd;
-    world.start_daemon(HERE, options).expect("a daemon");
-    status_row(world, HERE, "going on without vnet");
-    let warning = status(world, HERE);
+    lab.start_daemon(HERE, options).expect("a daemon");
+    status_row(lab, HERE, "going on without vnet");
+    let warning = status(lab, HERE);
     let warning = warning.lines().find(|line| line.contains("going on without vnet"));
     assert!(warning.is_some_and(|line| line.ends_with(" s ago)")), "{warning:?}");
-    let told = ask(world, HERE, &["status", "--interval=0", "--json"]);
+    let told = ask(lab, HERE, &["status", "--interval=0", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
     let features = told["status"]["features"].as_array().expect("features");
     let vnet = features.iter().find(|feature| feature["name"] == "vnet").expect("vnet");
     let lost = vnet["lost"].as_str().expect("a moment").to_owned();
-    let date = World::run(world.host(HERE).netns(), "date", &["-u", "-d", &lost, "+%FT%TZ"]);
+    let date = TestLab::run(lab.host(HERE).netns(), "date", &["-u", "-d", &lost, "+%FT%TZ"]);
     assert_eq!(date.trim(), lost, "it is a moment that others can read");
     assert!(features.iter().any(|feature| feature["lost"].is_null()), "{features:?}");
-    world.start_daemon(HERE, etcd(&[])).expect("a daemon");
-    assert!(status(world, HERE).contains("ready, nothing wrong"), "{}", status(world, HERE));
+    lab.start_daemon(HERE, etcd(&[])).expect("a daemon");
+    assert!(status(lab, HERE).contains("ready, nothing wrong"), "{}", status(lab, HERE));
 }
 
 /// Twice what 16 MiB of buffer hold of datagrams that take 2,304 bytes each.

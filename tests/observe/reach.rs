@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use flannel_udp::lab;
 
-use crate::support::gate;
+use crate::support::exclusive;
 use crate::ward::{PEER, examine, sh, ward, with};
 
 #[test]
 fn peers_that_cannot_be_reached() {
-    let Some(_turn) = gate::turn() else { return };
-    let mut world = ward();
-    let peer = world.host(PEER).address().to_string();
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = ward();
+    let peer = lab.host(PEER).address().to_string();
     let only = format!("--peers={peer}");
     let only = [only.as_str()];
     for (harm, level, words, mend) in [
@@ -38,41 +38,41 @@ fn peers_that_cannot_be_reached() {
         ("ip link set eth0 down", "fault", "does not answer at all", "ip link set eth0 up"),
     ] {
         with(
-            &mut world,
+            &mut lab,
             &only,
-            |world| sh(world, PEER, harm),
+            |lab| sh(lab, PEER, harm),
             (level, &peer, words),
-            |world| sh(world, PEER, mend),
+            |lab| sh(lab, PEER, mend),
         );
     }
-    let switch = format!("{}switch", world.prefix());
-    let check = format!("{peer} ({}) MTU", world.subnet(PEER));
+    let switch = format!("{}switch", lab.prefix());
+    let check = format!("{peer} ({}) MTU", lab.subnet(PEER));
     with(
-        &mut world,
+        &mut lab,
         &only,
         |_| drop(lab::tool::ip_in(&switch, "link set port2 mtu 1400").expect("a narrow port")),
         ("fault", &check, "packets of up to 1372 bytes come back"),
         |_| drop(lab::tool::ip_in(&switch, "link set port2 mtu 1500").expect("a wide port")),
     );
-    let started = world.host(PEER).daemon().expect("a daemon").options().clone();
+    let started = lab.host(PEER).daemon().expect("a daemon").options().clone();
     with(
-        &mut world,
+        &mut lab,
         &only,
-        |world| {
-            world.stop_daemon(PEER).expect("a stop");
+        |lab| {
+            lab.stop_daemon(PEER).expect("a stop");
         },
         ("fault", &peer, "nobody listens on UDP 8285"),
-        |world| world.start_daemon(PEER, started.clone()).expect("a start"),
+        |lab| lab.start_daemon(PEER, started.clone()).expect("a start"),
     );
     // Nothing of it takes longer than it may, even with every peer gone.
     for host in [0, PEER] {
         sh(
-            &world,
+            &lab,
             host,
             "iptables -I INPUT -p icmp -j DROP; iptables -I INPUT -p udp --dport 8285 -j DROP",
         );
     }
-    let found = examine(&mut world, &[]);
+    let found = examine(&mut lab, &[]);
     assert!(found.took < Duration::from_secs(11), "{:?}", found.took);
     assert_eq!(found.worse_than_note().len(), 2, "{}", found.text);
 }

@@ -10,20 +10,20 @@ use flannel_udp::cli::Code;
 use flannel_udp::lab::{self, DaemonOptions, Lab};
 use flannel_udp::sys::process::{Signal, signal_pid};
 
-use crate::support::world::World;
-use crate::support::{flow, gate, net, wait_for};
+use crate::support::test_lab::TestLab;
+use crate::support::{exclusive, flow, net, wait_for};
 
 #[test]
 fn it_lives_with_its_daemon_and_leaves_the_terminal_as_it_was() {
-    let Some(_turn) = gate::turn_with(&["script", "stty"]) else { return };
-    let mut world = two_hosts();
-    let mut top = Session::start(&world);
+    let Some(_exclusive) = exclusive::with_programs(&["script", "stty"]) else { return };
+    let mut lab = two_hosts();
+    let mut top = Session::start(&lab);
     top.wait_for_words("peers");
     assert!(top.screen().contains(ENTER), "on a screen of its own");
-    world.stop_daemon(0).expect("its end");
+    lab.stop_daemon(0).expect("its end");
     top.wait_for_words("GONE");
     top.clear();
-    world.start_daemon(0, DaemonOptions::default()).expect("the daemon again");
+    lab.start_daemon(0, DaemonOptions::default()).expect("the daemon again");
     top.wait_for_words("ready");
     top.keys.write_all(b"sq").expect("two keys");
     top.finish("0");
@@ -31,15 +31,15 @@ fn it_lives_with_its_daemon_and_leaves_the_terminal_as_it_was() {
 
 #[test]
 fn signals_end_it_as_a_key_does() {
-    let Some(_turn) = gate::turn_with(&["script", "stty"]) else { return };
-    let world = two_hosts();
-    let top = Session::start(&world);
+    let Some(_exclusive) = exclusive::with_programs(&["script", "stty"]) else { return };
+    let lab = two_hosts();
+    let top = Session::start(&lab);
     top.wait_for_words("peers");
     let pid = fs::read_to_string(top.directory.join("pid")).expect("its pid");
     signal_pid(pid.trim().parse().expect("a number"), Signal::Terminate).expect("a signal");
     top.finish("0");
     // Ctrl-C is a key there: the terminal is raw.
-    let mut top = Session::start(&world);
+    let mut top = Session::start(&lab);
     top.wait_for_words("peers");
     top.keys.write_all(b"\x03").expect("a key");
     top.finish("0");
@@ -47,28 +47,28 @@ fn signals_end_it_as_a_key_does() {
 
 #[test]
 fn once_prints_a_screen_anywhere() {
-    let Some(_turn) = gate::turn() else { return };
-    let world = two_hosts();
-    let traffic = flow::Background::start(world.place(0), world.place(1));
-    let output = top(&world, &["--once", "--interval", "500"]);
+    let Some(_exclusive) = exclusive() else { return };
+    let lab = two_hosts();
+    let traffic = flow::Background::start(lab.endpoint(0), lab.endpoint(1));
+    let output = top(&lab, &["--once", "--interval", "500"]);
     traffic.finish();
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let (here, there) = (world.subnet(0).to_string(), world.subnet(1).to_string());
+    let (here, there) = (lab.subnet(0).to_string(), lab.subnet(1).to_string());
     for expected in [&here, &there, "1 peers", "threads, busy", "drops"] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
     assert!(text.contains("bit/s") && !text.contains('\x1b'), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 
-    let output = top(&world, &[]);
+    let output = top(&lab, &[]);
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(Code::Usage as i32), "{words}");
     assert!(words.contains("--once"), "{words}");
 }
 
-fn top(world: &World, flags: &[&str]) -> Output {
-    let socket = world.host(0).daemon().expect("a daemon").socket();
+fn top(lab: &TestLab, flags: &[&str]) -> Output {
+    let socket = lab.host(0).daemon().expect("a daemon").socket();
     let mut command = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
     command.args(["top", "--socket"]).arg(socket).args(flags).stdin(Stdio::null());
     command.output().expect("top")
@@ -82,11 +82,11 @@ struct Session {
 }
 
 impl Session {
-    fn start(world: &World) -> Self {
-        let directory = world.directory().join("top");
+    fn start(lab: &TestLab) -> Self {
+        let directory = lab.directory().join("top");
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).expect("a directory");
-        let socket = world.host(0).daemon().expect("a daemon").socket().display().to_string();
+        let socket = lab.host(0).daemon().expect("a daemon").socket().display().to_string();
         let program = env!("CARGO_BIN_EXE_flannel-udp");
         let inner = format!("echo $$ > pid; exec {program} top --interval 200 --socket {socket}");
         let session = format!(
@@ -143,15 +143,15 @@ fn remove(directory: &Path) {
 }
 
 /// Two hosts with a daemon and a container each, which have met.
-fn two_hosts() -> World {
-    let mut world = World::build(Lab::builder().hosts(2));
-    world.create_file_registry(lab::CONFIG).expect("the directory");
-    world.start_daemons(&DaemonOptions::default()).expect("the daemons");
+fn two_hosts() -> TestLab {
+    let mut lab = TestLab::build(Lab::builder().hosts(2));
+    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab.start_daemons(&DaemonOptions::default()).expect("the daemons");
     for host in 0..2 {
-        world.add_container(host).expect("a container");
+        lab.add_container(host).expect("a container");
     }
-    world.meet(0, 1);
-    world
+    lab.meet(0, 1);
+    lab
 }
 
 /// To the alternate screen and back, as xterm is told.

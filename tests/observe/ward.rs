@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use flannel_udp::lab::{self, Lab};
 use serde_json::Value;
 
+use crate::support::test_lab::TestLab;
 use crate::support::wait_for;
-use crate::support::world::World;
 
 /// The host that is examined, and a peer of it; etcd is on the remaining one.
 pub const HERE: usize = 1;
@@ -16,16 +16,16 @@ pub const PEER: usize = 2;
 
 /// Three hosts with daemons. The one that is examined does not accept forwarded packets by rules of
 /// its own, so that a test may do so or not.
-pub fn ward() -> World {
-    let mut world = World::build(Lab::builder().hosts(3));
-    world.start_etcd(1, lab::CONFIG).expect("etcd");
+pub fn ward() -> TestLab {
+    let mut lab = TestLab::build(Lab::builder().hosts(3));
+    lab.start_etcd(1, lab::CONFIG).expect("etcd");
     for host in [0, PEER] {
-        world.join(host, &[]);
+        lab.join(host, &[]);
     }
-    world.join(HERE, &["--iptables-forward-rules=false"]);
-    world.meet(HERE, PEER);
-    world.meet(HERE, 0);
-    world
+    lab.join(HERE, &["--iptables-forward-rules=false"]);
+    lab.meet(HERE, PEER);
+    lab.meet(HERE, 0);
+    lab
 }
 
 /// Flags for a look at the host alone.
@@ -60,9 +60,9 @@ impl Diagnosis {
 }
 
 /// The daemon's own flags for the store, and where its files are.
-fn flags(world: &mut World) -> Vec<String> {
-    let endpoints = world.etcd().expect("etcd").endpoints().join(",");
-    let directory = world.host(HERE).directory().display().to_string();
+fn flags(lab: &mut TestLab) -> Vec<String> {
+    let endpoints = lab.etcd().expect("etcd").endpoints().join(",");
+    let directory = lab.host(HERE).directory().display().to_string();
     vec![
         format!("--etcd-endpoints={endpoints}"),
         format!("--subnet-file={directory}/subnet.env"),
@@ -71,15 +71,15 @@ fn flags(world: &mut World) -> Vec<String> {
     ]
 }
 
-pub fn examine(world: &mut World, more: &[&str]) -> Diagnosis {
-    examine_by(world, &[], more)
+pub fn examine(lab: &mut TestLab, more: &[&str]) -> Diagnosis {
+    examine_by(lab, &[], more)
 }
 
 /// Runs `doctor`, perhaps through another program.
-pub fn examine_by(world: &mut World, through: &[&str], more: &[&str]) -> Diagnosis {
+pub fn examine_by(lab: &mut TestLab, through: &[&str], more: &[&str]) -> Diagnosis {
     let program = env!("CARGO_BIN_EXE_flannel-udp");
     let words: Vec<&str> = through.iter().copied().chain([program, "doctor", "--json"]).collect();
-    let mut own = flags(world);
+    let mut own = flags(lab);
     if more.iter().any(|flag| flag.starts_with("--etcd-endpoints")) {
         // A list of endpoints adds to one before it.
         own.retain(|flag| !flag.starts_with("--etcd-endpoints"));
@@ -87,7 +87,7 @@ pub fn examine_by(world: &mut World, through: &[&str], more: &[&str]) -> Diagnos
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).args(own).args(more).stdin(Stdio::null());
     let begun = Instant::now();
-    let netns = world.host(HERE).netns();
+    let netns = lab.host(HERE).netns();
     let output = netns.enter(|| command.output()).and_then(|output| output).expect("doctor runs");
     let took = begun.elapsed();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -113,31 +113,31 @@ pub fn examine_by(world: &mut World, through: &[&str], more: &[&str]) -> Diagnos
 /// Does harm, looks, mends, looks again.
 #[track_caller]
 pub fn with(
-    world: &mut World,
+    lab: &mut TestLab,
     more: &[&str],
-    harm: impl Fn(&mut World),
+    harm: impl Fn(&mut TestLab),
     (level, check, words): (&str, &str, &str),
-    mend: impl Fn(&mut World),
+    mend: impl Fn(&mut TestLab),
 ) {
-    harm(world);
-    let broken = examine(world, more);
+    harm(lab);
+    let broken = examine(lab, more);
     assert!(broken.has(level, check, words), "{level} {check} {words}: {}", broken.text);
-    mend(world);
+    mend(lab);
     // Some damage heals only with the next look of the daemon.
     wait_for(&format!("{check} is mended"), Duration::from_secs(8), || {
-        !examine(world, more).has(level, check, words)
+        !examine(lab, more).has(level, check, words)
     });
 }
 
 #[track_caller]
-pub fn ip(world: &World, host: usize, line: &str) {
-    lab::tool::ip_in(world.host(host).netns_name(), line).expect(line);
+pub fn ip(lab: &TestLab, host: usize, line: &str) {
+    lab::tool::ip_in(lab.host(host).netns_name(), line).expect(line);
 }
 
 /// Runs a command line in the host's namespace, which must succeed.
 #[track_caller]
-pub fn sh(world: &World, host: usize, line: &str) {
-    let netns = world.host(host).netns();
+pub fn sh(lab: &TestLab, host: usize, line: &str) {
+    let netns = lab.host(host).netns();
     let output = netns
         .enter(|| Command::new("sh").args(["-c", line]).output())
         .and_then(|output| output)
@@ -145,8 +145,8 @@ pub fn sh(world: &World, host: usize, line: &str) {
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-pub fn write(world: &World, name: &str, text: &str) -> String {
-    let path = world.host(HERE).directory().join(name);
+pub fn write(lab: &TestLab, name: &str, text: &str) -> String {
+    let path = lab.host(HERE).directory().join(name);
     std::fs::File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect(name);
     path.display().to_string()
 }

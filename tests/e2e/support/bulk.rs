@@ -1,4 +1,4 @@
-//! TCP in bulk, every byte compared where it arrives.
+//! Bulk TCP transfers whose receiver compares every byte.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,11 +11,11 @@ use socket2::SockRef;
 
 use super::net;
 use super::pattern::Pattern;
-use super::world::Place;
+use super::test_lab::Endpoint;
 
-/// Carries `bytes` bytes over one connection and compares each.
+/// Transfers `bytes` bytes over one connection and compares each.
 #[track_caller]
-pub fn transfer(from: Place<'_>, to: Place<'_>, bytes: u64, seed: u64) {
+pub fn transfer(from: Endpoint<'_>, to: Endpoint<'_>, bytes: u64, seed: u64) {
     let (sender, receiver) = connection(from, to);
     thread::scope(|scope| {
         let sent = scope.spawn(move || send(sender, bytes, seed, &AtomicBool::new(false)));
@@ -24,7 +24,7 @@ pub fn transfer(from: Place<'_>, to: Place<'_>, bytes: u64, seed: u64) {
     });
 }
 
-/// A transfer that goes on until it is stopped.
+/// A transfer that runs until [`Self::finish`].
 pub struct Endless {
     stop: Arc<AtomicBool>,
     received: Arc<AtomicU64>,
@@ -34,7 +34,7 @@ pub struct Endless {
 
 impl Endless {
     /// Starts a transfer.
-    pub fn start(from: Place<'_>, to: Place<'_>, seed: u64) -> Self {
+    pub fn start(from: Endpoint<'_>, to: Endpoint<'_>, seed: u64) -> Self {
         let (sender, receiver) = connection(from, to);
         let (stop, received) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         Self {
@@ -51,12 +51,12 @@ impl Endless {
         }
     }
 
-    /// Bytes that have arrived.
+    /// Bytes received so far.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Ends the transfer; everything sent must have arrived, unchanged. Returns the bytes.
+    /// Ends the transfer and checks that all bytes arrived unchanged. Returns how many.
     #[track_caller]
     pub fn finish(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
@@ -67,11 +67,11 @@ impl Endless {
     }
 }
 
-fn connection(from: Place<'_>, to: Place<'_>) -> (TcpStream, TcpStream) {
+fn connection(from: Endpoint<'_>, to: Endpoint<'_>) -> (TcpStream, TcpStream) {
     let listener: TcpListener = net::listener(to.netns, to.address);
     let address = listener.local_addr().expect("its address");
     let sender = net::connect(from.netns, address, net::PATIENCE).expect("a connection");
-    // The pacing of other algorithms leaves the tunnel half idle.
+    // Pacing, as with BBR, would leave the tunnel half idle.
     let _ = SockRef::from(&sender).set_tcp_congestion(b"cubic");
     let (receiver, _) = listener.accept().expect("the accepted connection");
     receiver.set_read_timeout(Some(net::PATIENCE)).expect("a read timeout");
@@ -118,10 +118,10 @@ fn receive(mut stream: TcpStream, seed: u64, count: &AtomicU64) -> u64 {
     }
 }
 
-/// How much TCP moves before a test believes that it flows.
+/// Bytes after which a test takes a transfer as running.
 pub const SOME: u64 = 1 << 20;
 
-/// How long that may take.
+/// Time limit for [`SOME`] bytes.
 pub const SOON: Duration = Duration::from_secs(10);
 
 const CHUNK: usize = 64 * 1024;

@@ -1,7 +1,8 @@
 /*
- * Counts by LD_PRELOAD how often a daemon's threads ask for memory and give it back. The counts stand
- * in the file COUNTS as three 64-bit numbers: asked for and given back by the packet workers (threads
- * called egress-*, ingress-* and worker-*), asked for by all others.
+ * Preloaded (LD_PRELOAD), counts the allocations and deallocations of a daemon's threads. The file that
+ * the environment variable COUNTS names holds three 64-bit numbers: allocations by packet workers
+ * (threads called egress-*, ingress-* and worker-*), deallocations by packet workers, allocations by all
+ * other threads.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,13 +14,14 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum { ASKED, GIVEN_BACK, ASKED_BY_OTHERS, COUNTS };
+enum { BY_WORKERS, FREED_BY_WORKERS, BY_OTHERS, COUNTS };
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 extern void __libc_free(void *);
 
-static uint64_t nowhere[COUNTS], *counts = nowhere;
+/* Until the file is mapped, and if it cannot be, the counts go to `unmapped`. */
+static uint64_t unmapped[COUNTS], *counts = unmapped;
 
 __attribute__((constructor)) static void map_counts(void)
 {
@@ -28,15 +30,15 @@ __attribute__((constructor)) static void map_counts(void)
 	void *page;
 
 	unsetenv("LD_PRELOAD");
-	if (fd < 0 || ftruncate(fd, sizeof nowhere))
+	if (fd < 0 || ftruncate(fd, sizeof unmapped))
 		return;
-	page = mmap(NULL, sizeof nowhere, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	page = mmap(NULL, sizeof unmapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (page != MAP_FAILED)
 		counts = page;
 	close(fd);
 }
 
-/* A thread takes its name only after its first allocations: ask each time. */
+/* A thread gets its name after its first allocations, so the name is read at each call. */
 static int is_worker(void)
 {
 	char name[16] = "";
@@ -48,38 +50,38 @@ static int is_worker(void)
 		|| !strncmp(name, "worker-", 7);
 }
 
-static void asked(void)
+static void count(void)
 {
-	__atomic_fetch_add(&counts[is_worker() ? ASKED : ASKED_BY_OTHERS], 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&counts[is_worker() ? BY_WORKERS : BY_OTHERS], 1, __ATOMIC_RELAXED);
 }
 
 void *malloc(size_t size)
 {
-	asked();
+	count();
 	return __libc_malloc(size);
 }
 
 void *calloc(size_t number, size_t size)
 {
-	asked();
+	count();
 	return __libc_calloc(number, size);
 }
 
 void *realloc(void *old, size_t size)
 {
-	asked();
+	count();
 	return __libc_realloc(old, size);
 }
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
-	asked();
+	count();
 	return __libc_memalign(alignment, size);
 }
 
 int posix_memalign(void **out, size_t alignment, size_t size)
 {
-	asked();
+	count();
 	*out = __libc_memalign(alignment, size);
 	return *out ? 0 : ENOMEM;
 }
@@ -87,6 +89,6 @@ int posix_memalign(void **out, size_t alignment, size_t size)
 void free(void *old)
 {
 	if (old && is_worker())
-		__atomic_fetch_add(&counts[GIVEN_BACK], 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&counts[FREED_BY_WORKERS], 1, __ATOMIC_RELAXED);
 	__libc_free(old);
 }

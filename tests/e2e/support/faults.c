@@ -1,11 +1,11 @@
 /*
- * Failures of the kernel, put between a daemon and the C library by LD_PRELOAD. FAULTS names them,
- * with commas between:
+ * Preloaded (LD_PRELOAD), makes system calls of a daemon fail as those of another kernel would. The
+ * environment variable FAULTS is a comma-separated list of:
  *
- *   no-vnet no-offload no-uso no-segment no-gro no-mmsg    the kernel does not know it
- *   gso-send=ERRNO      a send that the kernel would have to cut
- *   gso-write=ERRNO     a write of several packets as one to the TUN device
- *   to=ADDRESS:ERRNO    a send to this host
+ *   no-vnet no-offload no-uso no-segment no-gro no-mmsg    the kernel lacks this feature
+ *   gso-send=ERRNO      sends with UDP_SEGMENT fail
+ *   gso-write=ERRNO     writes of GSO packets to the TUN device fail
+ *   to=ADDRESS:ERRNO    sends to this host fail
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -57,12 +57,13 @@ __attribute__((constructor)) static void read_faults(void)
 	free(list);
 }
 
-static int failed(int error)
+static int fail_with(int error)
 {
 	errno = error;
 	return -1;
 }
 
+/* The errno with which sending this message fails; 0 if it does not fail. */
 static int fault_of(const struct msghdr *message)
 {
 	const struct sockaddr_in *name = message->msg_name;
@@ -74,18 +75,18 @@ static int fault_of(const struct msghdr *message)
 	return 0;
 }
 
-/* As the kernel: the messages before the failing one leave, the next call tells of the failure. */
+/* As the kernel does: the messages before the failing one are sent, and the next call returns the error. */
 int sendmmsg(int fd, struct mmsghdr *list, unsigned int len, int flags)
 {
 	int (*real)(int, struct mmsghdr *, unsigned int, int) = dlsym(RTLD_NEXT, "sendmmsg");
 	unsigned int good = 0;
 
 	if (no_mmsg)
-		return failed(ENOSYS);
+		return fail_with(ENOSYS);
 	while (good < len && !fault_of(&list[good].msg_hdr))
 		good++;
 	if (len && !good)
-		return failed(fault_of(&list[0].msg_hdr));
+		return fail_with(fault_of(&list[0].msg_hdr));
 	return real(fd, list, good, flags);
 }
 
@@ -94,7 +95,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	ssize_t (*real)(int, const struct msghdr *, int) = dlsym(RTLD_NEXT, "sendmsg");
 	int fault = fault_of(message);
 
-	return fault ? failed(fault) : real(fd, message, flags);
+	return fault ? fail_with(fault) : real(fd, message, flags);
 }
 
 int recvmmsg(int fd, struct mmsghdr *list, unsigned int len, int flags, struct timespec *limit)
@@ -102,7 +103,7 @@ int recvmmsg(int fd, struct mmsghdr *list, unsigned int len, int flags, struct t
 	int (*real)(int, struct mmsghdr *, unsigned int, int, struct timespec *) =
 		dlsym(RTLD_NEXT, "recvmmsg");
 
-	return no_mmsg ? failed(ENOSYS) : real(fd, list, len, flags, limit);
+	return no_mmsg ? fail_with(ENOSYS) : real(fd, list, len, flags, limit);
 }
 
 int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
@@ -111,7 +112,7 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 
 	if (level == SOL_UDP_
 	    && ((no_segment && name == UDP_SEGMENT_) || (no_gro && name == UDP_GRO_)))
-		return failed(ENOPROTOOPT);
+		return fail_with(ENOPROTOOPT);
 	return real(fd, level, name, value, len);
 }
 
@@ -126,10 +127,10 @@ int ioctl(int fd, unsigned long request, ...)
 	va_end(list);
 	if (request == TUNSETOFFLOAD
 	    && ((no_uso && argument & TUN_F_USO_) || (no_offload && argument)))
-		return failed(EINVAL);
+		return fail_with(EINVAL);
 	if (no_vnet && request == TUNSETIFF
 	    && ((struct ifreq *)argument)->ifr_flags & IFF_VNET_HDR)
-		return failed(EINVAL);
+		return fail_with(EINVAL);
 	return real(fd, request, argument);
 }
 
@@ -137,9 +138,9 @@ ssize_t writev(int fd, const struct iovec *parts, int count)
 {
 	ssize_t (*real)(int, const struct iovec *, int) = dlsym(RTLD_NEXT, "writev");
 
-	/* The second byte of a virtio_net_hdr says what the packet is to be cut into. */
+	/* gso_type, the second byte of a virtio_net_hdr, is not 0 for a GSO packet. */
 	if (gso_write && count > 1 && parts[0].iov_len == VNET_HEADER
 	    && ((const unsigned char *)parts[0].iov_base)[1])
-		return failed(gso_write);
+		return fail_with(gso_write);
 	return real(fd, parts, count);
 }

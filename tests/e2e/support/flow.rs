@@ -1,4 +1,4 @@
-//! UDP flows of numbered packets: order, loss and content are checked where they arrive.
+//! UDP flows of numbered packets, whose receiver checks order, loss and content.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -9,28 +9,33 @@ use std::time::{Duration, Instant};
 
 use super::net;
 use super::pattern::Pattern;
-use super::world::Place;
+use super::test_lab::Endpoint;
 
-/// Sends `count` packets, the payload of packet `n` being `size(n)` bytes (at least 8), and checks
-/// that each arrives, in order and unchanged. At most [`WINDOW`] are on their way at a time.
+/// Sends `count` packets, packet `n` with `size(n)` bytes of payload (at least 8), and checks that all
+/// arrive in order and unchanged. At most [`WINDOW`] packets are in flight.
 #[track_caller]
-pub fn in_order(from: Place<'_>, to: Place<'_>, count: u64, size: impl Fn(u64) -> usize + Sync) {
+pub fn in_order(
+    from: Endpoint<'_>,
+    to: Endpoint<'_>,
+    count: u64,
+    size: impl Fn(u64) -> usize + Sync,
+) {
     let arrived = ordered(from, to, count, size);
     assert_eq!(arrived, count, "packets that arrived");
 }
 
-/// The same beside other traffic, which may fill a queue on the way: packets may be lost, yet what
-/// arrives is in order and unchanged. Returns how many those were.
+/// [`in_order`] beside other traffic, which may fill a queue on the path: packets may be lost, but those
+/// that arrive must be in order and unchanged. Returns how many arrived.
 #[track_caller]
 pub fn ordered(
-    from: Place<'_>,
-    to: Place<'_>,
+    from: Endpoint<'_>,
+    to: Endpoint<'_>,
     count: u64,
     size: impl Fn(u64) -> usize + Sync,
 ) -> u64 {
     let (sender, receiver, address) = sockets(from, to);
     receiver.set_read_timeout(Some(LAST_CALL)).expect("a timeout");
-    // The number after the last that came.
+    // One more than the number of the last packet received.
     let next = AtomicU64::new(0);
     thread::scope(|scope| {
         let receiving = scope.spawn(|| {
@@ -52,9 +57,9 @@ pub fn ordered(
             Ok(arrived)
         });
         for number in 0..count {
-            let patience = Instant::now();
+            let waiting = Instant::now();
             while number.saturating_sub(next.load(Ordering::Acquire)) >= WINDOW
-                && patience.elapsed() < TAKEN_FOR_LOST
+                && waiting.elapsed() < TAKEN_FOR_LOST
                 && !receiving.is_finished()
             {
                 thread::yield_now();
@@ -65,19 +70,19 @@ pub fn ordered(
     })
 }
 
-/// Sends each payload and waits until the other end has sent it back.
+/// Sends a payload of each size and waits for the echo of each.
 #[track_caller]
-pub fn echo(from: Place<'_>, to: Place<'_>, sizes: impl IntoIterator<Item = usize>) {
+pub fn echo(from: Endpoint<'_>, to: Endpoint<'_>, sizes: impl IntoIterator<Item = usize>) {
     echo_within(1, from, to, sizes);
 }
 
-/// The same, where each payload may be sent up to `tries` times: beside other traffic, which may
-/// fill a queue on the way.
+/// [`echo`] beside other traffic, which may fill a queue on the path: each payload is sent up to `tries`
+/// times.
 #[track_caller]
 pub fn echo_within(
     tries: u32,
-    from: Place<'_>,
-    to: Place<'_>,
+    from: Endpoint<'_>,
+    to: Endpoint<'_>,
     sizes: impl IntoIterator<Item = usize>,
 ) {
     let (sender, receiver, address) = sockets(from, to);
@@ -88,8 +93,8 @@ pub fn echo_within(
         scope.spawn(|| {
             let mut buffer = vec![0; 65536];
             while !done.load(Ordering::Relaxed) {
-                if let Ok((len, asker)) = receiver.recv_from(&mut buffer) {
-                    receiver.send_to(&buffer[..len], asker).expect("the echo");
+                if let Ok((len, sender)) = receiver.recv_from(&mut buffer) {
+                    receiver.send_to(&buffer[..len], sender).expect("the echo");
                 }
             }
         });
@@ -104,7 +109,7 @@ pub fn echo_within(
     assert_eq!(wrong, None, "a payload that did not come back as it was");
 }
 
-/// Whether `size` bytes come back in time; an error if others do.
+/// Whether a payload of `size` bytes is echoed in time; an error if other bytes are.
 fn ask(socket: &UdpSocket, to: SocketAddr, size: usize) -> Result<bool, String> {
     let sent = Pattern::bytes(size as u64, size);
     socket.send_to(&sent, to).expect("sending");
@@ -112,7 +117,7 @@ fn ask(socket: &UdpSocket, to: SocketAddr, size: usize) -> Result<bool, String> 
     loop {
         match socket.recv(&mut buffer) {
             Ok(len) if buffer[..len] == sent => return Ok(true),
-            // The late answer to another question.
+            // The late echo of an earlier payload.
             Ok(len) if buffer[..len] == Pattern::bytes(len as u64, len) => {}
             Ok(len) => return Err(format!("{len} other bytes")),
             Err(_) => return Ok(false),
@@ -120,7 +125,7 @@ fn ask(socket: &UdpSocket, to: SocketAddr, size: usize) -> Result<bool, String> 
     }
 }
 
-/// A steady flow in the background, about a thousand packets a second.
+/// A flow in the background, of about 1000 packets per second.
 pub struct Background {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -128,7 +133,7 @@ pub struct Background {
     receiver: JoinHandle<Seen>,
 }
 
-/// What the far end of a flow saw.
+/// What the receiver of a flow saw.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub packets: u64,
@@ -138,7 +143,7 @@ pub struct Seen {
 
 impl Background {
     /// Starts a flow.
-    pub fn start(from: Place<'_>, to: Place<'_>) -> Self {
+    pub fn start(from: Endpoint<'_>, to: Endpoint<'_>) -> Self {
         let (sender, receiver, address) = sockets(from, to);
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         Self {
@@ -160,7 +165,7 @@ impl Background {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Ends the flow. Returns how many packets were sent and what the far end saw.
+    /// Ends the flow. Returns how many packets were sent, and what the receiver saw.
     pub fn end(self) -> (u64, Seen) {
         self.stop.store(true, Ordering::Relaxed);
         self.sender.join().expect("the sender");
@@ -168,7 +173,7 @@ impl Background {
         (self.sent.load(Ordering::Relaxed), seen)
     }
 
-    /// Ends the flow; each packet must have arrived once, in order. Returns how many they were.
+    /// Ends the flow and checks that each packet arrived once and in order. Returns how many were sent.
     #[track_caller]
     pub fn finish(self) -> u64 {
         let (sent, seen) = self.end();
@@ -180,7 +185,7 @@ impl Background {
     }
 }
 
-/// The payload of packet `number`: the number, then bytes that depend on it.
+/// The payload of packet `number`: the number, then a pattern with the number as its seed.
 pub fn packet(number: u64, size: usize) -> Vec<u8> {
     let mut payload = Pattern::bytes(number, size);
     let head = size.min(8);
@@ -229,17 +234,17 @@ fn watch(socket: &UdpSocket, stop: &AtomicBool, sent: &AtomicU64) -> Seen {
     }
 }
 
-fn sockets(from: Place<'_>, to: Place<'_>) -> (UdpSocket, UdpSocket, SocketAddr) {
+fn sockets(from: Endpoint<'_>, to: Endpoint<'_>) -> (UdpSocket, UdpSocket, SocketAddr) {
     let receiver = net::udp(to.netns, to.address);
     let address = receiver.local_addr().expect("its address");
     (net::udp(from.netns, from.address), receiver, address)
 }
 
-/// How many packets of an [`in_order`] flow may be on their way: few enough for any buffer.
+/// Packets of an [`in_order`] flow that may be in flight: few enough for any buffer.
 pub const WINDOW: u64 = 32;
 
-/// How long a sender waits for room in the window before it gives a packet up.
+/// How long a sender waits for room in the window before it counts a packet as lost.
 const TAKEN_FOR_LOST: Duration = Duration::from_millis(200);
 
-/// How long the last packets may take.
+/// Time limit for the last packets in flight.
 const LAST_CALL: Duration = Duration::from_secs(2);

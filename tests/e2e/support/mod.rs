@@ -1,28 +1,29 @@
 //! What the end-to-end tests share.
 
-pub mod books;
+pub mod accounting;
 pub mod bulk;
-
+pub mod conservation;
+pub mod exclusive;
 pub mod flow;
-pub mod gate;
-pub mod ledger;
-pub mod marks;
 pub mod net;
 pub mod pattern;
 pub mod peer;
 pub mod preload;
 pub mod raw;
 pub mod tcp;
-pub mod world;
+pub mod test_lab;
+pub mod tos;
+
+pub use exclusive::exclusive;
 
 use std::time::{Duration, Instant};
 
-/// Whether the long form of a test is asked for.
+/// Whether `FLANNEL_UDP_LONG` asks for the long form of a test.
 pub fn long() -> bool {
     std::env::var_os("FLANNEL_UDP_LONG").is_some_and(|value| value != "0")
 }
 
-/// Looks until `done` says yes; panics with `what` when `limit` is over. Returns how long it took.
+/// Polls `done` until it returns true; panics with `what` after `limit`. Returns the time it took.
 #[track_caller]
 pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();

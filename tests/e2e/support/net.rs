@@ -1,4 +1,4 @@
-//! Sockets opened inside a namespace and used from anywhere.
+//! Sockets opened in a namespace; the threads of a test use them from outside it.
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use flannel_udp::sys::netns::Netns;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// How long a socket waits for what should come.
+/// Time limit for a receive that is expected to succeed.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A UDP socket on `address` in `netns`, any port.
@@ -19,7 +19,7 @@ pub fn udp(netns: &Netns, address: Ipv4Addr) -> UdpSocket {
 pub fn udp_at(netns: &Netns, address: SocketAddrV4) -> UdpSocket {
     let socket = inside(netns, || UdpSocket::bind(address));
     socket.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
-    // Beyond the system's limit the kernel gives what it may.
+    // The kernel caps the size at net.core.rmem_max.
     let _ = SockRef::from(&socket).set_recv_buffer_size(4 << 20);
     socket
 }
@@ -43,8 +43,8 @@ pub fn raw_sender(netns: &Netns) -> Socket {
     inside(netns, || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(WHOLE_PACKETS))))
 }
 
-/// A socket that receives whole IP packets of one protocol, header included, as they were delivered
-/// to this host.
+/// A socket that receives whole IP packets of one protocol, header included, that were delivered to
+/// the namespace.
 pub fn raw_receiver(netns: &Netns, protocol: u8) -> Socket {
     let socket = inside(netns, || {
         Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(i32::from(protocol))))

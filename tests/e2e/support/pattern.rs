@@ -1,6 +1,6 @@
-//! Bytes that can be told from any others, and checked where they arrive.
+//! Pseudo-random bytes that a receiver can generate again and compare.
 
-/// An endless stream of bytes that depends on its seed alone (xorshift64).
+/// An endless stream of bytes that depends only on its seed (xorshift64).
 pub struct Pattern(u64);
 
 impl Pattern {
@@ -9,8 +9,8 @@ impl Pattern {
         Self((seed ^ 0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// Fills `buffer` with the next bytes. The stream does not depend on how it is cut, as long as
-    /// every cut but the last is a multiple of eight.
+    /// Fills `buffer` with the next bytes. The stream is the same for any sizes of `buffer`, as long as
+    /// all but the last are multiples of eight.
     pub fn fill(&mut self, buffer: &mut [u8]) {
         for chunk in buffer.chunks_mut(8) {
             self.0 ^= self.0 << 13;

@@ -1,5 +1,5 @@
-//! Daemons with a C file of this folder between them and the C library (`LD_PRELOAD`): `faults.c`,
-//! for whom the kernel fails, and `counting.c`, whose memory is counted.
+//! Daemons that run with a shared library of this folder preloaded (`LD_PRELOAD`): `faults.c` makes
+//! system calls fail, `counting.c` counts allocations.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,16 +9,17 @@ use std::sync::OnceLock;
 
 use flannel_udp::lab::DaemonOptions;
 
-/// Options of a daemon that meets `faults`, as `faults.c` spells them; files go to `directory`.
-pub fn faulty(directory: &Path, faults: &str, flags: &[&str]) -> DaemonOptions {
+/// Options of a daemon whose system calls fail as `faults` says (syntax: `faults.c`). The start
+/// script is written to `directory`.
+pub fn with_faults(directory: &Path, faults: &str, flags: &[&str]) -> DaemonOptions {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     let library = LIBRARY.get_or_init(|| compile("faults"));
     through(directory, library, &format!("FAULTS='{faults}'"), flags)
 }
 
-/// Options of a daemon whose allocations are counted, and where the counts are; files go to
-/// `directory`.
-pub fn counted(directory: &Path, flags: &[&str]) -> (DaemonOptions, Counts) {
+/// Options of a daemon whose allocations are counted, and the file that holds the counts. The start
+/// script and that file are written to `directory`.
+pub fn with_allocation_counts(directory: &Path, flags: &[&str]) -> (DaemonOptions, Counts) {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     let library = LIBRARY.get_or_init(|| compile("counting"));
     let counts = directory.join("counts");
@@ -29,27 +30,28 @@ pub fn counted(directory: &Path, flags: &[&str]) -> (DaemonOptions, Counts) {
 /// The file that `counting.c` writes.
 pub struct Counts(PathBuf);
 
-/// Its content.
+/// Calls to the allocator since the daemon's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allocations {
-    /// By packet workers.
-    pub asked: u64,
-    /// By packet workers.
-    pub given_back: u64,
-    pub asked_by_others: u64,
+    /// Allocations by packet workers.
+    pub by_workers: u64,
+    /// Deallocations by packet workers.
+    pub freed_by_workers: u64,
+    /// Allocations by all other threads.
+    pub by_others: u64,
 }
 
 impl Counts {
-    /// The counts at this moment.
+    /// The counts now.
     pub fn now(&self) -> Allocations {
         let bytes = fs::read(&self.0).expect("the counts");
         let number =
             |n: usize| u64::from_ne_bytes(bytes[n * 8..n * 8 + 8].try_into().expect("eight bytes"));
-        Allocations { asked: number(0), given_back: number(1), asked_by_others: number(2) }
+        Allocations { by_workers: number(0), freed_by_workers: number(1), by_others: number(2) }
     }
 }
 
-/// A script that sets `environment` and the library for the daemon alone.
+/// Options that start the daemon through a script, which sets `environment` and preloads `library`.
 fn through(directory: &Path, library: &Path, environment: &str, flags: &[&str]) -> DaemonOptions {
     let script = directory.join("preloaded");
     let text = format!(
@@ -62,6 +64,7 @@ fn through(directory: &Path, library: &Path, environment: &str, flags: &[&str]) 
     DaemonOptions { binary: Some(script), ..DaemonOptions::with_flags(flags) }
 }
 
+/// Compiles `NAME.c` of this folder to a shared library.
 fn compile(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/support");
     let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.so"));

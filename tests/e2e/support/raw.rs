@@ -1,11 +1,11 @@
-//! IP packets made by hand, with a checksum of the tests' own.
+//! IPv4 packets built and checked independently of the packet library under test, checksums included.
 
 use std::net::Ipv4Addr;
 
 /// Protocol numbers.
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
-/// For experiments (RFC 3692): nobody listens, nobody answers.
+/// For experiments (RFC 3692): no host answers it.
 pub const EXPERIMENT: u8 = 253;
 
 /// The fields of an IPv4 header.
@@ -27,7 +27,7 @@ impl Ip {
         Self { source, destination, protocol, ttl: 64, id: 1, dont_fragment: true, options: vec![] }
     }
 
-    /// The packet with this payload.
+    /// The whole packet with this payload.
     pub fn packet(&self, payload: &[u8]) -> Vec<u8> {
         let header = 20 + self.options.len();
         let mut packet = vec![0x40 | (header / 4) as u8, 0];
@@ -64,7 +64,7 @@ impl Ip {
         pseudo(self.source, self.destination, self.protocol, len)
     }
 
-    /// The layer-4 bytes with their checksum, which is at `at`, completed.
+    /// The whole packet with these layer-4 bytes, whose checksum at offset `at` is 0 and is filled in.
     pub fn sealed(&self, mut segment: Vec<u8>, at: usize) -> Vec<u8> {
         let checksum = !sum(&segment, self.pseudo(segment.len()));
         segment[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
@@ -84,8 +84,7 @@ pub fn sum(bytes: &[u8], initial: u16) -> u16 {
     sum as u16
 }
 
-/// Checks that `packet` is one whole IPv4 packet and nothing else, all its checksums right. Returns
-/// the layer-4 bytes.
+/// Checks that `packet` is exactly one IPv4 packet whose checksums are right. Returns the layer-4 bytes.
 pub fn whole(packet: &[u8]) -> Result<&[u8], String> {
     if packet.len() < 20 || packet[0] >> 4 != 4 {
         return Err(format!("no IPv4 packet: {packet:02x?}"));
@@ -101,7 +100,7 @@ pub fn whole(packet: &[u8]) -> Result<&[u8], String> {
     let segment = &packet[header..];
     let pseudo = pseudo(source(packet), destination(packet), packet[9], segment.len());
     let good = match packet[9] {
-        _ if packet[6] & 0x3f != 0 || packet[7] != 0 => true, // a fragment: not to be told here
+        _ if packet[6] & 0x3f != 0 || packet[7] != 0 => true, // a fragment's checksum covers the other fragments too
         1 => sum(segment, 0) == 0xffff,
         17 if segment[6..8] == [0, 0] => true,
         6 | 17 => sum(segment, pseudo) == 0xffff,

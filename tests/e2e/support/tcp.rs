@@ -1,9 +1,9 @@
-//! Just enough TCP, made by hand, to talk to a real one through the tunnel.
+//! The part of TCP that a test needs to talk to the kernel's TCP through the tunnel.
 
 use super::peer::PlainPeer;
 use super::raw::{self, Ip};
 
-/// The fields of a TCP segment that matter here.
+/// A TCP segment.
 #[derive(Debug, Clone)]
 pub struct Segment {
     pub ports: (u16, u16),
@@ -19,7 +19,7 @@ pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
 
 impl Segment {
-    /// Reads layer-4 bytes.
+    /// Parses layer-4 bytes.
     pub fn parse(bytes: &[u8]) -> Self {
         let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
         Self {
@@ -31,7 +31,7 @@ impl Segment {
         }
     }
 
-    /// The packet, with correct checksums. A SYN carries a segment size and a window scale.
+    /// The whole packet with correct checksums. A SYN has the options MSS and window scale.
     pub fn packet(&self, ip: &Ip) -> Vec<u8> {
         let options: &[u8] = match self.flags & SYN {
             0 => &[],
@@ -48,14 +48,14 @@ impl Segment {
         ip.sealed(bytes, 16)
     }
 
-    /// What sequence number comes after this segment.
+    /// The sequence number after this segment: SYN and FIN count as one byte each.
     pub fn next(&self) -> u32 {
         let phantom = u32::from(self.flags & (SYN | FIN) != 0);
         self.sequence.wrapping_add(self.payload.len() as u32).wrapping_add(phantom)
     }
 }
 
-/// Receives the next TCP segment, whose packet must be whole; other protocols are passed over.
+/// Receives the next TCP segment and its packet, which must be whole; skips other protocols.
 pub fn receive(peer: &PlainPeer) -> Option<(Vec<u8>, Segment)> {
     loop {
         let packet = peer.try_receive()?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use flannel_udp::sys::process::{Signal, signal};
 
 use crate::support::net;
-use crate::support::world::World;
+use crate::support::test_lab::TestLab;
 
 /// A capture by the program itself, into a file.
 pub struct Running {
@@ -20,10 +20,10 @@ pub struct Running {
 
 impl Running {
     /// Starts it and waits until it captures.
-    pub fn start(world: &World, host: usize, flags: &[&str]) -> Self {
-        let file = world.directory().join("capture.pcapng");
+    pub fn start(lab: &TestLab, host: usize, flags: &[&str]) -> Self {
+        let file = lab.directory().join("capture.pcapng");
         let _ = fs::remove_file(&file);
-        let child = capture_command(world, host, &file, flags).spawn().expect("a capture");
+        let child = capture_command(lab, host, &file, flags).spawn().expect("a capture");
         let limit = Instant::now() + net::PATIENCE;
         let mut running = Self { child, file };
         while !running.file.metadata().is_ok_and(|file| file.len() > 0) {
@@ -49,9 +49,9 @@ impl Running {
     }
 }
 
-pub fn capture_command(world: &World, host: usize, file: &Path, flags: &[&str]) -> Command {
+pub fn capture_command(lab: &TestLab, host: usize, file: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
-    let socket = world.host(host).daemon().expect("a daemon").socket();
+    let socket = lab.host(host).daemon().expect("a daemon").socket();
     command.args(["capture", "-w"]).arg(file).arg("--socket").arg(socket).args(flags);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -62,8 +62,8 @@ pub fn code(output: &Output) -> i32 {
 }
 
 /// Asks the first host's daemon by hand; returns the stream and the answer's line.
-pub fn ask(world: &World, request: &str) -> (BufReader<UnixStream>, String) {
-    let socket = world.host(0).daemon().expect("a daemon").socket();
+pub fn ask(lab: &TestLab, request: &str) -> (BufReader<UnixStream>, String) {
+    let socket = lab.host(0).daemon().expect("a daemon").socket();
     let mut stream = UnixStream::connect(socket).expect("the socket");
     writeln!(stream, "{request}").expect("a question");
     let mut stream = BufReader::with_capacity(1, stream);

@@ -1,35 +1,37 @@
-//! Who may run: root, one test at a time.
+//! What a test must have before it may build a lab: privileges, programs, and the machine to itself.
 
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flannel_udp::lab;
 
-/// Waits for this test's turn. `None`, after a loud word, where the machine lacks the rights or the
-/// programs.
-pub fn turn() -> Option<MutexGuard<'static, ()>> {
-    turn_with(&[])
+/// Waits until no other test of this program builds a lab. Returns `None`, after a line on standard
+/// error, if the machine lacks the privileges or programs; panics instead if
+/// `FLANNEL_UDP_REQUIRE_ROOT` is set.
+pub fn exclusive() -> Option<MutexGuard<'static, ()>> {
+    with_programs(&[])
 }
 
-/// The same for a test that needs more programs.
-pub fn turn_with(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
-    let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+/// [`exclusive`] for a test that also runs `programs`.
+pub fn with_programs(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
+    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let missing = programs.iter().find(|program| !lab::tool::exists(program));
     let missing = missing.map(|program| format!("missing: {program} (scripts/setup.sh)"));
-    match LACKING.get_or_init(lacking).clone().or(missing) {
-        None => Some(turn),
+    match MACHINE_LACKS.get_or_init(machine_lacks).clone().or(missing) {
+        None => Some(guard),
         Some(lacking) => {
             let test = std::thread::current().name().unwrap_or("a test").to_owned();
             let required = std::env::var_os("FLANNEL_UDP_REQUIRE_ROOT").is_some_and(|v| v != "0");
             assert!(!required, "{test} cannot run here: {lacking}");
-            // Not eprintln: the test harness would swallow it.
+            // The test harness captures what `eprintln!` prints.
             let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {lacking}");
             None
         }
     }
 }
 
-fn lacking() -> Option<String> {
+/// The privilege or the programs that every test needs and this machine lacks.
+fn machine_lacks() -> Option<String> {
     if let Err(why) = lab::have_privilege() {
         return Some(why.replace('\n', "; "));
     }
@@ -40,6 +42,6 @@ fn lacking() -> Option<String> {
 
 const PROGRAMS: [&str; 5] = ["ip", "etcd", "ethtool", "iptables", "traceroute"];
 
-static LACKING: OnceLock<Option<String>> = OnceLock::new();
+static MACHINE_LACKS: OnceLock<Option<String>> = OnceLock::new();
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

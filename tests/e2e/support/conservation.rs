@@ -1,73 +1,75 @@
-//! The same traffic in the books of both ends: what one daemon sent the other received, but for what
-//! the kernel between them says it dropped.
+//! Conservation of packets between two daemons: each received what the other sent, except for the
+//! packets that the kernel between them reports as dropped.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use flannel_udp::sys::netns::Netns;
 
-use super::books::{Books, settled};
-use super::world::World;
+use super::accounting::{DaemonCounters, balanced};
+use super::test_lab::TestLab;
 
-/// The books of two hosts before some traffic.
+/// A comparison of the first two hosts' counters before and after a test's traffic.
 #[derive(Debug)]
-pub struct Ledger {
-    before: Accounts,
+pub struct ConservationCheck {
+    before: Snapshot,
 }
 
-/// Counters at one moment, by host.
+/// All counters at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Accounts {
-    books: [Books; 2],
-    /// Packets dropped by the kernel in each host, the socket's overflows included.
+struct Snapshot {
+    /// The daemons' own, by host.
+    daemons: [DaemonCounters; 2],
+    /// Packets dropped by the kernel in each host, including overflows of the daemon's socket.
     hosts: [u64; 2],
-    /// The same in each host's first container.
+    /// Packets dropped by the kernel in each host's first container.
     containers: [u64; 2],
-    /// The same in queues that belong to no namespace.
+    /// Packets dropped by the kernel in queues that belong to no namespace.
     machine: u64,
 }
 
-impl Ledger {
-    /// Opens the books once nothing is on its way between the first two hosts.
+impl ConservationCheck {
+    /// Reads the counters once no packet is in flight between the first two hosts.
     #[track_caller]
-    pub fn open(world: &mut World) -> Self {
-        let mut before = Accounts::now(world);
+    pub fn start(lab: &mut TestLab) -> Self {
+        let mut before = Snapshot::take(lab);
         let end = Instant::now() + PATIENCE;
         loop {
             std::thread::sleep(QUIET);
-            let now = Accounts::now(world);
+            let now = Snapshot::take(lab);
             if now == before {
                 return Self { before };
             }
-            assert!(Instant::now() < end, "traffic before there was any: {before:#?} {now:#?}");
+            assert!(Instant::now() < end, "traffic before the test's own: {before:#?} {now:#?}");
             before = now;
         }
     }
 
-    /// Closes the books after traffic that lost `lost` datagrams on its way between containers.
-    /// What each daemon sent the other has received; what is missing, or lost, some counter names.
+    /// Compares the counters after traffic of which `lost` datagrams did not arrive in the other
+    /// container. Each daemon must have received what the other sent; packets that are missing
+    /// between the daemons, and datagrams that were lost, must be in some drop counter.
     #[track_caller]
-    pub fn close(self, world: &mut World, lost: u64) {
+    pub fn finish(self, lab: &mut TestLab, lost: u64) {
         let end = Instant::now() + PATIENCE;
         loop {
-            let now = Accounts::now(world);
+            let now = Snapshot::take(lab);
             let missing = [0, 1].map(|from| now.missing(&self.before, from));
             let between = now.dropped_between(&self.before);
-            let settled = match between {
+            let conserved = match between {
                 0 => missing == [0, 0],
-                // The kernel counts a dropped run of packets as one.
+                // The kernel counts a dropped GSO packet as one, however many segments it has.
                 _ => missing.iter().all(|count| *count >= 0),
             };
             let named = now.dropped_anywhere(&self.before);
-            if settled && (lost == 0 || named > 0) {
+            if conserved && (lost == 0 || named > 0) {
                 if named > 0 {
-                    println!("{lost} datagrams lost, {named} drops named, {missing:?} missing");
+                    println!("{lost} datagrams lost, {named} drops counted, {missing:?} missing");
                 }
                 return;
             }
             assert!(
                 Instant::now() < end,
-                "{lost} datagrams lost; missing between the daemons {missing:?}, named drops: \
+                "{lost} datagrams lost; missing between the daemons {missing:?}, counted drops: \
                  {between} between them, {named} in all\nbefore: {:#?}\nafter: {now:#?}",
                 self.before
             );
@@ -76,18 +78,18 @@ impl Ledger {
     }
 }
 
-impl Accounts {
-    fn now(world: &mut World) -> Self {
-        let books = [0, 1].map(|host| settled(world, host));
-        let hosts = [0, 1].map(|host| dropped_in(world.host(host).netns()) + books[host].overflows);
-        let containers = [0, 1].map(|host| dropped_in(world.host(host).container().netns()));
-        Self { books, hosts, containers, machine: backlog_drops() }
+impl Snapshot {
+    fn take(lab: &mut TestLab) -> Self {
+        let daemons = [0, 1].map(|host| balanced(lab, host));
+        let hosts = [0, 1].map(|host| dropped_in(lab.host(host).netns()) + daemons[host].overflows);
+        let containers = [0, 1].map(|host| dropped_in(lab.host(host).container().netns()));
+        Self { daemons, hosts, containers, machine: backlog_drops() }
     }
 
-    /// Packets that host `from` sent since `before` and that the other has not received.
+    /// Packets that host `from` has sent since `before` and the other host has not received.
     fn missing(&self, before: &Self, from: usize) -> i64 {
-        let sent = |at: &Self| at.books[from].egress.carried + at.books[from].ingress.icmp;
-        let received = |at: &Self| at.books[1 - from].ingress.packets;
+        let sent = |at: &Self| at.daemons[from].egress.carried + at.daemons[from].ingress.icmp;
+        let received = |at: &Self| at.daemons[1 - from].ingress.packets;
         (sent(self) - sent(before)) as i64 - (received(self) - received(before)) as i64
     }
 
@@ -98,7 +100,8 @@ impl Accounts {
 
     fn dropped_anywhere(&self, before: &Self) -> u64 {
         let sum = |at: &Self| {
-            let daemons = at.books.iter().map(|b| b.egress.dropped_all() + b.ingress.dropped_all());
+            let daemons =
+                at.daemons.iter().map(|d| d.egress.dropped_all() + d.ingress.dropped_all());
             daemons.sum::<u64>() + at.containers.iter().sum::<u64>()
         };
         sum(self) - sum(before) + self.dropped_between(before)
@@ -123,7 +126,8 @@ fn dropped_in(netns: &Netns) -> u64 {
     drops.sum::<u64>() + counters.iter().map(|name| counter(&snmp, name)).sum::<u64>()
 }
 
-/// A counter of `/proc/net/snmp`, where a line of names stands before each line of numbers.
+/// A counter of a table like `/proc/net/snmp`, where a line of names precedes each line of values.
+/// `name` is the group and the counter: `Ip: InDiscards`.
 pub fn counter(table: &str, name: &str) -> u64 {
     let (group, name) = name.split_once(' ').expect("a group and a name");
     let mut lines = table.lines().filter(|line| line.starts_with(group));
@@ -133,15 +137,15 @@ pub fn counter(table: &str, name: &str) -> u64 {
     found.and_then(|(_, number)| number.parse().ok()).unwrap_or_else(|| panic!("no {group} {name}"))
 }
 
-/// Packets that found a processor's backlog full: the second column of `softnet_stat`, for the whole
-/// machine.
+/// Packets of the whole machine that the kernel dropped because the backlog of a CPU was full: the
+/// second column of `softnet_stat`.
 fn backlog_drops() -> u64 {
     let table = fs::read_to_string("/proc/net/softnet_stat").expect("softnet_stat");
     let second = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
     table.lines().filter_map(second).sum()
 }
 
-/// Long enough that what is on its way arrives.
+/// Time in which every packet in flight arrives.
 const QUIET: Duration = Duration::from_millis(60);
 
 const PATIENCE: Duration = Duration::from_secs(3);

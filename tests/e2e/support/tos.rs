@@ -1,4 +1,4 @@
-//! Datagrams of one flow with changing marks in their IP headers: type of service, ECN included.
+//! The TOS byte of the IP header: DSCP and ECN (RFC 2474, RFC 3168).
 
 use std::time::{Duration, Instant};
 
@@ -8,24 +8,24 @@ use socket2::SockRef;
 use super::flow;
 use super::net;
 use super::raw;
-use super::world::World;
+use super::test_lab::TestLab;
 
-/// Sends runs of equal datagrams whose marks change from run to run, and checks at the far end that
-/// all arrive in order, each with its own mark and content.
+/// Sends one flow of numbered datagrams whose TOS byte changes every [`RUN`] datagrams, and checks that
+/// all arrive in order, each with its own TOS byte and content.
 #[track_caller]
-pub fn survive(world: &World, from: usize, to: usize) {
-    // The container shall see packets as they are on a wire, not a run of them in one.
+pub fn check_preserved(lab: &TestLab, from: usize, to: usize) {
+    // Without offloads on its link the container receives single packets, not GSO packets.
     let whole = ["-K", "veth0", "tx", "off", "gso", "off"];
-    World::run(world.host(to).netns(), "ethtool", &whole);
-    let (here, there) = (world.place(from), world.place(to));
+    TestLab::run(lab.host(to).netns(), "ethtool", &whole);
+    let (here, there) = (lab.endpoint(from), lab.endpoint(to));
     let receiver = net::raw_receiver(there.netns, raw::UDP);
     receiver.set_recv_buffer_size(4 << 20).expect("a buffer");
-    let taker = net::udp(there.netns, there.address);
-    let address = taker.local_addr().expect("its address");
+    let listener = net::udp(there.netns, there.address);
+    let address = listener.local_addr().expect("its address");
     let sender = net::udp(here.netns, here.address);
     for number in 0..PACKETS {
         if number % RUN == 0 {
-            SockRef::from(&sender).set_tos_v4(mark(number).into()).expect("a mark");
+            SockRef::from(&sender).set_tos_v4(tos(number).into()).expect("a TOS byte");
         }
         sender.send_to(&flow::packet(number, SIZE), address).expect("sending");
         if number % (4 * RUN) == 0 {
@@ -43,22 +43,22 @@ pub fn survive(world: &World, from: usize, to: usize) {
         }
         assert_eq!(flow::number_in(&bytes[8..]), Some(next), "the next in order");
         assert!(bytes[8..] == flow::packet(next, SIZE), "packet {next}: other bytes");
-        assert_eq!(packet[1], mark(next), "packet {next}: another mark");
+        assert_eq!(packet[1], tos(next), "packet {next}: another TOS byte");
         next += 1;
     }
 }
 
-/// All four ECN code points, with and without a code point of DiffServ.
-fn mark(number: u64) -> u8 {
+/// All four ECN code points, with and without a DSCP.
+fn tos(number: u64) -> u8 {
     let run = number / RUN;
     (run % 4) as u8 | if run % 8 < 4 { 0 } else { 0xb8 }
 }
 
-/// Has the kernel of each host mark some of what its containers send as having met congestion, as a
-/// router with active queue management would.
-pub fn congest(world: &World) {
+/// Makes the kernel of each host set CE (congestion experienced) on one in 40 ECT(0) packets of its
+/// containers, as a router with active queue management does.
+pub fn mark_congestion(lab: &TestLab) {
     for host in 0..2 {
-        let node = world.host(host).netns_name();
+        let node = lab.host(host).netns_name();
         for rule in [
             "add table ip marks",
             "add chain ip marks forward { type filter hook forward priority 0 ; }",
@@ -69,17 +69,17 @@ pub fn congest(world: &World) {
     }
 }
 
-/// Ends [`congest`].
-pub fn ease(world: &World) {
+/// Ends [`mark_congestion`].
+pub fn stop_marking(lab: &TestLab) {
     for host in 0..2 {
-        World::run(world.host(host).netns(), "nft", &["delete", "table", "ip", "marks"]);
+        TestLab::run(lab.host(host).netns(), "nft", &["delete", "table", "ip", "marks"]);
     }
 }
 
-/// Segments with the mark of congestion that arrived in the container of `host`.
-pub fn congested(world: &World, host: usize) -> u64 {
-    let table = World::run(world.place(host).netns, "cat", &["/proc/net/netstat"]);
-    super::ledger::counter(&table, "IpExt: InCEPkts")
+/// Packets with CE set that arrived in the container of `host`.
+pub fn congestion_marks(lab: &TestLab, host: usize) -> u64 {
+    let table = TestLab::run(lab.endpoint(host).netns, "cat", &["/proc/net/netstat"]);
+    super::conservation::counter(&table, "IpExt: InCEPkts")
 }
 
 const PACKETS: u64 = 640;

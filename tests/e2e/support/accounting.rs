@@ -1,10 +1,11 @@
-//! The daemons' own books: what came in went out, or was dropped for a named reason.
+//! The daemons' own counters, which must balance: each packet that was read was sent, or dropped for a
+//! named reason.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::world::World;
+use super::test_lab::TestLab;
 
 /// One direction's counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,16 +18,16 @@ pub struct Direction {
 
 /// One daemon's counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Books {
+pub struct DaemonCounters {
     pub egress: Direction,
     pub ingress: Direction,
     pub overflows: u64,
 }
 
-impl Books {
-    /// The counters of the daemon on `host`, now or at its end.
-    pub fn of(world: &mut World, host: usize) -> Self {
-        let daemon = world.host_mut(host).daemon_mut().expect("a daemon");
+impl DaemonCounters {
+    /// The counters of the daemon on `host`: now, or at its exit if it has exited.
+    pub fn of(lab: &mut TestLab, host: usize) -> Self {
+        let daemon = lab.host_mut(host).daemon_mut().expect("a daemon");
         let stats = daemon.stats().expect("its counters");
         let traffic = if stats.get("egress").is_some() { &stats } else { &stats["stats"] };
         Self {
@@ -36,7 +37,7 @@ impl Books {
         }
     }
 
-    fn balance(&self) -> bool {
+    fn balances(&self) -> bool {
         self.egress.balances() && self.ingress.balances()
     }
 }
@@ -69,26 +70,28 @@ impl Direction {
     }
 }
 
-/// Checks the books of every daemon: packets read = packets sent + drops by reason, both ways.
+/// Checks that the counters of every daemon balance in both directions:
+/// packets read = packets carried + drops by reason.
 #[track_caller]
-pub fn check(world: &mut World) {
-    for host in 0..world.hosts().len() {
-        if world.host(host).daemon().is_some() {
-            settled(world, host);
+pub fn check_balance(lab: &mut TestLab) {
+    for host in 0..lab.hosts().len() {
+        if lab.host(host).daemon().is_some() {
+            balanced(lab, host);
         }
     }
 }
 
-/// The books of `host`, once they balance: a packet may be in a daemon's hands while it counts.
+/// The counters of the daemon on `host`, once they balance: for a moment a packet may be counted as
+/// read and not yet as carried or dropped.
 #[track_caller]
-pub fn settled(world: &mut World, host: usize) -> Books {
+pub fn balanced(lab: &mut TestLab, host: usize) -> DaemonCounters {
     let end = Instant::now() + Duration::from_secs(3);
     loop {
-        let books = Books::of(world, host);
-        if books.balance() {
-            return books;
+        let counters = DaemonCounters::of(lab, host);
+        if counters.balances() {
+            return counters;
         }
-        assert!(Instant::now() < end, "the books of host {host} do not balance: {books:#?}");
+        assert!(Instant::now() < end, "the counters of host {host} do not balance: {counters:#?}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -1,4 +1,4 @@
-//! A lab with the project's own daemon in it, that shows the logs when a test fails.
+//! A lab that runs the daemon under test and prints the daemons' logs when a test fails.
 
 use std::net::Ipv4Addr;
 use std::ops::{Deref, DerefMut};
@@ -8,11 +8,11 @@ use flannel_udp::lab::{self, DaemonOptions, Lab, LabBuilder, Registry};
 use flannel_udp::route::Cidr;
 use flannel_udp::sys::netns::Netns;
 
-/// A lab that runs the binary under test.
-pub struct World(Lab);
+/// A lab whose daemons are the program under test.
+pub struct TestLab(Lab);
 
-impl World {
-    /// The hosts, without daemons.
+impl TestLab {
+    /// Hosts without daemons.
     pub fn build(builder: LabBuilder) -> Self {
         let builder = builder.binary(env!("CARGO_BIN_EXE_flannel-udp"));
         Self(builder.build().expect("the lab"))
@@ -20,19 +20,19 @@ impl World {
 
     /// `hosts` hosts and two members of etcd, without daemons.
     pub fn with_etcd(hosts: usize) -> Self {
-        let mut world = Self::build(Lab::builder().hosts(hosts));
-        world.start_etcd(2, lab::CONFIG).expect("etcd");
-        world
+        let mut lab = Self::build(Lab::builder().hosts(hosts));
+        lab.start_etcd(2, lab::CONFIG).expect("etcd");
+        lab
     }
 
     /// Two hosts with a daemon and a container each, leases in etcd.
     pub fn two_hosts(flags: &[&str]) -> Self {
-        let mut world = Self::with_etcd(2);
+        let mut lab = Self::with_etcd(2);
         for host in 0..2 {
-            world.join(host, flags);
+            lab.join(host, flags);
         }
-        world.meet(0, 1);
-        world
+        lab.meet(0, 1);
+        lab
     }
 
     /// Starts a daemon on `host`, with its lease in etcd, and a container behind it.
@@ -41,7 +41,7 @@ impl World {
         self.add_container(host).expect("the container");
     }
 
-    /// Waits until the first containers of both hosts ping each other.
+    /// Waits until the first containers of both hosts answer each other's pings.
     #[track_caller]
     pub fn meet(&self, one: usize, other: usize) {
         for host in [one, other] {
@@ -58,9 +58,9 @@ impl World {
     }
 
     /// The namespace and address of the first container of `host`.
-    pub fn place(&self, host: usize) -> Place<'_> {
+    pub fn endpoint(&self, host: usize) -> Endpoint<'_> {
         let container = self.host(host).container();
-        Place { netns: container.netns(), address: container.address() }
+        Endpoint { netns: container.netns(), address: container.address() }
     }
 
     /// The subnet leased to `host`.
@@ -68,12 +68,12 @@ impl World {
         self.host(host).daemon().expect("a daemon").subnet().expect("its subnet file").cidr()
     }
 
-    /// What the daemon of `host` has logged.
+    /// The log of the daemon on `host`.
     pub fn log(&self, host: usize) -> String {
         self.host(host).daemon().map(lab::Daemon::log).unwrap_or_default()
     }
 
-    /// Runs a program inside the namespace and returns what it printed on both outputs.
+    /// Runs a program in the namespace and returns its standard output and standard error.
     pub fn run(netns: &Netns, program: &str, arguments: &[&str]) -> String {
         let output = netns
             .enter(|| std::process::Command::new(program).args(arguments).output())
@@ -83,16 +83,16 @@ impl World {
     }
 }
 
-/// Somewhere to send from or to.
+/// A namespace and an address in it, to send from or to.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct Endpoint<'a> {
     pub netns: &'a Netns,
     pub address: Ipv4Addr,
 }
 
-/// Makes the links in a namespace keep a flow's order, as the queues of a network card do: a veth
-/// queues each packet on the CPU that sent it, so that a thread which moves to another CPU
-/// overtakes itself. Receive packet steering queues by flow instead.
+/// Makes the links in a namespace keep the order within a flow, as the queues of a network card do. A
+/// veth queues each packet on the CPU that sent it, so packets of a thread that moves between CPUs are
+/// reordered. Receive packet steering selects the queue by flow instead.
 fn keep_order(netns: &str) {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(32);
     let script = format!(
@@ -117,7 +117,7 @@ pub fn lease_value(public_ip: Ipv4Addr) -> String {
     format!(r#"{{"PublicIP":"{public_ip}","PublicIPv6":null}}"#)
 }
 
-impl Deref for World {
+impl Deref for TestLab {
     type Target = Lab;
 
     fn deref(&self) -> &Lab {
@@ -125,13 +125,13 @@ impl Deref for World {
     }
 }
 
-impl DerefMut for World {
+impl DerefMut for TestLab {
     fn deref_mut(&mut self) -> &mut Lab {
         &mut self.0
     }
 }
 
-impl Drop for World {
+impl Drop for TestLab {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             return;
