@@ -56,7 +56,7 @@ pub(super) async fn run(
             },
             Ok(()) = subscriber.changed() => {
                 let status = subscriber.borrow_and_update().clone();
-                node.set_blind(!(status.synced && status.connected));
+                node.set_routes_stale(!(status.synced && status.connected));
                 if status.synced && !ready {
                     ready = true;
                     vitals.ready(&summary(&status));

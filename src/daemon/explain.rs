@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use super::node::Node;
 use crate::dataplane::trial::{self, Fate};
-use crate::dataplane::{CheckMode, Config, DropReason, Early, GRACE, Verdict, Why};
+use crate::dataplane::{
+    CheckMode, CheckOutcome, Config, DropReason, GRACE, GraceReason, MismatchReason,
+};
 use crate::host::firewall::{Spec, masquerade_rule};
 use crate::humanize;
 use crate::observe::protocol::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
@@ -26,8 +28,8 @@ struct Expert<'a> {
     interface: Option<String>,
     /// The host that a datagram with the packet comes from.
     from: Option<Ipv4Addr>,
-    /// How that host stands with the source check.
-    standing: Result<Early, Why>,
+    /// Whether that host has grace with the source check.
+    grace: Result<GraceReason, MismatchReason>,
 }
 
 /// Explains `query` on this host.
@@ -44,7 +46,7 @@ pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Ex
         host: node.address(),
         interface: node.interface_to(query.destination).await,
         from,
-        standing: from.map_or(Ok(Early::First), |from| node.standing(from)),
+        grace: from.map_or(Ok(GraceReason::FirstPacket), |from| node.grace_of(from)),
     };
     let (sent, received) = (expert.sent(), expert.received());
     Explanation { packet: query, sent, received }
@@ -147,7 +149,7 @@ impl Expert<'_> {
         let mut packet = self.packet(source, ttl);
         let sender = self.from.unwrap_or(Ipv4Addr::UNSPECIFIED);
         let (checks, fate) =
-            trial::ingress(&self.config, self.routes, sender, self.standing, &mut packet);
+            trial::ingress(&self.config, self.routes, sender, self.grace, &mut packet);
         if let Some(checks) = checks {
             way.source_check = self.source_check(checks.source);
             way.destination_check = Some(self.destination_check(checks.destination));
@@ -160,17 +162,21 @@ impl Expert<'_> {
     }
 
     /// What the workers would say of the source now, in words.
-    fn source_check(&self, verdict: Verdict) -> String {
+    fn source_check(&self, verdict: CheckOutcome) -> String {
         let source = self.query.source;
         let sender = self.from.map_or("its sender".to_owned(), |from| from.to_string());
-        let (why, dropped) = match verdict {
-            Verdict::Off => return "off: nobody looks".into(),
-            Verdict::Passes => return format!("passes: {source} is in the lease of {sender}"),
-            Verdict::Early(early) => {
-                let for_how_long = match early {
-                    Early::Blind => "as long as the lease store is out of reach or not read".into(),
-                    Early::First => format!("{} s from its first such packet on", GRACE.as_secs()),
-                    Early::Grace(left) => {
+        let (reason, dropped) = match verdict {
+            CheckOutcome::Off => return "off: nobody looks".into(),
+            CheckOutcome::Passes => return format!("passes: {source} is in the lease of {sender}"),
+            CheckOutcome::Grace(reason) => {
+                let for_how_long = match reason {
+                    GraceReason::RoutesStale => {
+                        "as long as the lease store is out of reach or not read".into()
+                    }
+                    GraceReason::FirstPacket => {
+                        format!("{} s from its first such packet on", GRACE.as_secs())
+                    }
+                    GraceReason::Running(left) => {
                         format!("another {}", humanize::seconds(left.as_secs_f64()))
                     }
                 };
@@ -180,24 +186,24 @@ impl Expert<'_> {
                      {for_how_long}; after that: {then}"
                 );
             }
-            Verdict::Fails { why, dropped } => (why, dropped),
+            CheckOutcome::Fails { reason, dropped } => (reason, dropped),
         };
-        let why = match why {
-            Why::Held(holder) if self.config.subnet.contains(source) => {
+        let why = match reason {
+            MismatchReason::HeldBy(holder) if self.config.subnet.contains(source) => {
                 format!("{source} is in the lease of {holder}, which is this host itself")
             }
-            Why::Held(holder) => {
+            MismatchReason::HeldBy(holder) => {
                 format!("{source} is in the lease of {holder}, not of {sender}")
             }
-            Why::Nobodys => format!(
+            MismatchReason::Unleased => format!(
                 "{source} is outside the overlay network {}, so no lease can have it",
                 self.config.network
             ),
-            Why::Late => {
+            MismatchReason::GraceOver => {
                 let had = GRACE.as_secs();
                 format!("no lease has {source}, and {sender} has had its {had} s to be known")
             }
-            Why::Crowded => format!(
+            MismatchReason::GraceTableFull => format!(
                 "no lease has {source}, and too many unknown senders are borne with already"
             ),
         };
@@ -205,12 +211,14 @@ impl Expert<'_> {
     }
 
     /// The same of the destination.
-    fn destination_check(&self, verdict: Verdict) -> String {
+    fn destination_check(&self, verdict: CheckOutcome) -> String {
         let (destination, subnet) = (self.query.destination, self.config.subnet);
         match verdict {
-            Verdict::Off => "off: nobody looks".into(),
-            Verdict::Passes | Verdict::Early(_) => format!("passes: {destination} is in {subnet}"),
-            Verdict::Fails { dropped, .. } => {
+            CheckOutcome::Off => "off: nobody looks".into(),
+            CheckOutcome::Passes | CheckOutcome::Grace(_) => {
+                format!("passes: {destination} is in {subnet}")
+            }
+            CheckOutcome::Fails { dropped, .. } => {
                 format!("fails, {}: {destination} is not in {subnet}", effect(dropped))
             }
         }

@@ -20,7 +20,9 @@ pub mod tap;
 pub mod trial;
 mod worker;
 
-pub use checks::{Check, Early, GRACE, Mismatch, Mismatches, RecentMismatch, Verdict, Why};
+pub use checks::{
+    Check, CheckOutcome, GRACE, GraceReason, Mismatch, MismatchLog, MismatchReason, RecentMismatch,
+};
 pub use config::{CheckMode, Config, Offloads, ParseOffloadError, ThreadInit, Threads};
 pub use counters::by_peer::{OtherTraffic, PeerTraffic, Peers, Traffic};
 pub use counters::{DropReason, Stats};

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use super::checks::{Checks, Desk, Early, Mismatch, Rules, Why};
+use super::checks::{CheckRules, Checks, GraceReason, Mismatch, MismatchReason, MismatchReports};
 use super::config::{Config, ThreadInit, Threads};
 use super::counters::by_peer::{OtherTraffic, PeerTraffic, Peers};
 use super::counters::{Stats, ThreadCounters};
@@ -33,7 +33,7 @@ pub struct Dataplane {
     agreement: Arc<Agreement>,
     sockets: Vec<Arc<UdpSocket>>,
     peers: Arc<Peers>,
-    desk: Desk,
+    reports: MismatchReports,
     interactive: Arc<RecentEvent>,
     threads: Vec<Thread>,
     stop: Arc<AtomicBool>,
@@ -73,7 +73,7 @@ impl Dataplane {
             agreement: Arc::clone(&agreement),
             sockets: sockets.clone(),
             peers: Arc::clone(peers),
-            desk: Desk::new(),
+            reports: MismatchReports::new(),
             interactive: Arc::new(RecentEvent::new(INTERACTIVE_WINDOW)),
             threads: vec![],
             stop: Arc::default(),
@@ -126,7 +126,7 @@ impl Dataplane {
             Arc::clone(self.peers.routes()),
             Arc::clone(&self.agreement),
             Arc::clone(&ingress_counters),
-            Checks::new(Rules::from(config), self.peers.routes(), &self.desk),
+            Checks::new(CheckRules::from(config), self.peers.routes(), &self.reports),
         );
         let handoff = Arc::new(IngressHandoff::new(ingress, threads)?);
         let [egress_waker, ingress_waker] =
@@ -215,19 +215,19 @@ impl Dataplane {
 
     /// Sets whether the route table may lack leases because it is out of date with the lease store, which
     /// is assumed at first. Meanwhile the source check tolerates overlay addresses that are in no lease.
-    pub fn set_blind(&self, blind: bool) {
-        self.desk.set_blind(blind);
+    pub fn set_routes_stale(&self, stale: bool) {
+        self.reports.set_routes_stale(stale);
     }
 
     /// Whether a packet from `sender` whose inner source is an overlay address in no lease is tolerated
     /// now, and why.
-    pub fn standing(&self, sender: Ipv4Addr) -> Result<Early, Why> {
-        self.desk.standing(sender)
+    pub fn grace_of(&self, sender: Ipv4Addr) -> Result<GraceReason, MismatchReason> {
+        self.reports.grace_of(sender)
     }
 
     /// Packets that failed a check since the last call, as far as the workers reported them.
     pub fn take_mismatches(&self) -> Vec<Mismatch> {
-        self.desk.read()
+        self.reports.drain()
     }
 
     /// Counters of each thread, by name.

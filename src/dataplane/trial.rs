@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::checks::{Early, Rules, Verdict, Why};
+use super::checks::{CheckOutcome, CheckRules, GraceReason, MismatchReason};
 use super::config::Config;
 use super::counters::DropReason;
 use super::icmp;
@@ -35,9 +35,9 @@ pub enum Fate {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Checks {
     /// Of the inner source.
-    pub source: Verdict,
+    pub source: CheckOutcome,
     /// Of the inner destination.
-    pub destination: Verdict,
+    pub destination: CheckOutcome,
 }
 
 /// A packet read from the TUN device.
@@ -61,23 +61,23 @@ pub fn egress(config: &Config, routes: &RouteTable, packet: &mut [u8]) -> Fate {
     }
 }
 
-/// A datagram from the host `from`, which stands so if no lease has the inner source
-/// ([`Dataplane::standing`](super::Dataplane::standing)). A malformed packet is not checked.
+/// A datagram from the host `from`, which has this grace if no lease has the inner source
+/// ([`Dataplane::grace_of`](super::Dataplane::grace_of)). A malformed packet is not checked.
 pub fn ingress(
     config: &Config,
     routes: &RouteTable,
     from: Ipv4Addr,
-    standing: Result<Early, Why>,
+    grace: Result<GraceReason, MismatchReason>,
     packet: &mut [u8],
 ) -> (Option<Checks>, Fate) {
     let ip = match Ipv4::parse(&*packet) {
         Ok(ip) => ip,
         Err(malformed) => return (None, dropped(malformed.into())),
     };
-    let (rules, source) = (Rules::from(config), ip.source());
+    let (rules, source) = (CheckRules::from(config), ip.source());
     let is_senders = routes.lookup(source).is_some_and(|hop| hop.ip == from);
     let checks = Checks {
-        source: rules.source(source, is_senders, routes, || standing),
+        source: rules.source(source, is_senders, routes, || grace),
         destination: rules.destination(ip.destination(), routes),
     };
     let fate = if ip.total_len() > config.mtu.into() {

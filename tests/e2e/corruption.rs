@@ -86,7 +86,7 @@ fn corrupted_tcp(flags: &[&str]) {
         let more = stream.read(&mut [0; 1]).map_err(|e| e.kind());
         assert!(more.is_err(), "byte {corrupt_at} of a packet is wrong, yet it arrived");
         peer.send(&packets[BAD]);
-        stream.set_read_timeout(Some(net::PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(net::TIMEOUT)).expect("a timeout");
         stream.read_exact(&mut got[BAD * 1000..]).expect("the rest, after the bad segment again");
         assert!(got == data, "other bytes");
         segment.flags = RST;
@@ -116,7 +116,7 @@ fn handshake(peer: &PlainPeer, ip: &Ip, from: u16, listener: &TcpListener) -> (T
     let next = Segment { sequence: syn.next(), acknowledged: answer.next(), flags: ACK, ..syn };
     peer.send(&next.packet(ip));
     let (stream, _) = listener.accept().expect("the connection");
-    stream.set_read_timeout(Some(net::PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(net::TIMEOUT)).expect("a timeout");
     (stream, next)
 }
 

@@ -14,7 +14,7 @@ fn a_connect_to_nobodys_subnet_fails_at_once() {
     let nobody = Ipv4Addr::new(10, 0, 200, 1);
     for netns in [lab.host(0).netns(), lab.host(0).container().netns()] {
         let start = Instant::now();
-        let error = net::connect(netns, (nobody, 80).into(), net::PATIENCE).expect_err("nobody");
+        let error = net::connect(netns, (nobody, 80).into(), net::TIMEOUT).expect_err("nobody");
         assert_eq!(error.kind(), ErrorKind::NetworkUnreachable, "{error}");
         assert!(start.elapsed() < Duration::from_millis(500), "after {:?}", start.elapsed());
     }

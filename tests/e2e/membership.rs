@@ -19,7 +19,7 @@ fn a_third_host_comes_and_goes_beside_a_transfer() {
     lab.meet(0, 1);
     let steady = Background::start(lab.endpoint(0), lab.endpoint(1));
     let bulk = bulk::Endless::start(lab.endpoint(1), lab.endpoint(0), 5);
-    wait_for("the transfer", bulk::SOON, || bulk.received() > bulk::SOME);
+    wait_for("the transfer", bulk::STARTS_WITHIN, || bulk.received() > bulk::STARTED);
 
     let before = keys(&mut lab);
     lab.spawn_daemon(2, etcd(&[])).expect("the third daemon");
@@ -47,9 +47,11 @@ fn a_third_host_comes_and_goes_beside_a_transfer() {
     });
 
     let received = bulk.received();
-    wait_for("the transfer to go on", bulk::SOON, || bulk.received() > received + bulk::SOME);
-    assert!(bulk.finish() > bulk::SOME);
-    wait_for("a flow that lasted", bulk::SOON, || steady.sent() > 500);
+    wait_for("the transfer to go on", bulk::STARTS_WITHIN, || {
+        bulk.received() > received + bulk::STARTED
+    });
+    assert!(bulk.finish() > bulk::STARTED);
+    wait_for("a flow that lasted", bulk::STARTS_WITHIN, || steady.sent() > 500);
     steady.finish();
     accounting::check_balance(&mut lab);
 }

@@ -58,13 +58,15 @@ fn outage(mut lab: TestLab, go: impl Fn(&mut TestLab), come_back: impl Fn(&mut T
     lab.meet(0, 1);
     let steady = Background::start(lab.endpoint(0), lab.endpoint(1));
     let bulk = bulk::Endless::start(lab.endpoint(1), lab.endpoint(0), 6);
-    wait_for("the transfer", bulk::SOON, || bulk.received() > bulk::SOME);
+    wait_for("the transfer", bulk::STARTS_WITHIN, || bulk.received() > bulk::STARTED);
 
     go(&mut lab);
     thread::sleep(downtime());
     let (received, sent) = (bulk.received(), steady.sent());
-    wait_for("the transfer to go on", bulk::SOON, || bulk.received() > received + bulk::SOME);
-    wait_for("the flow to go on", bulk::SOON, || steady.sent() > sent + 100);
+    wait_for("the transfer to go on", bulk::STARTS_WITHIN, || {
+        bulk.received() > received + bulk::STARTED
+    });
+    wait_for("the flow to go on", bulk::STARTS_WITHIN, || steady.sent() > sent + 100);
     come_back(&mut lab);
 
     let peer = PlainPeer::open(&lab, 2, 0);

@@ -47,7 +47,7 @@ fn what_is_not_tcp_does_not_wait_behind_tcp() {
     next_udp(&peer);
     let daemon = lab.host(0).daemon().expect("a daemon").pid();
     signal_pid(daemon, Signal::Stop).expect("stopping the daemon");
-    wait_for("the daemon to stand still", net::PATIENCE, || {
+    wait_for("the daemon to stand still", net::TIMEOUT, || {
         std::fs::read_to_string(format!("/proc/{daemon}/stat")).is_ok_and(|s| s.contains(") T "))
     });
     let socket = net::raw_sender(netns);
@@ -82,7 +82,7 @@ fn super_packets_are_cut_into_whole_packets() {
     let longest = thread::scope(|scope| {
         scope.spawn(|| {
             let to = (peer::INSIDE, 7000).into();
-            let mut stream = net::connect(netns, to, net::PATIENCE).expect("a connection");
+            let mut stream = net::connect(netns, to, net::TIMEOUT).expect("a connection");
             stream.write_all(&Pattern::bytes(1, total)).expect("sending");
         });
         receive_stream(&peer, from, total)

@@ -31,7 +31,7 @@ fn every_packet_is_seen_where_it_passed_with_what_became_of_it() {
         let peer = lab.host(1).address();
         let capture = Running::start(&lab, 0, &[]);
         for _ in 0..3 {
-            lab::ping::ping(here.netns, there.address, net::PATIENCE).expect("a ping");
+            lab::ping::ping(here.netns, there.address, net::TIMEOUT).expect("a ping");
         }
         // Super-packets where the kernel makes them: they are shown as the wire has them.
         bulk::transfer(here, there, 300_000, 1);
@@ -125,7 +125,7 @@ fn filters_and_bounds_hold() {
     let lab = two_hosts(&[]);
     let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let ping = || {
-        lab::ping::ping(here.netns, there.address, net::PATIENCE).expect("a ping");
+        lab::ping::ping(here.netns, there.address, net::TIMEOUT).expect("a ping");
     };
 
     let capture = Running::start(&lab, 0, &["-c", "3", "--proto", "icmp"]);
@@ -140,7 +140,7 @@ fn filters_and_bounds_hold() {
     let file = lab.directory().join("max.pcapng");
     let flags = ["--max-bytes", "2000", "--json"];
     let bounded = capture_command(&lab, 0, &file, &flags).spawn().expect("a capture");
-    wait_for("the capture", net::PATIENCE, || file.metadata().is_ok_and(|file| file.len() > 0));
+    wait_for("the capture", net::TIMEOUT, || file.metadata().is_ok_and(|file| file.len() > 0));
     flow::in_order(here, there, 100, |_| 100);
     let output = bounded.wait_with_output().expect("its end");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
@@ -198,7 +198,7 @@ fn filters_and_bounds_hold() {
         .stderr(Stdio::null())
         .spawn()
         .expect("tshark");
-    wait_for("the end of the pipe", net::PATIENCE, || {
+    wait_for("the end of the pipe", net::TIMEOUT, || {
         ping();
         capture.try_wait().expect("a child").is_some()
     });
@@ -252,7 +252,7 @@ fn the_end_of_the_daemon_ends_the_capture() {
     let Some(_exclusive) = exclusive::with_programs(&["tshark", "capinfos"]) else { return };
     let mut lab = two_hosts(&[]);
     let capture = Running::start(&lab, 0, &["--proto", "icmp"]);
-    lab::ping::ping(lab.endpoint(0).netns, lab.endpoint(1).address, net::PATIENCE).expect("a ping");
+    lab::ping::ping(lab.endpoint(0).netns, lab.endpoint(1).address, net::TIMEOUT).expect("a ping");
     assert!(lab.stop_daemon(0).expect("its end").success());
     let (file, output) = capture.wait();
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -265,7 +265,7 @@ fn the_end_of_the_daemon_ends_the_capture() {
     let from = lab.host(0).address();
     let junk = net::udp(lab.host(0).netns(), from);
     junk.send_to(b"junk", (lab.host(1).address(), 8285)).expect("junk");
-    wait_for("a packet", net::PATIENCE, || {
+    wait_for("a packet", net::TIMEOUT, || {
         capture.file.metadata().is_ok_and(|file| file.len() > head)
     });
     let daemon = lab.host_mut(1).daemon_mut().expect("a daemon");

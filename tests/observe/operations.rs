@@ -258,7 +258,7 @@ fn overflow(lab: &mut TestLab) {
 
 /// The kernel refuses a feature: here a library that stands before it does.
 fn feature_lost(lab: &mut TestLab) {
-    let mut options = preload::faulty(lab.host(HERE).directory(), "no-vnet", &[]);
+    let mut options = preload::with_faults(lab.host(HERE).directory(), "no-vnet", &[]);
     options.registry = Registry::Etcd;
     lab.start_daemon(HERE, options).expect("a daemon");
     status_row(lab, HERE, "going on without vnet");

@@ -113,7 +113,7 @@ impl Session {
     }
 
     fn wait_for_words(&self, words: &str) {
-        wait_for(words, net::PATIENCE, || self.screen().contains(words));
+        wait_for(words, net::TIMEOUT, || self.screen().contains(words));
     }
 
     fn clear(&self) {

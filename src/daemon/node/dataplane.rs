@@ -30,7 +30,7 @@ impl Node<'_> {
             without = ?lost.iter().map(|feature| &feature.name).collect::<Vec<_>>(),
             "carrying packets on UDP {}", config.bind
         );
-        plane.set_blind(self.blind);
+        plane.set_routes_stale(self.routes_stale);
         self.plane = Some(plane);
         Ok(())
     }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Confined;
 use crate::daemon::Options;
-use crate::dataplane::{Dataplane, Event, Mismatches, Peers, Stats};
+use crate::dataplane::{Dataplane, Event, MismatchLog, Peers, Stats};
 use crate::exit::{Code, Exit};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
@@ -41,10 +41,10 @@ pub(super) struct Node<'a> {
     interface: Interface,
     subnet: Cidr,
     peers: Arc<Peers>,
-    /// Who failed a check lately.
-    mismatches: Mismatches,
-    /// The route table may lack leases.
-    blind: bool,
+    /// Senders whose packets failed a check recently.
+    mismatches: MismatchLog,
+    /// True while the route table may lack leases.
+    routes_stale: bool,
     netlink: Netlink,
     /// What the watcher of the links keeps the TUN device at.
     overlays: Option<watch::Sender<Overlay>>,
@@ -91,8 +91,8 @@ impl<'a> Node<'a> {
             interface,
             subnet,
             peers: Arc::new(Peers::new(routes)),
-            mismatches: Mismatches::default(),
-            blind: true,
+            mismatches: MismatchLog::default(),
+            routes_stale: true,
             netlink,
             overlays: None,
             link_events: mpsc::unbounded_channel().1,
@@ -270,15 +270,15 @@ impl<'a> Node<'a> {
     pub(super) fn look(&mut self) {
         self.peers().look();
         if let Some(plane) = &self.plane {
-            self.mismatches.take(plane.take_mismatches());
+            self.mismatches.record(plane.take_mismatches());
         }
     }
 
-    /// The route table is in step with the registry, or may lack leases.
-    pub(super) fn set_blind(&mut self, blind: bool) {
-        self.blind = blind;
+    /// Sets whether the route table is out of step with the lease store and so may lack leases.
+    pub(super) fn set_routes_stale(&mut self, stale: bool) {
+        self.routes_stale = stale;
         if let Some(plane) = &self.plane {
-            plane.set_blind(blind);
+            plane.set_routes_stale(stale);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Node;
 use crate::daemon::stats_file::Report;
 use crate::dataplane::counters::ThreadCounters;
-use crate::dataplane::{self, Dataplane, Early, Mismatches, Peers, Stats, Why};
+use crate::dataplane::{self, Dataplane, GraceReason, MismatchLog, MismatchReason, Peers, Stats};
 use crate::host::firewall::Spec;
 use crate::observe::protocol::snapshot::{self, Snapshot};
 use crate::route::RouteTable;
@@ -40,12 +40,16 @@ impl Node<'_> {
         link.map(|link| link.name)
     }
 
-    /// How a sender stands whose packet has a source of the overlay in nobody's lease.
-    pub(in crate::daemon) fn standing(&self, sender: Ipv4Addr) -> Result<Early, Why> {
+    /// Whether the source check would tolerate a packet from `sender` now whose source is an address of the
+    /// overlay in no lease, and why.
+    pub(in crate::daemon) fn grace_of(
+        &self,
+        sender: Ipv4Addr,
+    ) -> Result<GraceReason, MismatchReason> {
         match &self.plane {
-            Some(plane) => plane.standing(sender),
-            None if self.blind => Ok(Early::Blind),
-            None => Ok(Early::First),
+            Some(plane) => plane.grace_of(sender),
+            None if self.routes_stale => Ok(GraceReason::RoutesStale),
+            None => Ok(GraceReason::FirstPacket),
         }
     }
 
@@ -78,7 +82,7 @@ impl Node<'_> {
     }
 
     /// Who failed a check lately.
-    pub(in crate::daemon) fn mismatches(&self) -> &Mismatches {
+    pub(in crate::daemon) fn mismatches(&self) -> &MismatchLog {
         &self.mismatches
     }
 

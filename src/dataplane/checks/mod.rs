@@ -1,9 +1,10 @@
-//! The checks of what comes in: whether the inner source belongs to the outer sender's lease, and
-//! whether the inner destination is ours. What fails is told to control, which names it.
+//! Checks of the inner addresses of ingress packets: whether the source belongs to a lease of the outer
+//! sender, and whether the destination is in this host's subnet.
 //!
-//! Only packets that fail come here. A worker tells control through a bounded channel that nobody
-//! waits on: no lock, no system call. Each sender and inner address is told once between two looks
-//! of control's, so that a flood of one does not hide another.
+//! A worker reports a mismatch to control through a bounded channel without blocking, locking or
+//! allocating; a packet that passes costs no more than the comparison of its addresses. Each worker
+//! reports each pair of sender and inner address once per epoch, so that a flood of one mismatch leaves
+//! room for the others.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -18,29 +19,29 @@ use crate::packet::ipv4::Ipv4;
 use crate::route::RouteTable;
 
 mod grace;
+mod outcome;
 mod recent;
-mod verdict;
 
 pub use grace::GRACE;
-use grace::Grace;
-pub use recent::{Mismatches, RecentMismatch};
-pub(super) use verdict::Rules;
-pub use verdict::{Early, Verdict, Why};
+use grace::GraceTable;
+pub(super) use outcome::CheckRules;
+pub use outcome::{CheckOutcome, GraceReason, MismatchReason};
+pub use recent::{MismatchLog, RecentMismatch};
 
-/// A check of packets that come in.
+/// A check of ingress packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
-    /// The inner source belongs to the lease of the outer sender.
+    /// The inner source belongs to a lease of the outer sender.
     Source,
-    /// The inner destination is in the own subnet.
+    /// The inner destination is in this host's subnet.
     Destination,
 }
 
 /// A packet that failed a check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Mismatch {
-    /// The check.
+    /// The check that it failed.
     pub check: Check,
     /// Inner source.
     pub source: Ipv4Addr,
@@ -50,101 +51,112 @@ pub struct Mismatch {
     pub sender: SocketAddrV4,
     /// The host whose lease holds the address that failed; `None` if no lease does.
     pub holder: Option<Ipv4Addr>,
-    /// Whether it was dropped.
+    /// Whether the packet was dropped.
     pub dropped: bool,
 }
 
-/// What control and the workers of a data plane share about the checks.
-pub(super) struct Desk {
-    reports: Receiver<Mismatch>,
+/// Control's end of the checks of one data plane.
+pub(super) struct MismatchReports {
+    receiver: Receiver<Mismatch>,
+    /// Cloned into each worker.
     sender: Sender<Mismatch>,
-    notes: Arc<Notes>,
-    /// Each worker's.
-    graces: Mutex<Vec<Arc<Grace>>>,
+    control: Arc<ControlState>,
+    /// The table of each worker.
+    grace_tables: Mutex<Vec<Arc<GraceTable>>>,
 }
 
-/// Control's notes to the workers.
-struct Notes {
-    /// The route table may lack leases: it is not in step with the registry.
-    blind: AtomicBool,
-    /// Moves whenever control has read its mail.
-    issue: AtomicU32,
+/// What control writes and workers read.
+struct ControlState {
+    /// True while the route table is not in step with the lease store and so may lack leases.
+    routes_stale: AtomicBool,
+    /// Epoch of the last drain; a worker reports each mismatch once per epoch.
+    epoch: AtomicU32,
 }
 
-impl Desk {
+impl MismatchReports {
+    /// No reports; the routes are stale until [`Self::set_routes_stale`].
     pub(super) fn new() -> Self {
-        let (sender, reports) = bounded(REPORTS);
-        let notes = Notes { blind: AtomicBool::new(true), issue: AtomicU32::new(1) };
-        Self { reports, sender, notes: Arc::new(notes), graces: Mutex::default() }
+        let (sender, receiver) = bounded(CHANNEL_CAPACITY);
+        let control =
+            ControlState { routes_stale: AtomicBool::new(true), epoch: AtomicU32::new(1) };
+        Self { receiver, sender, control: Arc::new(control), grace_tables: Mutex::default() }
     }
 
-    /// Whether the route table may lack leases.
-    pub(super) fn set_blind(&self, blind: bool) {
-        self.notes.blind.store(blind, Ordering::Relaxed);
+    /// Sets whether the route table may lack leases.
+    pub(super) fn set_routes_stale(&self, stale: bool) {
+        self.control.routes_stale.store(stale, Ordering::Relaxed);
     }
 
-    /// What has been told since the last time.
-    pub(super) fn read(&self) -> Vec<Mismatch> {
-        let reports = self.reports.try_iter().take(REPORTS).collect();
-        self.notes.issue.fetch_add(1, Ordering::Relaxed);
+    /// Takes the mismatches reported since the last drain, and begins the next epoch.
+    pub(super) fn drain(&self) -> Vec<Mismatch> {
+        let reports = self.receiver.try_iter().take(CHANNEL_CAPACITY).collect();
+        self.control.epoch.fetch_add(1, Ordering::Relaxed);
         reports
     }
 
-    /// How `sender` stands now with the worker to which its packets come, should their source be in
-    /// nobody's lease. Nothing begins by asking.
-    pub(super) fn standing(&self, sender: Ipv4Addr) -> Result<Early, Why> {
-        if self.notes.blind.load(Ordering::Relaxed) {
-            return Ok(Early::Blind);
+    /// Whether a packet from `sender` whose source is in no lease would be delivered now, and why.
+    /// Unlike such a packet, this does not start the grace of the sender.
+    pub(super) fn grace_of(&self, sender: Ipv4Addr) -> Result<GraceReason, MismatchReason> {
+        if self.control.routes_stale.load(Ordering::Relaxed) {
+            return Ok(GraceReason::RoutesStale);
         }
-        Grace::foresee(self.graces().iter().map(|grace| &**grace), sender, Instant::now())
+        GraceTable::peek(self.grace_tables().iter().map(|table| &**table), sender, Instant::now())
     }
 
-    fn graces(&self) -> MutexGuard<'_, Vec<Arc<Grace>>> {
-        self.graces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn grace_tables(&self) -> MutexGuard<'_, Vec<Arc<GraceTable>>> {
+        self.grace_tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The checks of one worker.
+/// A worker's end of the checks.
 pub(super) struct Checks {
-    rules: Rules,
+    rules: CheckRules,
     routes: Arc<RouteTable>,
-    reports: Sender<Mismatch>,
-    notes: Arc<Notes>,
-    grace: Arc<Grace>,
-    told: [Told; TOLD],
+    sender: Sender<Mismatch>,
+    control: Arc<ControlState>,
+    grace: Arc<GraceTable>,
+    /// Hash table without chaining: a collision makes a mismatch be reported again.
+    reported: [Reported; REPORTED_SLOTS],
 }
 
-/// Who has been told in which issue.
+/// A mismatch that this worker has reported, and the epoch in which it did.
 #[derive(Clone, Copy)]
-struct Told {
-    issue: u32,
+struct Reported {
+    epoch: u32,
     check: Check,
     sender: Ipv4Addr,
-    subject: Ipv4Addr,
+    /// The inner address that failed.
+    address: Ipv4Addr,
 }
 
 impl Checks {
-    pub(super) fn new(rules: Rules, routes: &Arc<RouteTable>, desk: &Desk) -> Self {
-        let nobody = Told {
-            issue: 0,
+    /// The checks of one worker, which report to `reports`.
+    pub(super) fn new(
+        rules: CheckRules,
+        routes: &Arc<RouteTable>,
+        reports: &MismatchReports,
+    ) -> Self {
+        // Epochs begin at 1, so a slot of epoch 0 matches no mismatch.
+        let empty = Reported {
+            epoch: 0,
             check: Check::Source,
             sender: Ipv4Addr::UNSPECIFIED,
-            subject: Ipv4Addr::UNSPECIFIED,
+            address: Ipv4Addr::UNSPECIFIED,
         };
-        let grace = Arc::new(Grace::default());
-        desk.graces().push(Arc::clone(&grace));
+        let grace = Arc::new(GraceTable::default());
+        reports.grace_tables().push(Arc::clone(&grace));
         Self {
             rules,
             routes: Arc::clone(routes),
-            reports: desk.sender.clone(),
-            notes: Arc::clone(&desk.notes),
+            sender: reports.sender.clone(),
+            control: Arc::clone(&reports.control),
             grace,
-            told: [nobody; TOLD],
+            reported: [empty; REPORTED_SLOTS],
         }
     }
 
-    /// Whether `ip`, which came from `sender`, is refused. `is_senders` says that the inner source is
-    /// in a lease of the sender's.
+    /// Checks `ip`, which came from `sender`, and returns the reason if it is to be dropped.
+    /// `is_senders` is true if the inner source is in a lease of the sender.
     #[inline]
     pub(super) fn refuse(
         &mut self,
@@ -166,7 +178,7 @@ impl Checks {
         None
     }
 
-    /// Does what the verdict on a source asks for: whether to drop the packet.
+    /// Applies the source check to a packet that [`CheckRules::source_at_once`] does not decide.
     #[cold]
     fn refuse_source(
         &mut self,
@@ -175,16 +187,20 @@ impl Checks {
         ip: &Ipv4<&[u8]>,
         is_senders: bool,
     ) -> bool {
-        let Self { rules, routes, notes, grace, .. } = self;
-        let early = || match notes.blind.load(Ordering::Relaxed) {
-            true => Ok(Early::Blind),
-            false => grace.admit(*sender.ip(), Instant::now()),
+        let Self { rules, routes, control, grace, .. } = self;
+        let grace_of = || {
+            if control.routes_stale.load(Ordering::Relaxed) {
+                Ok(GraceReason::RoutesStale)
+            } else {
+                grace.admit(*sender.ip(), Instant::now())
+            }
         };
-        let verdict = rules.source(ip.source(), is_senders, routes, early);
-        self.obey(counters, Check::Source, verdict, sender, ip)
+        let outcome = rules.source(ip.source(), is_senders, routes, grace_of);
+        self.apply(counters, Check::Source, outcome, sender, ip)
     }
 
-    /// The same of a destination.
+    /// Applies the destination check to a packet that [`CheckRules::destination_at_once`] does not
+    /// decide.
     #[cold]
     fn refuse_destination(
         &mut self,
@@ -192,60 +208,63 @@ impl Checks {
         sender: SocketAddrV4,
         ip: &Ipv4<&[u8]>,
     ) -> bool {
-        let verdict = self.rules.destination(ip.destination(), &self.routes);
-        self.obey(counters, Check::Destination, verdict, sender, ip)
+        let outcome = self.rules.destination(ip.destination(), &self.routes);
+        self.apply(counters, Check::Destination, outcome, sender, ip)
     }
 
-    fn obey(
+    /// Counts and reports as the outcome requires. Returns whether the packet is to be dropped.
+    fn apply(
         &mut self,
         counters: &DirectionCounters,
         check: Check,
-        verdict: Verdict,
+        outcome: CheckOutcome,
         sender: SocketAddrV4,
         ip: &Ipv4<&[u8]>,
     ) -> bool {
-        match verdict {
-            Verdict::Off | Verdict::Passes => false,
-            Verdict::Early(_) => {
+        match outcome {
+            CheckOutcome::Off | CheckOutcome::Passes => false,
+            CheckOutcome::Grace(_) => {
                 counters.source_grace.add(1);
                 false
             }
-            Verdict::Fails { why, dropped } => {
-                let (source, destination, holder) = (ip.source(), ip.destination(), why.holder());
+            CheckOutcome::Fails { reason, dropped } => {
+                let (source, destination, holder) =
+                    (ip.source(), ip.destination(), reason.holder());
                 let mismatch = Mismatch { check, source, destination, sender, holder, dropped };
-                self.tell(counters, mismatch);
+                self.report(counters, mismatch);
                 dropped
             }
         }
     }
 
-    /// Counts a packet that failed, and lets control know.
-    fn tell(&mut self, counters: &DirectionCounters, mismatch: Mismatch) {
+    /// Counts a mismatch, and reports it unless that was done in this epoch.
+    fn report(&mut self, counters: &DirectionCounters, mismatch: Mismatch) {
         let Mismatch { check, source, destination, sender, .. } = mismatch;
-        let (count, subject) = match check {
+        let (count, address) = match check {
             Check::Source => (&counters.source_mismatches, source),
             Check::Destination => (&counters.destination_mismatches, destination),
         };
         count.add(1);
-        let issue = self.notes.issue.load(Ordering::Relaxed);
-        let hash = (sender.ip().to_bits() ^ subject.to_bits()).wrapping_mul(0x9e37_79b1);
-        let told = &mut self.told[(hash >> 26) as usize % TOLD];
-        if told.issue == issue
-            && (told.check, told.sender, told.subject) == (check, *sender.ip(), subject)
+        let epoch = self.control.epoch.load(Ordering::Relaxed);
+        // Fibonacci hashing: the upper bits of the product select the slot.
+        let hash = (sender.ip().to_bits() ^ address.to_bits()).wrapping_mul(0x9e37_79b1);
+        let slot = &mut self.reported[(hash >> 26) as usize % REPORTED_SLOTS];
+        if slot.epoch == epoch
+            && (slot.check, slot.sender, slot.address) == (check, *sender.ip(), address)
         {
             return;
         }
-        *told = Told { issue, check, sender: *sender.ip(), subject };
-        if self.reports.try_send(mismatch).is_err() {
+        *slot = Reported { epoch, check, sender: *sender.ip(), address };
+        if self.sender.try_send(mismatch).is_err() {
             counters.mismatches_untold.add(1);
         }
     }
 }
 
-/// Reports that wait for control, two seconds' at most.
-const REPORTS: usize = 256;
-/// Pairs of a sender and an inner address that a worker remembers having told.
-const TOLD: usize = 64;
+/// Reports that the channel holds until control drains it, every two seconds at the latest.
+const CHANNEL_CAPACITY: usize = 256;
+/// Pairs of a sender and an inner address that a worker remembers as reported.
+const REPORTED_SLOTS: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Control's side of the checks: who failed lately, and the lines in the log.
+//! Control's record of mismatches: the senders that failed a check recently, and the lines in the log.
 
 use std::time::{Duration, Instant};
 
@@ -6,95 +6,102 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, Mismatch};
 
-/// One sender that failed a check lately.
+/// A sender that failed a check recently.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RecentMismatch {
-    /// Its latest packet.
+    /// Its latest mismatch.
     #[serde(flatten)]
     pub latest: Mismatch,
-    /// How often it was told of: at most once in two seconds for each inner address and thread, so
-    /// fewer than its packets.
+    /// How often workers reported it. Each worker reports an inner address once per epoch of about two
+    /// seconds, so this is lower than the number of packets.
     pub reports: u64,
-    /// Seconds since the last time.
+    /// Seconds since the latest report.
     pub last_ago: f64,
 }
 
-/// The senders that failed a check lately, the latest last.
+/// The senders that failed a check recently, and when the log named them.
 #[derive(Default)]
-pub struct Mismatches {
-    entries: Vec<Entry>,
-    /// When the present minute of the log began, and how many lines it has had.
-    minute: Option<Instant>,
+pub struct MismatchLog {
+    /// In the order of their latest report.
+    entries: Vec<LoggedSender>,
+    /// When the current log interval began.
+    interval_start: Option<Instant>,
+    /// Lines logged in it.
     lines: u32,
-    unsaid: u64,
+    /// Reports that had no line in it.
+    suppressed: u64,
 }
 
-struct Entry {
+struct LoggedSender {
     latest: Mismatch,
     reports: u64,
-    last: Instant,
-    said: Option<Instant>,
+    last_report: Instant,
+    last_logged: Option<Instant>,
 }
 
-impl Mismatches {
-    /// Takes note of what workers told, and names in the log who was not named in the last minute.
-    pub fn take(&mut self, mismatches: Vec<Mismatch>) {
-        for line in self.note(mismatches, Instant::now()) {
+impl MismatchLog {
+    /// Records mismatches that workers reported, and logs the senders that had no line within the last
+    /// minute.
+    pub fn record(&mut self, mismatches: Vec<Mismatch>) {
+        for line in self.lines_for(mismatches, Instant::now()) {
             tracing::warn!("{line}");
         }
     }
 
-    /// The latest, at most 32, the last one first.
+    /// The senders of the latest mismatches, at most 32, the most recent first.
     pub fn recent(&self) -> Vec<RecentMismatch> {
-        let view = |entry: &Entry| RecentMismatch {
+        let recent = |entry: &LoggedSender| RecentMismatch {
             latest: entry.latest,
             reports: entry.reports,
-            last_ago: entry.last.elapsed().as_secs_f64(),
+            last_ago: entry.last_report.elapsed().as_secs_f64(),
         };
-        self.entries.iter().rev().map(view).collect()
+        self.entries.iter().rev().map(recent).collect()
     }
 
-    pub(super) fn note(&mut self, mismatches: Vec<Mismatch>, now: Instant) -> Vec<String> {
+    /// Records mismatches and returns the lines to log.
+    pub(super) fn lines_for(&mut self, mismatches: Vec<Mismatch>, now: Instant) -> Vec<String> {
         let mut lines = vec![];
-        if self.minute.is_none_or(|began| now.duration_since(began) >= SAY_EVERY) {
-            if self.unsaid > 0 {
+        if self.interval_start.is_none_or(|start| now.duration_since(start) >= LOG_INTERVAL) {
+            if self.suppressed > 0 {
                 lines.push(format!(
                     "{} more packets of other senders failed a check in the last minute",
-                    self.unsaid
+                    self.suppressed
                 ));
             }
-            (self.minute, self.lines, self.unsaid) = (Some(now), 0, 0);
+            (self.interval_start, self.lines, self.suppressed) = (Some(now), 0, 0);
         }
         for mismatch in mismatches {
-            let entry = self.entry(mismatch, now);
-            if entry.said.is_some_and(|said| now.duration_since(said) < SAY_EVERY) {
+            let last_logged = self.entry(mismatch, now).last_logged;
+            if last_logged.is_some_and(|last| now.duration_since(last) < LOG_INTERVAL) {
                 continue;
             }
-            if self.lines == LINES {
-                self.unsaid += 1;
+            if self.lines == LINES_PER_INTERVAL {
+                self.suppressed += 1;
                 continue;
             }
             self.lines += 1;
             if let Some(entry) = self.entries.last_mut() {
-                entry.said = Some(now);
+                entry.last_logged = Some(now);
             }
             lines.push(mismatch.sentence());
         }
         lines
     }
 
-    /// The entry that `mismatch` belongs to, now the last one.
-    fn entry(&mut self, mismatch: Mismatch, now: Instant) -> &Entry {
+    /// Updates the entry of `mismatch`'s sender and moves it to the end.
+    fn entry(&mut self, mismatch: Mismatch, now: Instant) -> &LoggedSender {
         let key = |m: &Mismatch| (m.check, *m.sender.ip(), m.holder, m.dropped);
-        let place = self.entries.iter().position(|entry| key(&entry.latest) == key(&mismatch));
-        let mut entry = match place {
-            Some(place) => self.entries.remove(place),
-            None => Entry { latest: mismatch, reports: 0, last: now, said: None },
+        let found = self.entries.iter().position(|entry| key(&entry.latest) == key(&mismatch));
+        let mut entry = match found {
+            Some(index) => self.entries.remove(index),
+            None => {
+                LoggedSender { latest: mismatch, reports: 0, last_report: now, last_logged: None }
+            }
         };
-        if self.entries.len() == RECENT {
+        if self.entries.len() == MAX_SENDERS {
             self.entries.remove(0);
         }
-        (entry.latest, entry.last) = (mismatch, now);
+        (entry.latest, entry.last_report) = (mismatch, now);
         entry.reports += 1;
         self.entries.push(entry);
         &self.entries[self.entries.len() - 1]
@@ -102,7 +109,7 @@ impl Mismatches {
 }
 
 impl Mismatch {
-    /// In words, as in the log, with what may be done.
+    /// The sentence that the log and `doctor` print, which names the flag that decides.
     pub fn sentence(&self) -> String {
         let Self { source, destination, sender, .. } = self;
         let (what, flag) = match self.check {
@@ -118,9 +125,10 @@ impl Mismatch {
             Check::Source => "not of its sender",
             Check::Destination => "not in this host's subnet",
         };
-        let done = match self.dropped {
-            true => format!("dropped ({flag}=enforce)"),
-            false => format!("carried all the same ({flag}=log)"),
+        let done = if self.dropped {
+            format!("dropped ({flag}=enforce)")
+        } else {
+            format!("carried all the same ({flag}=log)")
         };
         format!(
             "a packet from {sender} has an inner {what} {why}: {address} {holder}; {source} to \
@@ -130,8 +138,8 @@ impl Mismatch {
 }
 
 /// Senders remembered.
-const RECENT: usize = 32;
-/// A sender is named once in this time.
-const SAY_EVERY: Duration = Duration::from_secs(60);
-/// Lines that such a time may have in all.
-const LINES: u32 = 10;
+const MAX_SENDERS: usize = 32;
+/// Each sender is logged at most once in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Lines that all senders together may have in a [`LOG_INTERVAL`].
+const LINES_PER_INTERVAL: u32 = 10;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::grace::{FORGOTTEN, GRACE, SENDERS};
+use super::grace::{FORGET_AFTER, GRACE, SENDERS};
 use super::*;
 use crate::dataplane::tap::Tap;
 use crate::dataplane::trial::{self, Fate};
@@ -20,44 +20,54 @@ fn mismatch(sender: u8, source: u8) -> Mismatch {
 
 #[test]
 fn grace_ends_and_comes_back_much_later() {
-    let (grace, start) = (Grace::default(), Instant::now());
+    let (grace, start) = (GraceTable::default(), Instant::now());
     let sender = Ipv4Addr::new(192, 168, 0, 1);
-    for (after, verdict) in [
-        (Duration::ZERO, Ok(Early::First)),
-        (GRACE / 2, Ok(Early::Grace(GRACE / 2))),
-        (GRACE, Err(Why::Late)),
-        (FORGOTTEN / 2, Err(Why::Late)),
-        (FORGOTTEN, Ok(Early::First)),
-        (FORGOTTEN + GRACE, Err(Why::Late)),
+    for (after, outcome) in [
+        (Duration::ZERO, Ok(GraceReason::FirstPacket)),
+        (GRACE / 2, Ok(GraceReason::Running(GRACE / 2))),
+        (GRACE, Err(MismatchReason::GraceOver)),
+        (FORGET_AFTER / 2, Err(MismatchReason::GraceOver)),
+        (FORGET_AFTER, Ok(GraceReason::FirstPacket)),
+        (FORGET_AFTER + GRACE, Err(MismatchReason::GraceOver)),
     ] {
-        let foreseen = Grace::foresee([&Grace::default(), &grace], sender, start + after);
-        assert_eq!(foreseen, verdict, "{after:?}");
-        assert_eq!(grace.admit(sender, start + after), verdict, "{after:?}");
+        let peeked = GraceTable::peek([&GraceTable::default(), &grace], sender, start + after);
+        assert_eq!(peeked, outcome, "{after:?}");
+        assert_eq!(grace.admit(sender, start + after), outcome, "{after:?}");
     }
 }
 
 #[test]
-fn strangers_cannot_fill_the_memory() {
-    let (grace, start) = (Grace::default(), Instant::now());
+fn strangers_cannot_grow_the_table() {
+    let (grace, start) = (GraceTable::default(), Instant::now());
     let sender = |n| Ipv4Addr::from_bits(0xc0a8_0000 + n as u32);
-    assert!((0..SENDERS).all(|n| grace.admit(sender(n), start) == Ok(Early::First)));
-    assert_eq!(grace.admit(sender(SENDERS), start), Err(Why::Crowded));
-    assert_eq!(Grace::foresee([&grace], sender(SENDERS), start), Err(Why::Crowded));
-    assert_eq!(grace.admit(sender(0), start), Ok(Early::Grace(GRACE)), "who had it keeps it");
-    let later = start + FORGOTTEN;
-    assert_eq!(grace.admit(sender(SENDERS), later), Ok(Early::First), "the others are forgotten");
-    assert_eq!(Grace::foresee([&grace], Ipv4Addr::UNSPECIFIED, later), Ok(Early::First));
+    assert!((0..SENDERS).all(|n| grace.admit(sender(n), start) == Ok(GraceReason::FirstPacket)));
+    assert_eq!(grace.admit(sender(SENDERS), start), Err(MismatchReason::GraceTableFull));
+    assert_eq!(
+        GraceTable::peek([&grace], sender(SENDERS), start),
+        Err(MismatchReason::GraceTableFull)
+    );
+    assert_eq!(grace.admit(sender(0), start), Ok(GraceReason::Running(GRACE)), "its grace goes on");
+    let later = start + FORGET_AFTER;
+    assert_eq!(
+        grace.admit(sender(SENDERS), later),
+        Ok(GraceReason::FirstPacket),
+        "the slots of the others are free"
+    );
+    assert_eq!(
+        GraceTable::peek([&grace], Ipv4Addr::UNSPECIFIED, later),
+        Ok(GraceReason::FirstPacket)
+    );
 }
 
 #[test]
-fn a_sender_is_named_once_a_minute() {
-    let (mut list, start) = (Mismatches::default(), Instant::now());
-    let lines = list.note(vec![mismatch(1, 1), mismatch(1, 2), mismatch(2, 1)], start);
+fn a_sender_is_logged_once_per_minute() {
+    let (mut list, start) = (MismatchLog::default(), Instant::now());
+    let lines = list.lines_for(vec![mismatch(1, 1), mismatch(1, 2), mismatch(2, 1)], start);
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains("192.168.0.1:8285") && lines[0].contains("10.0.9.1"), "{lines:?}");
     assert!(lines[0].contains("the lease of 192.168.0.9"), "{lines:?}");
-    assert!(list.note(vec![mismatch(1, 3)], start + Duration::from_secs(59)).is_empty());
-    assert_eq!(list.note(vec![mismatch(1, 4)], start + Duration::from_secs(60)).len(), 1);
+    assert!(list.lines_for(vec![mismatch(1, 3)], start + Duration::from_secs(59)).is_empty());
+    assert_eq!(list.lines_for(vec![mismatch(1, 4)], start + Duration::from_secs(60)).len(), 1);
     let recent = list.recent();
     assert_eq!(recent.len(), 2);
     assert_eq!((recent[0].latest.source, recent[0].reports), (Ipv4Addr::new(10, 0, 9, 4), 4));
@@ -65,50 +75,50 @@ fn a_sender_is_named_once_a_minute() {
 
 #[test]
 fn a_flood_of_senders_has_ten_lines_and_is_counted() {
-    let (mut list, start) = (Mismatches::default(), Instant::now());
-    let lines = list.note((0..100).map(|n| mismatch(n, 1)).collect(), start);
+    let (mut list, start) = (MismatchLog::default(), Instant::now());
+    let lines = list.lines_for((0..100).map(|n| mismatch(n, 1)).collect(), start);
     assert_eq!(lines.len(), 10);
     assert_eq!(list.recent().len(), 32);
-    let lines = list.note(vec![], start + Duration::from_secs(60));
+    let lines = list.lines_for(vec![], start + Duration::from_secs(60));
     assert!(lines[0].starts_with("90 more"), "{lines:?}");
 }
 
 #[test]
-fn control_hears_each_once_and_what_is_lost_is_counted() {
-    let desk = Desk::new();
+fn each_mismatch_is_reported_once_per_epoch_and_lost_reports_are_counted() {
+    let reports = MismatchReports::new();
     let network: Cidr = "10.0.0.0/16".parse().unwrap();
     let (_writer, routes) = crate::route::table(network, 24);
     let own = Ipv4Addr::new(192, 168, 0, 7);
-    let rules = Rules {
+    let rules = CheckRules {
         source: CheckMode::Enforce,
         destination: CheckMode::Off,
         network,
         subnet: "10.0.1.0/24".parse().unwrap(),
         own,
     };
-    let mut checks = Checks::new(rules, &routes, &desk);
+    let mut checks = Checks::new(rules, &routes, &reports);
     let counters = DirectionCounters::default();
     let refuse = |checks: &mut Checks, source: [u8; 4]| {
         let packet = packet(source.into(), Ipv4Addr::UNSPECIFIED);
         let ip = Ipv4::parse(&packet[..]).unwrap();
         checks.refuse(&counters, mismatch(1, 0).sender, &ip, false).is_some()
     };
-    assert!(!refuse(&mut checks, [10, 0, 5, 1]), "nobody knows the leases yet");
+    assert!(!refuse(&mut checks, [10, 0, 5, 1]), "the routes are stale");
     assert!(refuse(&mut checks, [10, 0, 1, 9]), "our own");
-    assert!(refuse(&mut checks, [172, 16, 0, 1]), "never in a lease");
+    assert!(refuse(&mut checks, [172, 16, 0, 1]), "outside the network");
     assert!(refuse(&mut checks, [172, 16, 0, 1]));
-    desk.set_blind(false);
-    assert!(!refuse(&mut checks, [10, 0, 5, 1]), "the lease may be on its way");
-    let told = desk.read();
-    let told: Vec<_> = told.iter().map(|m| (m.source, m.holder)).collect();
-    assert_eq!(told, [([10, 0, 1, 9].into(), Some(own)), ([172, 16, 0, 1].into(), None)]);
+    reports.set_routes_stale(false);
+    assert!(!refuse(&mut checks, [10, 0, 5, 1]), "the lease may be about to arrive");
+    let drained = reports.drain();
+    let drained: Vec<_> = drained.iter().map(|m| (m.source, m.holder)).collect();
+    assert_eq!(drained, [([10, 0, 1, 9].into(), Some(own)), ([172, 16, 0, 1].into(), None)]);
     assert!(refuse(&mut checks, [172, 16, 0, 1]));
-    assert_eq!(desk.read().len(), 1, "told anew");
+    assert_eq!(reports.drain().len(), 1, "reported again in the next epoch");
     for n in 0..=255 {
         refuse(&mut checks, [172, 16, 1, n]);
         refuse(&mut checks, [172, 16, 2, n]);
     }
-    assert_eq!(desk.read().len(), REPORTS);
+    assert_eq!(reports.drain().len(), CHANNEL_CAPACITY);
     assert_eq!(counters.mismatches_untold.get(), 256);
     assert_eq!((counters.source_mismatches.get(), counters.source_grace.get()), (516, 2));
 }
@@ -144,9 +154,9 @@ fn packet(source: Ipv4Addr, destination: Ipv4Addr) -> [u8; 20] {
 
 const MODES: [CheckMode; 3] = [CheckMode::Off, CheckMode::Log, CheckMode::Enforce];
 
-/// What `explain` foretells is what the worker then does, for every mode, address and standing.
+/// `explain` predicts what the worker then does, for every mode, address and state of grace.
 #[test]
-fn a_trial_comes_out_as_the_worker_does() {
+fn explain_predicts_what_the_worker_does() {
     let network: Cidr = "10.0.0.0/16".parse().unwrap();
     let peer = Ipv4Addr::new(192, 168, 0, 1);
     let (mut writer, routes) = crate::route::table(network, 24);
@@ -156,32 +166,33 @@ fn a_trial_comes_out_as_the_worker_does() {
     for source_check in MODES {
         for destination_check in MODES {
             let config = Config { source_check, destination_check, ..config(network) };
-            let desk = Desk::new();
-            let mut checks = Checks::new(Rules::from(&config), &routes, &desk);
+            let reports = MismatchReports::new();
+            let mut checks = Checks::new(CheckRules::from(&config), &routes, &reports);
             let counters = DirectionCounters::default();
             let mut step = |checks: &mut Checks, from: Ipv4Addr, source, destination| {
                 let packet = packet(source, destination);
                 let sender = SocketAddrV4::new(from, 8285);
-                let standing = desk.standing(from);
+                let grace = reports.grace_of(from);
                 let mut copy = packet;
-                let (told, fate) = trial::ingress(&config, &routes, from, standing, &mut copy);
+                let (explained, fate) = trial::ingress(&config, &routes, from, grace, &mut copy);
                 let graced = counters.source_grace.get();
                 let ip = Ipv4::parse(&packet[..]).unwrap();
                 let is_senders = routes.lookup(source).is_some_and(|hop| hop.ip == from);
                 let done = checks.refuse(&counters, sender, &ip, is_senders);
-                let foretold = match fate {
+                let expected = match fate {
                     Fate::Dropped { reason, .. } => Some(reason),
                     Fate::Carried { .. } => None,
                 };
-                let case = format!("{source_check} {destination_check} {from} {source} {told:?}");
-                assert_eq!(foretold, done, "{case}");
-                let verdict = told.unwrap().source;
-                let early = matches!(verdict, Verdict::Early(_));
-                assert_eq!(counters.source_grace.get() - graced, u64::from(early), "{case}");
-                seen.insert(format!("{verdict:?}").replace(|c: char| !c.is_alphabetic(), ""));
+                let case =
+                    format!("{source_check} {destination_check} {from} {source} {explained:?}");
+                assert_eq!(expected, done, "{case}");
+                let outcome = explained.unwrap().source;
+                let in_grace = matches!(outcome, CheckOutcome::Grace(_));
+                assert_eq!(counters.source_grace.get() - graced, u64::from(in_grace), "{case}");
+                seen.insert(format!("{outcome:?}").replace(|c: char| !c.is_alphabetic(), ""));
             };
-            for blind in [true, false] {
-                desk.set_blind(blind);
+            for stale in [true, false] {
+                reports.set_routes_stale(stale);
                 for from in [peer, stranger] {
                     for source in [[10, 0, 5, 1], [10, 0, 1, 9], [10, 0, 8, 1], [172, 16, 0, 1]] {
                         for destination in [[10, 0, 1, 2], [10, 0, 5, 2], [10, 0, 9, 2]] {
@@ -191,9 +202,9 @@ fn a_trial_comes_out_as_the_worker_does() {
                 }
             }
             let long_ago = Instant::now() - GRACE;
-            checks.grace = Arc::new(Grace::since(long_ago));
+            checks.grace = Arc::new(GraceTable::created_at(long_ago));
             assert!(checks.grace.admit(stranger, long_ago).is_ok());
-            *desk.graces() = vec![Arc::clone(&checks.grace)];
+            *reports.grace_tables() = vec![Arc::clone(&checks.grace)];
             step(&mut checks, stranger, [10, 0, 8, 1].into(), [10, 0, 1, 2].into());
             for n in 0..SENDERS as u8 + 1 {
                 let from = Ipv4Addr::new(192, 168, 7, n);
@@ -201,10 +212,10 @@ fn a_trial_comes_out_as_the_worker_does() {
             }
         }
     }
-    for verdict in ["Off", "Passes", "EarlyBlind", "EarlyFirst", "EarlyGrace"] {
-        assert!(seen.iter().any(|one| one.starts_with(verdict)), "{verdict}: {seen:?}");
+    for outcome in ["Off", "Passes", "GraceRoutesStale", "GraceFirstPacket", "GraceRunning"] {
+        assert!(seen.iter().any(|one| one.starts_with(outcome)), "{outcome}: {seen:?}");
     }
-    for why in ["Held", "Nobodys", "Late", "Crowded"] {
+    for why in ["HeldBy", "Unleased", "GraceOver", "GraceTableFull"] {
         assert!(seen.iter().any(|one| one.contains(why)), "{why}: {seen:?}");
     }
 }

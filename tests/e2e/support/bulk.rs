@@ -70,11 +70,11 @@ impl Endless {
 fn connection(from: Endpoint<'_>, to: Endpoint<'_>) -> (TcpStream, TcpStream) {
     let listener: TcpListener = net::listener(to.netns, to.address);
     let address = listener.local_addr().expect("its address");
-    let sender = net::connect(from.netns, address, net::PATIENCE).expect("a connection");
+    let sender = net::connect(from.netns, address, net::TIMEOUT).expect("a connection");
     // Pacing, as with BBR, would leave the tunnel half idle.
     let _ = SockRef::from(&sender).set_tcp_congestion(b"cubic");
     let (receiver, _) = listener.accept().expect("the accepted connection");
-    receiver.set_read_timeout(Some(net::PATIENCE)).expect("a read timeout");
+    receiver.set_read_timeout(Some(net::TIMEOUT)).expect("a read timeout");
     (sender, receiver)
 }
 
@@ -119,9 +119,9 @@ fn receive(mut stream: TcpStream, seed: u64, count: &AtomicU64) -> u64 {
 }
 
 /// Bytes after which a test takes a transfer as running.
-pub const SOME: u64 = 1 << 20;
+pub const STARTED: u64 = 1 << 20;
 
-/// Time limit for [`SOME`] bytes.
-pub const SOON: Duration = Duration::from_secs(10);
+/// Time limit for [`STARTED`] bytes.
+pub const STARTS_WITHIN: Duration = Duration::from_secs(10);
 
 const CHUNK: usize = 64 * 1024;

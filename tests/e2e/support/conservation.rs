@@ -33,7 +33,7 @@ impl ConservationCheck {
     #[track_caller]
     pub fn start(lab: &mut TestLab) -> Self {
         let mut before = Snapshot::take(lab);
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             std::thread::sleep(QUIET);
             let now = Snapshot::take(lab);
@@ -50,7 +50,7 @@ impl ConservationCheck {
     /// between the daemons, and datagrams that were lost, must be in some drop counter.
     #[track_caller]
     pub fn finish(self, lab: &mut TestLab, lost: u64) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let now = Snapshot::take(lab);
             let missing = [0, 1].map(|from| now.missing(&self.before, from));
@@ -148,4 +148,4 @@ fn backlog_drops() -> u64 {
 /// Time in which every packet in flight arrives.
 const QUIET: Duration = Duration::from_millis(60);
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);

@@ -86,7 +86,7 @@ pub fn echo_within(
     sizes: impl IntoIterator<Item = usize>,
 ) {
     let (sender, receiver, address) = sockets(from, to);
-    sender.set_read_timeout(Some(net::PATIENCE / tries)).expect("a timeout");
+    sender.set_read_timeout(Some(net::TIMEOUT / tries)).expect("a timeout");
     receiver.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
     let done = AtomicBool::new(false);
     let wrong = thread::scope(|scope| {

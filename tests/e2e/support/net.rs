@@ -8,7 +8,7 @@ use flannel_udp::sys::netns::Netns;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Time limit for a receive that is expected to succeed.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A UDP socket on `address` in `netns`, any port.
 pub fn udp(netns: &Netns, address: Ipv4Addr) -> UdpSocket {
@@ -18,7 +18,7 @@ pub fn udp(netns: &Netns, address: Ipv4Addr) -> UdpSocket {
 /// A UDP socket on `address` in `netns`.
 pub fn udp_at(netns: &Netns, address: SocketAddrV4) -> UdpSocket {
     let socket = inside(netns, || UdpSocket::bind(address));
-    socket.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("a read timeout");
     // The kernel caps the size at net.core.rmem_max.
     let _ = SockRef::from(&socket).set_recv_buffer_size(4 << 20);
     socket
@@ -30,10 +30,10 @@ pub fn listener(netns: &Netns, address: Ipv4Addr) -> TcpListener {
 }
 
 /// A TCP connection from `netns`.
-pub fn connect(netns: &Netns, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    let stream = netns.enter(|| TcpStream::connect_timeout(&to, patience))??;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+pub fn connect(netns: &Netns, to: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let stream = netns.enter(|| TcpStream::connect_timeout(&to, timeout))??;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     Ok(stream)
 }
 
@@ -49,7 +49,7 @@ pub fn raw_receiver(netns: &Netns, protocol: u8) -> Socket {
     let socket = inside(netns, || {
         Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(i32::from(protocol))))
     });
-    socket.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("a read timeout");
     socket
 }
 

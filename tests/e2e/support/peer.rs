@@ -23,12 +23,12 @@ impl PlainPeer {
         // Until the daemon has the route, it answers the probe with an ICMP error.
         let here = lab.endpoint(0);
         let probe = net::udp(here.netns, here.address);
-        wait_for("a first packet at the peer", net::PATIENCE, || {
+        wait_for("a first packet at the peer", net::TIMEOUT, || {
             let _ = probe.send_to(b"probe", (INSIDE, 9));
             peer.try_receive().is_some()
         });
         while peer.try_receive().is_some() {}
-        peer.set_timeout(net::PATIENCE);
+        peer.set_timeout(net::TIMEOUT);
         (lab, peer)
     }
 

@@ -35,7 +35,7 @@ pub fn check_preserved(lab: &TestLab, from: usize, to: usize) {
     let start = Instant::now();
     let mut next = 0;
     while next < PACKETS {
-        assert!(start.elapsed() < net::PATIENCE, "{next} of {PACKETS} arrived");
+        assert!(start.elapsed() < net::TIMEOUT, "{next} of {PACKETS} arrived");
         let packet = net::receive_raw(&receiver);
         let bytes = raw::whole(&packet).expect("one whole packet");
         if bytes[2..4] != address.port().to_be_bytes() {

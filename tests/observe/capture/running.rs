@@ -24,7 +24,7 @@ impl Running {
         let file = lab.directory().join("capture.pcapng");
         let _ = fs::remove_file(&file);
         let child = capture_command(lab, host, &file, flags).spawn().expect("a capture");
-        let limit = Instant::now() + net::PATIENCE;
+        let limit = Instant::now() + net::TIMEOUT;
         let mut running = Self { child, file };
         while !running.file.metadata().is_ok_and(|file| file.len() > 0) {
             if running.child.try_wait().expect("a child").is_some() || Instant::now() > limit {

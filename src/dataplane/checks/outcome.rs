@@ -1,0 +1,156 @@
+//! The decision of the checks about a packet, which workers apply and `explain` prints.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::dataplane::config::{CheckMode, Config};
+use crate::route::{Cidr, RouteTable};
+
+/// The decision of a check about a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CheckOutcome {
+    /// The check is off.
+    Off,
+    /// The address is right.
+    Passes,
+    /// The source is in no lease, but its lease may be about to arrive: counted and delivered.
+    Grace(GraceReason),
+    /// The address is wrong: counted and reported.
+    Fails {
+        /// What is wrong with it.
+        reason: MismatchReason,
+        /// Whether the packet is dropped.
+        dropped: bool,
+    },
+}
+
+/// Why a packet whose source is in no lease is delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GraceReason {
+    /// The route table is not in step with the lease store.
+    RoutesStale,
+    /// The packet is the first such packet of its sender, whose grace begins with it.
+    FirstPacket,
+    /// The sender has grace for the rest of this time.
+    Running(Duration),
+}
+
+/// What is wrong with an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MismatchReason {
+    /// The address is in the lease of this host.
+    HeldBy(Ipv4Addr),
+    /// The address is in no lease, and none can be about to arrive.
+    Unleased,
+    /// The address is in no lease, and the grace of the sender is over.
+    GraceOver,
+    /// The address is in no lease, and the table of senders with grace is full.
+    GraceTableFull,
+}
+
+impl MismatchReason {
+    /// The host whose lease holds the address, if there is one.
+    pub(super) fn holder(self) -> Option<Ipv4Addr> {
+        match self {
+            Self::HeldBy(holder) => Some(holder),
+            Self::Unleased | Self::GraceOver | Self::GraceTableFull => None,
+        }
+    }
+}
+
+impl CheckOutcome {
+    /// Whether the packet is dropped.
+    pub fn drops(self) -> bool {
+        matches!(self, Self::Fails { dropped: true, .. })
+    }
+}
+
+/// The modes of the checks, and the addresses that they compare with.
+#[derive(Clone, Copy)]
+pub(in crate::dataplane) struct CheckRules {
+    pub(super) source: CheckMode,
+    pub(super) destination: CheckMode,
+    pub(super) network: Cidr,
+    pub(super) subnet: Cidr,
+    /// This host's underlay address.
+    pub(super) own: Ipv4Addr,
+}
+
+impl From<&Config> for CheckRules {
+    fn from(config: &Config) -> Self {
+        Self {
+            source: config.source_check,
+            destination: config.destination_check,
+            network: config.network,
+            subnet: config.subnet,
+            own: *config.bind.ip(),
+        }
+    }
+}
+
+impl CheckRules {
+    /// Checks an inner source. `is_senders` is true if it is in a lease of the outer sender. `grace_of`
+    /// is called only if the address is in no lease, and returns whether the sender has grace.
+    pub(in crate::dataplane) fn source(
+        &self,
+        source: Ipv4Addr,
+        is_senders: bool,
+        routes: &RouteTable,
+        grace_of: impl FnOnce() -> Result<GraceReason, MismatchReason>,
+    ) -> CheckOutcome {
+        if let Some(outcome) = self.source_at_once(is_senders) {
+            return outcome;
+        }
+        let reason = match self.holder(source, routes) {
+            Some(holder) => MismatchReason::HeldBy(holder),
+            None if !self.network.contains(source) => MismatchReason::Unleased,
+            None => match grace_of() {
+                Ok(reason) => return CheckOutcome::Grace(reason),
+                Err(reason) => reason,
+            },
+        };
+        CheckOutcome::Fails { reason, dropped: self.source == CheckMode::Enforce }
+    }
+
+    /// Checks an inner destination.
+    pub(in crate::dataplane) fn destination(
+        &self,
+        destination: Ipv4Addr,
+        routes: &RouteTable,
+    ) -> CheckOutcome {
+        if let Some(outcome) = self.destination_at_once(destination) {
+            return outcome;
+        }
+        let holder = self.holder(destination, routes);
+        let reason = holder.map_or(MismatchReason::Unleased, MismatchReason::HeldBy);
+        CheckOutcome::Fails { reason, dropped: self.destination == CheckMode::Enforce }
+    }
+
+    /// The part of [`Self::source`] that decides about a packet that passes; `None` otherwise.
+    #[inline]
+    pub(super) fn source_at_once(&self, is_senders: bool) -> Option<CheckOutcome> {
+        match (is_senders, self.source) {
+            (_, CheckMode::Off) => Some(CheckOutcome::Off),
+            (true, _) => Some(CheckOutcome::Passes),
+            (false, _) => None,
+        }
+    }
+
+    /// The part of [`Self::destination`] that decides about a packet that passes; `None` otherwise.
+    #[inline]
+    pub(super) fn destination_at_once(&self, destination: Ipv4Addr) -> Option<CheckOutcome> {
+        match self.destination {
+            CheckMode::Off => Some(CheckOutcome::Off),
+            _ if self.subnet.contains(destination) => Some(CheckOutcome::Passes),
+            _ => None,
+        }
+    }
+
+    fn holder(&self, address: Ipv4Addr, routes: &RouteTable) -> Option<Ipv4Addr> {
+        if self.subnet.contains(address) {
+            Some(self.own)
+        } else {
+            routes.lookup(address).map(|hop| hop.ip)
+        }
+    }
+}
