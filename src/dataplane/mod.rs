@@ -24,7 +24,7 @@ pub use checks::{
     Check, CheckOutcome, GRACE, GraceReason, Mismatch, MismatchLog, MismatchReason, RecentMismatch,
 };
 pub use config::{CheckMode, Config, Offloads, ParseOffloadError, ThreadInit, Threads};
-pub use counters::by_peer::{OtherTraffic, PeerTraffic, Peers, Traffic};
+pub use counters::by_peer::{OtherTraffic, PeerAccounting, PeerTraffic, Traffic};
 pub use counters::{DropReason, Stats};
 pub use error::StartError;
 pub use event::Event;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::checks::{CheckRules, Checks, GraceReason, Mismatch, MismatchReason, MismatchReports};
 use super::config::{Config, ThreadInit, Threads};
-use super::counters::by_peer::{OtherTraffic, PeerTraffic, Peers};
+use super::counters::by_peer::{OtherTraffic, PeerAccounting, PeerTraffic};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
 use super::egress::{Egress, INTERACTIVE_WINDOW};
@@ -32,7 +32,7 @@ pub struct Dataplane {
     name: String,
     agreement: Arc<Agreement>,
     sockets: Vec<Arc<UdpSocket>>,
-    peers: Arc<Peers>,
+    peers: Arc<PeerAccounting>,
     reports: MismatchReports,
     interactive: Arc<RecentEvent>,
     threads: Vec<Thread>,
@@ -60,7 +60,7 @@ impl Dataplane {
     ///
     /// # Errors
     /// See [`StartError`]. Nothing is left behind.
-    pub fn start(config: &Config, peers: &Arc<Peers>) -> Result<Self, StartError> {
+    pub fn start(config: &Config, peers: &Arc<PeerAccounting>) -> Result<Self, StartError> {
         let agreement = Arc::new(Agreement::new(config.offloads));
         // The port first: a second daemon then fails before it has created a device.
         let sockets = device::bind(config, &agreement)?;
@@ -175,7 +175,7 @@ impl Dataplane {
             }
         };
         let handle = Some(std::thread::Builder::new().name(name.clone()).spawn(run)?);
-        self.peers.join(Arc::clone(&counters));
+        self.peers.add_thread(Arc::clone(&counters));
         self.threads.push(Thread { name: name.clone(), counters, waker, handle });
         let initialized =
             outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
@@ -266,7 +266,7 @@ impl Dataplane {
                 let _ = handle.join();
             }
         }
-        self.peers.part();
+        self.peers.finish_threads();
     }
 }
 

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flannel_udp::confine::{self, Layer, Layers, Reach};
-use flannel_udp::dataplane::{CheckMode, Config, Dataplane, Offloads, Peers, ThreadInit, Threads};
+use flannel_udp::dataplane::{
+    CheckMode, Config, Dataplane, Offloads, PeerAccounting, ThreadInit, Threads,
+};
 use flannel_udp::route;
 use flannel_udp::sys::netns::Netns;
 use flannel_udp::sys::process::{Signal, signal_pid};
@@ -304,9 +306,9 @@ fn reach() -> Reach {
     }
 }
 
-fn peers() -> Arc<Peers> {
+fn peers() -> Arc<PeerAccounting> {
     let (_, routes) = route::table("10.0.0.0/16".parse().unwrap(), 24);
-    Arc::new(Peers::new(routes))
+    Arc::new(PeerAccounting::new(routes))
 }
 
 fn config(on_thread_start: ThreadInit) -> Config {

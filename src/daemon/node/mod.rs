@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Confined;
 use crate::daemon::Options;
-use crate::dataplane::{Dataplane, Event, MismatchLog, Peers, Stats};
+use crate::dataplane::{Dataplane, Event, MismatchLog, PeerAccounting, Stats};
 use crate::exit::{Code, Exit};
 use crate::host;
 use crate::host::firewall::{Firewall, Spec, Toolbox};
@@ -40,7 +40,7 @@ pub(super) struct Node<'a> {
     port: u16,
     interface: Interface,
     subnet: Cidr,
-    peers: Arc<Peers>,
+    peers: Arc<PeerAccounting>,
     /// Senders whose packets failed a check recently.
     mismatches: MismatchLog,
     /// True while the route table may lack leases.
@@ -90,7 +90,7 @@ impl<'a> Node<'a> {
             port: config.port,
             interface,
             subnet,
-            peers: Arc::new(Peers::new(routes)),
+            peers: Arc::new(PeerAccounting::new(routes)),
             mismatches: MismatchLog::default(),
             routes_stale: true,
             netlink,
@@ -268,7 +268,7 @@ impl<'a> Node<'a> {
 
     /// Looks which peers are active and who failed a check; due every other second.
     pub(super) fn look(&mut self) {
-        self.peers().look();
+        self.peers().sample();
         if let Some(plane) = &self.plane {
             self.mismatches.record(plane.take_mismatches());
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::Node;
 use crate::daemon::stats_file::Report;
 use crate::dataplane::counters::ThreadCounters;
-use crate::dataplane::{self, Dataplane, GraceReason, MismatchLog, MismatchReason, Peers, Stats};
+use crate::dataplane::{
+    self, Dataplane, GraceReason, MismatchLog, MismatchReason, PeerAccounting, Stats,
+};
 use crate::host::firewall::Spec;
 use crate::observe::protocol::snapshot::{self, Snapshot};
 use crate::route::RouteTable;
@@ -77,7 +79,7 @@ impl Node<'_> {
     }
 
     /// Traffic by peer since the start of the process, whether or not a data plane runs.
-    pub(in crate::daemon) fn peers(&self) -> &Peers {
+    pub(in crate::daemon) fn peers(&self) -> &PeerAccounting {
         &self.peers
     }
 

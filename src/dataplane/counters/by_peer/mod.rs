@@ -1,11 +1,11 @@
-//! Traffic by peer: what was carried to and from each host that routes lead to.
+//! Traffic by peer: packets and bytes sent to and received from each host to which routes lead.
 //!
-//! A worker counts under the number that its route lookup yields anyway. Control puts addresses to
-//! the numbers, keeps what data planes that have ended had counted, and notices by looking now and
-//! then which peers are active: a worker reads no clock.
+//! A worker counts under the peer index that the route lookup of a packet returns anyway, and reads no
+//! clock. Control maps indexes to addresses, keeps the counts of data planes that have stopped, and
+//! samples the counters every two seconds to learn which peers are active.
 //!
-//! Conservation: peers and [`OtherTraffic`] add up to all that was carried, and what they have of
-//! unsent packets to all drops of sends.
+//! Conservation: peers and [`OtherTraffic`] together have all carried packets, and all packets dropped
+//! for one of the `send-` reasons.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -22,142 +22,143 @@ mod slots;
 pub(super) use slots::PeerCounters;
 pub use slots::Traffic;
 
-/// What was carried to and from one peer. A peer stays listed for a minute after its last route
-/// has gone; then its traffic is part of [`OtherTraffic::departed`].
+/// Traffic to and from one peer. A peer is listed until a minute after its last route was removed; then
+/// its traffic becomes part of [`OtherTraffic::departed`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PeerTraffic {
-    /// Where packets for it are sent: the address of its lease.
+    /// Address to which packets for the peer are sent: the public IP of its lease.
     pub address: Ipv4Addr,
-    /// Inner packets sent to it.
+    /// Inner packets sent to the peer.
     pub sent_packets: u64,
-    /// Their bytes.
+    /// Bytes of the packets sent.
     pub sent_bytes: u64,
-    /// Inner packets from it that were delivered.
+    /// Inner packets of the peer that were delivered.
     pub received_packets: u64,
-    /// Their bytes.
+    /// Bytes of the packets delivered.
     pub received_bytes: u64,
-    /// Inner packets for it that this host's kernel did not send: drops for one of the `send-`
+    /// Inner packets to the peer that this host's kernel did not send: drops for one of the `send-`
     /// reasons.
     #[serde(default)]
     pub unsent_packets: u64,
-    /// How long ago the last packet went to it; in JSON as seconds. Looks are two seconds apart, so
-    /// it may be as much longer ago.
+    /// Time since the last packet to the peer; in JSON in seconds. Samples are two seconds apart, so the
+    /// true time may be up to two seconds longer.
     #[serde(with = "slots::seconds")]
     pub last_sent: Option<Duration>,
-    /// How long ago the last packet came from it, as above.
+    /// Time since the last packet from the peer, with the resolution of `last_sent`.
     #[serde(with = "slots::seconds")]
     pub last_received: Option<Duration>,
 }
 
-/// What was carried and belongs to no peer of the list.
+/// Traffic that belongs to no listed peer.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OtherTraffic {
-    /// Of peers that came when every number for a peer was taken (16,382 at a time).
+    /// Of peers that joined while all 16,382 peer indexes were in use.
     pub beyond: Traffic,
-    /// Received from hosts to whose lease the inner source does not belong, and delivered because
-    /// the source check does not enforce that.
+    /// Packets whose inner source is in no lease of their sender, delivered because the source check is
+    /// not `enforce`.
     pub mismatched: Traffic,
-    /// Of peers that have left.
+    /// Of peers that are no longer listed.
     pub departed: Traffic,
 }
 
-/// The books of all peers, over all data planes of the process. For control: it locks.
-pub struct Peers {
+/// Traffic of all peers, over all data planes of the process. For control only: its methods lock.
+pub struct PeerAccounting {
     routes: Arc<RouteTable>,
-    ledger: Mutex<Ledger>,
+    accounts: Mutex<Accounts>,
 }
 
-impl Peers {
-    /// No traffic yet, for the peers to which `routes` leads.
+impl PeerAccounting {
+    /// No traffic yet, for the peers to which `routes` lead.
     pub fn new(routes: Arc<RouteTable>) -> Self {
-        Self { routes, ledger: Mutex::default() }
+        Self { routes, accounts: Mutex::default() }
     }
 
-    /// The route table whose peers these are.
+    /// The route table that defines the peers.
     pub fn routes(&self) -> &Arc<RouteTable> {
         &self.routes
     }
 
-    /// Notices who was active since the last look, and takes leave of peers that have gone. Due
-    /// every other second.
-    pub fn look(&self) {
-        self.ledger().look(&self.routes, Instant::now());
+    /// Records which peers were active since the last sample, and retires peers that have left. Control
+    /// calls this every two seconds.
+    pub fn sample(&self) {
+        self.accounts().sample(&self.routes, Instant::now());
     }
 
-    /// Traffic by peer, by address.
+    /// Traffic of each listed peer, sorted by address.
     pub fn traffic(&self) -> Vec<PeerTraffic> {
-        let mut ledger = self.ledger();
+        let mut accounts = self.accounts();
         let now = Instant::now();
-        ledger.look(&self.routes, now);
+        accounts.sample(&self.routes, now);
         let mut peers: Vec<_> =
-            ledger.accounts.values().map(|account| account.traffic(now)).collect();
+            accounts.by_index.values().map(|account| account.traffic(now)).collect();
         peers.sort_unstable_by_key(|peer| peer.address);
         peers
     }
 
-    /// What belongs to no peer of [`Self::traffic`].
+    /// Traffic that belongs to no peer of [`Self::traffic`].
     pub fn others(&self) -> OtherTraffic {
-        let ledger = self.ledger();
+        let accounts = self.accounts();
         OtherTraffic {
-            beyond: ledger.total(PeerIndex::OVERFLOW),
-            mismatched: ledger.total(PeerIndex::UNATTRIBUTED),
-            departed: ledger.departed,
+            beyond: accounts.total(PeerIndex::OVERFLOW),
+            mismatched: accounts.total(PeerIndex::UNATTRIBUTED),
+            departed: accounts.departed,
         }
     }
 
-    /// A thread begins to count.
-    pub(in crate::dataplane) fn join(&self, thread: Arc<ThreadCounters>) {
-        self.ledger().threads.push(thread);
+    /// Adds the counters of a thread that is about to start.
+    pub(in crate::dataplane) fn add_thread(&self, thread: Arc<ThreadCounters>) {
+        self.accounts().threads.push(thread);
     }
 
-    /// All threads have ended.
-    pub(in crate::dataplane) fn part(&self) {
-        self.ledger().part(&self.routes);
+    /// Takes over the counts of all threads, which have ended.
+    pub(in crate::dataplane) fn finish_threads(&self) {
+        self.accounts().finish_threads(&self.routes);
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Default)]
-struct Ledger {
+struct Accounts {
     threads: Vec<Arc<ThreadCounters>>,
-    /// What the threads' counters lack (what ended threads had counted) or have too much (what
-    /// belongs to the number's former owner).
+    /// Corrections to the sums of the threads' counters: plus the counts of threads that have ended,
+    /// minus the counts of the peer that had the index before. The additions wrap.
     offsets: HashMap<PeerIndex, Traffic>,
-    accounts: HashMap<PeerIndex, Account>,
+    by_index: HashMap<PeerIndex, PeerAccount>,
     departed: Traffic,
 }
 
-/// One peer's.
-struct Account {
+/// The account of one peer.
+struct PeerAccount {
     address: Ipv4Addr,
-    /// At the last look.
-    seen: Traffic,
+    /// Traffic at the last sample.
+    sampled: Traffic,
     last_sent: Option<Instant>,
     last_received: Option<Instant>,
     leaving: Option<Leaving>,
 }
 
-/// How things stood when a peer was first seen without a route.
+/// State at the first sample that found a peer without a route.
 struct Leaving {
+    /// The number of the departure ([`PeerEntry::departures`]), which tells it from a later one.
     departures: u64,
     since: Instant,
-    /// The round in which each thread was.
+    /// The round of each thread's loop.
     rounds: Vec<u64>,
 }
 
 impl PeerTraffic {
-    /// What part of the packets for it the kernel did not send, from 0 to 1; `None` if there were
-    /// none. Of what is lost behind this host's kernel nothing is known here.
+    /// Share of the packets to the peer that this host's kernel did not send, 0 to 1; `None` without any
+    /// packets. Losses beyond this host's kernel are not known here.
     pub fn send_loss(&self) -> Option<f64> {
         let all = self.sent_packets + self.unsent_packets;
         (all > 0).then(|| self.unsent_packets as f64 / all as f64)
     }
 }
 
-impl Ledger {
+impl Accounts {
     fn total(&self, index: PeerIndex) -> Traffic {
         let own = self.offsets.get(&index).copied().unwrap_or_default();
         self.threads.iter().fold(own, |sum, thread| {
@@ -167,12 +168,12 @@ impl Ledger {
         })
     }
 
-    fn look(&mut self, routes: &RouteTable, now: Instant) {
+    fn sample(&mut self, routes: &RouteTable, now: Instant) {
         for entry in routes.peers() {
             let total = self.total(entry.index);
             let account =
-                self.accounts.entry(entry.index).or_insert_with(|| Account::new(entry.address));
-            account.note(total, now);
+                self.by_index.entry(entry.index).or_insert_with(|| PeerAccount::new(entry.address));
+            account.update(total, now);
             if entry.routes > 0 {
                 account.leaving = None;
                 continue;
@@ -185,64 +186,65 @@ impl Ledger {
             let over = now.duration_since(leaving.since) >= KEPT && leaving.is_past(&self.threads);
             account.leaving = Some(leaving);
             if over {
-                self.take_leave(routes, &entry, total);
+                self.retire(routes, &entry, total);
             }
         }
     }
 
-    /// Frees the number of a peer that has left. No worker holds it: each has begun another round
-    /// since the last route was gone.
-    fn take_leave(&mut self, routes: &RouteTable, entry: &PeerEntry, total: Traffic) {
-        self.accounts.remove(&entry.index);
+    /// Frees the index of a peer that has left. No worker holds the index any more: each has begun another
+    /// round of its loop since the last route was removed.
+    fn retire(&mut self, routes: &RouteTable, entry: &PeerEntry, total: Traffic) {
+        self.by_index.remove(&entry.index);
         self.departed = self.departed.plus(total);
         let offset = self.offsets.entry(entry.index).or_default();
         *offset = offset.minus(total);
         routes.release_peer(entry);
     }
 
-    /// Keeps what the threads had counted, and lets them go.
-    fn part(&mut self, routes: &RouteTable) {
+    /// Keeps the counts of the threads, and drops the threads.
+    fn finish_threads(&mut self, routes: &RouteTable) {
         if self.threads.is_empty() {
             return;
         }
-        self.look(routes, Instant::now());
-        let numbers = routes.peers().into_iter().map(|entry| entry.index);
-        let numbers = numbers.chain([PeerIndex::OVERFLOW, PeerIndex::UNATTRIBUTED]);
-        let totals: HashMap<_, _> = numbers.map(|index| (index, self.total(index))).collect();
-        // A number that is free counts nothing, and the next threads begin at nothing.
+        self.sample(routes, Instant::now());
+        let indexes = routes.peers().into_iter().map(|entry| entry.index);
+        let indexes = indexes.chain([PeerIndex::OVERFLOW, PeerIndex::UNATTRIBUTED]);
+        let totals: HashMap<_, _> = indexes.map(|index| (index, self.total(index))).collect();
+        // A free index has no counts, and the next threads begin at zero.
         self.offsets = totals;
         self.threads.clear();
-        for account in self.accounts.values_mut() {
+        for account in self.by_index.values_mut() {
             account.leaving = None;
         }
     }
 }
 
-impl Account {
+impl PeerAccount {
     fn new(address: Ipv4Addr) -> Self {
-        let seen = Traffic::default();
-        Self { address, seen, last_sent: None, last_received: None, leaving: None }
+        let sampled = Traffic::default();
+        Self { address, sampled, last_sent: None, last_received: None, leaving: None }
     }
 
-    fn note(&mut self, total: Traffic, now: Instant) {
-        if total.sent_packets != self.seen.sent_packets {
+    /// Compares the traffic so far with that of the last sample.
+    fn update(&mut self, total: Traffic, now: Instant) {
+        if total.sent_packets != self.sampled.sent_packets {
             self.last_sent = Some(now);
         }
-        if total.received_packets != self.seen.received_packets {
+        if total.received_packets != self.sampled.received_packets {
             self.last_received = Some(now);
         }
-        self.seen = total;
+        self.sampled = total;
     }
 
     fn traffic(&self, now: Instant) -> PeerTraffic {
         let ago = |at: Option<Instant>| at.map(|at| now.duration_since(at));
         PeerTraffic {
             address: self.address,
-            sent_packets: self.seen.sent_packets,
-            sent_bytes: self.seen.sent_bytes,
-            received_packets: self.seen.received_packets,
-            received_bytes: self.seen.received_bytes,
-            unsent_packets: self.seen.unsent_packets,
+            sent_packets: self.sampled.sent_packets,
+            sent_bytes: self.sampled.sent_bytes,
+            received_packets: self.sampled.received_packets,
+            received_bytes: self.sampled.received_bytes,
+            unsent_packets: self.sampled.unsent_packets,
             last_sent: ago(self.last_sent),
             last_received: ago(self.last_received),
         }
@@ -250,14 +252,14 @@ impl Account {
 }
 
 impl Leaving {
-    /// Whether each thread has begun another round since.
+    /// Whether each thread has begun another round of its loop since, and so holds no index of the peer.
     fn is_past(&self, threads: &[Arc<ThreadCounters>]) -> bool {
         threads.iter().zip(&self.rounds).all(|(thread, &round)| thread.rounds.get() != round)
     }
 }
 
-/// How long a peer keeps its number and its place in the list after its last route has gone: a host
-/// that restarts is back sooner.
+/// How long a peer keeps its index and stays listed after its last route was removed. A host that
+/// restarts is back sooner.
 const KEPT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

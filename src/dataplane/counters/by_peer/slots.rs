@@ -1,4 +1,4 @@
-//! What a thread counts by peer.
+//! Counters by peer of one thread.
 
 use std::fmt;
 
@@ -8,34 +8,35 @@ use crate::dataplane::counters::Counter;
 use crate::route::PeerIndex;
 
 /// Packets and bytes by peer, of one direction in one thread: 256 KiB, allocated before the thread
-/// starts. The numbers of peers are given from the lowest on, so the slots in use lie together.
+/// starts. Peer indexes are assigned from the lowest on, so the slots in use are adjacent.
 #[derive(Default)]
 pub(in crate::dataplane) struct PeerCounters {
-    carried: Box<[Slot]>,
-    /// Apart from what each packet counts in, 128 KiB: nothing for a thread that does not send.
+    carried: Box<[PeerSlot]>,
+    /// Packets not sent, 128 KiB, apart from the slots that each packet touches. Empty in a thread that
+    /// only receives.
     unsent: Box<[Counter]>,
 }
 
 #[derive(Default)]
-struct Slot {
+struct PeerSlot {
     packets: Counter,
     bytes: Counter,
 }
 
 impl PeerCounters {
-    /// Room for every number, in a thread that receives.
+    /// A slot for every peer index, for a thread that receives.
     pub(in crate::dataplane) fn receiving() -> Self {
-        let carried = (0..PeerIndex::COUNT).map(|_| Slot::default()).collect();
+        let carried = (0..PeerIndex::COUNT).map(|_| PeerSlot::default()).collect();
         Self { carried, unsent: Box::default() }
     }
 
-    /// Room for every number, in a thread that sends.
+    /// A slot for every peer index, for a thread that sends.
     pub(in crate::dataplane) fn sending() -> Self {
         let unsent = (0..PeerIndex::COUNT).map(|_| Counter::default()).collect();
         Self { unsent, ..Self::receiving() }
     }
 
-    /// Counts for `peer`. Only the owning thread may.
+    /// Counts packets of `peer`. Only the owning thread may call this.
     #[inline]
     pub(in crate::dataplane) fn add(&self, peer: PeerIndex, packets: u64, bytes: u64) {
         if let Some(slot) = self.carried.get(peer.get()) {
@@ -44,7 +45,7 @@ impl PeerCounters {
         }
     }
 
-    /// Counts packets for `peer` that the kernel did not send. Only the owning thread may.
+    /// Counts packets to `peer` that the kernel did not send. Only the owning thread may call this.
     #[cold]
     pub(in crate::dataplane) fn add_unsent(&self, peer: PeerIndex, packets: u64) {
         if let Some(unsent) = self.unsent.get(peer.get()) {
@@ -58,7 +59,7 @@ impl PeerCounters {
         slot.map_or((0, 0), |slot| (slot.packets.get(), slot.bytes.get()))
     }
 
-    /// Packets for `peer` that the kernel did not send.
+    /// Packets to `peer` that the kernel did not send.
     pub(super) fn unsent(&self, peer: PeerIndex) -> u64 {
         self.unsent.get(peer.get()).map_or(0, Counter::get)
     }
@@ -112,7 +113,7 @@ impl Traffic {
     }
 }
 
-/// A time span in JSON: seconds, to the millisecond.
+/// A duration in JSON: seconds, with millisecond resolution.
 pub(super) mod seconds {
     use std::time::Duration;
 

@@ -2,25 +2,26 @@ use super::*;
 use crate::dataplane::DropReason;
 use crate::route::{Cidr, NextHop, RouteWriter, table};
 
-struct Bed {
+struct Fixture {
     writer: RouteWriter,
     routes: Arc<RouteTable>,
-    ledger: Ledger,
+    accounts: Accounts,
     now: Instant,
 }
 
-impl Bed {
+impl Fixture {
     fn new() -> Self {
         let (writer, routes) = table("10.0.0.0/16".parse().unwrap(), 24);
-        let mut bed = Self { writer, routes, ledger: Ledger::default(), now: Instant::now() };
-        bed.start();
-        bed
+        let mut fixture =
+            Self { writer, routes, accounts: Accounts::default(), now: Instant::now() };
+        fixture.start();
+        fixture
     }
 
-    /// Two threads, as of a new data plane.
+    /// Two threads, as a new data plane has.
     fn start(&mut self) {
         let threads = [ThreadCounters::new(true, false), ThreadCounters::new(false, true)];
-        self.ledger.threads.extend(threads.map(Arc::new));
+        self.accounts.threads.extend(threads.map(Arc::new));
     }
 
     fn subnet(n: u8) -> Cidr {
@@ -36,30 +37,30 @@ impl Bed {
         self.writer.remove(Self::subnet(n)).unwrap();
     }
 
-    fn number(&self, n: u8) -> PeerIndex {
+    fn index(&self, n: u8) -> PeerIndex {
         self.routes.route(Self::subnet(n).network()).expect("a route").peer
     }
 
     /// Packets of 100 bytes to and from `peer`.
     fn carry(&self, peer: PeerIndex, sent: u64, received: u64) {
-        self.ledger.threads[0].egress.carry(peer, sent, sent * 100);
-        self.ledger.threads[1].ingress.carry(peer, received, received * 100);
+        self.accounts.threads[0].egress.carry(peer, sent, sent * 100);
+        self.accounts.threads[1].ingress.carry(peer, received, received * 100);
     }
 
-    /// Goes on by `seconds`; threads that `live` begin another round.
-    fn pass(&mut self, seconds: u64, live: bool) {
+    /// Lets `seconds` pass and samples; if `running`, each thread begins another round.
+    fn advance(&mut self, seconds: u64, running: bool) {
         self.now += Duration::from_secs(seconds);
-        if live {
-            self.ledger.threads.iter().for_each(|thread| thread.rounds.add(1));
+        if running {
+            self.accounts.threads.iter().for_each(|thread| thread.rounds.add(1));
         }
-        self.ledger.look(&self.routes, self.now);
+        self.accounts.sample(&self.routes, self.now);
     }
 
     /// The last byte of each listed address, and packets sent and received.
     fn listed(&self) -> Vec<(u8, u64, u64)> {
         let mut listed: Vec<_> = self
-            .ledger
             .accounts
+            .by_index
             .values()
             .map(|account| account.traffic(self.now))
             .map(|peer| (peer.address.octets()[3], peer.sent_packets, peer.received_packets))
@@ -70,111 +71,112 @@ impl Bed {
 }
 
 #[test]
-fn each_peer_has_its_own_and_a_look_tells_when() {
-    let mut bed = Bed::new();
-    bed.join(1);
-    bed.join(2);
-    bed.carry(bed.number(1), 3, 0);
-    bed.carry(bed.number(2), 0, 4);
-    bed.carry(PeerIndex::UNATTRIBUTED, 0, 5);
-    bed.pass(1, true);
-    bed.pass(2, true);
-    assert_eq!(bed.listed(), [(1, 3, 0), (2, 0, 4)]);
-    let one = bed.ledger.accounts[&bed.number(1)].traffic(bed.now);
+fn each_peer_has_its_own_counters_and_times() {
+    let mut fixture = Fixture::new();
+    fixture.join(1);
+    fixture.join(2);
+    fixture.carry(fixture.index(1), 3, 0);
+    fixture.carry(fixture.index(2), 0, 4);
+    fixture.carry(PeerIndex::UNATTRIBUTED, 0, 5);
+    fixture.advance(1, true);
+    fixture.advance(2, true);
+    assert_eq!(fixture.listed(), [(1, 3, 0), (2, 0, 4)]);
+    let one = fixture.accounts.by_index[&fixture.index(1)].traffic(fixture.now);
     assert_eq!((one.sent_bytes, one.last_received), (300, None));
     assert_eq!(one.last_sent, Some(Duration::from_secs(2)));
-    assert_eq!(bed.ledger.total(PeerIndex::UNATTRIBUTED).received_packets, 5);
+    assert_eq!(fixture.accounts.total(PeerIndex::UNATTRIBUTED).received_packets, 5);
 }
 
 #[test]
 fn counters_outlive_a_data_plane() {
-    let mut bed = Bed::new();
-    bed.join(1);
+    let mut fixture = Fixture::new();
+    fixture.join(1);
     for plane in 1..=3 {
-        bed.carry(bed.number(1), 10, 1);
-        bed.carry(PeerIndex::OVERFLOW, 0, 1);
-        let routes = Arc::clone(&bed.routes);
-        bed.ledger.part(&routes);
-        bed.ledger.part(&routes);
-        bed.pass(1, true);
-        assert_eq!(bed.listed(), [(1, 10 * plane, plane)]);
-        assert_eq!(bed.ledger.total(PeerIndex::OVERFLOW).received_packets, plane);
-        bed.start();
+        fixture.carry(fixture.index(1), 10, 1);
+        fixture.carry(PeerIndex::OVERFLOW, 0, 1);
+        let routes = Arc::clone(&fixture.routes);
+        fixture.accounts.finish_threads(&routes);
+        fixture.accounts.finish_threads(&routes);
+        fixture.advance(1, true);
+        assert_eq!(fixture.listed(), [(1, 10 * plane, plane)]);
+        assert_eq!(fixture.accounts.total(PeerIndex::OVERFLOW).received_packets, plane);
+        fixture.start();
     }
 }
 
 #[test]
-fn what_the_kernel_did_not_send_is_its_peers() {
-    let mut bed = Bed::new();
-    bed.join(1);
-    bed.join(2);
-    let lose = |bed: &Bed, n, packets| {
-        let egress = &bed.ledger.threads[0].egress;
-        egress.unsent(DropReason::SendRefused, bed.number(n), packets);
+fn unsent_packets_are_counted_by_peer() {
+    let mut fixture = Fixture::new();
+    fixture.join(1);
+    fixture.join(2);
+    let count_unsent = |fixture: &Fixture, n, packets| {
+        let egress = &fixture.accounts.threads[0].egress;
+        egress.unsent(DropReason::SendRefused, fixture.index(n), packets);
     };
-    bed.carry(bed.number(1), 9, 0);
-    lose(&bed, 1, 3);
-    bed.pass(1, true);
-    let one = |bed: &Bed, n| bed.ledger.accounts[&bed.number(n)].traffic(bed.now);
-    assert_eq!((one(&bed, 1).unsent_packets, one(&bed, 1).send_loss()), (3, Some(0.25)));
-    assert_eq!((one(&bed, 2).unsent_packets, one(&bed, 2).send_loss()), (0, None));
-    // The next data plane goes on with them, and another peer with the number begins anew.
-    let routes = Arc::clone(&bed.routes);
-    bed.ledger.part(&routes);
-    bed.start();
-    lose(&bed, 1, 1);
-    bed.pass(1, true);
-    assert_eq!(one(&bed, 1).unsent_packets, 4);
-    bed.leave(1);
-    bed.pass(1, true);
-    bed.pass(KEPT.as_secs(), true);
-    assert_eq!(bed.ledger.departed.unsent_packets, 4);
-    bed.join(3);
-    bed.pass(1, true);
-    assert_eq!(one(&bed, 3).unsent_packets, 0);
+    fixture.carry(fixture.index(1), 9, 0);
+    count_unsent(&fixture, 1, 3);
+    fixture.advance(1, true);
+    let one =
+        |fixture: &Fixture, n| fixture.accounts.by_index[&fixture.index(n)].traffic(fixture.now);
+    assert_eq!((one(&fixture, 1).unsent_packets, one(&fixture, 1).send_loss()), (3, Some(0.25)));
+    assert_eq!((one(&fixture, 2).unsent_packets, one(&fixture, 2).send_loss()), (0, None));
+    // The next data plane continues the count, and another peer with the index begins at zero.
+    let routes = Arc::clone(&fixture.routes);
+    fixture.accounts.finish_threads(&routes);
+    fixture.start();
+    count_unsent(&fixture, 1, 1);
+    fixture.advance(1, true);
+    assert_eq!(one(&fixture, 1).unsent_packets, 4);
+    fixture.leave(1);
+    fixture.advance(1, true);
+    fixture.advance(KEPT.as_secs(), true);
+    assert_eq!(fixture.accounts.departed.unsent_packets, 4);
+    fixture.join(3);
+    fixture.advance(1, true);
+    assert_eq!(one(&fixture, 3).unsent_packets, 0);
 }
 
 #[test]
-fn a_peer_that_comes_back_finds_its_counters() {
-    let mut bed = Bed::new();
-    bed.join(1);
-    bed.carry(bed.number(1), 7, 7);
-    bed.leave(1);
-    bed.pass(1, true);
-    bed.pass(KEPT.as_secs() - 1, true);
-    bed.join(1);
-    bed.leave(1);
-    bed.pass(1, true);
-    bed.pass(KEPT.as_secs() - 1, true);
-    assert_eq!(bed.listed(), [(1, 7, 7)], "it left a second time, not a minute ago");
+fn a_peer_that_comes_back_keeps_its_counters() {
+    let mut fixture = Fixture::new();
+    fixture.join(1);
+    fixture.carry(fixture.index(1), 7, 7);
+    fixture.leave(1);
+    fixture.advance(1, true);
+    fixture.advance(KEPT.as_secs() - 1, true);
+    fixture.join(1);
+    fixture.leave(1);
+    fixture.advance(1, true);
+    fixture.advance(KEPT.as_secs() - 1, true);
+    assert_eq!(fixture.listed(), [(1, 7, 7)], "the minute begins anew when it leaves again");
 }
 
 #[test]
-fn a_number_goes_to_another_peer_with_nothing_on_it() {
-    let mut bed = Bed::new();
-    bed.join(1);
-    let number = bed.number(1);
-    bed.carry(number, 7, 8);
-    bed.leave(1);
-    bed.pass(1, true);
-    bed.pass(KEPT.as_secs(), false);
-    assert_eq!(bed.listed(), [(1, 7, 8)], "a thread may still hold the number");
-    bed.join(2);
-    assert_ne!(bed.number(2), number);
-    bed.pass(1, true);
-    assert_eq!(bed.listed(), [(2, 0, 0)]);
-    assert_eq!(bed.ledger.departed, Traffic::new((7, 700), (8, 800), 0));
-    bed.join(3);
-    assert_eq!(bed.number(3), number);
-    bed.carry(number, 1, 1);
-    bed.pass(1, true);
-    assert_eq!(bed.listed(), [(2, 0, 0), (3, 1, 1)]);
-    let routes = Arc::clone(&bed.routes);
-    bed.ledger.part(&routes);
-    bed.start();
-    bed.carry(number, 1, 1);
-    bed.pass(1, true);
-    assert_eq!(bed.listed(), [(2, 0, 0), (3, 2, 2)]);
+fn an_index_is_reused_with_its_counters_at_zero() {
+    let mut fixture = Fixture::new();
+    fixture.join(1);
+    let index = fixture.index(1);
+    fixture.carry(index, 7, 8);
+    fixture.leave(1);
+    fixture.advance(1, true);
+    fixture.advance(KEPT.as_secs(), false);
+    assert_eq!(fixture.listed(), [(1, 7, 8)], "a thread may still hold the index");
+    fixture.join(2);
+    assert_ne!(fixture.index(2), index);
+    fixture.advance(1, true);
+    assert_eq!(fixture.listed(), [(2, 0, 0)]);
+    assert_eq!(fixture.accounts.departed, Traffic::new((7, 700), (8, 800), 0));
+    fixture.join(3);
+    assert_eq!(fixture.index(3), index);
+    fixture.carry(index, 1, 1);
+    fixture.advance(1, true);
+    assert_eq!(fixture.listed(), [(2, 0, 0), (3, 1, 1)]);
+    let routes = Arc::clone(&fixture.routes);
+    fixture.accounts.finish_threads(&routes);
+    fixture.start();
+    fixture.carry(index, 1, 1);
+    fixture.advance(1, true);
+    assert_eq!(fixture.listed(), [(2, 0, 0), (3, 2, 2)]);
 }
 
 #[test]
@@ -192,7 +194,7 @@ fn times_in_json_are_seconds() {
     let text = serde_json::to_string(&peer).unwrap();
     assert!(text.ends_with(r#""last_sent":1.5,"last_received":null}"#), "{text}");
     assert_eq!(serde_json::from_str::<PeerTraffic>(&text).unwrap(), peer);
-    // A daemon that does not know the count yet is understood.
+    // The statistics of an older daemon lack the field.
     let older = text.replace(r#""unsent_packets":5,"#, "");
     assert_eq!(serde_json::from_str::<PeerTraffic>(&older).unwrap().unsent_packets, 0);
 }
