@@ -15,7 +15,7 @@ use crate::args::QueryArgs;
 use crate::args::values::{address_or_prefix, ip_protocol};
 use crate::exit::{Code, Exit};
 use crate::observe::client::Stream;
-use crate::observe::pcapng::tally::Tally;
+use crate::observe::pcapng::BlockReader;
 use crate::observe::protocol::Command;
 use crate::observe::protocol::capture::{Drops, Request, Way};
 use crate::route::Cidr;
@@ -119,13 +119,13 @@ pub(super) fn run(args: &CaptureArgs) -> Result<(), Exit> {
         let name = |side: &str| interfaces[side].as_str().unwrap_or(side).to_owned();
         eprintln!("capturing at {} and {}; Ctrl-C ends it", name("inner"), name("outer"));
     }
-    let mut tally = Tally::default();
+    let mut blocks = BlockReader::default();
     let mut outcome = Outcome::Whole;
     block_on(async {
-        outcome = follow(stream, &mut *output, &mut tally).await?;
+        outcome = follow(stream, &mut *output, &mut blocks).await?;
         Ok(())
     })?;
-    report(args, &tally, outcome);
+    report(args, &blocks, outcome);
     match outcome {
         Outcome::Cut => Err(Exit::new(
             Code::Unavailable,
@@ -150,48 +150,47 @@ enum Outcome {
 async fn follow(
     stream: Stream,
     output: &mut dyn Write,
-    tally: &mut Tally,
+    blocks: &mut BlockReader,
 ) -> Result<Outcome, Exit> {
     let system = |error: io::Error| Exit::new(Code::System, format!("error: {error}"));
-    let mut piece = stream.buffer().to_vec();
+    blocks.input().extend_from_slice(stream.buffer());
     let socket = stream.into_inner();
     socket.set_nonblocking(true).map_err(system)?;
     let (mut reader, mut writer) = UnixStream::from_std(socket).map_err(system)?.into_split();
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
-    let mut buffer = vec![0; PIECE];
-    let mut whole = vec![];
     loop {
-        tally
-            .follow(&piece, &mut whole)
+        let whole = blocks
+            .whole_blocks()
             .map_err(|error| Exit::new(Code::BadData, format!("error: {error}")))?;
         match output.write_all(&whole).and_then(|()| output.flush()) {
-            Ok(()) => whole.clear(),
+            // Before the next read, which then uses its memory again.
+            Ok(()) => drop(whole),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Outcome::NotRead),
             Err(error) => {
                 let words = format!("error: cannot write the capture: {error}");
                 return Err(Exit::new(Code::CannotCreate, words));
             }
         }
-        piece.clear();
+        blocks.input().reserve(PIECE);
         let len = loop {
             tokio::select! {
-                len = reader.read(&mut buffer) => break len,
+                len = reader.read_buf(blocks.input()) => break len,
                 // The daemon sends what is left, says what was lost, and closes.
                 _ = interrupt.recv() => drop(writer.shutdown().await),
                 _ = terminate.recv() => drop(writer.shutdown().await),
             }
         };
         match len {
-            Ok(0) | Err(_) if tally.is_complete => return Ok(Outcome::Whole),
+            Ok(0) | Err(_) if blocks.is_complete => return Ok(Outcome::Whole),
             Ok(0) | Err(_) => return Ok(Outcome::Cut),
-            Ok(len) => piece.extend_from_slice(&buffer[..len]),
+            Ok(_) => {}
         }
     }
 }
 
-fn report(args: &CaptureArgs, tally: &Tally, outcome: Outcome) {
-    let Tally { packets, lost, .. } = tally;
+fn report(args: &CaptureArgs, blocks: &BlockReader, outcome: Outcome) {
+    let BlockReader { packets, lost, .. } = blocks;
     if args.query.json {
         let complete = outcome == Outcome::Whole;
         let report = json!({ "version": 1, "frames": packets, "lost": lost, "complete": complete });

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use flannel_udp::cli::Code;
 use flannel_udp::lab::{self, DaemonOptions, Lab};
-use flannel_udp::observe::pcapng::tally::Tally;
+use flannel_udp::observe::pcapng::BlockReader;
 use flannel_udp::sys::process::Signal;
 
 use crate::support::raw::{EXPERIMENT, Ip};
@@ -233,10 +233,11 @@ fn a_reader_that_does_not_read_delays_nobody_and_learns_what_it_lost() {
         .sum();
     assert_eq!(dropped, 0, "nothing is dropped for a capture's sake");
     stream.get_mut().shutdown(std::net::Shutdown::Write).expect("its end");
-    let (mut tally, mut file, mut rest) = (Tally::default(), vec![], vec![]);
+    let (mut blocks, mut rest) = (BlockReader::default(), vec![]);
     stream.read_to_end(&mut rest).expect("the rest");
-    tally.follow(&rest, &mut file).expect("a capture");
-    assert!(tally.is_complete && tally.lost > 10_000 && tally.packets > 1_000, "{tally:?}");
+    blocks.input().extend_from_slice(&rest);
+    let file = blocks.whole_blocks().expect("a capture");
+    assert!(blocks.is_complete && blocks.lost > 10_000 && blocks.packets > 1_000, "{blocks:?}");
     assert_eq!(file.len(), rest.len(), "whole blocks");
     let path = lab.directory().join("slow.pcapng");
     fs::write(&path, &file).expect("a file");

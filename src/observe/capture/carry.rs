@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
@@ -71,9 +72,8 @@ struct Carrier<'a> {
     limits: Limits,
     frames: Frames,
     writer: WriteHalf<'a>,
-    /// What is being written, and how far.
-    out: Vec<u8>,
-    written: usize,
+    /// What has not been written yet.
+    out: BytesMut,
     started: u64,
 }
 
@@ -86,9 +86,9 @@ impl<'a> Carrier<'a> {
         writer: WriteHalf<'a>,
     ) -> Self {
         let frames = Frames::new(capture.wanted());
-        let mut out = vec![];
+        let mut out = BytesMut::with_capacity(BATCH);
         frames.begin(&mut out, place, interface);
-        Self { capture, limits, frames, writer, out, written: 0, started: now() }
+        Self { capture, limits, frames, writer, out, started: now() }
     }
 
     /// Carries until a limit is reached. May be given up at any await and finished then.
@@ -114,16 +114,9 @@ impl<'a> Carrier<'a> {
         before - self.limits.packets
     }
 
+    /// Writes what there is. If the future is dropped before its end, `out` is what is left.
     async fn flush(&mut self) -> io::Result<()> {
-        while self.written < self.out.len() {
-            match self.writer.write(&self.out[self.written..]).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                len => self.written += len,
-            }
-        }
-        self.out.clear();
-        self.written = 0;
-        Ok(())
+        self.writer.write_all_buf(&mut self.out).await
     }
 
     /// The rest of what was taken, and what was lost.

@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::{Bytes, BytesMut};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -24,12 +25,12 @@ use super::protocol::{Answer, Command, Request};
 use super::server::ask;
 
 /// The text for one scrape.
-pub fn encode(snapshot: Snapshot) -> String {
+pub fn encode(snapshot: Snapshot) -> Bytes {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape(snapshot)));
-    let mut text = String::new();
-    text::encode(&mut text, &registry).expect("a string takes any text");
-    text
+    let mut text = BytesMut::new();
+    text::encode(&mut text, &registry).expect("a buffer takes any text");
+    text.freeze()
 }
 
 /// One snapshot's values.

@@ -65,9 +65,13 @@ fn snapshot() -> Snapshot {
     }
 }
 
+fn text(snapshot: Snapshot) -> String {
+    String::from_utf8(encode(snapshot).into()).unwrap()
+}
+
 #[test]
 fn a_scrape_reads_as_openmetrics() {
-    let text = encode(snapshot());
+    let text = text(snapshot());
     for line in [
         "# TYPE flannel_udp_packets counter",
         "flannel_udp_packets_total{direction=\"egress\"} 12",
@@ -105,7 +109,7 @@ fn a_scrape_reads_as_openmetrics() {
 
 #[test]
 fn every_reason_is_there_from_the_start() {
-    let text = encode(Snapshot::default());
+    let text = text(Snapshot::default());
     for reason in DropReason::ALL {
         for direction in ["egress", "ingress"] {
             let line = format!(

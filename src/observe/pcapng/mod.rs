@@ -1,12 +1,16 @@
 //! Capture files in the pcapng format, as Wireshark, tshark and tcpdump read them
 //! (draft-ietf-opsawg-pcapng; the section numbers below are those of revision 02).
 //!
-//! A file is a sequence of blocks, each with its length before and behind it. [`Writer`] appends
-//! blocks to a buffer; [`tally`] follows a stream of them without looking at the packets.
+//! A file is a sequence of blocks, each with its length before and behind it. [`BlockWriter`] appends
+//! blocks to a buffer; [`BlockReader`] splits a stream into whole blocks without parsing the packets.
 
-pub mod tally;
+mod reader;
 
-/// In which order the bytes of a number stand.
+use bytes::{BufMut, BytesMut};
+
+pub use reader::{BlockReader, NotPcapng};
+
+/// The byte order of numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
     /// The least significant first.
@@ -22,7 +26,7 @@ impl Order {
 
 /// Writes blocks in one byte order.
 #[derive(Clone, Copy, Debug)]
-pub struct Writer {
+pub struct BlockWriter {
     order: Order,
 }
 
@@ -42,7 +46,7 @@ pub struct Interface<'a> {
 /// One packet (section 4.3).
 #[derive(Clone, Debug)]
 pub struct Packet<'a> {
-    /// Number of its interface, in the order of [`Writer::interface`], from 0.
+    /// Number of its interface, in the order of [`BlockWriter::interface`], from 0.
     pub interface: u32,
     /// Nanoseconds of Unix time.
     pub time: u64,
@@ -86,14 +90,14 @@ pub struct Statistics<'a> {
     pub comment: &'a str,
 }
 
-impl Writer {
+impl BlockWriter {
     /// A writer in this byte order.
     pub fn new(order: Order) -> Self {
         Self { order }
     }
 
     /// Begins a section (4.1), of unknown length; `application` is what wrote it.
-    pub fn section(self, out: &mut Vec<u8>, hardware: &str, os: &str, application: &str) {
+    pub fn section(self, out: &mut BytesMut, hardware: &str, os: &str, application: &str) {
         self.block(out, SECTION_HEADER, |block| {
             block.u32(MAGIC);
             block.u16(1);
@@ -107,7 +111,7 @@ impl Writer {
     }
 
     /// Describes the next interface, with times in nanoseconds.
-    pub fn interface(self, out: &mut Vec<u8>, interface: &Interface<'_>) {
+    pub fn interface(self, out: &mut BytesMut, interface: &Interface<'_>) {
         self.block(out, INTERFACE_DESCRIPTION, |block| {
             block.u16(interface.link_type);
             block.u16(0);
@@ -120,13 +124,13 @@ impl Writer {
     }
 
     /// Appends a packet.
-    pub fn packet(self, out: &mut Vec<u8>, packet: &Packet<'_>) {
+    pub fn packet(self, out: &mut BytesMut, packet: &Packet<'_>) {
         self.block(out, ENHANCED_PACKET, |block| {
             block.u32(packet.interface);
             block.time(packet.time);
             block.u32((packet.bytes[0].len() + packet.bytes[1].len()) as u32);
             block.u32(packet.len);
-            packet.bytes.iter().for_each(|part| block.out.extend_from_slice(part));
+            packet.bytes.iter().for_each(|part| block.out.put_slice(part));
             block.pad();
             block.option(EPB_FLAGS, &block.order_u32(packet.way as u32));
             if packet.lost > 0 {
@@ -138,7 +142,7 @@ impl Writer {
     }
 
     /// Says what became of an interface's packets.
-    pub fn statistics(self, out: &mut Vec<u8>, statistics: &Statistics<'_>) {
+    pub fn statistics(self, out: &mut BytesMut, statistics: &Statistics<'_>) {
         self.block(out, INTERFACE_STATISTICS, |block| {
             block.u32(statistics.interface);
             block.time(statistics.end);
@@ -152,42 +156,45 @@ impl Writer {
         });
     }
 
-    fn block(self, out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Block<'_>)) {
+    fn block(self, out: &mut BytesMut, kind: u32, body: impl FnOnce(&mut Block<'_>)) {
         let start = out.len();
         let mut block = Block { out, start, order: self.order };
         block.u32(kind);
         block.u32(0);
         body(&mut block);
         let len = block.order_u32((block.out.len() - start + 4) as u32);
-        block.out.extend_from_slice(&len);
+        block.out.put_slice(&len);
         block.out[start + 4..start + 8].copy_from_slice(&len);
     }
 }
 
 /// A block being written.
 struct Block<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut BytesMut,
     start: usize,
     order: Order,
 }
 
 impl Block<'_> {
     fn u16(&mut self, value: u16) {
-        let bytes = match self.order {
-            Order::Little => value.to_le_bytes(),
-            Order::Big => value.to_be_bytes(),
-        };
-        self.out.extend_from_slice(&bytes);
+        match self.order {
+            Order::Little => self.out.put_u16_le(value),
+            Order::Big => self.out.put_u16(value),
+        }
     }
 
     fn u32(&mut self, value: u32) {
-        let bytes = self.order_u32(value);
-        self.out.extend_from_slice(&bytes);
+        match self.order {
+            Order::Little => self.out.put_u32_le(value),
+            Order::Big => self.out.put_u32(value),
+        }
     }
 
     fn u64(&mut self, value: u64) {
-        let bytes = self.order_u64(value);
-        self.out.extend_from_slice(&bytes);
+        match self.order {
+            Order::Little => self.out.put_u64_le(value),
+            Order::Big => self.out.put_u64(value),
+        }
     }
 
     /// A time: its upper half first, in either byte order.
@@ -214,7 +221,7 @@ impl Block<'_> {
         let value = &value[..value.len().min(MAX_OPTION)];
         self.u16(code);
         self.u16(value.len() as u16);
-        self.out.extend_from_slice(value);
+        self.out.put_slice(value);
         self.pad();
     }
 
@@ -224,8 +231,8 @@ impl Block<'_> {
 
     /// Fills up to a multiple of four bytes.
     fn pad(&mut self) {
-        let len = (self.out.len() - self.start).next_multiple_of(4);
-        self.out.resize(self.start + len, 0);
+        let len = self.out.len() - self.start;
+        self.out.put_bytes(0, len.next_multiple_of(4) - len);
     }
 
     fn order_u32(&self, value: u32) -> [u8; 4] {

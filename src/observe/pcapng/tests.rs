@@ -4,9 +4,9 @@ use std::process::{Command, Stdio};
 use super::*;
 
 /// Every block once, with every option.
-fn file(order: Order) -> Vec<u8> {
-    let writer = Writer::new(order);
-    let mut out = vec![];
+fn file(order: Order) -> BytesMut {
+    let writer = BlockWriter::new(order);
+    let mut out = BytesMut::new();
     writer.section(&mut out, "x86_64", "Linux", "flannel-udp");
     let inner = Interface {
         link_type: LINKTYPE_RAW,
@@ -82,8 +82,8 @@ fn blocks_are_laid_out_as_drawn() {
 
 #[test]
 fn a_text_too_long_for_an_option_is_cut() {
-    let mut out = vec![];
-    Writer::new(Order::NATIVE).section(&mut out, "", "", &"x".repeat(70_000));
+    let mut out = BytesMut::new();
+    BlockWriter::new(Order::NATIVE).section(&mut out, "", "", &"x".repeat(70_000));
     assert_eq!(out.len(), 24 + 4 + 65_536 + 4 + 4);
 }
 

@@ -4,6 +4,9 @@
 //! `{"version":1,"ok":…}` or `{"version":1,"error":"a sentence"}`. What follows an answer line is up
 //! to the command: nothing for most.
 
+use std::io::Write;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -112,19 +115,23 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The line for whoever asked.
-    pub fn line(&self) -> String {
-        let text = match self {
-            Self::Snapshot(snapshot) => serde_json::to_string(snapshot).map(|text| ok(&text)),
-            Self::Value(value) | Self::Stream { first: value, .. } => Ok(ok(&value.to_string())),
-            Self::Error(error) => Ok(json!({ "version": VERSION, "error": error }).to_string()),
-        };
-        text.expect("numbers and strings make JSON") + "\n"
+    /// The line for the client.
+    pub fn line(&self) -> Bytes {
+        match self {
+            Self::Snapshot(snapshot) => line("ok", snapshot),
+            Self::Value(value) | Self::Stream { first: value, .. } => line("ok", value),
+            Self::Error(error) => line("error", error),
+        }
     }
 }
 
-fn ok(json: &str) -> String {
-    format!("{{\"version\":{VERSION},\"ok\":{json}}}")
+/// A line with the version and one more field.
+fn line(name: &str, value: &impl Serialize) -> Bytes {
+    let mut line = BytesMut::new().writer();
+    write!(line, "{{\"version\":{VERSION},\"{name}\":").expect("a buffer grows");
+    serde_json::to_writer(&mut line, value).expect("numbers and strings make JSON");
+    line.write_all(b"}\n").expect("a buffer grows");
+    line.into_inner().freeze()
 }
 
 #[cfg(test)]

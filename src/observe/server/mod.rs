@@ -103,7 +103,7 @@ impl StatusSocket {
                     if place.is_none() {
                         // Said without waiting: an answer of this length always fits.
                         let error = format!("{MAX_CLIENTS} others are being answered; try again");
-                        let _ = stream.try_write(Answer::Error(error).line().as_bytes());
+                        let _ = stream.try_write(&Answer::Error(error).line());
                         continue;
                     }
                     tokio::spawn(converse(stream, requests.clone(), place));
@@ -175,9 +175,9 @@ async fn converse(
         Ok(Err(error)) => Answer::Error(format!("the request cannot be read: {error}")),
         Err(_) => Answer::Error(format!("no whole line came within {} s", LINE_WITHIN.as_secs())),
     };
-    let line = answer.line();
+    let mut line = answer.line();
     // Whoever does not read its answer does without.
-    let written = timeout(ANSWER_READ_WITHIN, stream.write_all(line.as_bytes())).await;
+    let written = timeout(ANSWER_READ_WITHIN, stream.write_all_buf(&mut line)).await;
     if let (Answer::Stream { carry, .. }, Ok(Ok(()))) = (answer, written) {
         carry(stream).await;
     }

@@ -3,14 +3,16 @@
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
 
+use bytes::BytesMut;
+
 use crate::dataplane::tap::{Direction, Place, Record, Ttl, Verdict, Wanted};
-use crate::observe::pcapng::{Interface, LINKTYPE_RAW, Order, Packet, Way, Writer};
+use crate::observe::pcapng::{BlockWriter, Interface, LINKTYPE_RAW, Order, Packet, Way};
 use crate::packet::checksum::{self, Sum};
 use crate::packet::protocol;
 
 /// Makes packets of records.
 pub(super) struct Frames {
-    writer: Writer,
+    writer: BlockWriter,
     snap_len: usize,
     /// Numbers of the interfaces, where they are wanted.
     inner: Option<u32>,
@@ -29,7 +31,7 @@ struct Frame<'a> {
 impl Frames {
     pub(super) fn new(wanted: &Wanted) -> Self {
         Self {
-            writer: Writer::new(Order::NATIVE),
+            writer: BlockWriter::new(Order::NATIVE),
             snap_len: wanted.snap_len,
             inner: wanted.inner.then_some(0),
             outer: wanted.outer.then_some(u32::from(wanted.inner)),
@@ -38,7 +40,7 @@ impl Frames {
     }
 
     /// The writer of everything else.
-    pub(super) fn writer(&self) -> Writer {
+    pub(super) fn writer(&self) -> BlockWriter {
         self.writer
     }
 
@@ -48,7 +50,7 @@ impl Frames {
     }
 
     /// The head of a file.
-    pub(super) fn begin(&self, out: &mut Vec<u8>, place: &Place, interface: &str) {
+    pub(super) fn begin(&self, out: &mut BytesMut, place: &Place, interface: &str) {
         let application = concat!("flannel-udp ", env!("CARGO_PKG_VERSION"));
         self.writer.section(out, std::env::consts::ARCH, "Linux", application);
         let mut describe = |name: &str, description: &str| {
@@ -73,7 +75,7 @@ impl Frames {
     /// packets; returns how many are left then.
     pub(super) fn append<'a>(
         &mut self,
-        out: &mut Vec<u8>,
+        out: &mut BytesMut,
         records: impl Iterator<Item = Record<'a>>,
         mut packets_left: u64,
     ) -> u64 {
@@ -102,7 +104,7 @@ impl Frames {
         packets_left
     }
 
-    fn write(&mut self, out: &mut Vec<u8>, frame: &Frame<'_>) {
+    fn write(&mut self, out: &mut BytesMut, frame: &Frame<'_>) {
         let Frame { record, outer, time } = frame;
         let mut head = Head { bytes: [0; OUTER_HEADER + IP_HEADER], len: 0 };
         if *outer {

@@ -44,7 +44,7 @@ fn record<'a>(direction: Direction, verdict: Verdict, bytes: &'a [u8]) -> Record
 }
 
 fn see(frames: &mut Frames, record: Record<'_>) -> Vec<Seen> {
-    let mut out = vec![];
+    let mut out = BytesMut::new();
     frames.append(&mut out, [record].into_iter(), u64::MAX);
     read(&out)
 }
@@ -135,7 +135,7 @@ fn one_interface_alone_has_number_zero() {
 fn the_limit_counts_packets_not_frames() {
     let packet = samples::udp(b"payload");
     let mut frames = frames(65_535, true, true);
-    let mut out = vec![];
+    let mut out = BytesMut::new();
     let carried = record(Direction::Egress, Verdict::Carried, &packet);
     assert_eq!(frames.append(&mut out, [carried; 5].into_iter(), 3), 0);
     assert_eq!((read(&out).len(), frames.delivered), (6, [3, 3]));

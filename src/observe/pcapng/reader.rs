@@ -1,33 +1,39 @@
-//! Following a stream of blocks: where each ends, how many packets there are, how many were lost.
+//! Splits a stream into blocks, and counts the packets in it and those that were lost.
+
+use bytes::{Bytes, BytesMut};
 
 use super::{ENHANCED_PACKET, INTERFACE_STATISTICS, ISB_IFDROP, MAGIC, Order, SECTION_HEADER};
 
-/// Follows a capture as it arrives, in pieces of any length.
+/// Reads a capture as it arrives, in pieces of any length.
 #[derive(Default, Debug)]
-pub struct Tally {
-    /// Bytes of the block that has not ended.
-    pending: Vec<u8>,
+pub struct BlockReader {
+    /// What has arrived and was not handed on: at most one block that has not ended.
+    pending: BytesMut,
     order: Option<Order>,
-    /// Packets, at all interfaces together.
+    /// Number of packets, at all interfaces together.
     pub packets: u64,
-    /// What statistics say was lost, at the interface that lost most.
+    /// Number of packets lost, by the interface statistics, at the interface that lost most.
     pub lost: u64,
-    /// Whether statistics have come: they end a capture.
+    /// Whether interface statistics have arrived: they end a capture.
     pub is_complete: bool,
 }
 
 /// The stream is not a capture.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("what the daemon sends is not a pcapng capture")]
+#[error("the daemon sent something that is not a pcapng capture")]
 pub struct NotPcapng;
 
-impl Tally {
-    /// Takes the next piece and appends to `whole` the blocks that have ended with it.
+impl BlockReader {
+    /// The buffer that the next bytes of the stream are to be appended to.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.pending
+    }
+
+    /// Takes the blocks that are whole out of the input.
     ///
     /// # Errors
     /// [`NotPcapng`].
-    pub fn follow(&mut self, piece: &[u8], whole: &mut Vec<u8>) -> Result<(), NotPcapng> {
-        self.pending.extend_from_slice(piece);
+    pub fn whole_blocks(&mut self) -> Result<Bytes, NotPcapng> {
         let mut start = 0;
         while let Some(len) = self.block_len(start)? {
             let Some(block) = self.pending.get(start..start + len) else { break };
@@ -41,12 +47,10 @@ impl Tally {
             }
             start += len;
         }
-        whole.extend_from_slice(&self.pending[..start]);
-        self.pending.drain(..start);
-        Ok(())
+        Ok(self.pending.split_to(start).freeze())
     }
 
-    /// The length of the block at `start` of what is pending, once that is here.
+    /// The length of the block at `start` of the input, once its head has arrived.
     fn block_len(&mut self, start: usize) -> Result<Option<usize>, NotPcapng> {
         let Some(head) = self.pending.get(start..start + 12) else { return Ok(None) };
         if head[..4] == SECTION_HEADER.to_be_bytes() {
@@ -87,17 +91,17 @@ impl Tally {
     }
 }
 
-/// Longer blocks than this are not ours: a packet has at most 64 KiB, and so has an option.
+/// The daemon sends no longer blocks: a packet has at most 64 KiB, and so has an option.
 const MAX_BLOCK: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Interface, LINKTYPE_RAW, Packet, Statistics, Way, Writer};
+    use super::super::{BlockWriter, Interface, LINKTYPE_RAW, Packet, Statistics, Way};
     use super::*;
 
-    fn capture(order: Order) -> Vec<u8> {
-        let writer = Writer::new(order);
-        let mut out = vec![];
+    fn capture(order: Order) -> BytesMut {
+        let writer = BlockWriter::new(order);
+        let mut out = BytesMut::new();
         writer.section(&mut out, "", "", "test");
         let interface =
             Interface { link_type: LINKTYPE_RAW, snap_len: 100, name: "inner", description: "" };
@@ -126,13 +130,14 @@ mod tests {
         for order in [Order::Little, Order::Big] {
             let capture = capture(order);
             for size in [1, 3, 16, 1_000] {
-                let (mut tally, mut whole) = (Tally::default(), vec![]);
+                let (mut reader, mut whole) = (BlockReader::default(), vec![]);
                 for piece in capture.chunks(size) {
-                    tally.follow(piece, &mut whole).unwrap();
+                    reader.input().extend_from_slice(piece);
+                    whole.extend_from_slice(&reader.whole_blocks().unwrap());
                     assert!(whole.len() % 4 == 0 && capture.starts_with(&whole));
                 }
                 assert_eq!(whole, capture);
-                assert_eq!((tally.packets, tally.lost, tally.is_complete), (5, 1 << 40, true));
+                assert_eq!((reader.packets, reader.lost, reader.is_complete), (5, 1 << 40, true));
             }
         }
     }
@@ -140,21 +145,28 @@ mod tests {
     #[test]
     fn half_a_block_is_kept_back() {
         let capture = capture(Order::NATIVE);
-        let (mut tally, mut whole) = (Tally::default(), vec![]);
-        tally.follow(&capture[..capture.len() - 1], &mut whole).unwrap();
-        assert!(whole.len() < capture.len() - 1);
-        assert!(tally.is_complete, "by the statistics before");
-        tally.follow(&capture[capture.len() - 1..], &mut whole).unwrap();
-        assert_eq!(whole, capture);
+        let mut reader = BlockReader::default();
+        reader.input().extend_from_slice(&capture[..capture.len() - 1]);
+        let first = reader.whole_blocks().unwrap();
+        assert!(first.len() < capture.len() - 1);
+        assert!(reader.is_complete, "by the statistics before");
+        reader.input().extend_from_slice(&capture[capture.len() - 1..]);
+        let last = reader.whole_blocks().unwrap();
+        assert_eq!([first, last].concat(), capture);
     }
 
     #[test]
     fn anything_else_is_refused() {
+        let read = |bytes: &[u8]| {
+            let mut reader = BlockReader::default();
+            reader.input().extend_from_slice(bytes);
+            reader.whole_blocks()
+        };
         for bad in [b"HTTP/1.1 400 Bad Request", &[0; 64][..]] {
-            assert_eq!(Tally::default().follow(bad, &mut vec![]), Err(NotPcapng));
+            assert_eq!(read(bad), Err(NotPcapng));
         }
         let mut capture = capture(Order::NATIVE);
         capture[4..8].copy_from_slice(&[0xff; 4]);
-        assert_eq!(Tally::default().follow(&capture, &mut vec![]), Err(NotPcapng));
+        assert_eq!(read(&capture), Err(NotPcapng));
     }
 }
