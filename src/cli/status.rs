@@ -307,7 +307,7 @@ fn threads(out: &mut String, samples: &Samples) {
         let spinning = share(|thread| thread.spinning);
         let busy = (share(|thread| thread.busy) - spinning).max(0.0);
         let name = if thread == &samples.now.threads[0] { "threads" } else { "" };
-        let text = format!("{:<12} {busy:>3.0} % busy, {spinning:>3.0} % looking", thread.name);
+        let text = format!("{:<12} {busy:>3.0} % busy, {spinning:>3.0} % polling", thread.name);
         line(out, name, &text);
     }
 }
@@ -336,12 +336,12 @@ mod tests {
     }
 
     #[test]
-    fn looking_for_packets_is_not_being_busy_with_them() {
+    fn polling_for_packets_does_not_count_as_busy() {
         let samples = |before| Samples { before, now: look(12.0, 5.0, 2.5) };
         let whole = screen(&samples(None));
-        assert!(whole.contains("egress-0      21 % busy,  21 % looking"), "{whole}");
+        assert!(whole.contains("egress-0      21 % busy,  21 % polling"), "{whole}");
         let lately = screen(&samples(Some(look(10.0, 4.0, 2.0))));
-        assert!(lately.contains("egress-0      25 % busy,  25 % looking"), "{lately}");
+        assert!(lately.contains("egress-0      25 % busy,  25 % polling"), "{lately}");
     }
 
     #[test]

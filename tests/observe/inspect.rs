@@ -99,7 +99,7 @@ fn status_from_the_first_moment_to_the_last() {
             "masquerade on",
             "connected",
             "% busy,",
-            "% looking",
+            "% polling",
         ],
     );
 
