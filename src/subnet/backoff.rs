@@ -1,33 +1,44 @@
-//! Waiting between attempts.
+//! Waits between attempts, by the `backon` crate.
 
 use std::time::Duration;
 
-/// Exponential back-off with jitter: each wait is drawn from the upper half of a span that
-/// doubles up to a limit, so hosts that lost one server together do not return together.
-#[derive(Clone, Debug)]
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+/// Exponential waits with jitter, without an end. Each wait is drawn from the upper half of a span
+/// that begins at `first` and doubles up to `limit`, so that hosts that lost one server together do
+/// not return together.
+pub fn exponential(first: Duration, limit: Duration) -> ExponentialBuilder {
+    // backon adds up to the whole delay as jitter, so the delay is half of the span.
+    ExponentialBuilder::new()
+        .with_min_delay(first / 2)
+        .with_max_delay(limit / 2)
+        .with_jitter()
+        .without_max_times()
+}
+
+/// The waits of [`exponential`], for a state machine that learns by itself of success.
+#[derive(Debug)]
 pub struct Backoff {
-    first: Duration,
+    builder: ExponentialBuilder,
+    waits: <ExponentialBuilder as BackoffBuilder>::Backoff,
     limit: Duration,
-    span: Duration,
-    rng: fastrand::Rng,
 }
 
 impl Backoff {
     /// Waits that begin near `first` and never exceed `limit`.
     pub fn new(first: Duration, limit: Duration) -> Self {
-        Self { first, limit, span: first, rng: fastrand::Rng::new() }
+        let builder = exponential(first, limit);
+        Self { builder, waits: builder.build(), limit }
     }
 
     /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
-        let wait = self.span.mul_f64(0.5 + self.rng.f64() / 2.0);
-        self.span = (self.span * 2).min(self.limit);
-        wait
+        self.waits.next().unwrap_or(self.limit)
     }
 
-    /// Begins anew after a success.
+    /// Starts again at the first wait, after a success.
     pub fn reset(&mut self) {
-        self.span = self.first;
+        self.waits = self.builder.build();
     }
 }
 
@@ -44,5 +55,15 @@ mod tests {
         assert!(waits[6..].iter().all(|&wait| wait >= limit / 2 && wait <= limit), "{waits:?}");
         backoff.reset();
         assert!(backoff.next_wait() <= first);
+    }
+
+    #[test]
+    fn two_hosts_do_not_wait_alike() {
+        let (first, limit) = (Duration::from_millis(50), Duration::from_secs(1));
+        let waits = || {
+            let mut backoff = Backoff::new(first, limit);
+            (0..20).map(|_| backoff.next_wait()).collect::<Vec<_>>()
+        };
+        assert_ne!(waits(), waits());
     }
 }

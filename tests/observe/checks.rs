@@ -118,7 +118,7 @@ fn without_a_registry_strangers_are_borne_with() {
     scene.lab.etcd().expect("etcd").stop().expect("stopping it");
     let here = scene.here();
     wait_for("the loss to be noticed", Duration::from_secs(20), || {
-        scene.lab.log(0).contains("registry lost")
+        scene.lab.log(0).contains("lost contact with the lease store")
     });
     // Longer than any sender's own grace.
     for _ in 0..12 {

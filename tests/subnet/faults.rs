@@ -71,7 +71,7 @@ async fn stopped_and_back() {
     one.wait("connected", |status| status.connected).await;
     assert_eq!(one.hop("10.0.200.1"), Some(20));
     let lines = log.take();
-    assert!(lines.iter().any(|line| line.contains("registry is back")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("the lease store answers again")), "{lines:#?}");
     let found = etcd.get(&key(one.lease.subnet)).await.unwrap();
     assert_eq!(found.0, value(1));
 }

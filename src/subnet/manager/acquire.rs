@@ -1,81 +1,39 @@
-//! Taking a subnet.
+//! Acquiring a subnet.
 //!
-//! flannel's three steps: the subnet that the registry says is ours, the one that the subnet file
-//! says was ours, a free one. Each ends in one conditional write, and whoever loses a race looks
-//! again: hosts that start together never share a subnet, and none fails while one is free.
+//! flannel's three steps (`pkg/subnet/etcd/local_manager.go`): the subnet that the lease store
+//! assigns to this host, the one in the subnet file, and a free one. Each step ends in one
+//! conditional write, and a host that loses a race starts again from a new list. So hosts that
+//! start together never share a subnet, and none fails while a subnet is free.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::ManagerOptions;
-use super::status::Lease;
+use super::held::{HeldLease, LeaseTerm, entry_name};
 use super::wait::answer;
 use crate::route::Cidr;
 use crate::subnet::instance::Fingerprint;
 use crate::subnet::store::{Grant, LeaseStore, StoreError, StoreRecord, StoreSnapshot};
 use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig, allocate};
 
-/// Why there is no subnet for this host.
+/// Why this host has no subnet.
 #[derive(Debug, thiserror::Error)]
 pub enum AcquireError {
     /// Every subnet of the range is taken.
     #[error("out of subnets")]
     OutOfSubnets,
-    /// Another living host announces our public IP. The text names both.
+    /// Another host that is alive announces this host's public IP. The text names both hosts.
     #[error("{0}")]
     DuplicatePublicIp(String),
-    /// The registry answers what makes no sense.
+    /// The lease store gave an answer that does not fit the request.
     #[error("{0}")]
     Store(StoreError),
 }
 
-/// A lease that this host holds.
-#[derive(Clone, Debug)]
-pub(super) struct HeldLease {
-    pub(super) subnet: Cidr,
-    pub(super) public_ip: Ipv4Addr,
-    pub(super) record: StoreRecord,
-    /// When it was written, by two clocks; `None` for a reservation.
-    pub(super) term: Option<LeaseTerm>,
-    /// What announced our address before we took the subnet. A rival that is not among these was
-    /// written since, by somebody alive.
-    pub(super) rivals: Vec<StoreRecord>,
-}
-
-/// The life of a lease. Our clock starts before the registry's does, so we are early.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LeaseTerm {
-    pub(super) ends: Instant,
-    pub(super) ends_wall: SystemTime,
-}
-
-impl LeaseTerm {
-    /// A term that began at `from`.
-    pub(super) fn new(from: Instant, ttl: Duration) -> Self {
-        Self { ends: from + ttl, ends_wall: SystemTime::now() + ttl - from.elapsed() }
-    }
-}
-
-impl HeldLease {
-    pub(super) fn lease(&self) -> Lease {
-        Lease {
-            subnet: self.subnet,
-            public_ip: self.public_ip,
-            expires: self.term.map(|term| term.ends_wall),
-            id: self.record.lease,
-        }
-    }
-}
-
-/// The name of a subnet's entry.
-pub(super) fn name(subnet: Cidr) -> String {
-    LeaseKey::new(subnet).to_string()
-}
-
-/// Takes a subnet; waits for a registry that does not answer.
+/// Acquires a subnet; waits for a lease store that does not answer.
 pub(super) async fn acquire(
     store: &dyn LeaseStore,
     config: &NetworkConfig,
@@ -83,29 +41,38 @@ pub(super) async fn acquire(
 ) -> Result<HeldLease, AcquireError> {
     let acquirer = Acquirer { store, config, options };
     loop {
-        let snapshot = answer(store, &options.timing, || store.list()).await.map_err(fatal)?;
+        let snapshot =
+            answer(store, &options.timing, || store.list()).await.map_err(AcquireError::Store)?;
         let survey = LeaseSurvey::new(&snapshot, config, options.public_ip);
         match acquirer.attempt(&survey).await? {
-            Some(held) => {
+            Step::Acquired(held) => {
                 let rivals = survey.ours.into_iter().map(|(_, record)| record).collect();
                 return Ok(HeldLease { rivals, ..held });
             }
-            // Lost a race. A short random wait spreads those who lost it together.
-            None => sleep(Duration::from_millis(fastrand::u64(1..20))).await,
+            // A short random wait spreads hosts that lost the same race.
+            Step::LostRace | Step::NotApplicable => {
+                sleep(Duration::from_millis(fastrand::u64(1..20))).await;
+            }
         }
     }
 }
 
-fn fatal(error: StoreError) -> AcquireError {
-    AcquireError::Store(error)
+/// The outcome of a step of the acquisition.
+enum Step {
+    /// The host holds a subnet.
+    Acquired(HeldLease),
+    /// Another host changed an entry at the same time, so the list is out of date.
+    LostRace,
+    /// There is no subnet for this step.
+    NotApplicable,
 }
 
-/// What a list says about who has what.
+/// The subnets of a list, and the entries among them that announce this host's address.
 struct LeaseSurvey {
-    /// Every subnet that somebody's key names, ours included: also a key whose value cannot be
-    /// read stands in the way of a new one.
+    /// Every subnet that a key names, this host's included. A key whose value cannot be read
+    /// counts, because it prevents the creation of an entry of that name.
     taken: Vec<Cidr>,
-    /// Entries that announce our address.
+    /// The entries that announce this host's address.
     ours: Vec<(LeaseKey, StoreRecord)>,
 }
 
@@ -114,7 +81,7 @@ impl LeaseSurvey {
         let mut survey = Self { taken: Vec::new(), ours: Vec::new() };
         for record in &snapshot.records {
             let Ok(key) = record.name.parse::<LeaseKey>() else { continue };
-            // A prefix that covers the whole network is a default route and no lease.
+            // A prefix that covers the whole network is not a lease of a part of it.
             if !key.subnet.covers(config.network) {
                 survey.taken.push(key.subnet);
             }
@@ -133,12 +100,14 @@ struct Acquirer<'a> {
 }
 
 impl Acquirer<'_> {
-    /// One round; `None` if somebody else was faster.
-    async fn attempt(&self, survey: &LeaseSurvey) -> Result<Option<HeldLease>, AcquireError> {
-        if let Some(step) = self.reuse(survey).await? {
+    /// The three steps, from one list.
+    async fn attempt(&self, survey: &LeaseSurvey) -> Result<Step, AcquireError> {
+        let step = self.reuse(survey).await?;
+        if !matches!(step, Step::NotApplicable) {
             return Ok(step);
         }
-        if let Some(step) = self.previous(survey).await? {
+        let step = self.previous(survey).await?;
+        if !matches!(step, Step::NotApplicable) {
             return Ok(step);
         }
         let mut rng = fastrand::Rng::new();
@@ -149,16 +118,17 @@ impl Acquirer<'_> {
         self.create(subnet, survey).await
     }
 
-    /// Step 1. The outer `None` is "nothing to reuse".
-    async fn reuse(&self, survey: &LeaseSurvey) -> Result<Option<Option<HeldLease>>, AcquireError> {
+    /// Step 1: an entry that announces this host's address.
+    async fn reuse(&self, survey: &LeaseSurvey) -> Result<Step, AcquireError> {
         let public_ip = self.options.public_ip;
         let mut fitting = Vec::new();
         for (key, record) in &survey.ours {
-            if self.config.may_lease(key.subnet) && record.name == name(key.subnet) {
+            if self.config.may_lease(key.subnet) && record.name == entry_name(key.subnet) {
                 fitting.push((key.subnet, record));
             } else if record.lease.is_none() {
                 warn!(
-                    "reservation {} for {public_ip} does not fit the config; left alone",
+                    "reservation {} for {public_ip} does not fit the network config; leaving it \
+                     unchanged",
                     record.name
                 );
             } else {
@@ -169,31 +139,28 @@ impl Acquirer<'_> {
                 );
                 match self.repeat(|| self.store.remove(&record.name, record.revision)).await {
                     Ok(()) => {}
-                    Err(StoreError::Conflict) => return Ok(Some(None)),
-                    Err(error) => return Err(fatal(error)),
+                    Err(StoreError::Conflict) => return Ok(Step::LostRace),
+                    Err(error) => return Err(AcquireError::Store(error)),
                 }
             }
         }
-        // Of several, the one that we had last, else one that an operator reserved.
+        // Of several entries, the host's previous subnet is first choice, a reservation second.
         let rank = |subnet: Cidr, record: &StoreRecord| {
             (self.options.previous == Some(subnet), record.lease.is_none())
         };
         let Some((subnet, record)) =
             fitting.into_iter().rev().max_by_key(|(subnet, record)| rank(*subnet, record))
         else {
-            return Ok(None);
+            return Ok(Step::NotApplicable);
         };
         info!("Found lease ({subnet}) for current IP ({public_ip}), reusing");
-        self.take_over(subnet, record).await.map(Some)
+        self.take_over(subnet, record).await
     }
 
-    async fn take_over(
-        &self,
-        subnet: Cidr,
-        record: &StoreRecord,
-    ) -> Result<Option<HeldLease>, AcquireError> {
+    /// Writes the entry again, with a new lease.
+    async fn take_over(&self, subnet: Cidr, record: &StoreRecord) -> Result<Step, AcquireError> {
         let began = Instant::now();
-        // A reservation stays one: no lease is put under it.
+        // A reservation is written without a lease, and so remains a reservation.
         let grant = record.lease.map(|_| self.grant());
         let value = self.value();
         let name = &record.name;
@@ -201,102 +168,97 @@ impl Acquirer<'_> {
             self.repeat(|| self.store.replace(name, record.revision, &value, grant)).await;
         let held = match outcome {
             Ok(written) => self.held(subnet, written, began),
-            Err(StoreError::Conflict) => return Ok(None),
-            Err(error) => return Err(fatal(error)),
+            Err(StoreError::Conflict) => return Ok(Step::LostRace),
+            Err(error) => return Err(AcquireError::Store(error)),
         };
-        let me = self.options.instance.fingerprint();
-        if let Some(other) = record.lease.and_then(|id| id.signer()).filter(|&other| other != me) {
+        let own = self.options.instance.fingerprint();
+        if let Some(other) = record.lease.and_then(|id| id.signer()).filter(|&other| other != own) {
             return self.contest(held, other).await;
         }
         if let Some(old) = record.lease {
             let _ = self.store.revoke_unused(old).await;
         }
-        Ok(Some(held))
+        Ok(Step::Acquired(held))
     }
 
-    /// The lease was signed by another instance that announces our address. It may be long gone,
-    /// or this very machine before it was installed anew; but if it lives it takes its lease back
-    /// at once (see [`super::keeper`]), and then two hosts have one address.
-    async fn contest(
-        &self,
-        held: HeldLease,
-        other: Fingerprint,
-    ) -> Result<Option<HeldLease>, AcquireError> {
-        info!(subnet = %held.subnet, instance = %other,
-            "lease was another instance's; waiting whether it answers");
+    /// Waits whether another instance, whose fingerprint the taken-over lease carried, writes its
+    /// entry back.
+    ///
+    /// That instance may have ended long ago, or be this host before it was reinstalled. If it is
+    /// alive, it writes its entry back at once (see [`super::keeper`]), and then two hosts have one
+    /// address.
+    async fn contest(&self, held: HeldLease, other: Fingerprint) -> Result<Step, AcquireError> {
+        info!(
+            subnet = %held.subnet, instance = %other,
+            "the lease belongs to another instance; checking whether it is alive"
+        );
         let until = Instant::now() + self.options.timing.contest;
         while Instant::now() < until {
             sleep(self.options.timing.contest / 10).await;
-            // Unreachable: nothing is known, so nothing is decided. Wait on.
+            // Without an answer of the lease store nothing is known about the other instance.
             let Ok(current) = self.store.get(&held.record.name).await else { continue };
-            let Some(current) = current else { return Ok(None) };
+            let Some(current) = current else { return Ok(Step::LostRace) };
             if current.revision == held.record.revision {
                 continue;
             }
-            let signer = current.lease.and_then(|id| id.signer());
-            if signer == Some(other) {
-                return Err(AcquireError::DuplicatePublicIp(duplicate(
-                    self.options,
-                    other,
-                    held.subnet,
-                )));
+            if current.lease.and_then(|id| id.signer()) == Some(other) {
+                let text = duplicate(self.options, other, held.subnet);
+                return Err(AcquireError::DuplicatePublicIp(text));
             }
-            return Ok(None);
+            return Ok(Step::LostRace);
         }
-        Ok(Some(held))
+        Ok(Step::Acquired(held))
     }
 
-    /// Step 2. The outer `None` is "no such subnet, or it is not to be had".
-    async fn previous(
-        &self,
-        survey: &LeaseSurvey,
-    ) -> Result<Option<Option<HeldLease>>, AcquireError> {
-        let Some(previous) = self.options.previous else { return Ok(None) };
+    /// Step 2: the subnet of the subnet file, if it is free.
+    async fn previous(&self, survey: &LeaseSurvey) -> Result<Step, AcquireError> {
+        let Some(previous) = self.options.previous else { return Ok(Step::NotApplicable) };
         if !self.config.may_lease(previous) {
             warn!(
                 "Found previously leased subnet ({previous}) that is not compatible with the \
                    network config, ignoring"
             );
-            return Ok(None);
+            return Ok(Step::NotApplicable);
         }
         if survey.taken.iter().any(|taken| taken.overlaps(previous)) {
             info!("Previously leased subnet ({previous}) belongs to another host now");
-            return Ok(None);
+            return Ok(Step::NotApplicable);
         }
         info!("Found previously leased subnet ({previous}), reusing");
-        self.create(previous, survey).await.map(Some)
+        self.create(previous, survey).await
     }
 
-    async fn create(
-        &self,
-        subnet: Cidr,
-        survey: &LeaseSurvey,
-    ) -> Result<Option<HeldLease>, AcquireError> {
+    /// Creates the entry of a free subnet.
+    async fn create(&self, subnet: Cidr, survey: &LeaseSurvey) -> Result<Step, AcquireError> {
         let began = Instant::now();
         let grant = self.grant();
-        let (name, value) = (name(subnet), self.value());
+        let (name, value) = (entry_name(subnet), self.value());
         match self.repeat(|| self.store.create(&name, &value, Some(grant))).await {
             Ok(record) => {
                 let held = self.held(subnet, record, began);
-                self.alone(&held, survey).await?;
+                self.check_unique(&held, survey).await?;
                 info!("Allocated lease ({subnet}) to current node ({})", self.options.public_ip);
-                Ok(Some(held))
+                Ok(Step::Acquired(held))
             }
-            Err(StoreError::Conflict) => Ok(None),
-            Err(error) => Err(fatal(error)),
+            Err(StoreError::Conflict) => Ok(Step::LostRace),
+            Err(error) => Err(AcquireError::Store(error)),
         }
     }
 
-    /// Makes sure that no other instance took a subnet for our address at the same moment: then
-    /// neither found the other's entry to take over. Who wrote since our list is alive; of the
-    /// two the higher print goes.
-    async fn alone(&self, held: &HeldLease, before: &LeaseSurvey) -> Result<(), AcquireError> {
-        let snapshot = self.repeat(|| self.store.list()).await.map_err(fatal)?;
+    /// Checks that no other instance created an entry for this host's address at the same time, in
+    /// which case neither found an entry to take over. An instance that has written since this
+    /// host's list is alive; of the two, the one with the higher fingerprint gives up.
+    async fn check_unique(
+        &self,
+        held: &HeldLease,
+        before: &LeaseSurvey,
+    ) -> Result<(), AcquireError> {
+        let snapshot = self.repeat(|| self.store.list()).await.map_err(AcquireError::Store)?;
         let now = LeaseSurvey::new(&snapshot, self.config, self.options.public_ip);
-        let me = self.options.instance.fingerprint();
+        let own = self.options.instance.fingerprint();
         let rival = now.ours.iter().find_map(|entry| {
             let other = entry.1.lease?.signer()?;
-            (other < me && !before.ours.contains(entry)).then_some((other, entry.0.subnet))
+            (other < own && !before.ours.contains(entry)).then_some((other, entry.0.subnet))
         });
         let Some((other, subnet)) = rival else { return Ok(()) };
         let _ = self.store.remove(&held.record.name, held.record.revision).await;

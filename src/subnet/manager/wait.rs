@@ -1,17 +1,21 @@
-//! Waiting for the registry and its config, and saying why.
+//! Waiting for the lease store and for the network config, with the reason in the log.
 
 use std::future::Future;
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use backon::Retryable;
+use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::Timing;
-use crate::subnet::backoff::Backoff;
+use super::log_throttle::LogThrottle;
+use crate::subnet::backoff::{Backoff, exponential};
 use crate::subnet::store::{LeaseStore, StoreError};
 use crate::subnet::{ConfigError, NetworkConfig};
 
-/// Waits for a good config.
+/// Waits for a usable network config.
+///
+/// # Errors
+/// A config with which flannel exits at once.
 pub(super) async fn config(
     store: &dyn LeaseStore,
     timing: &Timing,
@@ -19,24 +23,27 @@ pub(super) async fn config(
     let mut throttle = LogThrottle::new(timing.log_interval);
     let mut backoff = Backoff::new(timing.backoff_first, timing.config_poll);
     loop {
-        let trouble = match store.config().await {
+        let problem = match store.config().await {
             Ok(Some(text)) => match NetworkConfig::parse(&text) {
                 Ok(config) => return Ok(config),
                 Err(error) if error.is_fatal() => return Err(error),
-                Err(error) => format!("Couldn't fetch network config: {error}"),
+                Err(error) => Some(format!("Couldn't fetch network config: {error}")),
             },
-            Ok(None) if throttle.due() => missing(store).await,
-            Ok(None) => String::new(),
-            Err(error) => format!("cannot reach {}: {error}", store.describe()),
+            // The text costs a request, so it is made only if it can be logged.
+            Ok(None) if throttle.is_due() => Some(missing(store).await),
+            Ok(None) => None,
+            Err(error) => Some(format!("cannot reach {}: {error}", store.describe())),
         };
-        if !trouble.is_empty() && throttle.allow() {
-            error!("{trouble}; waiting");
+        if let Some(problem) = problem
+            && throttle.allow()
+        {
+            error!("{problem}; waiting");
         }
         sleep(backoff.next_wait()).await;
     }
 }
 
-/// The text for a config that is not there, with what is there instead.
+/// The message for a config that does not exist, with a sample of the keys that do.
 async fn missing(store: &dyn LeaseStore) -> String {
     let others = match store.other_keys().await {
         Ok(keys) if keys.is_empty() => "no other key exists either".to_owned(),
@@ -50,79 +57,24 @@ async fn missing(store: &dyn LeaseStore) -> String {
     )
 }
 
-/// Repeats `op` until the registry answers; what it answers is for the caller.
+/// Repeats `op` until the lease store answers, and returns its answer: a value, or a conflict.
 pub(super) async fn answer<T, F, R>(
     store: &dyn LeaseStore,
     timing: &Timing,
-    mut op: F,
+    op: F,
 ) -> Result<T, StoreError>
 where
     F: FnMut() -> R,
     R: Future<Output = Result<T, StoreError>>,
 {
     let mut throttle = LogThrottle::new(timing.log_interval);
-    let mut backoff = Backoff::new(timing.backoff_first, timing.backoff_limit);
-    loop {
-        match op().await {
-            Err(error @ StoreError::Unavailable { .. }) => {
-                if throttle.allow() {
-                    warn!(registry = store.describe(), %error, "registry does not answer; trying on");
-                }
+    op.retry(exponential(timing.backoff_first, timing.backoff_limit))
+        // A list that a compaction overtook is listed again, without a line in the log.
+        .when(|error| !matches!(error, StoreError::Conflict))
+        .notify(|error, _| {
+            if matches!(error, StoreError::Unavailable { .. }) && throttle.allow() {
+                warn!(store = store.describe(), %error, "the lease store is unavailable; retrying");
             }
-            // A list outlived by a compaction: just list again.
-            Err(StoreError::Compacted) => {}
-            other => return other,
-        }
-        sleep(backoff.next_wait()).await;
-    }
-}
-
-/// Lets a line through at once, again soon, and then now and then.
-pub(super) struct LogThrottle {
-    every: Duration,
-    last: Option<Instant>,
-    passed: u32,
-}
-
-impl LogThrottle {
-    pub(super) fn new(every: Duration) -> Self {
-        Self { every, last: None, passed: 0 }
-    }
-
-    /// Whether a line may be said now.
-    pub(super) fn due(&self) -> bool {
-        let wait = if self.passed < 2 { self.every / 3 } else { self.every };
-        self.last.is_none_or(|last| last.elapsed() >= wait)
-    }
-
-    /// Like [`due`](Self::due), and counts the line as said.
-    pub(super) fn allow(&mut self) -> bool {
-        let due = self.due();
-        if due {
-            self.last = Some(Instant::now());
-            self.passed += 1;
-        }
-        due
-    }
-
-    /// The trouble is over. The next one is said soon again, though not more often than before.
-    pub(super) fn reset(&mut self) {
-        self.passed = 0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_lasting_trouble_is_a_few_lines() {
-        let mut throttle = LogThrottle::new(Duration::from_millis(150));
-        let mut lines = 0;
-        for _ in 0..60 {
-            lines += u32::from(throttle.allow());
-            sleep(Duration::from_millis(10)).await;
-        }
-        assert!((3..=7).contains(&lines), "{lines}");
-    }
+        })
+        .await
 }

@@ -1,33 +1,33 @@
-//! What the keeper hears and tells.
+//! Events to and from the keeper.
 
 use crate::subnet::manager::RunError;
 use crate::subnet::manager::status::Lease;
 use crate::subnet::store::{StoreChange, StoreRecord};
 
-/// What the watch saw that concerns this host.
+/// A change in the lease store that concerns this host.
 pub(in crate::subnet::manager) enum OwnEvent {
-    /// A full list; these of its entries are ours or announce our address.
+    /// A full list was read. These entries are this host's own, or announce its address.
     Listed(Vec<StoreRecord>),
-    /// Such an entry changed.
+    /// One such entry changed.
     Changed(StoreChange),
 }
 
-/// What the keeper tells.
+/// A report of the keeper.
 pub(in crate::subnet::manager) enum KeeperEvent {
-    /// The lease is ours.
+    /// This host holds a lease.
     Held {
         /// The lease.
         lease: Lease,
-        /// Whether it has just been renewed.
+        /// Whether the lease has just been renewed.
         renewed: bool,
     },
-    /// The lease is in danger, or lost for the moment.
+    /// The lease could not be renewed or checked, or is lost for the moment.
     Problem {
-        /// What happened.
+        /// The error.
         error: String,
-        /// Whether the lease is still ours as far as we know.
+        /// Whether this host still holds the lease, as far as the keeper knows.
         held: bool,
     },
-    /// The manager has to end.
+    /// The manager has to end with this error.
     GaveUp(RunError),
 }

@@ -1,9 +1,11 @@
-//! The keeper: renews this host's lease, and defends it.
+//! The keeper: renews this host's lease, and restores it if another writer changes it.
 //!
-//! Every write is conditional on the revision that we wrote last, so a host that slept through its
-//! lease can never take a subnet back from the host that has it now. Renewal needs no watch; the
-//! watch only makes us look at once when something happened to our entry.
+//! Every write is conditional on the revision of the keeper's last write. A host that was
+//! suspended past the end of its lease can therefore never take its subnet back from the host that
+//! holds the subnet now. Renewal does not depend on the watch; a change that the watch reports only
+//! makes the keeper check the entry at once.
 
+mod check;
 mod events;
 mod rivals;
 
@@ -14,10 +16,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use super::acquire::{self, AcquireError, HeldLease, LeaseTerm, name};
-use super::wait::LogThrottle;
+use super::held::{HeldLease, LeaseTerm, entry_name};
+use super::log_throttle::LogThrottle;
 use super::{ManagerOptions, RunError};
 use crate::route::Cidr;
 use crate::subnet::backoff::Backoff;
@@ -27,7 +29,7 @@ use crate::subnet::{LeaseValue, NetworkConfig};
 
 pub(super) use events::{KeeperEvent, OwnEvent};
 
-/// Keeps one lease.
+/// Keeps the lease of this host.
 pub(super) struct Keeper {
     store: Arc<dyn LeaseStore>,
     options: ManagerOptions,
@@ -36,32 +38,34 @@ pub(super) struct Keeper {
     public_ip: watch::Receiver<Ipv4Addr>,
     to: Sender<KeeperEvent>,
     backoff: Backoff,
+    /// Lines about a lease store that does not answer.
     throttle: LogThrottle,
-    /// When to act next, and what for.
+    /// Time and kind of the next action.
     next: Option<(Instant, NextAction)>,
-    /// Whether the registry did not answer when we last needed it.
-    failing: bool,
-    /// When a rival for our address was last answered.
+    /// Whether the last action failed because the lease store did not answer.
+    is_failing: bool,
+    /// When the keeper last wrote its entry back against a rival.
     answered: Option<Instant>,
-    rivals: LogThrottle,
+    /// Lines about other instances that announce this host's address.
+    rival_throttle: LogThrottle,
 }
 
-/// What there is to do.
+/// The keeper's next action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum NextAction {
-    /// Write our entry anew, with a new lease.
+    /// Write the entry again, with a new lease.
     Renew,
-    /// See what became of our entry.
+    /// Read the entry, and act on a change of it.
     Check,
-    /// Leave our address to another instance.
+    /// Leave the public IP to another instance.
     Yield { to: Fingerprint, subnet: Cidr },
 }
 
 /// Why an action was not carried out.
 enum ActionError {
-    /// The registry does not answer: try again.
+    /// The lease store did not answer; the action is repeated.
     Later(StoreError),
-    /// The manager has to end.
+    /// The manager has to end with this error.
     GiveUp(RunError),
 }
 
@@ -83,7 +87,7 @@ impl Keeper {
         let timing = &options.timing;
         let backoff = Backoff::new(timing.backoff_first, timing.backoff_limit * 10);
         let throttle = LogThrottle::new(timing.log_interval * 4);
-        let rivals = LogThrottle::new(timing.log_interval * 4);
+        let rival_throttle = LogThrottle::new(timing.log_interval * 4);
         let mut keeper = Self {
             store,
             options,
@@ -94,15 +98,15 @@ impl Keeper {
             backoff,
             throttle,
             next: None,
-            failing: false,
+            is_failing: false,
             answered: None,
-            rivals,
+            rival_throttle,
         };
-        keeper.plan(SECOND_LOOK);
+        keeper.plan(SECOND_CHECK);
         keeper
     }
 
-    /// Runs until the lease is lost for good, or nobody listens any more.
+    /// Runs until the manager has to end, or drops the channel of events.
     pub(super) async fn run(mut self, mut events: UnboundedReceiver<OwnEvent>) {
         loop {
             let (at, action) = self.next.unzip();
@@ -120,7 +124,7 @@ impl Keeper {
                     };
                     match outcome {
                         Ok(()) => {
-                            self.failing = false;
+                            self.is_failing = false;
                             self.backoff.reset();
                         }
                         Err(ActionError::Later(error)) => self.later(&error).await,
@@ -135,11 +139,11 @@ impl Keeper {
     }
 
     fn on_event(&mut self, event: OwnEvent) {
-        let name = name(self.held.subnet);
+        let name = entry_name(self.held.subnet);
         match event {
             OwnEvent::Listed(records) => {
-                // The registry is back: what could not be done is done now.
-                if let Some((at, _)) = self.next.as_mut().filter(|_| self.failing) {
+                // The lease store answers again, so a failed action is repeated at once.
+                if let Some((at, _)) = self.next.as_mut().filter(|_| self.is_failing) {
                     *at = Instant::now();
                 }
                 if !records.contains(&self.held.record) {
@@ -154,7 +158,8 @@ impl Keeper {
                 self.rival(&record, true);
             }
             OwnEvent::Changed(StoreChange::Put(record)) if record == self.held.record => {}
-            // Late news of our own writes end here too; looking costs one small request.
+            // Delayed reports of the keeper's own writes arrive here too; each costs one small
+            // request.
             OwnEvent::Changed(_) => self.check_now(),
         }
     }
@@ -162,13 +167,13 @@ impl Keeper {
     fn on_address(&mut self) {
         let address = *self.public_ip.borrow_and_update();
         if address != self.held.public_ip {
-            info!(old = %self.held.public_ip, new = %address, "public IP changed; the lease follows");
+            info!(old = %self.held.public_ip, new = %address, "the public IP changed; updating the lease");
             self.options.public_ip = address;
             self.next = Some((Instant::now(), NextAction::Renew));
         }
     }
 
-    /// Writes our entry anew, if it is still as we wrote it.
+    /// Writes the entry again with a new lease, if it is unchanged since the keeper's last write.
     async fn renew(&mut self) -> Result<(), ActionError> {
         let began = Instant::now();
         let grant = self.held.record.lease.map(|_| self.grant());
@@ -177,7 +182,7 @@ impl Keeper {
         match self.store.replace(&name, revision, &value, grant).await {
             Ok(record) => {
                 self.now_held(record, began, true).await;
-                // Our entry hangs on the new lease by now, so nothing hangs on the old one.
+                // The entry is attached to the new lease now, so the old one is unused.
                 if let Some(old) = old {
                     let _ = self.store.revoke_unused(old).await;
                 }
@@ -191,130 +196,7 @@ impl Keeper {
         }
     }
 
-    /// Looks at our entry, and does what its state asks for.
-    async fn check(&mut self) -> Result<(), ActionError> {
-        let Some(record) = self.store.get(&self.held.record.name).await? else {
-            return self.restore().await;
-        };
-        if record == self.held.record {
-            if self.options.public_ip != self.held.public_ip {
-                return self.renew().await;
-            }
-            self.throttle.reset();
-            self.plan(self.options.timing.check.mul_f64(0.75 + fastrand::f64() / 2.0));
-            return Ok(());
-        }
-        let Ok(value) = LeaseValue::decode(&record.value) else {
-            warn!(entry = ?record, "somebody wrote junk over our lease; restoring it");
-            return self.rewrite(record).await;
-        };
-        if value.public_ip != self.held.public_ip && value.public_ip != self.options.public_ip {
-            return self.lost(value.public_ip).await;
-        }
-        let me = self.options.instance.fingerprint();
-        match record.lease.map(|lease| lease.signer()) {
-            None => {
-                info!(subnet = %self.held.subnet, "our lease was made a reservation");
-                self.adopt(record).await;
-                Ok(())
-            }
-            // A successor, or a twin, of this daemon on this host; or our own lost write.
-            Some(Some(signer)) if signer == me => {
-                self.adopt(record).await;
-                Ok(())
-            }
-            Some(Some(signer)) => self.rewritten_by(signer, record).await,
-            Some(None) => {
-                if self.rivals.allow() {
-                    warn!(
-                        subnet = %self.held.subnet, public_ip = %self.held.public_ip,
-                        "another flanneld rewrites our lease and announces our public IP: is one \
-                         still running on this host, or does another host have this address?"
-                    );
-                }
-                self.answer(record).await
-            }
-        }
-    }
-
-    /// Puts our value back over what `record` holds.
-    async fn rewrite(&mut self, record: StoreRecord) -> Result<(), ActionError> {
-        let began = Instant::now();
-        let value = LeaseValue::new(self.options.public_ip).encode();
-        let grant = Some(self.grant());
-        let name = &record.name;
-        match self.store.replace(name, record.revision, &value, grant).await {
-            Ok(record) => {
-                self.now_held(record, began, false).await;
-                Ok(())
-            }
-            Err(StoreError::Conflict) => {
-                self.check_now();
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Our entry is gone: deleted, revoked, expired, or the registry lost its data.
-    async fn restore(&mut self) -> Result<(), ActionError> {
-        let subnet = self.held.subnet;
-        if !self.failing {
-            warn!(%subnet, "our lease is gone from the registry; taking the same subnet again");
-        }
-        self.trouble(format!("the lease of {subnet} was gone"), false).await;
-        self.acquire_again().await
-    }
-
-    async fn lost(&mut self, holder: Ipv4Addr) -> Result<(), ActionError> {
-        let subnet = self.held.subnet;
-        if !self.failing {
-            error!(%subnet, %holder, "our lease was lost: another host holds our subnet now");
-        }
-        if self.options.exit_on_lease_loss {
-            return Err(ActionError::GiveUp(RunError::LeaseLost { subnet, holder }));
-        }
-        self.trouble(format!("{subnet} is held by {holder} now"), false).await;
-        self.acquire_again().await
-    }
-
-    /// The three steps again; step two finds the subnet that we had, if it is free.
-    async fn acquire_again(&mut self) -> Result<(), ActionError> {
-        let options = ManagerOptions { previous: Some(self.held.subnet), ..self.options.clone() };
-        match acquire::acquire(&*self.store, &self.config, &options).await {
-            Ok(held) => {
-                if held.subnet != self.held.subnet {
-                    warn!(old = %self.held.subnet, new = %held.subnet, "this host has a new subnet");
-                }
-                self.held = held;
-                self.tell_held(false).await;
-                self.plan(SECOND_LOOK);
-                Ok(())
-            }
-            Err(AcquireError::Store(error)) => Err(error.into()),
-            Err(AcquireError::DuplicatePublicIp(text)) => {
-                Err(ActionError::GiveUp(RunError::DuplicatePublicIp(text)))
-            }
-            Err(AcquireError::OutOfSubnets) => Err(ActionError::Later(StoreError::unavailable(
-                crate::subnet::store::UnavailableKind::Other,
-                "out of subnets",
-            ))),
-        }
-    }
-
-    async fn adopt(&mut self, record: StoreRecord) {
-        // How long it lives is known to the registry only; ask, and be early if it does not say.
-        let left = match self.store.time_left(&record).await {
-            Ok(Some(left)) => left,
-            _ => Duration::ZERO,
-        };
-        self.now_held(record, Instant::now(), false).await;
-        if let Some(term) = &mut self.held.term {
-            *term = LeaseTerm::new(Instant::now(), left);
-            self.plan(SECOND_LOOK);
-        }
-    }
-
+    /// Records a successful write of the entry.
     async fn now_held(&mut self, record: StoreRecord, began: Instant, renewed: bool) {
         let ttl = self.options.timing.ttl;
         self.held.term = record.lease.map(|_| LeaseTerm::new(began, ttl));
@@ -324,29 +206,30 @@ impl Keeper {
             info!(subnet = %self.held.subnet, for_seconds = ttl.as_secs(), "lease renewed");
         }
         self.throttle.reset();
-        self.plan(SECOND_LOOK);
-        self.tell_held(renewed).await;
+        self.plan(SECOND_CHECK);
+        self.report_held(renewed).await;
     }
 
-    async fn tell_held(&self, renewed: bool) {
+    async fn report_held(&self, renewed: bool) {
         let lease = self.held.lease();
         let _ = self.to.send(KeeperEvent::Held { lease, renewed }).await;
     }
 
-    async fn trouble(&self, error: String, held: bool) {
+    async fn report_problem(&self, error: String, held: bool) {
         let _ = self.to.send(KeeperEvent::Problem { error, held }).await;
     }
 
+    /// Plans the repetition of an action that the lease store did not answer.
     async fn later(&mut self, error: &StoreError) {
         let left = self.held.term.map(|term| term.ends.saturating_duration_since(Instant::now()));
         if self.throttle.allow() {
             warn!(subnet = %self.held.subnet, %error, lease_left = ?left,
-                "cannot see after our lease; trying on");
+                "cannot renew or check our lease; retrying");
         }
         let held = left.is_none_or(|left| !left.is_zero());
-        self.trouble(error.to_string(), held).await;
+        self.report_problem(error.to_string(), held).await;
         let action = self.next.map_or(NextAction::Check, |(_, action)| action);
-        self.failing = true;
+        self.is_failing = true;
         self.next = Some((Instant::now() + self.backoff.next_wait(), action));
     }
 
@@ -356,9 +239,9 @@ impl Keeper {
         }
     }
 
-    /// A renewal comes some time before the margin, so that hosts that started together do not
-    /// renew together. Until then a look now and then needs no watch to find that our entry is
-    /// gone.
+    /// Plans the next renewal or check, whichever is first. A renewal comes a random time before the
+    /// margin, so that hosts that started together do not renew together. The checks in between
+    /// find a lost entry without a watch.
     fn plan(&mut self, check_in: Duration) {
         let margin = self.options.timing.renew_margin;
         let now = Instant::now();
@@ -379,8 +262,8 @@ impl Keeper {
     }
 }
 
-/// How soon after a write our entry is looked at: a watch that compares lists does not see what
-/// came and went between two of them.
-const SECOND_LOOK: Duration = Duration::from_millis(500);
-/// Share of the margin by which a renewal may come earlier.
+/// Delay between a write and the check of the entry: a watch that compares lists does not see a
+/// change that was undone between two of them.
+const SECOND_CHECK: Duration = Duration::from_millis(500);
+/// Upper limit of the random lead of a renewal, as a share of the margin.
 const RENEW_JITTER: f64 = 0.05;

@@ -1,9 +1,10 @@
-//! Two hosts with one address: who notices, who stays.
+//! Two hosts with one public IP: how they detect each other, and which of them stays.
 //!
-//! flannel's entry names its holder by nothing but the public IP, so a second host of that address
-//! looks like the first one restarted, and takes its subnet over. Our leases are signed by their
-//! instance, though (see [`crate::subnet::instance`]): the holder sees a strange signature under
-//! its entry and writes the entry back, and who took it over sees that the holder lives, and goes.
+//! flannel's entry identifies its holder by the public IP alone. A second host with that address
+//! therefore looks like a restart of the first one, and takes over its subnet. This program's
+//! leases also carry a fingerprint of their instance (see [`crate::subnet::instance`]). The holder
+//! finds a foreign fingerprint on its entry and writes the entry back; the second host finds the
+//! entry written back, concludes that the holder is alive, and gives up.
 
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -17,16 +18,16 @@ use crate::subnet::store::StoreRecord;
 use crate::subnet::{LeaseKey, LeaseValue};
 
 impl Keeper {
-    /// Another living instance with our address wrote our entry. It waits for our answer: writing
-    /// the entry back tells it that we live, and it gives up. Should it not, the higher print
-    /// gives up, so that not both do.
+    /// Another instance with this host's address wrote the entry. That instance waits to see whether
+    /// the entry is written back, and gives up if it is. If it does not give up, the instance with
+    /// the higher fingerprint does, so that one of the two remains.
     pub(super) async fn rewritten_by(
         &mut self,
         other: Fingerprint,
         record: StoreRecord,
     ) -> Result<(), ActionError> {
         let text = duplicate(&self.options, other, self.held.subnet);
-        if self.rivals.allow() {
+        if self.rival_throttle.allow() {
             error!("{text}");
         }
         let answer_window = self.options.timing.contest * 3;
@@ -38,7 +39,8 @@ impl Keeper {
         self.answer(record).await
     }
 
-    /// Writes our entry back, though not in a tight duel.
+    /// Writes the entry back, at most once in a quarter of the contest time, so that two instances
+    /// do not overwrite each other without a pause.
     pub(super) async fn answer(&mut self, record: StoreRecord) -> Result<(), ActionError> {
         let pause = self.options.timing.contest;
         match self.answered {
@@ -53,8 +55,8 @@ impl Keeper {
         }
     }
 
-    /// Another entry announces our address. If it was written just now, by another instance, that
-    /// one is alive, and of the two the higher print goes.
+    /// Another entry announces this host's address. If another instance wrote it just now, that
+    /// instance is alive, and of the two the one with the higher fingerprint gives up.
     pub(super) fn rival(&mut self, record: &StoreRecord, just_now: bool) {
         let me = self.options.instance.fingerprint();
         let same_ip = LeaseValue::decode(&record.value)
@@ -64,7 +66,7 @@ impl Keeper {
             return;
         }
         let subnet = record.name.parse().map_or(self.held.subnet, |key: LeaseKey| key.subnet);
-        if self.rivals.allow() {
+        if self.rival_throttle.allow() {
             let ip = self.held.public_ip;
             match signer {
                 Some(other) => error!("{}", duplicate(&self.options, other, subnet)),
@@ -79,7 +81,7 @@ impl Keeper {
         }
     }
 
-    /// Leaves the address to the other instance, and the subnet to whoever wants it.
+    /// Leaves the address to the other instance, and frees this host's subnet.
     pub(super) async fn yield_to(&self, other: Fingerprint, subnet: Cidr) -> ActionError {
         let StoreRecord { name, revision, .. } = &self.held.record;
         let _ = self.store.remove(name, *revision).await;

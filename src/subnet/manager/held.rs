@@ -1,0 +1,56 @@
+//! The lease that this host holds.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::status::Lease;
+use crate::route::Cidr;
+use crate::subnet::LeaseKey;
+use crate::subnet::store::StoreRecord;
+
+/// A lease that this host holds.
+#[derive(Clone, Debug)]
+pub(super) struct HeldLease {
+    pub(super) subnet: Cidr,
+    pub(super) public_ip: Ipv4Addr,
+    /// The lease's entry, as this host wrote it last.
+    pub(super) record: StoreRecord,
+    /// When the lease ends; `None` for a reservation.
+    pub(super) term: Option<LeaseTerm>,
+    /// The entries that announced this host's address before it acquired the subnet. Any other
+    /// entry that announces the address was written since, by a host that is alive.
+    pub(super) rivals: Vec<StoreRecord>,
+}
+
+impl HeldLease {
+    pub(super) fn lease(&self) -> Lease {
+        Lease {
+            subnet: self.subnet,
+            public_ip: self.public_ip,
+            expires: self.term.map(|term| term.ends_wall),
+            id: self.record.lease,
+        }
+    }
+}
+
+/// The end of a lease, by the monotonic clock and by the wall clock. The term starts when the
+/// request is sent, before the lease store's does, so it ends early rather than late.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeaseTerm {
+    pub(super) ends: Instant,
+    pub(super) ends_wall: SystemTime,
+}
+
+impl LeaseTerm {
+    /// A term that began at `from`.
+    pub(super) fn new(from: Instant, ttl: Duration) -> Self {
+        Self { ends: from + ttl, ends_wall: SystemTime::now() + ttl - from.elapsed() }
+    }
+}
+
+/// The name of a subnet's entry.
+pub(super) fn entry_name(subnet: Cidr) -> String {
+    LeaseKey::new(subnet).to_string()
+}
