@@ -1,14 +1,15 @@
-//! The files themselves. All of this blocks.
+//! The files of a directory of leases. Every function here blocks.
 //!
 //! ```text
 //! DIR/config                  the network config, as in etcd
 //! DIR/subnets/10.0.20.0-24    a lease's value, byte for byte as in etcd
-//! DIR/terms/10.0.20.0-24      how long it lives after its last write; none: it is a reservation
-//! DIR/.lock                   held while anything is changed
+//! DIR/terms/10.0.20.0-24      the lease's number and time to live; absent for a reservation
+//! DIR/.lock                   locked during every change
 //! ```
 //!
-//! A file under `subnets/` is made complete elsewhere and linked into place, which fails if the
-//! name is taken: two hosts never get one subnet, even on a file system whose locks do nothing.
+//! A file under `subnets/` is written under a temporary name and then linked to its name, which
+//! fails if the name exists (`link(2)`). So two hosts never get one subnet, even on a file system
+//! that ignores locks.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,20 +29,21 @@ use crate::subnet::store::{Grant, StoreRecord};
 /// A directory of leases.
 pub(super) struct LeaseDirectory {
     dir: PathBuf,
-    /// The file system's clock less ours, in milliseconds: it may be a server's.
+    /// The file system's clock minus this host's, in milliseconds. A network file system has its
+    /// server's clock.
     skew: AtomicI64,
-    /// Distinguishes this process's temporary files.
+    /// Number of this process's next temporary file.
     serial: AtomicU64,
 }
 
-/// An entry, and when it dies.
+/// An entry, and the time at which it expires by the file system's clock.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct LeaseFile {
     pub(super) record: StoreRecord,
-    pub(super) dies: Option<SystemTime>,
+    pub(super) expires: Option<SystemTime>,
 }
 
-/// Why a change was not made.
+/// Why a change was not carried out.
 #[derive(Debug)]
 pub(super) enum DirectoryError {
     Conflict,
@@ -54,7 +56,7 @@ impl From<io::Error> for DirectoryError {
     }
 }
 
-/// What `terms/` holds.
+/// The content of a file under `terms/`.
 #[derive(Serialize, Deserialize)]
 struct LeaseTerms {
     lease: i64,
@@ -91,7 +93,7 @@ impl LeaseDirectory {
         Ok(names.take(5).collect())
     }
 
-    /// The time by the file system's clock.
+    /// The current time by the file system's clock.
     pub(super) fn now(&self) -> SystemTime {
         let skew = self.skew.load(Ordering::Relaxed);
         let shift = Duration::from_millis(skew.unsigned_abs());
@@ -99,7 +101,7 @@ impl LeaseDirectory {
         if skew < 0 { now - shift } else { now + shift }
     }
 
-    /// All living entries, by name.
+    /// All entries that have not expired, sorted by name.
     pub(super) fn list(&self) -> io::Result<Vec<LeaseFile>> {
         let mut entries = Vec::new();
         for file in fs::read_dir(self.subnets())? {
@@ -113,9 +115,11 @@ impl LeaseDirectory {
         Ok(entries)
     }
 
-    /// One entry, if it lives.
+    /// One entry, if it has not expired.
     pub(super) fn get(&self, name: &str) -> io::Result<Option<LeaseFile>> {
-        Ok(self.read(name)?.filter(|entry| entry.dies.is_none_or(|dies| dies > self.now())))
+        Ok(self
+            .read(name)?
+            .filter(|entry| entry.expires.is_none_or(|expires| expires > self.now())))
     }
 
     pub(super) fn create(
@@ -127,7 +131,7 @@ impl LeaseDirectory {
         let path = self.path(SUBNETS, name)?;
         let _lock = self.lock()?;
         if let Some(entry) = self.read(name)? {
-            if entry.dies.is_none_or(|dies| dies > self.now()) {
+            if entry.expires.is_none_or(|expires| expires > self.now()) {
                 return Err(DirectoryError::Conflict);
             }
             self.unlink(name)?;
@@ -178,7 +182,7 @@ impl LeaseDirectory {
         Ok(self.read(name)?.ok_or(DirectoryError::Conflict)?.record)
     }
 
-    /// One entry, dead or alive.
+    /// One entry, expired or not.
     fn read(&self, name: &str) -> io::Result<Option<LeaseFile>> {
         let Ok(path) = self.path(SUBNETS, name) else { return Ok(None) };
         let Some(mut file) = absent_is_none(File::open(path))? else { return Ok(None) };
@@ -190,7 +194,7 @@ impl LeaseDirectory {
         io::Read::read_to_end(&mut io::Read::take(&mut file, MAX_VALUE), &mut value)?;
         let terms = absent_is_none(fs::read(self.path(TERMS, name)?))?
             .and_then(|text| serde_json::from_slice::<LeaseTerms>(&text).ok());
-        let dies = match &terms {
+        let expires = match &terms {
             Some(terms) => meta.modified()?.checked_add(Duration::from_millis(terms.ttl_ms)),
             None => None,
         };
@@ -201,7 +205,7 @@ impl LeaseDirectory {
         let revision = (hasher.finish() >> 1) as i64;
         Ok(Some(LeaseFile {
             record: StoreRecord { name: name.to_owned(), value, revision, lease },
-            dies,
+            expires,
         }))
     }
 
@@ -221,7 +225,7 @@ impl LeaseDirectory {
         fs::rename(self.temporary(&text)?, path)
     }
 
-    /// A new file of this content, out of the way of readers.
+    /// A new file with this content, under a name that readers ignore.
     fn temporary(&self, content: &[u8]) -> io::Result<PathBuf> {
         let host = rustix::system::uname();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
@@ -234,13 +238,13 @@ impl LeaseDirectory {
         Ok(path)
     }
 
-    /// Takes the lock, and reads the file system's clock on the way.
+    /// Takes the lock, and measures the file system's clock by the write to the lock file.
     fn lock(&self) -> io::Result<File> {
         let path = self.dir.join(".lock");
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
         if let Err(error) = flock(&file, FlockOperation::LockExclusive) {
-            warn!(dir = %self.dir.display(), %error, "no lock; links alone keep leases apart");
+            warn!(dir = %self.dir.display(), %error, "the file system does not lock; relying on hard links to keep leases distinct");
         }
         file.write_all(b"\n")?;
         let theirs = file.metadata()?.modified()?;
@@ -252,10 +256,13 @@ impl LeaseDirectory {
         Ok(file)
     }
 
-    /// The file of an entry; names that would lead elsewhere are refused.
+    /// The path of an entry's file.
+    ///
+    /// # Errors
+    /// A name that would lead out of the directory.
     fn path(&self, part: &str, name: &str) -> io::Result<PathBuf> {
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "not a name of a lease"));
+            return Err(io::Error::new(ErrorKind::InvalidInput, "not the name of a lease"));
         }
         Ok(self.dir.join(part).join(name))
     }
@@ -271,5 +278,6 @@ fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 const SUBNETS: &str = "subnets";
 const TERMS: &str = "terms";
-/// No lease's value is longer; what is, is junk, and is read no further.
+/// Upper limit of a value in bytes. A lease's value is shorter; a longer file is not a lease, and
+/// is read no further.
 const MAX_VALUE: u64 = 64 * 1024;

@@ -76,7 +76,7 @@ impl FileStore {
         Ok(Self { directory: Arc::new(directory), options })
     }
 
-    /// Runs `op` where it may block.
+    /// Runs `op` on a thread that may block.
     async fn run<T: Send + 'static>(
         &self,
         op: impl FnOnce(&LeaseDirectory) -> Result<T, DirectoryError> + Send + 'static,
@@ -163,12 +163,13 @@ impl LeaseStore for FileStore {
     async fn time_left(&self, record: &StoreRecord) -> Result<Option<Duration>, StoreError> {
         let name = record.name.clone();
         let entry = self.run(move |directory| Ok(directory.get(&name)?)).await?;
-        let dies = entry.filter(|entry| entry.record.lease == record.lease).and_then(|e| e.dies);
-        Ok(dies.and_then(|dies| dies.duration_since(self.directory.now()).ok()))
+        let expires =
+            entry.filter(|entry| entry.record.lease == record.lease).and_then(|e| e.expires);
+        Ok(expires.and_then(|expires| expires.duration_since(self.directory.now()).ok()))
     }
 
     async fn revoke_unused(&self, _lease: LeaseId) -> Result<(), StoreError> {
-        // A lease is its entry's terms here: it was replaced with them.
+        // The terms of a lease are a file of its entry, and were replaced together with the entry.
         Ok(())
     }
 

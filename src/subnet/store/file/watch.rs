@@ -1,4 +1,5 @@
-//! Watching a directory: whatever wakes us, all of it is read again and compared.
+//! Watching a directory: after any notification the whole directory is read again and compared
+//! with the previous list.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,40 +15,44 @@ use super::FileOptions;
 use super::directory::{LeaseDirectory, LeaseFile};
 use crate::subnet::store::{ListAndWatch, StoreChange, StoreError, StoreSnapshot, WatchStream};
 
-/// Watches first, then lists, so that nothing falls between.
+/// Starts the notifier, then lists, so that no change falls between the two.
 pub(super) async fn watch(
     directory: &Arc<LeaseDirectory>,
     options: &FileOptions,
 ) -> Result<ListAndWatch, StoreError> {
     let (wake, woken) = mpsc::channel(1);
     let wake = move || {
-        // A full channel has a wake-up in it already.
+        // A full channel holds a wake-up already.
         let _ = wake.try_send(());
     };
-    // The watcher has a thread of its own, which inherits the rights of the one that starts it: not
-    // those of the control thread.
+    // The notifier's thread inherits the capabilities of the thread that starts it
+    // (`capabilities(7)`). The control thread has more of them than the notifier needs, so a
+    // thread of the blocking pool starts the notifier.
     let watched = Arc::clone(directory);
-    let watcher = tokio::task::spawn_blocking(move || start_notifier(&watched, wake)).await;
-    let watcher = watcher.unwrap_or_else(|error| Err(notify::Error::generic(&error.to_string())));
-    let poll = match &watcher {
+    let notifier = tokio::task::spawn_blocking(move || start_notifier(&watched, wake)).await;
+    let notifier = notifier.unwrap_or_else(|error| Err(notify::Error::generic(&error.to_string())));
+    let poll = match &notifier {
         Ok(_) => options.poll,
         Err(error) => {
-            warn!(dir = %directory.dir().display(), %error, "no notice of changes; reading often");
+            warn!(
+                dir = %directory.dir().display(), %error,
+                "the kernel reports no changes of this directory; reading it every {POLL_ONLY:?}"
+            );
             options.poll.min(POLL_ONLY)
         }
     };
     let entries = list(directory).await?;
     let records = entries.values().map(|entry| entry.record.clone()).collect();
-    let changes = FileWatch {
+    let stream = FileWatch {
         directory: Arc::clone(directory),
         known: entries,
         woken,
-        _watcher: watcher.ok(),
+        _notifier: notifier.ok(),
         poll,
         read_at: Instant::now() + poll,
         probed: false,
     };
-    Ok(ListAndWatch { snapshot: StoreSnapshot { records, revision: 0 }, stream: Box::new(changes) })
+    Ok(ListAndWatch { snapshot: StoreSnapshot { records, revision: 0 }, stream: Box::new(stream) })
 }
 
 fn start_notifier(
@@ -70,22 +75,24 @@ async fn list(directory: &Arc<LeaseDirectory>) -> Result<BTreeMap<String, LeaseF
 
 struct FileWatch {
     directory: Arc<LeaseDirectory>,
+    /// The entries of the last list.
     known: BTreeMap<String, LeaseFile>,
     woken: Receiver<()>,
-    /// Reports changes for as long as it lives.
-    _watcher: Option<RecommendedWatcher>,
+    /// Sends wake-ups until it is dropped.
+    _notifier: Option<RecommendedWatcher>,
     poll: Duration,
-    /// When the directory is read at the latest.
+    /// Time of the next read without a wake-up.
     read_at: Instant,
+    /// Whether the caller asked for a sign of life.
     probed: bool,
 }
 
 impl FileWatch {
-    /// The next reading: a poll, or the moment at which an entry dies.
+    /// Time of the next read without a wake-up: the next poll, or the moment an entry expires.
     fn next_reading(&self) -> Instant {
         let now = self.directory.now();
-        let dies = self.known.values().filter_map(|entry| entry.dies).min();
-        let wait = dies.map(|dies| dies.duration_since(now).unwrap_or_default() + TICK);
+        let expires = self.known.values().filter_map(|entry| entry.expires).min();
+        let wait = expires.map(|expires| expires.duration_since(now).unwrap_or_default() + TICK);
         Instant::now() + wait.unwrap_or(self.poll).min(self.poll)
     }
 }
@@ -97,9 +104,9 @@ impl WatchStream for FileWatch {
             let wait_until = self.read_at;
             tokio::select! {
                 Some(()) = self.woken.recv() => {
-                    // Remembered before anything is waited for: this future may be dropped.
+                    // Stored before the next await, because this future may be dropped there.
                     self.read_at = Instant::now();
-                    // Writers come in pairs of files, and renewals in bursts.
+                    // A writer replaces two files, and renewals come in bursts.
                     sleep(SETTLE).await;
                 }
                 () = sleep_until(wait_until) => {}
@@ -136,9 +143,9 @@ fn difference(
     removed.chain(put).collect()
 }
 
-/// How long to let a burst of changes settle.
+/// Delay between a wake-up and the read, so that one read covers a burst of changes.
 const SETTLE: Duration = Duration::from_millis(5);
-/// An entry is dead only after its time.
+/// Delay between the expiry of an entry and the read that finds it expired.
 const TICK: Duration = Duration::from_millis(10);
-/// How often to read where the kernel reports nothing.
+/// Interval of reads where the kernel reports no changes.
 const POLL_ONLY: Duration = Duration::from_millis(500);
