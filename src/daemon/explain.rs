@@ -11,7 +11,7 @@ use crate::host::firewall::{Spec, masquerade_rule};
 use crate::humanize;
 use crate::observe::protocol::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
 use crate::packet::icmp::ErrorKind;
-use crate::packet::{checksum, protocol};
+use crate::packet::{icmpv4, ipv4, protocol, udp};
 use crate::route::RouteTable;
 use crate::subnet::Peer;
 
@@ -318,20 +318,18 @@ impl Expert<'_> {
 
     /// The packet as it would stand in a buffer: header and the first eight bytes behind it.
     fn packet(&self, source: Ipv4Addr, ttl: u8) -> [u8; 28] {
+        let Query { destination, protocol, .. } = *self.query;
+        let ip = ipv4::Header { ttl, ..ipv4::Header::new(protocol, source, destination, 8) };
+        let [from, to] = self.query.ports.unwrap_or_default();
+        let upper = if protocol == protocol::ICMP {
+            icmpv4::Header::echo_request(0, 0).to_bytes()
+        } else {
+            // The ports of TCP are where those of UDP are.
+            udp::Header::new(from, to, 0).to_bytes()
+        };
         let mut packet = [0; 28];
-        packet[..4].copy_from_slice(&[0x45, 0, 0, 28]);
-        (packet[8], packet[9]) = (ttl, self.query.protocol);
-        packet[12..16].copy_from_slice(&source.octets());
-        packet[16..20].copy_from_slice(&self.query.destination.octets());
-        let sum = checksum::finish(checksum::sum(&packet[..20], checksum::Sum::ZERO));
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        let [from, to] = self.query.ports.unwrap_or_default().map(u16::to_be_bytes);
-        packet[20..22].copy_from_slice(&from);
-        packet[22..24].copy_from_slice(&to);
-        if self.query.protocol == protocol::ICMP {
-            // An echo request; without it the bytes would be those of a reply.
-            packet[20..22].copy_from_slice(&[ECHO_REQUEST, 0]);
-        }
+        packet[..ipv4::Header::LEN].copy_from_slice(&ip.to_bytes());
+        packet[ipv4::Header::LEN..].copy_from_slice(&upper);
         packet
     }
 }
@@ -356,6 +354,3 @@ fn effect(dropped: bool) -> &'static str {
 fn hop(at: String, ttl: u8) -> Hop {
     Hop { at, ttl }
 }
-
-/// The type of an echo request (RFC 792).
-const ECHO_REQUEST: u8 = 8;

@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::oneshot;
 
-use crate::packet::checksum::{self, Sum};
-use crate::packet::icmpv4::{Icmpv4, kind};
-use crate::packet::ipv4::Ipv4;
+use crate::packet::icmpv4::{self, Icmpv4, kind};
+use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::protocol;
 
 /// What became of a request.
@@ -180,87 +179,75 @@ fn parse_message(packet: &[u8], identifier: u16) -> Option<IcmpMessage> {
         return None;
     }
     let error = IcmpError { by: packet.source(), kind: message.kind(), code: message.code() };
-    // The packet that the error is about, cut short: its total length would not pass a parse.
-    let quoted = message.payload();
-    let header_len = usize::from(quoted.first()? & 0x0f) * 4;
-    let to = Ipv4Addr::from(<[u8; 4]>::try_from(quoted.get(16..20)?).ok()?);
-    let rest = quoted.get(header_len..header_len + 8)?;
-    let word = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
-    match *quoted.get(9)? {
-        protocol::ICMP if rest[0] == kind::ECHO_REQUEST && word(4) == identifier => {
-            Some(IcmpMessage::About { to, sequence: word(6), error })
+    // The packet that the error is about, of which only the start is quoted.
+    let quoted = Ipv4::parse_truncated(message.payload()).ok()?;
+    let to = quoted.destination();
+    match quoted.protocol() {
+        protocol::ICMP => {
+            let request = Icmpv4::parse(quoted.payload()).ok()?;
+            let (id, sequence) = request.echo()?;
+            (request.kind() == kind::ECHO_REQUEST && id == identifier)
+                .then_some(IcmpMessage::About { to, sequence, error })
         }
-        protocol::UDP => Some(IcmpMessage::AboutDatagram { to, port: word(2), error }),
+        protocol::UDP => {
+            let (_, port) = quoted.ports()?;
+            Some(IcmpMessage::AboutDatagram { to, port, error })
+        }
         _ => None,
     }
 }
 
-/// An echo request with DF set; the kernel fills in source, identification and header checksum
-/// (`raw(7)`).
+/// An echo request of `len` bytes in all with DF set; the kernel fills in source and identification
+/// and completes the header checksum (`raw(7)`).
 fn request(to: Ipv4Addr, len: usize, identifier: u16, sequence: u16) -> Vec<u8> {
-    let len = len.clamp(MIN_LEN, usize::from(u16::MAX));
-    let mut packet = vec![0; len];
-    packet[0] = 0x45;
-    packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-    packet[6] = 0x40;
-    packet[8] = 64;
-    packet[9] = protocol::ICMP;
-    packet[16..20].copy_from_slice(&to.octets());
-    let message = &mut packet[HEADER..];
-    message[0] = kind::ECHO_REQUEST;
-    message[4..6].copy_from_slice(&identifier.to_be_bytes());
-    message[6..8].copy_from_slice(&sequence.to_be_bytes());
-    for (index, byte) in message[8..].iter_mut().enumerate() {
-        *byte = index as u8;
-    }
-    let checksum = checksum::finish(checksum::sum(message, Sum::ZERO));
-    message[2..4].copy_from_slice(&checksum.to_be_bytes());
-    packet
+    let len = len.clamp(HEADERS, usize::from(u16::MAX));
+    let payload: Vec<u8> = (0..len - HEADERS).map(|index| index as u8).collect();
+    let message_len = (len - ipv4::Header::LEN) as u16;
+    let ip = ipv4::Header::new(protocol::ICMP, Ipv4Addr::UNSPECIFIED, to, message_len);
+    let message = icmpv4::Header::echo_request(identifier, sequence).with_checksum(&payload);
+    [&ip.to_bytes()[..], &message.to_bytes(), &payload].concat()
 }
 
-/// Header of an IPv4 packet without options.
-const HEADER: usize = 20;
-/// The two headers alone.
-const MIN_LEN: usize = HEADER + 8;
+/// Length of the two headers in bytes.
+const HEADERS: usize = ipv4::Header::LEN + icmpv4::Header::LEN;
 /// How often the reader looks whether it is still wanted.
 const STOP_POLL: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::udp;
 
     const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 0);
     const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 9);
 
     fn packet(from: Ipv4Addr, message: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0; HEADER];
-        packet[0] = 0x45;
-        packet[2..4].copy_from_slice(&((HEADER + message.len()) as u16).to_be_bytes());
-        packet[9] = protocol::ICMP;
-        packet[12..16].copy_from_slice(&from.octets());
-        packet.extend(message);
-        packet
+        let len = message.len() as u16;
+        let ip = ipv4::Header::new(protocol::ICMP, from, Ipv4Addr::UNSPECIFIED, len);
+        [&ip.to_bytes()[..], message].concat()
     }
 
     #[test]
     fn answers_and_errors_are_told_apart() {
         let sent = request(PEER, 100, 7, 3);
-        assert!(Icmpv4::parse(&sent[HEADER..]).unwrap().verify_checksum());
-        let mut reply = sent[HEADER..].to_vec();
+        assert!(Icmpv4::parse(&sent[ipv4::Header::LEN..]).unwrap().verify_checksum());
+        let mut reply = sent[ipv4::Header::LEN..].to_vec();
         reply[0] = kind::ECHO_REPLY;
         let reply = packet(PEER, &reply);
         assert_eq!(parse_message(&reply, 7), Some(IcmpMessage::Reply { from: PEER, sequence: 3 }));
         assert_eq!(parse_message(&reply, 8), None, "another program's");
 
         let mut bytes = vec![kind::UNREACHABLE, 4, 0, 0, 0, 0, 5, 0x78];
-        bytes.extend(&sent[..HEADER + 8]);
+        bytes.extend(&sent[..HEADERS]);
         let error = IcmpError { by: ROUTER, kind: kind::UNREACHABLE, code: 4 };
         let about = IcmpMessage::About { to: PEER, sequence: 3, error };
         assert_eq!(parse_message(&packet(ROUTER, &bytes), 7), Some(about));
 
         bytes[1] = 3;
-        bytes[8 + 9] = protocol::UDP;
-        bytes[8 + HEADER + 2..8 + HEADER + 4].copy_from_slice(&8285u16.to_be_bytes());
+        let ip = ipv4::Header::new(protocol::UDP, Ipv4Addr::UNSPECIFIED, PEER, 100);
+        bytes.truncate(8);
+        bytes.extend(ip.to_bytes());
+        bytes.extend(udp::Header::new(4000, 8285, 92).to_bytes());
         let error = IcmpError { code: 3, ..error };
         let about = IcmpMessage::AboutDatagram { to: PEER, port: 8285, error };
         assert_eq!(parse_message(&packet(ROUTER, &bytes), 7), Some(about));

@@ -6,10 +6,11 @@ use super::DoctorArgs;
 use super::status;
 use super::store::StoreFacts;
 use crate::exit::{Code, Exit};
-use crate::host::interface::{self, Interface, InterfaceOptions, OVERHEAD};
+use crate::host::interface::{self, Interface, InterfaceOptions};
 use crate::host::netlink::{Address, Link, LinkDetails, Netlink, Route};
 use crate::host::subnet_file::{self, Previous};
 use crate::observe::protocol::snapshot::Snapshot;
+use crate::packet::wire;
 use crate::route::Cidr;
 use crate::subnet::NetworkConfig;
 use crate::subnet::admin::Holding;
@@ -102,7 +103,7 @@ impl<'a> HostFacts<'a> {
 
     /// The UDP port of all hosts.
     pub(super) fn port(&self) -> u16 {
-        self.config.map_or(DEFAULT_PORT, |config| config.port)
+        self.config.map_or(wire::DEFAULT_PORT, |config| config.port)
     }
 
     /// The overlay's device: the one with this subnet's address.
@@ -124,7 +125,7 @@ impl<'a> HostFacts<'a> {
 
     /// The greatest inner packet that the interface between hosts bears.
     pub(super) fn mtu(&self) -> Option<u32> {
-        Some(self.interface.as_ref().ok()?.mtu.saturating_sub(OVERHEAD).min(MAX_MTU))
+        Some(wire::overlay_mtu(self.interface.as_ref().ok()?.mtu).into())
     }
 
     /// A variable of the subnet file.
@@ -132,8 +133,3 @@ impl<'a> HostFacts<'a> {
         subnet_file::variable(&self.file_text, name).filter(|value| !value.is_empty())
     }
 }
-
-/// flannel's own.
-const DEFAULT_PORT: u16 = 8285;
-/// As the daemon's: 65,507 bytes fit a UDP datagram.
-const MAX_MTU: u32 = 65_507;

@@ -13,8 +13,8 @@ use futures::{StreamExt, stream};
 use super::echo::{Echo, EchoOutcome, IcmpError};
 use super::facts::HostFacts;
 use super::finding::Finding;
-use crate::host::interface::OVERHEAD;
 use crate::packet::icmpv4::kind;
+use crate::packet::wire::OVERHEAD;
 use crate::subnet::admin::Holding;
 use crate::sys::udp;
 
@@ -123,20 +123,20 @@ async fn path_mtu(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, check: &st
         format!(
             "packets of up to {good} bytes come back, those of {full} (the overlay's MTU) do not: \
              connections open and then hang. Some link on the way bears only {} bytes",
-            good + OVERHEAD as usize
+            good + OVERHEAD
         ),
     )
     .remedy(format!(
         "raise the MTU of that link, or lower the interface's on every host: \
          ip link set {} mtu {}; the daemon follows, containers must be started anew",
         facts.interface.as_ref().map_or("eth0", |interface| interface.name.as_str()),
-        good + OVERHEAD as usize
+        good + OVERHEAD
     ))
 }
 
 /// Full packets pass; but perhaps in pieces.
 fn full_packets_pass(facts: &HostFacts<'_>, peer: &Holding, check: &str, full: usize) -> Finding {
-    let outer = full + OVERHEAD as usize;
+    let outer = full + OVERHEAD;
     match known_path_mtu(facts, peer.public_ip) {
         Ok(path) if (path as usize) < outer => Finding::warning(
             check,

@@ -8,6 +8,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::LabError;
 use super::host::Container;
+use crate::packet::icmpv4::{self, Icmpv4, kind};
+use crate::packet::ipv4::Ipv4;
 use crate::sys::netns::Netns;
 
 /// An answer to a ping.
@@ -39,7 +41,7 @@ pub fn between(from: &Container, to: &Container, timeout: Duration) -> Result<Po
 fn ping_here(to: Ipv4Addr, timeout: Duration) -> io::Result<Pong> {
     let mut socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
     let again = (timeout / TRIES).max(Duration::from_millis(1));
-    let identifier = (std::process::id() as u16).to_be_bytes();
+    let identifier = std::process::id() as u16;
     let end = Instant::now() + timeout;
     let mut sequence = 0u16;
     let mut last = None;
@@ -72,29 +74,23 @@ fn ping_here(to: Ipv4Addr, timeout: Duration) -> io::Result<Pong> {
     Err(last.unwrap_or_else(|| io::Error::new(ErrorKind::TimedOut, "no answer")))
 }
 
-fn echo_request(identifier: [u8; 2], sequence: u16) -> [u8; 64] {
+fn echo_request(identifier: u16, sequence: u16) -> [u8; 64] {
     let mut message = [0x5a; 64];
-    message[..4].copy_from_slice(&[8, 0, 0, 0]);
-    message[4..6].copy_from_slice(&identifier);
-    message[6..8].copy_from_slice(&sequence.to_be_bytes());
-    let sum = message
-        .chunks_exact(2)
-        .fold(0u32, |sum, word| sum + u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    message[2..4].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    let (header, payload) = message.split_at_mut(icmpv4::Header::LEN);
+    let request = icmpv4::Header::echo_request(identifier, sequence).with_checksum(payload);
+    header.copy_from_slice(&request.to_bytes());
     message
 }
 
 /// The TTL, if `packet` is the echo reply to `request` from `from`.
 fn is_answer(packet: &[u8], from: Ipv4Addr, request: &[u8; 64]) -> Option<u8> {
-    let header = usize::from(packet.first()? & 0x0f) * 4;
-    let message = packet.get(header..)?;
-    let answers = message.len() == request.len()
-        && message[0] == 0
-        && message[4..] == request[4..]
-        && packet.get(12..16)? == from.octets();
-    answers.then_some(packet[8])
+    let packet = Ipv4::parse(packet).ok()?;
+    let (reply, request) = (Icmpv4::parse(packet.payload()).ok()?, Icmpv4::parse(request).ok()?);
+    let answers = reply.kind() == kind::ECHO_REPLY
+        && reply.echo() == request.echo()
+        && reply.payload() == request.payload()
+        && packet.source() == from;
+    answers.then_some(packet.ttl())
 }
 
 const TRIES: u32 = 5;
@@ -102,19 +98,18 @@ const TRIES: u32 = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::{ipv4, protocol};
 
     #[test]
     fn an_answer_is_told_from_another() {
-        let request = echo_request([1, 2], 3);
-        let peer = Ipv4Addr::new(10, 0, 1, 2);
-        let mut packet = vec![0x45, 0, 0, 84, 0, 0, 0, 0, 61, 1, 0, 0];
-        packet.extend(peer.octets());
-        packet.extend([10, 0, 2, 2]);
-        packet.extend(request);
+        let request = echo_request(0x102, 3);
+        let (peer, us) = (Ipv4Addr::new(10, 0, 1, 2), Ipv4Addr::new(10, 0, 2, 2));
+        let ip = ipv4::Header { ttl: 61, ..ipv4::Header::new(protocol::ICMP, peer, us, 64) };
+        let mut packet = [&ip.to_bytes()[..], &request].concat();
         assert_eq!(is_answer(&packet, peer, &request), None, "a request is no answer");
         packet[20] = 0;
         assert_eq!(is_answer(&packet, peer, &request), Some(61));
-        assert_eq!(is_answer(&packet, peer, &echo_request([1, 2], 4)), None);
+        assert_eq!(is_answer(&packet, peer, &echo_request(0x102, 4)), None);
         assert_eq!(is_answer(&[], peer, &request), None);
     }
 }

@@ -8,16 +8,17 @@
 mod cut;
 mod queues;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use flannel_udp::packet::checksum::{self, Sum};
+use flannel_udp::packet::checksum;
 use flannel_udp::packet::coalesce::Coalescer;
-use flannel_udp::packet::forward::decrement_ttl;
-use flannel_udp::packet::ipv4::Ipv4;
-use flannel_udp::packet::ipv6::Ipv6;
+use flannel_udp::packet::ipv4::{self, Ipv4};
+use flannel_udp::packet::ipv6::{self, Ipv6};
+use flannel_udp::packet::tcp::{self, Flags};
 use flannel_udp::packet::vnet::{GsoType, VnetHeader};
+use flannel_udp::packet::{protocol, udp};
 use flannel_udp::sys::iovec::GatherBuffer;
 use flannel_udp::sys::netns::Netns;
 use flannel_udp::sys::tun::{TunQueue, configure};
@@ -74,9 +75,10 @@ fn read(device: &TunQueue, count: usize) -> Vec<Vec<u8>> {
         match device.read(&mut buffer) {
             // The kernel itself says something now and then: IPv6 routers are sought, for one.
             Ok(len) => {
-                let is_ours = match buffer[0] >> 4 {
-                    4 => buffer[12..16] == SOURCE,
-                    _ => buffer[8..24] == SOURCE_V6,
+                let is_ours = match Ipv4::parse(&buffer[..len]) {
+                    Ok(ip) => ip.source() == Ipv4Addr::from(SOURCE),
+                    Err(_) => Ipv6::parse(&buffer[..len])
+                        .is_ok_and(|ip| ip.source() == Ipv6Addr::from(SOURCE_V6)),
                 };
                 packets.extend(is_ours.then(|| buffer[..len].to_vec()));
             }
@@ -140,49 +142,47 @@ impl Sample {
 
     /// A super-packet with the pseudo-header's sum for a checksum.
     fn packet(&self) -> Vec<u8> {
-        let transport = self.transport();
-        let protocol = if self.tcp { 6 } else { 17 };
-        let mut packet;
-        if self.v6 {
-            packet = vec![0x60 | self.tos >> 4, self.tos << 4 | 5, 0x12, 0x34];
-            packet.extend((transport.len() as u16).to_be_bytes());
-            packet.extend([protocol, 64]);
-            packet.extend(SOURCE_V6);
-            packet.extend(DESTINATION_V6);
+        let options = vec![1; self.options * 4];
+        let len = (self.header_len() - self.ip_len() + self.payload) as u16;
+        let protocol = if self.tcp { protocol::TCP } else { protocol::UDP };
+        let (ip, pseudo) = if self.v6 {
+            let (source, destination) = (SOURCE_V6.into(), DESTINATION_V6.into());
+            let header = ipv6::Header {
+                traffic_class: self.tos,
+                flow_label: 0x5_1234,
+                ..ipv6::Header::new(protocol, source, destination, len)
+            };
+            (header.to_bytes().to_vec(), header.pseudo_header())
         } else {
-            packet = vec![0x45, self.tos];
-            packet.extend((20 + transport.len() as u16).to_be_bytes());
-            packet.extend(self.id.to_be_bytes());
-            packet.extend([if self.dont_fragment { 0x40 } else { 0 }, 0, 64, protocol, 0, 0]);
-            packet.extend(SOURCE);
-            packet.extend([10, 2, 0, 2]);
-            let sum = checksum::finish(checksum::sum(&packet, Sum::ZERO));
-            packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        }
-        packet.extend(transport);
-        let pseudo = if self.v6 {
-            Ipv6::parse(&packet[..]).unwrap().pseudo_header()
-        } else {
-            Ipv4::parse(&packet[..]).unwrap().pseudo_header()
+            let header = ipv4::Header {
+                tos: self.tos,
+                id: self.id,
+                dont_fragment: self.dont_fragment,
+                ..ipv4::Header::new(protocol, SOURCE.into(), [10, 2, 0, 2].into(), len)
+            };
+            (header.to_bytes().to_vec(), header.pseudo_header())
         };
-        let field = self.ip_len() + if self.tcp { 16 } else { 6 };
-        packet[field..field + 2].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
-        packet
-    }
-
-    fn transport(&self) -> Vec<u8> {
-        let mut bytes = vec![15, 160, 0, 80];
+        let checksum = checksum::fold(pseudo);
+        let mut transport = vec![0; self.header_len() - self.ip_len()];
         if self.tcp {
-            bytes.extend(self.sequence.to_be_bytes());
-            bytes.extend([0, 0, 0, 9, (20 + self.options * 4) as u8 * 4, self.flags]);
-            bytes.extend([1, 0xf6, 0, 0, 0, 0]);
-            bytes.extend(vec![1; self.options * 4]);
+            let header = tcp::Header {
+                source_port: 4000,
+                destination_port: 80,
+                sequence: self.sequence,
+                acknowledgment: 9,
+                flags: Flags(self.flags),
+                window: 502,
+                checksum,
+                options: &options,
+                ..tcp::Header::default()
+            };
+            header.emit(&mut transport).unwrap();
         } else {
-            bytes.extend((8 + self.payload as u16).to_be_bytes());
-            bytes.extend([0, 0]);
+            let header = udp::Header::new(4000, 80, self.payload as u16);
+            udp::Header { checksum, ..header }.emit(&mut transport).unwrap();
         }
-        bytes.extend((0..self.payload).map(|index| (index * 7 % 251) as u8));
-        bytes
+        let payload: Vec<u8> = (0..self.payload).map(|index| (index * 7 % 251) as u8).collect();
+        [ip, transport, payload].concat()
     }
 
     fn vnet(&self) -> VnetHeader {
@@ -205,10 +205,10 @@ impl Sample {
 
 /// What the kernel does to a packet that it forwards.
 fn forward(packet: &mut [u8]) {
-    if packet[0] >> 4 == 6 {
-        packet[7] -= 1;
+    if let Ok(mut ip) = Ipv4::parse(&mut packet[..]) {
+        ip.decrement_ttl().unwrap();
     } else {
-        decrement_ttl(packet).unwrap();
+        Ipv6::parse(packet).unwrap().decrement_hop_limit().unwrap();
     }
 }
 
@@ -314,7 +314,7 @@ fn the_kernel_takes_what_we_join_for_what_it_was() {
         let mut expected = batch.clone();
         expected.sort_by_key(|packet| packet[20]);
         for packet in &mut expected {
-            decrement_ttl(packet).unwrap();
+            Ipv4::parse(&mut packet[..]).unwrap().decrement_ttl().unwrap();
         }
         assert_eq!(forwarded, expected);
     });

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use flannel_udp::packet::checksum::{self, Sum};
+use flannel_udp::packet::ipv4::{self, Ipv4};
+use flannel_udp::packet::{protocol, udp};
 use flannel_udp::sys::iovec::GatherBuffer;
 use flannel_udp::sys::steering::{self, Lanes};
 use flannel_udp::sys::tun::{TunQueue, configure};
@@ -95,7 +96,7 @@ fn queue_of(queues: &[TunQueue], to: Ipv4Addr) -> usize {
         assert!(Instant::now() < deadline, "no packet to {to} came out");
         for (index, queue) in queues.iter().enumerate() {
             while let Ok(len) = queue.read(&mut buffer) {
-                if len >= 20 && buffer[0] == 0x45 && buffer[16..20] == to.octets() {
+                if Ipv4::parse(&buffer[..len]).is_ok_and(|ip| ip.destination() == to) {
                     found.push(index);
                 }
             }
@@ -107,14 +108,9 @@ fn queue_of(queues: &[TunQueue], to: Ipv4Addr) -> usize {
 
 /// A datagram from `from` comes in at `queue`.
 fn answer(queue: &TunQueue, from: Ipv4Addr, port: u16) {
-    let mut packet = vec![0x45, 0, 0, 30, 0, 1, 0x40, 0, 64, 17, 0, 0];
-    packet.extend(from.octets());
-    packet.extend([10, 1, 0, 1]);
-    packet.extend([0, 9]);
-    packet.extend(port.to_be_bytes());
-    packet.extend([0, 10, 0, 0, 1, 2]);
-    let sum = checksum::finish(checksum::sum(&packet[..20], Sum::ZERO));
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    let udp = udp::Header::new(9, port, 2);
+    let ip = ipv4::Header::new(protocol::UDP, from, [10, 1, 0, 1].into(), udp.total_len);
+    let packet = [&ip.to_bytes()[..], &udp.to_bytes(), &[1, 2]].concat();
     let mut buffer = GatherBuffer::new();
     let mut parts = buffer.begin();
     assert!(parts.push(&packet));

@@ -15,6 +15,12 @@ pub const OVERHEAD: usize = 28;
 /// Longest inner packet in bytes: a UDP payload over IPv4, 65,535 less [`OVERHEAD`].
 pub const MAX_PACKET: usize = 65_507;
 
+/// The MTU of an overlay, in bytes, whose packets cross links of this MTU.
+pub const fn overlay_mtu(underlay_mtu: u32) -> u16 {
+    let mtu = (underlay_mtu as usize).saturating_sub(OVERHEAD);
+    if mtu > MAX_PACKET { MAX_PACKET as u16 } else { mtu as u16 }
+}
+
 /// Why a packet must not cross the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum WireError {
@@ -73,6 +79,14 @@ impl core::error::Error for WireError {}
 mod tests {
     use super::super::samples;
     use super::*;
+
+    #[test]
+    fn an_overlay_gets_what_the_outer_headers_leave() {
+        assert_eq!(
+            [0, 28, 1_500, 65_535, u32::MAX].map(overlay_mtu),
+            [0, 0, 1_472, 65_507, 65_507]
+        );
+    }
 
     #[test]
     fn takes_exactly_one_packet() {

@@ -7,7 +7,7 @@ use super::Node;
 use crate::args::go_values::Workers;
 use crate::dataplane::{self, Dataplane, Offloads, StartError, ThreadInit, Threads};
 use crate::exit::{Code, Exit};
-use crate::host::interface::OVERHEAD;
+use crate::packet::wire;
 
 impl Node<'_> {
     pub(super) fn stop_plane(&mut self) {
@@ -70,7 +70,7 @@ impl Node<'_> {
 
     /// Greatest inner packet.
     pub(super) fn mtu(&self) -> u16 {
-        u16::try_from(self.interface.mtu.saturating_sub(OVERHEAD)).unwrap_or(MAX_MTU).min(MAX_MTU)
+        wire::overlay_mtu(self.interface.mtu)
     }
 }
 
@@ -88,7 +88,5 @@ fn start_exit(error: StartError) -> Exit {
     Exit::new(code, error.to_string())
 }
 
-/// Longest inner packet that fits a UDP datagram (`MAX_DATAGRAM`), for links such as loopback.
-const MAX_MTU: u16 = 65_507;
 /// More workers than this need more flows than most hosts have.
 const MAX_DEFAULT_WORKERS: usize = 8;

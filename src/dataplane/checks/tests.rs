@@ -5,6 +5,7 @@ use super::*;
 use crate::dataplane::tap::Tap;
 use crate::dataplane::trial::{self, Fate};
 use crate::dataplane::{CheckMode, Config, Offloads, ThreadInit, Threads};
+use crate::packet::{ipv4, protocol};
 use crate::route::{Cidr, NextHop};
 
 fn mismatch(sender: u8, source: u8) -> Mismatch {
@@ -145,11 +146,7 @@ fn config(network: Cidr) -> Config {
 
 /// The header of a packet, with some time to live.
 fn packet(source: Ipv4Addr, destination: Ipv4Addr) -> [u8; 20] {
-    let mut packet = [0; 20];
-    (packet[0], packet[3], packet[8]) = (0x45, 20, 9);
-    packet[12..16].copy_from_slice(&source.octets());
-    packet[16..20].copy_from_slice(&destination.octets());
-    packet
+    ipv4::Header::new(protocol::UDP, source, destination, 0).to_bytes()
 }
 
 const MODES: [CheckMode; 3] = [CheckMode::Off, CheckMode::Log, CheckMode::Enforce];

@@ -7,8 +7,9 @@
 
 use std::ops::Range;
 
+use crate::packet::wire;
 use crate::route::{NextHop, PeerIndex, Route};
-use crate::sys::mmsg::{MAX_DATAGRAM, MAX_SEGMENTS};
+use crate::sys::mmsg::MAX_SEGMENTS;
 
 /// A stretch of one of the buffers that datagrams are gathered from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -126,7 +127,7 @@ impl Trains {
             && !train.closed
             && len <= train.size
             && train.count < max_segments
-            && train.bytes + len <= MAX_DATAGRAM as u32
+            && train.bytes + len <= wire::MAX_PACKET as u32
         {
             self.datagrams[train.last as usize].next = index;
             train.last = index;
@@ -235,7 +236,7 @@ mod tests {
                 prop_assert!(full.iter().all(|datagram| datagram.len() == train.size));
                 prop_assert!(last.len() <= train.size);
                 prop_assert!(datagrams.len() <= MAX_SEGMENTS);
-                prop_assert!(train.bytes as usize <= MAX_DATAGRAM);
+                prop_assert!(train.bytes as usize <= wire::MAX_PACKET);
                 for datagram in datagrams {
                     sent[usize::from(train.hop.ip.octets()[3])].push(datagram.body.start as usize);
                 }

@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 use super::record::{Direction, Verdict};
 use crate::dataplane::counters::DropReason;
 use crate::packet::ipv4::Ipv4;
-use crate::packet::protocol;
 use crate::route::Cidr;
 
 /// Packets that meet all of these; the empty filter takes every packet.
@@ -73,51 +72,21 @@ impl Filter {
             return true;
         }
         // What is here of a packet may be its headers alone.
-        let Some(ip) = Headers::parse(packet) else { return false };
-        self.protocol.is_none_or(|wanted| wanted == ip.protocol)
-            && self
-                .hosts
-                .iter()
-                .all(|host| host.contains(ip.source) || host.contains(ip.destination))
+        let Ok(ip) = Ipv4::parse_truncated(packet) else { return false };
+        let (source, destination) = (ip.source(), ip.destination());
+        self.protocol.is_none_or(|wanted| wanted == ip.protocol())
+            && self.hosts.iter().all(|host| host.contains(source) || host.contains(destination))
             && (self.ports.is_empty()
-                || ip.ports.is_some_and(|ports| self.ports.iter().any(|port| ports.contains(port))))
-    }
-}
-
-/// What the filter compares.
-struct Headers {
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-    protocol: u8,
-    ports: Option<[u16; 2]>,
-}
-
-impl Headers {
-    fn parse(packet: &[u8]) -> Option<Self> {
-        let header = packet.first_chunk::<{ Ipv4::<&[u8]>::MIN_HEADER_LEN }>()?;
-        let [first, _, _, _, _, _, flags, offset, _, protocol, _, _, a, b, c, d, e, f, g, h] =
-            *header;
-        if first >> 4 != 4 {
-            return None;
-        }
-        let has_ports =
-            flags & 0x1f == 0 && offset == 0 && matches!(protocol, protocol::TCP | protocol::UDP);
-        let transport = packet.get(usize::from(first & 0x0f) * 4..).unwrap_or_default();
-        Some(Self {
-            source: [a, b, c, d].into(),
-            destination: [e, f, g, h].into(),
-            protocol,
-            ports: transport
-                .first_chunk()
-                .filter(|_| has_ports)
-                .map(|&[a, b, c, d]| [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]),
-        })
+                || ip.ports().is_some_and(|(from, to)| {
+                    self.ports.iter().any(|port| [from, to].contains(port))
+                }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::protocol;
     use crate::samples;
 
     const PEER: Ipv4Addr = Ipv4Addr::new(10, 211, 55, 2);

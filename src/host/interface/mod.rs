@@ -7,6 +7,7 @@ use regex::Regex;
 use rtnetlink::packet_route::route::RouteType;
 
 use super::netlink::{Address, Link, Netlink, NetlinkError, Route};
+use crate::packet::wire::OVERHEAD;
 use crate::route::Cidr;
 
 /// The flags that choose.
@@ -57,9 +58,6 @@ pub enum InterfaceError {
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
-
-/// Bytes that encapsulation costs: an IPv4 header without options and a UDP header.
-pub const OVERHEAD: u32 = 28;
 
 /// Least MTU an IPv4 link may have (RFC 791 §3.1).
 const MIN_OVERLAY_MTU: u32 = 68;
@@ -277,11 +275,11 @@ pub(super) fn ranked(link: &Link, addresses: &[Address]) -> Vec<Ipv4Addr> {
 }
 
 fn check_mtu(link: &Link) -> Result<(), String> {
-    if link.mtu < MIN_OVERLAY_MTU + OVERHEAD {
+    if link.mtu < MIN_OVERLAY_MTU + OVERHEAD as u32 {
         return Err(format!(
             "its MTU of {} leaves no room for encapsulation (least is {})",
             link.mtu,
-            MIN_OVERLAY_MTU + OVERHEAD
+            MIN_OVERLAY_MTU + OVERHEAD as u32
         ));
     }
     Ok(())

@@ -12,6 +12,7 @@ use crate::lab::process::Process;
 use crate::lab::topology::Lab;
 use crate::lab::traffic::Agent;
 use crate::lab::{CONFIG, LabError, Underlay, kernel_subnet, ping, tool};
+use crate::packet::wire;
 
 /// One way of carrying packets between the two hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,13 +163,13 @@ fn start_daemons(
 /// Starts `PROGRAM DEVICE OWN-ADDRESS PEER-ADDRESS PORT MTU` on both hosts and does around it what
 /// flannel does: address, MTU and route of the device.
 fn start_loops(lab: &mut Lab, program: &PathBuf) -> Result<Vec<Process>, LabError> {
-    let mtu = lab.mtu() - DATAGRAM_HEADERS;
+    let mtu = wire::overlay_mtu(lab.mtu());
     let mut loops = Vec::new();
     for number in 0..2 {
         let (host, peer) = (lab.host(number), lab.host(1 - number));
         let mut command = Command::new(program);
         command.arg(LOOP_DEVICE).args([host.address().to_string(), peer.address().to_string()]);
-        command.args([LOOP_PORT.to_string(), mtu.to_string()]);
+        command.args([wire::DEFAULT_PORT.to_string(), mtu.to_string()]);
         let log = host.directory().join("loop.log");
         let what = format!("the loop on {}", host.name());
         let mut process = Process::start(host.netns(), command, what, log)?;
@@ -176,7 +177,7 @@ fn start_loops(lab: &mut Lab, program: &PathBuf) -> Result<Vec<Process>, LabErro
         process.wait_until(Duration::from_secs(5), || {
             tool::ip_in(&netns, &format!("link show {LOOP_DEVICE}")).is_ok()
         })?;
-        let subnet = kernel_subnet(number, mtu);
+        let subnet = kernel_subnet(number, mtu.into());
         for line in [
             format!("addr add {}/32 dev {LOOP_DEVICE}", subnet.cidr().network()),
             format!("link set {LOOP_DEVICE} mtu {mtu} up"),
@@ -202,8 +203,4 @@ pub(super) const WATCHED: &str = "watched";
 /// Names that `--modes` takes.
 const BUILT_IN: [&str; 7] = ["underlay", "vxlan", OURS, OFF, "spin0", "half", WATCHED];
 
-/// Outer IP and UDP headers, in bytes.
-const DATAGRAM_HEADERS: u32 = 28;
-
 const LOOP_DEVICE: &str = "flannel0";
-const LOOP_PORT: u16 = 8285;

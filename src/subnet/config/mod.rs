@@ -13,6 +13,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value};
 
+use crate::packet::wire;
 use crate::route::Cidr;
 
 /// The overlay network as its operator configured it, checked and with all defaults filled in.
@@ -227,7 +228,7 @@ impl Backend {
 
     fn port(&self) -> Result<u16, ConfigError> {
         let number = match &self.port {
-            None | Some(Value::Null) => return Ok(DEFAULT_PORT),
+            None | Some(Value::Null) => return Ok(wire::DEFAULT_PORT),
             Some(Value::Number(number)) => number,
             Some(other) => {
                 let error = type_error(other, "Go struct field .Port of type int");
@@ -312,8 +313,6 @@ fn type_error(value: &Value, target: &str) -> ConfigError {
     ConfigError::wait(format!("json: cannot unmarshal {what} into {target}"))
 }
 
-/// Port of flannel's udp backend.
-const DEFAULT_PORT: u16 = 8285;
 const NO_IPV6_NETWORK: &str = "please define a correct IPv6Network parameter in the flannel config";
 
 #[cfg(test)]

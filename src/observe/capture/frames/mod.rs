@@ -7,8 +7,8 @@ use bytes::BytesMut;
 
 use crate::dataplane::tap::{Direction, Place, Record, Ttl, Verdict, Wanted};
 use crate::observe::pcapng::{BlockWriter, Interface, LINKTYPE_RAW, Order, Packet, Way};
-use crate::packet::checksum::{self, Sum};
-use crate::packet::protocol;
+use crate::packet::ipv4::{self, Ipv4};
+use crate::packet::{protocol, udp};
 
 /// Makes packets of records.
 pub(super) struct Frames {
@@ -106,11 +106,11 @@ impl Frames {
 
     fn write(&mut self, out: &mut BytesMut, frame: &Frame<'_>) {
         let Frame { record, outer, time } = frame;
-        let mut head = Head { bytes: [0; OUTER_HEADER + IP_HEADER], len: 0 };
+        let mut head = Head { bytes: [0; OUTER_HEADER + ipv4::Header::LEN], len: 0 };
         if *outer {
             head.push(&outer_header(record));
         }
-        let (ip, rest) = record.bytes.split_at(record.bytes.len().min(IP_HEADER));
+        let (ip, rest) = record.bytes.split_at(record.bytes.len().min(ipv4::Header::LEN));
         let at = head.len;
         head.push(ip);
         // The end at which the packet came has seen it before this hop was taken off.
@@ -142,7 +142,7 @@ impl Frames {
 
 /// The first bytes of a packet: an outer header, and an inner one.
 struct Head {
-    bytes: [u8; OUTER_HEADER + IP_HEADER],
+    bytes: [u8; OUTER_HEADER + ipv4::Header::LEN],
     len: usize,
 }
 
@@ -183,35 +183,24 @@ fn outer_header(record: &Record<'_>) -> [u8; OUTER_HEADER] {
         Way::Outbound => (record.local, peer),
         Way::Inbound => (peer, record.local),
     };
-    let len = |header: usize| {
-        u16::try_from(record.len as usize + header).unwrap_or(u16::MAX).to_be_bytes()
-    };
+    let inner_len = u16::try_from(record.len).unwrap_or(u16::MAX);
+    let udp = udp::Header::new(source.port(), destination.port(), inner_len);
+    let ip = ipv4::Header::new(protocol::UDP, *source.ip(), *destination.ip(), udp.total_len);
     let mut header = [0; OUTER_HEADER];
-    header[0] = 0x45;
-    header[2..4].copy_from_slice(&len(OUTER_HEADER));
-    header[6..10].copy_from_slice(&[0x40, 0, 64, protocol::UDP]);
-    header[12..16].copy_from_slice(&source.ip().octets());
-    header[16..20].copy_from_slice(&destination.ip().octets());
-    let checksum = checksum::finish(checksum::sum(&header[..IP_HEADER], Sum::default()));
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
-    header[20..22].copy_from_slice(&source.port().to_be_bytes());
-    header[22..24].copy_from_slice(&destination.port().to_be_bytes());
-    header[24..26].copy_from_slice(&len(UDP_HEADER));
+    let (ip_part, udp_part) = header.split_at_mut(ipv4::Header::LEN);
+    ip_part.copy_from_slice(&ip.to_bytes());
+    udp_part.copy_from_slice(&udp.to_bytes());
     header
 }
 
-/// Puts a hop back, as far as the header is there.
-fn restore_ttl(header: &mut [u8]) {
-    let Some([ttl, protocol, high, low]) = header.get_mut(8..12) else { return };
-    let old = u16::from_be_bytes([*ttl, *protocol]);
-    let checksum = u16::from_be_bytes([*high, *low]);
-    *ttl = ttl.wrapping_add(1);
-    [*high, *low] = checksum::update(checksum, old, old.wrapping_add(0x0100)).to_be_bytes();
+/// Puts a hop back. A packet cut below 20 bytes stays as it is.
+fn restore_ttl(packet: &mut [u8]) {
+    if let Ok(mut ip) = Ipv4::parse_truncated(packet) {
+        ip.set_ttl(ip.ttl().wrapping_add(1));
+    }
 }
 
-const IP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
-const OUTER_HEADER: usize = IP_HEADER + UDP_HEADER;
+const OUTER_HEADER: usize = ipv4::Header::LEN + udp::Header::LEN;
 
 #[cfg(test)]
 mod tests;
