@@ -45,8 +45,7 @@ check:  ## formatting, clippy, unit and property tests: no root, no network, two
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	scripts/dependencies.sh
-	$(CARGO) test --locked --workspace --all-features --lib
-	$(CARGO) test --locked --package flannel-packet --tests
+	$(CARGO) test --locked --workspace --all-features --lib --test differential
 
 test:  ## every test; needs root or sudo
 	@scripts/setup.sh build test
