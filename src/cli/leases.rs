@@ -9,7 +9,7 @@ use crate::args::StoreArgs;
 use crate::exit::{Code, Exit};
 use crate::humanize;
 use crate::route::Cidr;
-use crate::subnet::admin::{self, AdminError, HoldingTerm, Row};
+use crate::subnet::admin::{self, AdminError, HoldingTerm, LeaseRow};
 use crate::subnet::{LeaseStore, NetworkConfig, StoreError, store};
 
 /// Arguments of `leases`.
@@ -88,7 +88,7 @@ async fn config(registry: &dyn LeaseStore) -> Result<NetworkConfig, Exit> {
         .map_err(|error| Exit::new(Code::BadData, format!("error: the network config: {error}")))
 }
 
-fn print_table(rows: &[Row]) {
+fn print_table(rows: &[LeaseRow]) {
     println!("{:<18} {:<15} {:<10} {:<12} KEY", "SUBNET", "HOST", "BACKEND", "EXPIRES IN");
     for row in rows {
         match &row.lease {
@@ -105,7 +105,7 @@ fn print_table(rows: &[Row]) {
     }
 }
 
-fn print_json(rows: &[Row]) {
+fn print_json(rows: &[LeaseRow]) {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| match &row.lease {

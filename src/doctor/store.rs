@@ -9,7 +9,7 @@ use futures::future::join_all;
 use super::finding::Finding;
 use super::http;
 use crate::args::StoreArgs;
-use crate::subnet::admin::{self, Holding, Row};
+use crate::subnet::admin::{self, Holding, LeaseRow};
 use crate::subnet::store::{self, StoreError, StoreKind, UnavailableKind};
 use crate::subnet::{LeaseStore, NetworkConfig, StoreOptions};
 
@@ -18,7 +18,7 @@ use crate::subnet::{LeaseStore, NetworkConfig, StoreOptions};
 pub(super) struct StoreFacts {
     pub(super) config: Option<NetworkConfig>,
     /// Everything under `subnets/`; `None` if it could not be read.
-    pub(super) rows: Option<Vec<Row>>,
+    pub(super) rows: Option<Vec<LeaseRow>>,
     /// Names the store's content.
     pub(super) identity: Option<String>,
     /// This host's clock less etcd's, in seconds.
@@ -255,7 +255,7 @@ fn put_config(options: &StoreOptions) -> String {
 
 /// Entries that are no leases, and leases that are in each other's way.
 fn rows_findings(
-    rows: &[Row],
+    rows: &[LeaseRow],
     config: Option<&NetworkConfig>,
     options: &StoreOptions,
 ) -> Vec<Finding> {

@@ -1,7 +1,7 @@
-//! What an operator does with leases by hand: look at them, reserve a subnet, release one.
+//! Operations on leases by an operator: list them, reserve a subnet, release a subnet.
 //!
-//! All of it works on flannel's own keys, so stock flanneld sees the same: a reservation is a key
-//! without an etcd lease, bound to one public IP for ever.
+//! They work on flannel's own keys, so stock flanneld honours them: a reservation is a key without
+//! an etcd lease, which binds a subnet to one public IP and never expires.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -12,53 +12,53 @@ use super::store::{LeaseStore, StoreError, StoreRecord};
 use super::{LeaseKey, LeaseValue, NetworkConfig};
 use crate::route::Cidr;
 
-/// One entry, as an operator wants to see it.
+/// One entry of the lease store, as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The last part of its key.
+pub struct LeaseRow {
+    /// The last part of the entry's key.
     pub key: String,
-    /// What it holds, or why it is no lease.
+    /// The lease, or why the entry is not a lease.
     pub lease: Result<Holding, String>,
 }
 
-/// A subnet and its holder.
+/// A leased subnet and its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// The subnet.
     pub subnet: Cidr,
-    /// The holder's address.
+    /// The holder's public IP.
     pub public_ip: Ipv4Addr,
     /// The holder's backend, if it wrote one.
     pub backend_type: Option<String>,
-    /// Until when.
+    /// How long the subnet is held.
     pub term: HoldingTerm,
-    /// The instance that signed the lease, if it was one of ours.
+    /// The fingerprint of the instance that holds the lease, if the holder runs this program.
     pub instance: Option<String>,
 }
 
-/// Until when a subnet is held.
+/// How long a subnet is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldingTerm {
-    /// For ever: a reservation.
+    /// Without a limit: a reservation.
     Reserved,
-    /// For so long, if it is not renewed.
+    /// For this time, if the lease is not renewed.
     Left(Duration),
-    /// The registry was not asked, or did not say.
+    /// The lease store was not asked, or did not answer.
     Unknown,
 }
 
-/// Why the operator's wish was not done.
+/// Why an operation was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The registry does not answer, or somebody else was faster.
+    /// The lease store does not answer, or another client changed the entry at the same time.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// The subnet is none that the config gives out.
+    /// The subnet is not one that hosts may lease.
     #[error(
-        "{subnet} is not a subnet that may be leased: the config gives out /{len}s from {min} to {max}"
+        "{subnet} is not a subnet that may be leased: the network config allows /{len}s from {min} to {max}"
     )]
     NotLeasable {
-        /// The subnet that was asked for.
+        /// The requested subnet.
         subnet: Cidr,
         /// The prefix length of subnets.
         len: u8,
@@ -67,28 +67,28 @@ pub enum AdminError {
         /// The last one.
         max: Ipv4Addr,
     },
-    /// Somebody has it, or a part of it.
-    #[error("{key} stands in the way: {holder}; release it first")]
+    /// Another host holds the subnet, or a part of it.
+    #[error("{key} is in the way: {holder}; release it first")]
     Taken {
         /// The entry in the way.
         key: String,
-        /// Who holds it.
+        /// The entry's holder.
         holder: String,
     },
-    /// The host has a subnet already, and a host has one.
+    /// The host holds another subnet, and a host holds only one.
     #[error("{public_ip} holds {subnet} already; stop that host and release {subnet} first")]
     HostHolds {
         /// The host.
         public_ip: Ipv4Addr,
-        /// What it holds.
+        /// The host's subnet.
         subnet: Cidr,
     },
-    /// There is nothing to release.
+    /// No entry holds the subnet.
     #[error("no entry holds {0}")]
     NotFound(Cidr),
-    /// The holder may be alive.
+    /// The holder may be running.
     #[error(
-        "{public_ip} holds {subnet} and may be alive: its lease lives for another {left_seconds} s; \
+        "{public_ip} holds {subnet} and may be running: its lease expires in {left_seconds} s; \
          stop that host, or use --force"
     )]
     Alive {
@@ -96,19 +96,19 @@ pub enum AdminError {
         subnet: Cidr,
         /// The holder.
         public_ip: Ipv4Addr,
-        /// For how long its lease still lives.
+        /// Time until the lease expires, in seconds.
         left_seconds: u64,
     },
 }
 
-/// Every entry, by subnet; junk last.
+/// Every entry, by subnet; entries that are not leases come last.
 ///
 /// # Errors
-/// The registry does not answer.
-pub async fn list(store: &dyn LeaseStore) -> Result<Vec<Row>, StoreError> {
+/// The lease store does not answer.
+pub async fn list(store: &dyn LeaseStore) -> Result<Vec<LeaseRow>, StoreError> {
     let records = store.list().await?.records;
-    let asked = records.len().min(MAX_ASKED);
-    let mut rows: Vec<Row> = stream::iter(records.into_iter().enumerate())
+    let asked = records.len().min(MAX_TTL_REQUESTS);
+    let mut rows: Vec<LeaseRow> = stream::iter(records.into_iter().enumerate())
         .map(async |(number, record)| {
             let left = match record.lease {
                 Some(_) if number < asked => store.time_left(&record).await.ok().flatten(),
@@ -116,21 +116,21 @@ pub async fn list(store: &dyn LeaseStore) -> Result<Vec<Row>, StoreError> {
             };
             row(&record, left)
         })
-        .buffered(AT_ONCE)
+        .buffered(MAX_CONCURRENT)
         .collect()
         .await;
     rows.sort_by(|a, b| {
-        let subnet = |row: &Row| row.lease.as_ref().ok().map(|holding| holding.subnet);
+        let subnet = |row: &LeaseRow| row.lease.as_ref().ok().map(|holding| holding.subnet);
         (subnet(a).is_none(), subnet(a), &a.key).cmp(&(subnet(b).is_none(), subnet(b), &b.key))
     });
     Ok(rows)
 }
 
-/// Binds a subnet to an address for ever. Doing so twice changes nothing; a lease that the same
-/// host holds becomes a reservation.
+/// Binds a subnet to an address without a time limit. Repeating it changes nothing; a lease of the
+/// same host becomes a reservation.
 ///
 /// # Errors
-/// The subnet is none of this network, or somebody has it.
+/// The subnet may not be leased, or another host holds it.
 pub async fn reserve(
     store: &dyn LeaseStore,
     config: &NetworkConfig,
@@ -170,15 +170,15 @@ pub async fn reserve(
     Ok(())
 }
 
-/// Removes the entries of a subnet; returns whose they were.
+/// Removes the entries of a subnet, and returns them.
 ///
 /// # Errors
-/// There is none, or its holder may be alive and `force` is not set.
+/// There is no such entry, or its holder may be running and `force` is not set.
 pub async fn release(
     store: &dyn LeaseStore,
     subnet: Cidr,
     force: bool,
-) -> Result<Vec<Row>, AdminError> {
+) -> Result<Vec<LeaseRow>, AdminError> {
     let records: Vec<StoreRecord> = store
         .list()
         .await?
@@ -207,7 +207,7 @@ pub async fn release(
     Ok(released)
 }
 
-fn row(record: &StoreRecord, left: Option<Duration>) -> Row {
+fn row(record: &StoreRecord, left: Option<Duration>) -> LeaseRow {
     let read = || {
         let key: LeaseKey = record.name.parse()?;
         let value = LeaseValue::decode(&record.value)?;
@@ -224,10 +224,10 @@ fn row(record: &StoreRecord, left: Option<Duration>) -> Row {
         })
     };
     let lease = read().map_err(|error: super::NotALease| error.to_string());
-    Row { key: record.name.clone(), lease }
+    LeaseRow { key: record.name.clone(), lease }
 }
 
-/// Leases whose time to live is asked for; each costs a round trip.
-const MAX_ASKED: usize = 1000;
-/// Questions under way at once.
-const AT_ONCE: usize = 16;
+/// Upper limit of leases whose time to live is asked for; each costs a round trip.
+const MAX_TTL_REQUESTS: usize = 1000;
+/// Upper limit of concurrent requests.
+const MAX_CONCURRENT: usize = 16;

@@ -1,37 +1,38 @@
-//! Which subnet a new host gets.
+//! The choice of a subnet for a new host.
 
 use crate::route::Cidr;
 use crate::subnet::NetworkConfig;
 
-/// A free subnet of `config`, drawn evenly from the first [`CANDIDATES`] that overlap nothing in
-/// `taken`; `None` if there is none. flannel's rule, so that both draw from the same pool.
+/// A free subnet of `config`, drawn evenly from the first [`CANDIDATES`] that overlap no subnet in
+/// `taken`; `None` if no subnet is free. This is flannel's rule (`allocateSubnet` in
+/// `pkg/subnet/etcd/local_manager.go`), so both programs draw from the same candidates.
 pub fn pick(config: &NetworkConfig, taken: &[Cidr], rng: &mut fastrand::Rng) -> Option<Cidr> {
     let free = free(config, taken, CANDIDATES);
     rng.choice(free)
 }
 
-/// The first `limit` subnets of `config` that overlap nothing in `taken`.
+/// The first `limit` subnets of `config` that overlap no subnet in `taken`.
 pub fn free(config: &NetworkConfig, taken: &[Cidr], limit: usize) -> Vec<Cidr> {
     let mut taken = taken.to_vec();
     taken.sort_unstable();
     let mut taken = taken.into_iter().peekable();
-    // Prefixes nest or are disjoint, so of all that begin at or before a subnet's last address
-    // only the one that reaches furthest can still overlap it.
-    let mut reach: Option<u32> = None;
+    // Prefixes nest or are disjoint. Of all prefixes that begin at or before a subnet's last
+    // address, only the one with the highest last address can still overlap the subnet.
+    let mut highest: Option<u32> = None;
     config
         .subnets()
         .filter(|subnet| {
             while let Some(next) = taken.next_if(|next| next.network() <= subnet.last()) {
-                reach = reach.max(Some(next.last().to_bits()));
+                highest = highest.max(Some(next.last().to_bits()));
             }
-            reach.is_none_or(|reach| reach < subnet.network().to_bits())
+            highest.is_none_or(|last| last < subnet.network().to_bits())
         })
         .take(limit)
         .collect()
 }
 
-/// From how many free subnets one is drawn (flannel: `allocateSubnet`). Drawing from many makes
-/// it unlikely that hosts that start together want the same one.
+/// Number of free subnets from which one is drawn, as in flannel's `allocateSubnet`. Drawing from
+/// many makes it unlikely that hosts that start together choose the same subnet.
 pub const CANDIDATES: usize = 100;
 
 #[cfg(test)]
@@ -49,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_subnet_is_given_out_and_then_none() {
+    fn the_last_subnet_is_leased_and_then_none() {
         let config =
             config(r#"{"Network":"10.0.0.0/16","SubnetMin":"10.0.1.0","SubnetMax":"10.0.20.0"}"#);
         let mut taken: Vec<Cidr> = config.subnets().take(19).collect();
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_lengths_are_kept_clear_of() {
+    fn subnets_of_other_lengths_are_avoided() {
         let config = config(r#"{"Network":"10.0.0.0/16"}"#);
         let taken = [cidr("10.0.0.0/17"), cidr("10.0.128.0/30"), cidr("10.0.130.255/32")];
         let free = free(&config, &taken, usize::MAX);
@@ -70,8 +71,8 @@ mod tests {
     }
 
     proptest! {
-        /// Any set of leases, any config: inside, aligned, overlapping nothing; and if none is
-        /// found there is none.
+        /// For any leases and any config, the choice lies in the network, is aligned, and overlaps no
+        /// lease; and if there is no choice, no subnet is free.
         #[test]
         fn never_outside_never_overlapping(
             network_len in 16u8..=28,

@@ -1,15 +1,16 @@
-//! Who this daemon is, so that hosts that announce one public IP can be told apart.
+//! The identity of a daemon's host, which distinguishes two hosts that announce one public IP.
 //!
-//! flannel's value carries nothing but the public IP, and nothing may be added to it. But who
-//! grants an etcd lease may choose its number, so the number is where an instance signs: one fixed
-//! mark, a print of the host, and a random rest. Stock flanneld lets the server choose, and shows
-//! no mark.
+//! The value of a flannel lease holds the public IP only, and nothing may be added to it. But the
+//! client that asks etcd for a lease may choose the lease's number (`LeaseGrantRequest.ID`). This
+//! program's lease numbers consist of a fixed mark, a fingerprint of the host, and random bits.
+//! Stock flanneld lets the server choose the number, which then has no mark.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// One daemon's host: machine, boot and network namespace. It survives a restart of the daemon;
-/// a cloned machine has another one, even if its machine-id was cloned with it.
+/// The identity of a daemon's host: machine, boot and network namespace. A restart of the daemon
+/// does not change it. A cloned machine has another one, even if its machine-id was cloned too,
+/// because its boot ID differs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Instance {
     /// The host's name, for messages.
@@ -18,7 +19,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// The instance that this process belongs to.
+    /// The instance of this process.
     pub fn current() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let namespace = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
@@ -28,14 +29,14 @@ impl Instance {
         Self::new(name, &[&machine, &boot, &namespace.to_string_lossy()])
     }
 
-    /// An instance of the given name and marks of identity.
-    pub fn new(name: String, marks: &[&str]) -> Self {
+    /// An instance with the given host name and the given identifying strings.
+    pub fn new(name: String, identifiers: &[&str]) -> Self {
         let mut hasher = DefaultHasher::new();
-        marks.hash(&mut hasher);
+        identifiers.hash(&mut hasher);
         Self { name, fingerprint: Fingerprint(hasher.finish() as u32 & FINGERPRINT_MASK) }
     }
 
-    /// What this instance signs its leases with.
+    /// The fingerprint in the numbers of this instance's leases.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
@@ -53,7 +54,7 @@ impl fmt::Display for Instance {
     }
 }
 
-/// 24 bits by which an instance knows its own leases.
+/// 24 bits that identify the instance that granted a lease.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Fingerprint(u32);
 
@@ -63,12 +64,12 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// The number of a lease in the registry.
+/// The number of a lease in the lease store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LeaseId(pub i64);
 
 impl LeaseId {
-    /// Who signed the lease; `None` if it was stock flanneld or a human.
+    /// The instance that asked for the lease; `None` if stock flanneld or an operator did.
     pub fn signer(self) -> Option<Fingerprint> {
         (self.0 >> 48 == MARK).then_some(Fingerprint((self.0 >> 24) as u32 & FINGERPRINT_MASK))
     }
@@ -81,9 +82,9 @@ impl fmt::Display for LeaseId {
     }
 }
 
-/// Top bits of a lease that one of us granted. A server's own numbers begin with bits of its
-/// member and its clock; one in 65,536 would show the same by chance, and matters only if it also
-/// announces our public IP.
+/// Top 16 bits of the numbers of this program's leases. A number that the etcd server chooses begins
+/// with bits of the member's ID (`pkg/idutil`); one in 65,536 has these bits by chance, which
+/// matters only if the lease also announces this host's public IP.
 const MARK: i64 = 0x0f1a;
 const FINGERPRINT_MASK: u32 = 0xff_ffff;
 const RANDOM_MASK: u32 = 0xff_ffff;

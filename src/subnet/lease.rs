@@ -1,7 +1,8 @@
-//! A lease as flannel keeps it: the name of its key and the value behind it.
+//! A lease in flannel's format: the name of its key, and its value.
 //!
-//! Writers are strict, byte for byte what stock flanneld v0.21 writes for `udp`. Readers are as
-//! tolerant as flanneld's, because all hosts of a mixed cluster must agree on who owns what.
+//! Values are written byte for byte as stock flanneld v0.21 writes them for `udp`. They are read as
+//! tolerantly as flanneld reads them, because all hosts of a mixed cluster must agree on the holder
+//! of each subnet.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -40,13 +41,13 @@ impl fmt::Display for LeaseKey {
     }
 }
 
-/// Why a key or a value under `subnets/` is no lease.
+/// Why an entry under `subnets/` is not a lease.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotALease {
     /// The name is not `<address>-<length>`.
     #[error("its name is not of the form 10.0.20.0-24")]
     Name,
-    /// The prefix length has no room for a host, or is no prefix length.
+    /// The prefix length leaves no room for a host, or is not a prefix length.
     #[error("/{0} is not the length of a subnet")]
     Length(String),
     /// The value is not JSON.
@@ -84,32 +85,32 @@ fn length(text: &str, max: u8) -> Result<u8, NotALease> {
     }
 }
 
-/// The value behind a lease's key.
+/// The value of a lease.
 #[derive(Clone, PartialEq, Debug)]
 pub struct LeaseValue {
-    /// The address to which the host's packets are sent.
+    /// The address to which packets for the host are sent.
     pub public_ip: Ipv4Addr,
-    /// The backend of the host; flannel's udp backend writes none.
+    /// The host's backend; flannel's udp backend writes none.
     pub backend_type: Option<String>,
-    /// What the backend says about itself; flannel's udp backend writes none.
+    /// The backend's own data; flannel's udp backend writes none.
     pub backend_data: Option<Value>,
 }
 
 impl LeaseValue {
-    /// What a host of the udp backend announces.
+    /// The value of a host with the udp backend.
     pub fn new(public_ip: Ipv4Addr) -> Self {
         Self { public_ip, backend_type: None, backend_data: None }
     }
 
-    /// The bytes that stock flanneld writes for a host of the udp backend.
+    /// The bytes that stock flanneld writes for a host with the udp backend.
     pub fn encode(&self) -> Vec<u8> {
         format!(r#"{{"PublicIP":"{}","PublicIPv6":null}}"#, self.public_ip).into_bytes()
     }
 
-    /// Reads a value that any backend of any flannel wrote.
+    /// Reads a value that any backend of any version of flannel wrote.
     ///
     /// # Errors
-    /// Text that is no JSON object, or one without an address that packets can be sent to.
+    /// Text that is not a JSON object, or an object without a unicast `PublicIP`.
     pub fn decode(bytes: &[u8]) -> Result<Self, NotALease> {
         let value: Value = serde_json::from_str(&String::from_utf8_lossy(bytes))
             .map_err(|error| NotALease::Json(error.to_string()))?;
@@ -131,14 +132,13 @@ impl LeaseValue {
         Ok(Self { public_ip, backend_type, backend_data })
     }
 
-    /// Whether the host speaks the udp backend's wire format. flannel's udp backend writes no
-    /// type, so none means udp.
+    /// Whether the host runs the udp backend, which writes no type in flannel: no type means udp.
     pub fn is_udp(&self) -> bool {
         self.backend_type.as_deref().is_none_or(|kind| kind.eq_ignore_ascii_case("udp"))
     }
 }
 
-/// An address that a packet can be sent to, also when it is written as IPv4-mapped IPv6.
+/// A unicast address, also if it is written as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
 fn unicast(text: &str) -> Option<Ipv4Addr> {
     let address = match text.parse() {
         Ok(std::net::IpAddr::V4(address)) => address,
@@ -149,7 +149,7 @@ fn unicast(text: &str) -> Option<Ipv4Addr> {
     (!unusable).then_some(address)
 }
 
-/// A piece of foreign text, short enough for a log line.
+/// Untrusted text, cut to fit into a log line.
 fn brief(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(40) {
@@ -163,9 +163,9 @@ static SUBNET_KEY: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"([0-9]+\.[0-9]+.[0-9]+.[0-9]+)-([0-9]+)(?:&([a-f0-9:]+)-([0-9]+))?$")
         .expect("a constant expression")
 });
-/// flannel reads the length with `ParseUint(…, 5)`: a /32 is not a lease.
+/// flannel parses the length with `strconv.ParseUint(…, 10, 5)`, so a /32 is not a lease.
 const MAX_V4_LEN: u8 = 31;
-/// `ParseUint(…, 7)`.
+/// flannel parses the length with `strconv.ParseUint(…, 10, 7)`.
 const MAX_V6_LEN: u8 = 127;
 
 #[cfg(test)]

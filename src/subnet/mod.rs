@@ -1,4 +1,18 @@
-//! Network config, leases, the registry (etcd or files), reconciliation of the route table.
+//! The control plane: network config, leases, lease stores, and the manager of this host's subnet.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | the network config, by flannel's rules |
+//! | [`lease`] | keys and values of leases, in flannel's format |
+//! | [`store`] | lease stores: etcd, a directory |
+//! | [`manager`] | acquires and renews this host's lease, watches the others, updates the route table |
+//! | [`allocate`] | the choice of a subnet for a new host |
+//! | [`instance`], [`origin`] | which host a lease and a subnet file belong to |
+//! | [`admin`] | listing, reserving and releasing by an operator |
+//! | [`backoff`] | waits between attempts |
+//!
+//! This module knows no TUN device: the manager writes to the route table, and the caller hands it
+//! to the data plane.
 
 pub mod admin;
 pub mod allocate;

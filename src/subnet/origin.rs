@@ -1,9 +1,10 @@
-//! Where a subnet file comes from.
+//! The origin of a subnet file: the machine and the lease store that it belongs to.
 //!
-//! `subnet.env` says which subnet this host had, and its format has no room for more. But disks
-//! are cloned, and hosts move to other clusters; then the file speaks of somebody else. So a note
-//! beside it says which machine wrote it and in which registry the subnet was leased. A file
-//! without a note, or with one about another subnet, is stock flanneld's, and is believed.
+//! `subnet.env` names this host's previous subnet, and its format has no field for anything else.
+//! But disks are cloned and hosts move to other clusters, and then the file belongs to another host
+//! or cluster. A second file beside it therefore records the machine that wrote it and the lease
+//! store of its subnet. A subnet file without that record, or whose record is about another subnet,
+//! was written by stock flanneld, and is trusted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::route::Cidr;
 
-/// The note beside a subnet file.
+/// The record beside a subnet file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SubnetFileOrigin {
     machine: String,
@@ -22,34 +23,35 @@ pub struct SubnetFileOrigin {
 }
 
 impl SubnetFileOrigin {
-    /// A note for this machine; `registry` names the content of the registry, as
-    /// [`LeaseStore::identity`](super::LeaseStore::identity) does.
+    /// A record for this machine; `store` is the lease store's
+    /// [`identity`](super::LeaseStore::identity).
     pub fn here(store: &str, subnet: Cidr) -> Self {
         let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
         Self::new(machine.trim(), store, subnet)
     }
 
-    /// A note for any machine.
+    /// A record for any machine, identified by its machine ID (`machine-id(5)`).
     pub fn new(machine: &str, store: &str, subnet: Cidr) -> Self {
         Self { machine: machine.into(), store: store.into(), subnet: subnet.to_string() }
     }
 
-    /// Where the note of a subnet file is kept.
+    /// The path of a subnet file's record.
     pub fn path(subnet_file: &Path) -> PathBuf {
         let mut name = subnet_file.as_os_str().to_owned();
         name.push(".origin");
         name.into()
     }
 
-    /// Reads a note; what cannot be read says nothing.
+    /// Reads a record; `None` if it is absent or cannot be read.
     pub fn load(path: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     }
 
-    /// Writes the note in one step.
+    /// Writes the record to a temporary file and renames it, so that readers see the old record or
+    /// the new one.
     ///
     /// # Errors
-    /// What the file system says.
+    /// An error of the file system.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
@@ -60,7 +62,8 @@ impl SubnetFileOrigin {
         std::fs::rename(temporary, path)
     }
 
-    /// Why a subnet file with this note is not to be believed here; `None` if it is.
+    /// Why a subnet file with this record does not belong here; `None` if it does, or if the record
+    /// does not say.
     pub fn mismatch(&self, here: &Self) -> Option<String> {
         if self.subnet != here.subnet {
             return None;
@@ -71,7 +74,7 @@ impl SubnetFileOrigin {
             return Some(format!("it was written on another machine ({})", self.machine));
         }
         if differ(&self.store, &here.store) {
-            return Some(format!("it belongs to another registry ({})", self.store));
+            return Some(format!("it belongs to another lease store ({})", self.store));
         }
         None
     }
@@ -82,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_believed() {
+    fn a_file_of_another_machine_or_store_is_a_mismatch() {
         let subnet = "10.0.7.0/24".parse().unwrap();
         let here = SubnetFileOrigin::new("m1", "etcd 1 /a", subnet);
         assert_eq!(here.mismatch(&here), None);
@@ -104,18 +107,18 @@ mod tests {
             "nothing is known"
         );
         let stale = SubnetFileOrigin::new("m2", "etcd 2 /a", "10.0.8.0/24".parse().unwrap());
-        assert_eq!(stale.mismatch(&here), None, "it speaks of another file");
+        assert_eq!(stale.mismatch(&here), None, "the record is about another file");
     }
 
     #[test]
-    fn notes_are_kept() {
+    fn records_are_written_and_read() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = SubnetFileOrigin::path(&dir.path().join("run/subnet.env"));
         assert!(path.ends_with("run/subnet.env.origin"));
         assert_eq!(SubnetFileOrigin::load(&path), None);
-        let note = SubnetFileOrigin::here("etcd 1 /a", "10.0.7.0/24".parse().unwrap());
-        note.save(&path).unwrap();
-        assert_eq!(SubnetFileOrigin::load(&path), Some(note));
+        let record = SubnetFileOrigin::here("etcd 1 /a", "10.0.7.0/24".parse().unwrap());
+        record.save(&path).unwrap();
+        assert_eq!(SubnetFileOrigin::load(&path), Some(record));
         std::fs::write(&path, "garbage").unwrap();
         assert_eq!(SubnetFileOrigin::load(&path), None);
     }

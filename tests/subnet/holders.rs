@@ -124,13 +124,13 @@ async fn a_cloned_subnet_file_is_not_believed(test_store: TestStore) {
     let subnet = cidr("10.0.11.0/24");
     let identity = test_store.open().identity().await.unwrap();
     let again = test_store.open().identity().await.unwrap();
-    assert_eq!(identity, again, "a registry keeps its name");
+    assert_eq!(identity, again, "a store keeps its name");
     SubnetFileOrigin::here(&identity, subnet).save(&path).unwrap();
     let doubt = |here: SubnetFileOrigin| SubnetFileOrigin::load(&path).unwrap().mismatch(&here);
     assert_eq!(
         doubt(SubnetFileOrigin::here(&again, subnet)),
         None,
-        "the same machine, the same registry"
+        "the same machine, the same store"
     );
     assert!(
         doubt(SubnetFileOrigin::new("another machine", &identity, subnet)).is_some(),
@@ -159,7 +159,7 @@ async fn a_cloned_subnet_file_is_not_believed(test_store: TestStore) {
         }
     };
     assert!(
-        doubt(SubnetFileOrigin::here(&elsewhere, subnet)).unwrap().contains("another registry")
+        doubt(SubnetFileOrigin::here(&elsewhere, subnet)).unwrap().contains("another lease store")
     );
 }
 

@@ -1,4 +1,4 @@
-//! One test, both registries.
+//! One test, both lease stores.
 #![allow(unreachable_pub)]
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::*;
 
-/// Something that leases are kept in, and a third party's hand in it.
+/// A lease store, with direct access to its content.
 pub enum TestStore {
     Etcd(Etcd),
     File(TempDir),
@@ -39,7 +39,7 @@ impl TestStore {
         }
     }
 
-    /// As `put`, by another host's registry: with a lease.
+    /// As `put`, by another host: with a lease.
     pub async fn lease(&self, name: &str, host: u8) {
         let grant = flannel_udp::subnet::store::Grant {
             id: flannel_udp::subnet::LeaseId(fastrand::i64(1..1 << 40)),

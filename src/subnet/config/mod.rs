@@ -5,9 +5,9 @@
 //! an unclear message, the check is here and says what to do.
 //!
 //! The document is read as Go's `encoding/json` reads it into flannel's struct: a key matches
-//! without regard to case, of a repeated key the last one counts, unknown keys are ignored, `null`
-//! means absent, and bytes that are not UTF-8 become U+FFFD. Only the message for text that is not
-//! JSON is this program's own: it gives the line and the column.
+//! without regard to case, the last of a repeated key counts, unknown keys are ignored, `null` means
+//! absent, and bytes that are not UTF-8 become U+FFFD. Only the message for text that is not JSON is
+//! this program's own: it gives the line and the column.
 
 use std::net::Ipv4Addr;
 
@@ -16,22 +16,22 @@ use serde_json::{Map, Value};
 use crate::packet::wire;
 use crate::route::Cidr;
 
-/// The overlay network as its operator configured it, checked and with all defaults filled in.
+/// The overlay network as the operator configured it, checked and with all defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkConfig {
     /// The whole overlay network.
     pub network: Cidr,
     /// Prefix length of every host's subnet.
     pub subnet_len: u8,
-    /// First subnet that may be given out.
+    /// First subnet that hosts may lease.
     pub subnet_min: Ipv4Addr,
-    /// Last subnet that may be given out, itself included.
+    /// Last subnet that hosts may lease.
     pub subnet_max: Ipv4Addr,
     /// UDP port of every host, `Backend.Port`.
     pub port: u16,
-    /// Whether rules go to nftables, `EnableNFTables`.
+    /// Whether firewall rules are written to nftables, `EnableNFTables`.
     pub enable_nftables: bool,
-    /// Whether the config also asks for an IPv6 overlay, which this program does not carry.
+    /// Whether the config also asks for an IPv6 overlay, which this program does not support.
     pub ipv6: bool,
 }
 
@@ -49,12 +49,12 @@ impl NetworkConfig {
             Value::Null => Map::new(),
             other => return Err(type_error(&other, "Go value of type subnet.Config")),
         };
-        let raw = Raw::read(&fields)?;
-        let backend = Backend::read(&fields)?;
+        let raw = RawConfig::read(&fields)?;
+        let backend = RawBackend::read(&fields)?;
         raw.check(&backend)
     }
 
-    /// The subnets that may be given out, in order, the last one included.
+    /// The subnets that hosts may lease, in ascending order.
     pub fn subnets(&self) -> impl Iterator<Item = Cidr> + use<> {
         let (min, max) = (u64::from(self.subnet_min.to_bits()), self.subnet_max.to_bits().into());
         let len = self.subnet_len;
@@ -64,14 +64,14 @@ impl NetworkConfig {
             .map(move |address| Cidr::new(Ipv4Addr::from_bits(address as u32), len))
     }
 
-    /// Whether `subnet` is one that may be given out.
+    /// Whether hosts may lease `subnet`.
     pub fn may_lease(&self, subnet: Cidr) -> bool {
         subnet.len() == self.subnet_len
             && (self.subnet_min..=self.subnet_max).contains(&subnet.network())
     }
 }
 
-/// What is wrong with a config.
+/// The first mistake in a config.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct ConfigError {
@@ -80,8 +80,8 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// Whether to give up rather than to wait for a better config. These are the cases in which
-    /// flannel exits at once.
+    /// Whether the daemon ends instead of waiting for a corrected config: the cases in which flannel
+    /// exits at once.
     pub fn is_fatal(&self) -> bool {
         self.fatal
     }
@@ -95,8 +95,8 @@ impl ConfigError {
     }
 }
 
-/// The fields as written.
-struct Raw {
+/// The fields as written, with their types checked.
+struct RawConfig {
     ipv4: bool,
     ipv6: bool,
     nftables: bool,
@@ -107,7 +107,7 @@ struct Raw {
     has_ipv6_network: bool,
 }
 
-impl Raw {
+impl RawConfig {
     fn read(fields: &Map<String, Value>) -> Result<Self, ConfigError> {
         Ok(Self {
             ipv4: boolean(fields, "EnableIPv4")?.unwrap_or(true),
@@ -121,8 +121,8 @@ impl Raw {
         })
     }
 
-    /// Checks in flannel's order, and fills in its defaults.
-    fn check(self, backend: &Backend) -> Result<NetworkConfig, ConfigError> {
+    /// Checks the fields in flannel's order, and fills in flannel's defaults.
+    fn check(self, backend: &RawBackend) -> Result<NetworkConfig, ConfigError> {
         if !self.ipv4 {
             return Err(match (self.ipv6, self.has_ipv6_network) {
                 (false, _) => ConfigError::fatal("none defined stack"),
@@ -158,7 +158,7 @@ impl Raw {
             }
             Ok(value)
         };
-        // The first subnet is not given out: its first address is the network's own.
+        // The first subnet is not leased, because its first address is the network's own address.
         let first = network.network().to_bits() + size;
         let last = network.last().to_bits() - (size - 1);
         let subnet_min = check("SubnetMin", self.subnet_min, first)?;
@@ -178,7 +178,7 @@ impl Raw {
     }
 }
 
-/// The subnet length for a network; 0 stands for "not given".
+/// The prefix length of subnets, by flannel's rules; `given` is 0 if the config has none.
 fn subnet_len(network: Cidr, given: u64) -> Result<u8, ConfigError> {
     let text = match given {
         0 if network.len() > 28 => "network is too small. Minimum useful network prefix is /28",
@@ -193,14 +193,14 @@ fn subnet_len(network: Cidr, given: u64) -> Result<u8, ConfigError> {
     Err(ConfigError::wait(text))
 }
 
-/// The `Backend` property: its type, checked, and its port, not checked yet.
-struct Backend {
+/// The `Backend` property: the type is checked, the port is not yet.
+struct RawBackend {
     port: Option<Value>,
 }
 
-impl Backend {
+impl RawBackend {
     fn read(fields: &Map<String, Value>) -> Result<Self, ConfigError> {
-        // An absent Backend means udp; one without a type is a mistake.
+        // An absent Backend means udp; a Backend without a type is an error in flannel.
         let Some(backend) = field(fields, "Backend") else { return Ok(Self { port: None }) };
         let context = "error decoding Backend property of config: ";
         let empty = Map::new();
@@ -246,7 +246,7 @@ impl Backend {
     }
 }
 
-/// A field by Go's rule: the exact name first, else without regard to case.
+/// A field by its exact name, or else by its name without regard to case, as Go's decoder does.
 pub(super) fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     fields.get(name).or_else(|| {
         fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
@@ -272,7 +272,8 @@ fn unsigned(fields: &Map<String, Value>, name: &str) -> Result<u64, ConfigError>
     }
 }
 
-/// The text that flannel's own unmarshallers see: the JSON with its quotes trimmed off.
+/// The text that flannel's own unmarshallers receive: the JSON without its quotes
+/// (`pkg/ip/ipnet.go`).
 fn bare(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

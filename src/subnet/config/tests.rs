@@ -5,9 +5,9 @@ fn parse(text: &str) -> Result<NetworkConfig, ConfigError> {
     NetworkConfig::parse(text.as_bytes())
 }
 
-/// A config that flannel keeps asking for until it is better, by its own words.
+/// Mistakes that flannel waits out, in its own words but for syntax errors.
 #[test]
-fn what_is_waited_for() {
+fn mistakes_that_are_waited_out() {
     for (text, expected) in [
         ("not json", "it is not valid JSON: expected ident at line 1 column 2"),
         ("", "it is not valid JSON: EOF while parsing a value at line 1 column 0"),
@@ -91,7 +91,7 @@ fn what_is_waited_for() {
 }
 
 #[test]
-fn what_ends_the_program() {
+fn mistakes_that_end_the_program() {
     for (text, expected) in [
         (r#"{"Network":"10.0.0.0/16","EnableIPv4":false}"#, "none defined stack"),
         (r#"{"Network":"10.0.0.0/16","Backend":{"Type":"foo"}}"#, "unknown backend type: foo"),
@@ -118,7 +118,7 @@ fn what_ends_the_program() {
 }
 
 #[test]
-fn what_is_accepted() {
+fn valid_configs() {
     let plain = parse(r#"{"Network":"10.9.0.0/16"}"#).unwrap();
     assert_eq!(plain.subnet_len, 24);
     assert_eq!(plain.subnet_min, Ipv4Addr::new(10, 9, 1, 0));
@@ -126,7 +126,7 @@ fn what_is_accepted() {
     assert_eq!(plain.port, 8285);
     assert!(!plain.enable_nftables && !plain.ipv6);
 
-    // Any case, unknown fields, host bits, a backend of its own port.
+    // Keys in any case, unknown keys, host bits, a port of its own.
     let other = parse(
         r#"{"network":"10.0.5.0/16","SUBNETMIN":"10.0.1.0","subnetMax":"10.0.20.0","X":[1],
             "backend":{"type":"UDP","port":9000},"EnableNFTables":true}"#,
@@ -151,7 +151,7 @@ fn what_is_accepted() {
     assert_eq!(last.subnets().last().unwrap().to_string(), "255.255.255.0/24");
 }
 
-/// What Go's decoder makes of documents that are valid JSON but unusual.
+/// Documents that are valid JSON but unusual.
 #[test]
 fn the_document_is_read_as_go_reads_it() {
     for (text, network, subnet_len) in [
@@ -162,14 +162,14 @@ fn the_document_is_read_as_go_reads_it() {
         (br#"{"Network":"10.1.0.0/16","SubnetLen":null,"EnableIPv4":null}"#, "10.1.0.0/16", 24),
         // An escape is the character that it stands for.
         (br#"{"Network":"10.1.0.0\u002f16","SubnetLen":25}"#, "10.1.0.0/16", 25),
-        // Bytes that are not UTF-8 become U+FFFD, here in a key that nobody reads.
+        // Bytes that are not UTF-8 become U+FFFD, here in an unknown key.
         (b"{\"Network\":\"10.1.0.0/16\",\"\xff\":\"\xff\"}", "10.1.0.0/16", 24),
     ] {
         let config = NetworkConfig::parse(text).unwrap();
         assert_eq!(config.network.to_string(), network, "{}", String::from_utf8_lossy(text));
         assert_eq!(config.subnet_len, subnet_len, "{}", String::from_utf8_lossy(text));
     }
-    // A number with a fraction or an exponent is no uint, not even a whole one.
+    // A number with a fraction or an exponent is not a uint, even if its value is whole.
     for number in ["24.0", "2.4e1", "18446744073709551616"] {
         let text = format!(r#"{{"Network":"10.0.0.0/16","SubnetLen":{number}}}"#);
         let error = parse(&text).unwrap_err().to_string();
@@ -177,7 +177,7 @@ fn the_document_is_read_as_go_reads_it() {
     }
 }
 
-/// A document of any depth gets an error and not a full stack.
+/// Deep nesting is an error, and does not overflow the stack.
 #[test]
 fn depth_is_bounded() {
     assert!(NetworkConfig::parse("[".repeat(1 << 20).as_bytes()).is_err());
@@ -189,7 +189,7 @@ proptest! {
         let _ = NetworkConfig::parse(&text);
     }
 
-    /// Every subnet of every accepted config lies in the network, aligned and of the right length.
+    /// Every subnet of every accepted config lies in the network, is aligned, and has the right length.
     #[test]
     fn subnets_are_inside(base: u32, len in 1u8..=30, subnet in 0u8..=32, min: u32, max: u32) {
         let network = Cidr::new(Ipv4Addr::from_bits(base), len);

@@ -1,4 +1,4 @@
-//! What a manager tells about itself.
+//! The state of a manager, for status and health.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -16,52 +16,52 @@ pub struct Lease {
     pub subnet: Cidr,
     /// The address under which this host announces it.
     pub public_ip: Ipv4Addr,
-    /// When it expires if it is not renewed; `None` for a reservation.
+    /// When the lease expires if it is not renewed; `None` for a reservation.
     pub expires: Option<SystemTime>,
-    /// Its number in the registry; `None` for a reservation.
+    /// The lease's number in the lease store; `None` for a reservation.
     pub id: Option<LeaseId>,
 }
 
 /// Another host of the overlay.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
-    /// Its subnet.
+    /// The host's subnet.
     pub subnet: Cidr,
-    /// Where its packets are sent.
+    /// The address to which the host's packets are sent.
     pub public_ip: Ipv4Addr,
-    /// The last part of its key.
+    /// The last part of the lease's key.
     pub key: String,
-    /// Whether its lease never expires.
+    /// Whether the lease never expires.
     pub reservation: bool,
 }
 
 /// The state of the control side, for status and health.
 #[derive(Clone, Debug)]
 pub struct SubnetStatus {
-    /// The subnet that this host holds. It changes if the lease was lost to another host and a
-    /// new subnet had to be taken.
+    /// The subnet that this host holds. It changes if another host took the lease, and this host
+    /// acquired a new subnet.
     pub lease: Cidr,
     /// When the lease expires if it is not renewed; `None` for a reservation.
     pub lease_expires: Option<SystemTime>,
-    /// Whether the lease is known to be ours. Not so while it is contested or being taken again.
+    /// Whether this host is known to hold the lease. False while the lease is being acquired again.
     pub lease_held: bool,
-    /// Whether a full list of peers has been in the route table.
+    /// Whether a full list of leases has been written to the route table.
     pub synced: bool,
     /// The other hosts, by subnet.
     pub peers: Arc<Vec<Peer>>,
-    /// When the registry was last heard of.
+    /// Time of the lease store's last answer.
     pub last_contact: Option<Instant>,
-    /// How often the watch had to begin anew.
+    /// Number of times the watch was started again.
     pub watch_restarts: u64,
-    /// How many entries are no usable leases at the moment.
+    /// Number of entries that are not usable leases at the moment.
     pub skipped_keys: u64,
-    /// The last revision of the registry that is in the table; 0 where it has none.
+    /// The last revision of the lease store that is in the table; 0 for a store without revisions.
     pub revision: i64,
-    /// Whether the watch is up.
+    /// Whether the watch is active.
     pub connected: bool,
-    /// What went wrong last with the registry or the lease.
+    /// The last error of the lease store or the lease.
     pub last_error: Option<String>,
-    /// How often the lease has been renewed.
+    /// Number of renewals of the lease.
     pub renewals: u64,
 }
 

@@ -1,7 +1,7 @@
-//! The registry's entries, reconciled with the route table.
+//! The entries of the lease store, and the routes that follow from them.
 //!
-//! Entries come from strangers. What is no usable lease is skipped, counted and named once; what
-//! is wrong with one entry never touches the routes of the others.
+//! Entries are untrusted input. An entry that is not a usable lease is skipped, counted, and logged
+//! once. A faulty entry never affects the routes of other entries.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::Ipv4Addr;
@@ -14,38 +14,37 @@ use crate::route::{Cidr, NextHop, RouteWriter};
 use crate::subnet::store::{StoreChange, StoreRecord};
 use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig};
 
-/// All entries, and the routes that follow from them.
+/// All entries of the lease store, and the routes that follow from them.
 pub(super) struct Peers {
     network: Cidr,
     port: u16,
     writer: RouteWriter,
     own_subnet: Cidr,
     own_ip: Ipv4Addr,
-    entries: BTreeMap<String, Entry>,
-    /// The entries that claim a subnet: more than one name may mean the same.
+    entries: BTreeMap<String, EntryClass>,
+    /// The names of the entries for each subnet: several names may stand for one subnet.
     claims: BTreeMap<Cidr, BTreeSet<String>>,
+    /// Names of skipped entries that have been logged.
     warned: HashSet<String>,
-    /// How many of the entries are skipped.
+    /// Number of skipped entries.
     skipped: u64,
+    /// The last list of peers that was asked for.
     published: Arc<Vec<Peer>>,
-    /// Whether routes changed since `published` was made.
-    stale: bool,
+    /// Whether routes have changed since then.
+    is_stale: bool,
 }
 
-/// What an entry is worth.
-enum Entry {
-    Peer {
-        subnet: Cidr,
-        ip: Ipv4Addr,
-        revision: i64,
-        reservation: bool,
-    },
-    /// This host's own.
+/// The class of an entry.
+enum EntryClass {
+    /// A lease of another host that runs the udp backend.
+    Peer { subnet: Cidr, ip: Ipv4Addr, revision: i64, reservation: bool },
+    /// A lease with this host's own address.
     Own,
+    /// Not a usable lease.
     Skipped,
 }
 
-/// What a round of changes did to the routes.
+/// The effect of one round of changes on the routes.
 #[derive(Default)]
 struct ChangeSummary {
     added: u32,
@@ -72,18 +71,18 @@ impl Peers {
             warned: HashSet::new(),
             skipped: 0,
             published: Arc::default(),
-            stale: false,
+            is_stale: false,
         }
     }
 
-    /// Makes the table agree with a full list: what is not in it is gone.
+    /// Brings the routes in line with a full list; entries that are not in it are removed.
     pub(super) fn reset(&mut self, records: &[StoreRecord]) {
         let mut summary = ChangeSummary::default();
         let names: HashSet<&str> = records.iter().map(|record| record.name.as_str()).collect();
         let gone: Vec<String> =
             self.entries.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
-        // What is new goes in before what is gone goes out: a subnet that changed its name keeps
-        // its route throughout.
+        // New entries are added before absent ones are removed, so that a subnet whose entry has a
+        // new name keeps its route throughout.
         let mut warnings = Vec::new();
         for record in records {
             self.put(record, &mut summary, &mut warnings);
@@ -94,7 +93,7 @@ impl Peers {
         self.report(summary, warnings);
     }
 
-    /// Applies what changed, in order.
+    /// Applies changes, in order.
     pub(super) fn apply(&mut self, changes: &[StoreChange]) {
         let mut summary = ChangeSummary::default();
         let mut warnings = Vec::new();
@@ -107,8 +106,8 @@ impl Peers {
         self.report(summary, warnings);
     }
 
-    /// This host's subnet or address is another one now. What was skipped for being ours has to
-    /// be judged again, so a full list should follow.
+    /// Sets this host's subnet and address. Entries that were classed by the former ones are not
+    /// classed again, so a full list should follow.
     pub(super) fn set_own(&mut self, subnet: Cidr, ip: Ipv4Addr) {
         let before = std::mem::replace(&mut self.own_subnet, subnet);
         self.own_ip = ip;
@@ -118,20 +117,20 @@ impl Peers {
         self.report(summary, Vec::new());
     }
 
-    /// Whether [`peers`](Self::peers) would tell something new.
+    /// Whether the list of [`peers`](Self::peers) has changed since it was last asked for.
     pub(super) fn is_stale(&self) -> bool {
-        self.stale
+        self.is_stale
     }
 
-    /// The peers that have a route, by subnet; shared until they change.
+    /// The peers that have a route, by subnet; the same list until it changes.
     pub(super) fn peers(&mut self) -> Arc<Vec<Peer>> {
-        if std::mem::take(&mut self.stale) {
+        if std::mem::take(&mut self.is_stale) {
             self.published = Arc::new(self.collect());
         }
         Arc::clone(&self.published)
     }
 
-    /// How many entries are no usable leases.
+    /// Number of entries that are not usable leases.
     pub(super) fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -150,16 +149,16 @@ impl Peers {
             if self.warned.len() < MAX_WARNED && self.warned.insert(record.name.clone()) {
                 warnings.push(format!("{}: {reason}", brief(&record.name)));
             }
-            Entry::Skipped
+            EntryClass::Skipped
         });
-        let subnet = |entry: &Entry| match entry {
-            Entry::Peer { subnet, .. } => Some(*subnet),
+        let subnet = |entry: &EntryClass| match entry {
+            EntryClass::Peer { subnet, .. } => Some(*subnet),
             _ => None,
         };
         let after = subnet(&entry);
-        self.skipped += u64::from(matches!(entry, Entry::Skipped));
+        self.skipped += u64::from(matches!(entry, EntryClass::Skipped));
         let before = self.entries.insert(record.name.clone(), entry);
-        self.skipped -= u64::from(matches!(before, Some(Entry::Skipped)));
+        self.skipped -= u64::from(matches!(before, Some(EntryClass::Skipped)));
         let before = before.as_ref().and_then(subnet);
         if let Some(after) = after {
             self.claims.entry(after).or_default().insert(record.name.clone());
@@ -172,9 +171,9 @@ impl Peers {
 
     fn delete(&mut self, name: &str, summary: &mut ChangeSummary) {
         match self.entries.remove(name) {
-            Some(Entry::Peer { subnet, .. }) => self.unclaim(subnet, name, summary),
-            Some(Entry::Skipped) => self.skipped -= 1,
-            Some(Entry::Own) | None => {}
+            Some(EntryClass::Peer { subnet, .. }) => self.unclaim(subnet, name, summary),
+            Some(EntryClass::Skipped) => self.skipped -= 1,
+            Some(EntryClass::Own) | None => {}
         }
     }
 
@@ -188,8 +187,8 @@ impl Peers {
         self.refresh(subnet, summary);
     }
 
-    /// What an entry is; the error says why it is to be skipped.
-    fn classify(&self, record: &StoreRecord) -> Result<Entry, String> {
+    /// The class of an entry, or the reason to skip the entry.
+    fn classify(&self, record: &StoreRecord) -> Result<EntryClass, String> {
         let key: LeaseKey = record.name.parse().map_err(|error| format!("{error}"))?;
         let subnet = key.subnet;
         if !self.network.covers(subnet) {
@@ -197,26 +196,26 @@ impl Peers {
         }
         let value = LeaseValue::decode(&record.value).map_err(|error| error.to_string())?;
         if value.public_ip == self.own_ip {
-            return Ok(Entry::Own);
+            return Ok(EntryClass::Own);
         }
         if !value.is_udp() {
             let kind = value.backend_type.unwrap_or_default();
             return Err(format!("its host runs the backend {}, not udp", brief(&kind)));
         }
         let reservation = record.lease.is_none();
-        Ok(Entry::Peer { subnet, ip: value.public_ip, revision: record.revision, reservation })
+        Ok(EntryClass::Peer { subnet, ip: value.public_ip, revision: record.revision, reservation })
     }
 
-    /// The entry that a subnet's route follows: the one under the canonical name, else the one
-    /// written last.
-    fn chosen(&self, subnet: Cidr) -> Option<(&String, Ipv4Addr, bool)> {
+    /// The entry that determines a subnet's route: the one under the canonical name, else the one
+    /// written last. None for this host's own subnet.
+    fn winner(&self, subnet: Cidr) -> Option<(&String, Ipv4Addr, bool)> {
         if subnet == self.own_subnet {
             return None;
         }
         let canonical = LeaseKey::new(subnet).to_string();
         let claims =
             self.claims.get(&subnet)?.iter().filter_map(|name| match self.entries.get(name)? {
-                Entry::Peer { ip, revision, reservation, .. } => {
+                EntryClass::Peer { ip, revision, reservation, .. } => {
                     Some(((*name == canonical, *revision), (name, *ip, *reservation)))
                 }
                 _ => None,
@@ -226,7 +225,7 @@ impl Peers {
 
     /// Brings one route in line with the entries.
     fn refresh(&mut self, subnet: Cidr, summary: &mut ChangeSummary) {
-        let wanted = self.chosen(subnet).map(|(_, ip, _)| NextHop { ip, port: self.port });
+        let wanted = self.winner(subnet).map(|(_, ip, _)| NextHop { ip, port: self.port });
         let before = self.writer.get(subnet);
         match wanted {
             Some(hop) if before == Some(hop) => {}
@@ -240,7 +239,7 @@ impl Peers {
                     summary
                         .line(|| format!("Subnet moved: {subnet} via {} (was {})", hop.ip, was.ip));
                 }
-                Err(error) => warn!(%subnet, %error, "no room for a route"),
+                Err(error) => warn!(%subnet, %error, "the route table cannot hold the route"),
             },
             None => {
                 if let Some(was) = self.writer.remove(subnet) {
@@ -253,7 +252,7 @@ impl Peers {
 
     fn report(&mut self, summary: ChangeSummary, warnings: Vec<String>) {
         if summary.total() > 0 {
-            self.stale = true;
+            self.is_stale = true;
             if summary.total() as usize <= MAX_LINES {
                 summary.lines.iter().for_each(|line| info!("{line}"));
             } else {
@@ -262,16 +261,19 @@ impl Peers {
             }
         }
         for warning in warnings.iter().take(MAX_LINES) {
-            warn!("not a lease, ignored: {warning}");
+            warn!("ignoring an entry that is not a usable lease: {warning}");
         }
         if warnings.len() > MAX_LINES {
-            warn!("and {} more entries are no leases, ignored", warnings.len() - MAX_LINES);
+            warn!(
+                "ignoring {} more entries that are not usable leases",
+                warnings.len() - MAX_LINES
+            );
         }
     }
 
     fn collect(&self) -> Vec<Peer> {
         let routes = self.writer.routes().filter_map(|(subnet, _)| {
-            let (key, public_ip, reservation) = self.chosen(subnet)?;
+            let (key, public_ip, reservation) = self.winner(subnet)?;
             Some(Peer { subnet, public_ip, key: key.clone(), reservation })
         });
         routes.collect()
@@ -290,15 +292,15 @@ impl ChangeSummary {
     }
 }
 
-/// A stranger's text, short enough for a log line.
+/// Untrusted text, escaped and cut to fit into a log line.
 fn brief(text: &str) -> String {
     let short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
     if short.len() < text.len() && text.chars().count() > 60 { short + "…" } else { short }
 }
 
-/// Lines that one round of changes may log.
+/// Upper limit of log lines per round of changes.
 const MAX_LINES: usize = 20;
-/// Names remembered so as not to be named twice; what comes after is skipped without a word.
+/// Upper limit of remembered names; further entries are skipped without a log line.
 const MAX_WARNED: usize = 10_000;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ struct TestTable {
     table: Arc<RouteTable>,
 }
 
-fn test() -> TestTable {
+fn test_table() -> TestTable {
     let config = NetworkConfig::parse(br#"{"Network":"10.0.0.0/16"}"#).unwrap();
     let (writer, table) = table(config.network, config.subnet_len);
     let own = "10.0.1.0/24".parse().unwrap();
@@ -42,7 +42,7 @@ impl TestTable {
 /// A row per effect that an etcd change has on routes.
 #[test]
 fn changes_become_routes() {
-    let mut test = test();
+    let mut test = test_table();
     test.put(peer("10.0.7.0-24", 7, 1));
     assert_eq!(test.hop("10.0.7.9"), Some(7));
     test.put(peer("10.0.7.0-24", 8, 2));
@@ -58,8 +58,8 @@ fn changes_become_routes() {
 }
 
 #[test]
-fn junk_changes_nobodys_routes() {
-    let mut test = test();
+fn an_invalid_entry_changes_no_other_route() {
+    let mut test = test_table();
     test.put(peer("10.0.7.0-24", 7, 1));
     for (name, value) in [
         ("10.0.8.0-24", "garbage"),
@@ -77,7 +77,8 @@ fn junk_changes_nobodys_routes() {
         test.delete(name);
         assert_eq!(test.peers.skipped(), 0);
     }
-    // A good value over a bad one heals, a bad value over a good one costs that route only.
+    // A valid value over an invalid one restores the route; an invalid value over a valid one
+    // removes that route only.
     test.put(put("10.0.8.0-24", "garbage", 3));
     test.put(peer("10.0.8.0-24", 8, 4));
     assert_eq!(test.hop("10.0.8.1"), Some(8));
@@ -86,8 +87,8 @@ fn junk_changes_nobodys_routes() {
 }
 
 #[test]
-fn a_list_is_the_whole_truth() {
-    let mut test = test();
+fn a_list_replaces_all_entries() {
+    let mut test = test_table();
     test.peers.reset(&[peer("10.0.7.0-24", 7, 1), peer("10.0.8.0-24", 8, 2), put("x", "", 3)]);
     assert_eq!((test.peers.routes(), test.peers.skipped()), (2, 1));
     test.peers.reset(&[peer("10.0.8.0-24", 9, 5), peer("10.0.9.0-24", 9, 6)]);
@@ -99,7 +100,7 @@ fn a_list_is_the_whole_truth() {
 
 #[test]
 fn own_entries_are_no_routes() {
-    let mut test = test();
+    let mut test = test_table();
     test.put(peer("10.0.1.0-24", 1, 1));
     test.put(peer("10.0.5.0-24", 1, 2));
     assert_eq!((test.peers.routes(), test.peers.skipped()), (0, 0), "never a route to ourselves");
@@ -112,7 +113,7 @@ fn own_entries_are_no_routes() {
 
 #[test]
 fn two_names_of_one_subnet() {
-    let mut test = test();
+    let mut test = test_table();
     test.put(peer("10.0.7.5-24", 5, 9));
     assert_eq!(test.hop("10.0.7.1"), Some(5), "an unaligned name is masked");
     test.put(peer("10.0.7.0-24", 7, 1));
@@ -128,7 +129,7 @@ fn two_names_of_one_subnet() {
 
 #[test]
 fn peers_are_shared_until_they_change() {
-    let mut test = test();
+    let mut test = test_table();
     test.put(peer("10.0.7.0-24", 7, 1));
     let before = test.peers.peers();
     test.put(peer("10.0.7.0-24", 7, 2));
