@@ -1,4 +1,4 @@
-//! An IPv4 prefix.
+//! An IPv4 prefix in CIDR notation (RFC 4632, section 3.1).
 
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -36,7 +36,7 @@ impl Cidr {
         self.len
     }
 
-    /// A prefix always holds an address.
+    /// Always false: a prefix holds at least one address.
     pub const fn is_empty(self) -> bool {
         false
     }
@@ -104,7 +104,7 @@ impl FromStr for Cidr {
     }
 }
 
-/// As its text.
+/// Serializes as text, `a.b.c.d/len`.
 impl serde::Serialize for Cidr {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

@@ -1,4 +1,8 @@
-//! Where a packet goes: prefixes, next hops and the table that control writes and workers read.
+//! Prefixes, next hops, and the route table that the control thread writes and the packet threads
+//! read.
+//!
+//! This module knows no sockets, clocks or threads. The table is tested against a simple model, and
+//! under `loom` in every interleaving of its writer with its readers.
 
 mod cidr;
 mod peers;

@@ -1,8 +1,9 @@
-//! Numbers for the hosts that routes lead to, so that a worker counts by host without a search.
+//! Numbers of the hosts that routes lead to, so that a packet thread counts traffic per host without
+//! a search.
 //!
-//! The table carries a host's number in each word that leads to it. A number belongs to one address
-//! until control gives it back, which is later than its last route: a worker may still hold a word
-//! that it read before.
+//! Each word of the route table that leads to a host carries the host's number. A number belongs to
+//! one address until the control thread releases it. That is some time after the host's last route,
+//! because a packet thread may still use a word that it has read before.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -12,16 +13,16 @@ use std::net::Ipv4Addr;
 pub struct PeerIndex(u16);
 
 impl PeerIndex {
-    /// How many numbers there are: what is free in a word of the route table.
+    /// Number of different indexes: all that fit into a word of the route table.
     pub const COUNT: usize = 1 << Self::BITS;
     pub(super) const BITS: u32 = 14;
-    /// Shared by all hosts for which none was left.
+    /// Shared by all hosts that could not be assigned a number of their own.
     pub const OVERFLOW: Self = Self(0);
-    /// Given to no host: for packets that belong to none.
+    /// For packets that belong to no host.
     pub const UNATTRIBUTED: Self = Self(1);
     const FIRST: u16 = 2;
 
-    /// As an index below [`Self::COUNT`].
+    /// The number as an index below [`Self::COUNT`].
     #[inline]
     pub fn get(self) -> usize {
         self.0.into()
@@ -35,40 +36,46 @@ impl PeerIndex {
     pub(super) fn bits(self) -> u64 {
         self.0.into()
     }
+
+    /// Position among the numbers that are assigned; `None` for the two that never are.
+    fn position(self) -> Option<usize> {
+        self.get().checked_sub(Self::FIRST.into())
+    }
 }
 
 /// A host and its number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerEntry {
-    /// Its number.
+    /// The host's number.
     pub index: PeerIndex,
-    /// Where packets for it are sent.
+    /// The address to which packets for the host are sent.
     pub address: Ipv4Addr,
-    /// How many routes lead there.
+    /// Number of routes to the host.
     pub routes: u32,
-    /// How often the last route has gone.
+    /// How many times the host's last route was removed.
     pub departures: u64,
 }
 
-/// Who has which number. Control's own: workers see numbers in the table's words alone.
-pub(super) struct Indexes {
+/// The assignment of numbers to hosts. Only the control thread uses it; packet threads read numbers
+/// from the table's words.
+pub(super) struct PeerIndexes {
     capacity: usize,
     by_address: HashMap<Ipv4Addr, PeerIndex>,
-    /// By number, from [`PeerIndex::FIRST`] on.
+    /// The hosts, by [`PeerIndex::position`].
     entries: Vec<Option<PeerEntry>>,
-    /// Given back, the oldest first.
+    /// Released numbers, the oldest first.
     free: VecDeque<PeerIndex>,
 }
 
-impl Indexes {
-    /// No host; room for `capacity`.
+impl PeerIndexes {
+    /// No host yet, and room for `capacity` hosts.
     pub(super) fn new(capacity: usize) -> Self {
         let capacity = capacity.min(PeerIndex::COUNT - usize::from(PeerIndex::FIRST));
         Self { capacity, by_address: HashMap::new(), entries: vec![], free: VecDeque::new() }
     }
 
-    /// The number of `address` for one more route to it.
-    pub(super) fn take(&mut self, address: Ipv4Addr) -> PeerIndex {
+    /// The number of `address`, for one more route to it.
+    pub(super) fn add_route(&mut self, address: Ipv4Addr) -> PeerIndex {
         let known = self.by_address.get(&address).copied();
         let Some(index) = known.or_else(|| self.assign(address)) else {
             return PeerIndex::OVERFLOW;
@@ -79,38 +86,34 @@ impl Indexes {
         index
     }
 
-    /// One route to the host with this number is gone.
-    pub(super) fn leave(&mut self, index: PeerIndex) {
+    /// Counts one route less to the host with this number.
+    pub(super) fn remove_route(&mut self, index: PeerIndex) {
         if let Some(entry) = self.entry(index) {
             entry.routes -= 1;
             entry.departures += u64::from(entry.routes == 0);
         }
     }
 
-    /// Takes the number back from a host to which no route leads and none has led since it was seen
-    /// with so many departures. The caller knows that no worker holds it.
+    /// Releases a host's number, if no route leads to the host and none has been added since the
+    /// caller read `seen`. The caller has made sure that no packet thread uses the number.
     pub(super) fn release(&mut self, seen: &PeerEntry) -> bool {
-        let place = seen.index.get().checked_sub(PeerIndex::FIRST.into());
-        let Some(place) = place.filter(|_| self.entry(seen.index).as_deref() == Some(seen)) else {
-            return false;
-        };
-        if seen.routes > 0 {
+        let Some(position) = seen.index.position() else { return false };
+        if seen.routes > 0 || self.entry(seen.index).as_deref() != Some(seen) {
             return false;
         }
-        self.entries[place] = None;
+        self.entries[position] = None;
         self.by_address.remove(&seen.address);
         self.free.push_back(seen.index);
         true
     }
 
-    /// All hosts with a number of their own.
+    /// All hosts that have a number of their own.
     pub(super) fn entries(&self) -> Vec<PeerEntry> {
         self.entries.iter().flatten().copied().collect()
     }
 
     fn entry(&mut self, index: PeerIndex) -> Option<&mut PeerEntry> {
-        let place = index.get().checked_sub(PeerIndex::FIRST.into())?;
-        self.entries.get_mut(place)?.as_mut()
+        self.entries.get_mut(index.position()?)?.as_mut()
     }
 
     fn assign(&mut self, address: Ipv4Addr) -> Option<PeerIndex> {
@@ -122,8 +125,8 @@ impl Indexes {
             }
             None => return None,
         };
-        let place = index.get() - usize::from(PeerIndex::FIRST);
-        self.entries[place] = Some(PeerEntry { index, address, routes: 0, departures: 0 });
+        self.entries[index.position()?] =
+            Some(PeerEntry { index, address, routes: 0, departures: 0 });
         self.by_address.insert(address, index);
         Some(index)
     }
@@ -138,40 +141,44 @@ mod tests {
     }
 
     #[test]
-    fn a_host_keeps_its_number_until_it_is_taken_back() {
-        let mut indexes = Indexes::new(8);
-        let one = indexes.take(address(1));
-        assert_eq!(indexes.take(address(1)), one);
-        assert_ne!(indexes.take(address(2)), one);
-        indexes.leave(one);
+    fn a_host_keeps_its_number_until_it_is_released() {
+        let mut indexes = PeerIndexes::new(8);
+        let one = indexes.add_route(address(1));
+        assert_eq!(indexes.add_route(address(1)), one);
+        assert_ne!(indexes.add_route(address(2)), one);
+        indexes.remove_route(one);
         assert!(!indexes.release(&indexes.entries()[0]), "a route is left");
-        indexes.leave(one);
+        indexes.remove_route(one);
         let gone = indexes.entries()[0];
-        assert_eq!(indexes.take(address(1)), one, "back before its number was taken");
-        indexes.leave(one);
-        assert!(!indexes.release(&gone), "it has been back since");
+        assert_eq!(
+            indexes.add_route(address(1)),
+            one,
+            "a route was added before the number was released"
+        );
+        indexes.remove_route(one);
+        assert!(!indexes.release(&gone), "a route was added since");
         assert!(indexes.release(&indexes.entries()[0]));
-        assert_eq!(indexes.take(address(3)), one, "free again");
+        assert_eq!(indexes.add_route(address(3)), one, "free again");
     }
 
     #[test]
-    fn those_for_whom_no_number_is_left_share_one() {
-        let mut indexes = Indexes::new(2);
-        let own: Vec<_> = (0..2).map(|n| indexes.take(address(n))).collect();
+    fn hosts_beyond_the_capacity_share_a_number() {
+        let mut indexes = PeerIndexes::new(2);
+        let own: Vec<_> = (0..2).map(|n| indexes.add_route(address(n))).collect();
         assert!(!own.contains(&PeerIndex::OVERFLOW) && !own.contains(&PeerIndex::UNATTRIBUTED));
-        assert_eq!(indexes.take(address(2)), PeerIndex::OVERFLOW);
-        indexes.leave(PeerIndex::OVERFLOW);
-        indexes.leave(own[0]);
+        assert_eq!(indexes.add_route(address(2)), PeerIndex::OVERFLOW);
+        indexes.remove_route(PeerIndex::OVERFLOW);
+        indexes.remove_route(own[0]);
         assert!(indexes.release(&indexes.entries()[0]));
-        assert_eq!(indexes.take(address(2)), own[0]);
+        assert_eq!(indexes.add_route(address(2)), own[0]);
     }
 
     #[test]
     fn every_number_fits_its_bits() {
-        let mut indexes = Indexes::new(usize::MAX);
+        let mut indexes = PeerIndexes::new(usize::MAX);
         let mut last = PeerIndex::OVERFLOW;
         for n in 0.. {
-            let index = indexes.take(Ipv4Addr::from_bits(n));
+            let index = indexes.add_route(Ipv4Addr::from_bits(n));
             if index == PeerIndex::OVERFLOW {
                 break;
             }

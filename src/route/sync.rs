@@ -1,5 +1,6 @@
-//! What the table shares between threads: the standard library's, or loom's, which tries every
-//! interleaving and every value that the memory model lets a load see (`make test-loom`).
+//! The synchronization types of the route table: those of the standard library, or those of `loom`,
+//! which tries every interleaving and every value that the memory model allows a load to return
+//! (`make test-loom`).
 
 #[cfg(not(loom))]
 pub(super) use std::sync::{
@@ -10,8 +11,8 @@ pub(super) use std::sync::{
 #[cfg(loom)]
 pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
 
-/// loom has no `OnceLock`. This one keeps the value in the standard library's, and lets loom decide
-/// who may already see that it is there.
+/// A `OnceLock` for loom, which has none. The value is kept in the standard library's; a flag of
+/// loom's decides which threads may see that the value is set.
 #[cfg(loom)]
 pub(super) struct OnceLock<T> {
     is_set: loom::sync::atomic::AtomicBool,

@@ -1,44 +1,49 @@
-//! One writer and its readers in every interleaving, by loom.
+//! One writer and its readers in every interleaving, by `loom`.
 //!
-//! What a lookup returns must have been the table's answer at some moment between its begin and
-//! its end: at least as new as the last change that the reader knows of, at most as new as the last
-//! one begun.
+//! The result of a lookup must have been the table's answer at some moment between the start and
+//! the end of the lookup: no older than the last change that the reader knows of, and no newer than
+//! the last change that has started.
 
 use loom::sync::atomic::AtomicUsize;
 use loom::thread;
 
 use super::*;
 
-/// Two root slots of one bit, below each a chunk of two addresses.
+/// Two root slots, and below each of them a chunk of two addresses.
 const NETWORK: &str = "10.0.0.0/30";
 const SUBNET_LEN: u8 = 31;
 
 #[derive(Clone, Copy)]
-enum Change {
+enum TableChange {
     Insert(&'static str, u8),
     Remove(&'static str),
 }
 
-use Change::{Insert, Remove};
+use TableChange::{Insert, Remove};
 
 fn cidr(text: &str) -> Cidr {
     text.parse().unwrap()
 }
 
-/// Every bit of the word takes part, so that a torn one would show.
+/// A next hop whose bytes are all `n`, so that a torn word would be noticed.
 fn hop(n: u8) -> NextHop {
     NextHop { ip: Ipv4Addr::new(n, n, n, n), port: u16::from_ne_bytes([n, n]) }
 }
 
-fn apply(writer: &mut RouteWriter, change: Change) {
+fn apply(writer: &mut RouteWriter, change: TableChange) {
     match change {
         Insert(prefix, n) => drop(writer.insert(cidr(prefix), hop(n)).unwrap()),
         Remove(prefix) => assert!(writer.remove(cidr(prefix)).is_some()),
     }
 }
 
-/// The table's answer for `address` before any change and after each, by a model without a trie.
-fn answers(before: &[Change], changes: &[Change], address: Ipv4Addr) -> Vec<Option<Route>> {
+/// The right answers for `address`, before the changes and after each of them, by a model without a
+/// trie.
+fn answers(
+    before: &[TableChange],
+    changes: &[TableChange],
+    address: Ipv4Addr,
+) -> Vec<Option<Route>> {
     let (mut routes, mut hosts) = (BTreeMap::new(), vec![]);
     let mut answers = vec![];
     for (index, change) in before.iter().chain(changes).enumerate() {
@@ -47,7 +52,7 @@ fn answers(before: &[Change], changes: &[Change], address: Ipv4Addr) -> Vec<Opti
                 if !hosts.contains(&n) {
                     hosts.push(n);
                 }
-                // Numbers are given in order, after the two that are nobody's own.
+                // Numbers are assigned in order, after the two that are never assigned.
                 let place = hosts.iter().position(|host| *host == n).unwrap() as u64;
                 routes.insert(
                     cidr(prefix),
@@ -64,11 +69,11 @@ fn answers(before: &[Change], changes: &[Change], address: Ipv4Addr) -> Vec<Opti
     answers
 }
 
-/// Runs `changes` beside one reader for each list of `addresses`, which looks them up in turn.
+/// Runs `changes` concurrently with one reader per list of addresses, which looks them up in order.
 ///
-/// Every interleaving is tried in which threads are preempted at most `PREEMPTIONS` times in all;
-/// what the loads may see of the stores is not bounded.
-fn explore(before: &[Change], changes: &[Change], readers: &[&[&str]]) {
+/// Every interleaving with at most `PREEMPTIONS` preemptions is tried; the values that the memory
+/// model allows a load to return are not limited.
+fn explore(before: &[TableChange], changes: &[TableChange], readers: &[&[&str]]) {
     let (before, changes) = (before.to_vec(), changes.to_vec());
     let readers: Vec<Vec<_>> = readers
         .iter()
@@ -83,7 +88,8 @@ fn explore(before: &[Change], changes: &[Change], readers: &[&[&str]]) {
     builder.check(move || {
         let (mut writer, table) = table(cidr(NETWORK), SUBNET_LEN);
         before.iter().for_each(|change| apply(&mut writer, *change));
-        // What has begun is a fact of the execution, what is known to be done one of the model.
+        // loom need not model `begun`: it bounds the answers by the execution as it is. What a reader
+        // knows of `done` depends on the memory model, so `done` is loom's.
         let begun = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let done = Arc::new(AtomicUsize::new(0));
         let start = |lookups: &Vec<(Ipv4Addr, Vec<_>)>| {
@@ -112,7 +118,7 @@ fn explore(before: &[Change], changes: &[Change], readers: &[&[&str]]) {
     });
 }
 
-/// A lease changes hands, goes, and comes back: one word.
+/// A route is changed, removed and added again, in one slot.
 #[test]
 fn a_slot() {
     explore(
@@ -122,7 +128,7 @@ fn a_slot() {
     );
 }
 
-/// A change of a short prefix is seen slot by slot, each of them old or new.
+/// A change of a short prefix is seen slot by slot, and each slot is old or new.
 #[test]
 fn many_slots() {
     explore(
@@ -132,8 +138,8 @@ fn many_slots() {
     );
 }
 
-/// A first long prefix: the reader that finds the chunk finds what is painted in it. The address
-/// beside the prefix has one route all the time.
+/// A first long prefix: a reader that finds the chunk finds its words too. The other address of the
+/// chunk keeps its route throughout.
 #[test]
 fn a_new_chunk() {
     explore(
@@ -143,7 +149,7 @@ fn a_new_chunk() {
     );
 }
 
-/// The chunk is folded away under a reader, and is used again with other words.
+/// The chunk is unlinked while a reader is inside it, and is linked again with other words.
 #[test]
 fn a_chunk_goes_and_comes_back() {
     explore(
@@ -153,7 +159,7 @@ fn a_chunk_goes_and_comes_back() {
     );
 }
 
-/// The same with two readers, of an address that is never without a route.
+/// The same with two readers, and an address that always has a route.
 #[test]
 fn a_chunk_goes_under_two_readers() {
     explore(

@@ -1,20 +1,20 @@
 //! The route table: one writer, any number of wait-free readers.
 //!
-//! A trie of machine words. The root has one slot for each subnet that the network can hold, so a
-//! network of equal leases is one array and a lookup is one load. A lease longer than a root slot
-//! gets a chunk of up to 256 slots below it. Every slot is one [`AtomicU64`] that carries the whole
-//! next hop and its number, so a reader sees the route before a change or the one after it and
-//! nothing between.
+//! The table is a trie of machine words. The root has one slot for each subnet that the network can
+//! hold, so for leases of equal length the table is one array, and a lookup is one load. A lease
+//! whose prefix is longer than a root slot's gets a chunk of up to 256 slots below that slot. Every
+//! slot is one [`AtomicU64`] that holds the whole next hop and its number, so a reader sees the
+//! route before a change or the route after it, and nothing between.
 //!
-//! A chunk belongs to its slot for ever: a reader that is inside one while the writer folds it
-//! away still reads words that are, or were a moment ago, true for its address.
+//! A chunk is never freed, and never used for another slot. A reader that is inside a chunk while
+//! the writer unlinks it still reads words that are, or were a moment ago, valid for its address.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::peers::Indexes;
+use super::peers::PeerIndexes;
 use super::sync::{AtomicU64, OnceLock, Ordering};
 use super::{Cidr, PeerEntry, PeerIndex};
 
@@ -33,16 +33,16 @@ impl fmt::Display for NextHop {
     }
 }
 
-/// What the table knows about a destination.
+/// The route of a destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {
-    /// Where to send.
+    /// The host to which packets are sent.
     pub hop: NextHop,
-    /// The number under which the next hop's traffic is counted.
+    /// The number by which the next hop's traffic is counted.
     pub peer: PeerIndex,
 }
 
-/// A prefix that the table cannot hold.
+/// Why the table cannot hold a prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteError {
     /// The prefix lies, at least in part, outside the network.
@@ -52,7 +52,7 @@ pub enum RouteError {
         /// The table's network.
         network: Cidr,
     },
-    /// More prefixes longer than the subnet length than there are chunks.
+    /// All chunks are in use: too many prefixes are longer than the subnet length.
     TooManyLongPrefixes,
 }
 
@@ -71,7 +71,7 @@ impl std::error::Error for RouteError {}
 
 /// A new, empty table for `network` with leases of `subnet_len` bits, and its one writer.
 ///
-/// Leases of other lengths are held as well; `subnet_len` only chooses the layout.
+/// The table also holds leases of other lengths; `subnet_len` only determines the layout.
 pub fn table(network: Cidr, subnet_len: u8) -> (RouteWriter, Arc<RouteTable>) {
     let root_bits = subnet_len.saturating_sub(network.len()).min(MAX_ROOT_BITS);
     let root_len = 1 << root_bits;
@@ -82,7 +82,7 @@ pub fn table(network: Cidr, subnet_len: u8) -> (RouteWriter, Arc<RouteTable>) {
         chunks: (0..root_len.max(MIN_CHUNKS)).map(|_| OnceLock::new()).collect(),
         revision: AtomicU64::new(0),
         routes: AtomicU64::new(0),
-        peers: Mutex::new(Indexes::new(usize::MAX)),
+        peers: Mutex::new(PeerIndexes::new(usize::MAX)),
     });
     let writer = RouteWriter {
         table: Arc::clone(&table),
@@ -92,27 +92,27 @@ pub fn table(network: Cidr, subnet_len: u8) -> (RouteWriter, Arc<RouteTable>) {
     (writer, table)
 }
 
-/// What workers read.
+/// The table as the packet threads read it.
 pub struct RouteTable {
     network: Cidr,
-    /// Address bits below a root slot.
+    /// Number of address bits below a root slot.
     shift: u8,
     root: Box<[AtomicU64]>,
     chunks: Box<[OnceLock<Box<[AtomicU64]>>]>,
     revision: AtomicU64,
     routes: AtomicU64,
-    /// Never locked by a worker, so of no concern to loom.
-    peers: Mutex<Indexes>,
+    /// Only the control thread locks it, so loom need not model it.
+    peers: Mutex<PeerIndexes>,
 }
 
 impl RouteTable {
-    /// The next hop of the longest prefix that holds `dst`.
+    /// The next hop of the longest prefix that contains `dst` (RFC 1812, section 5.2.4.3).
     #[inline]
     pub fn lookup(&self, dst: Ipv4Addr) -> Option<NextHop> {
         self.route(dst).map(|route| route.hop)
     }
 
-    /// The same with the number of the next hop.
+    /// The route of the longest prefix that contains `dst`.
     #[inline]
     pub fn route(&self, dst: Ipv4Addr) -> Option<Route> {
         if !self.network.contains(dst) {
@@ -145,33 +145,35 @@ impl RouteTable {
         self.len() == 0
     }
 
-    /// How many changes the table has seen.
+    /// Number of changes since the table was created.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Relaxed)
     }
 
-    /// The hosts that have a number of their own: those that routes lead to, and those that have
-    /// left since but whose number has not been taken back. For control: it locks.
+    /// The hosts that have a number of their own: those that routes lead to, and those without a
+    /// route whose number has not been released. Takes a lock; for the control thread only.
     pub fn peers(&self) -> Vec<PeerEntry> {
         self.indexes().entries()
     }
 
-    /// Takes the number back from a host that has left and not been back since `seen` was true.
-    /// The caller knows that no worker uses it any more. Returns whether it was taken.
+    /// Releases the number of a host that has no route and had none since the caller read `seen`.
+    /// The caller has made sure that no packet thread uses the number. Returns whether the number
+    /// was released.
     pub fn release_peer(&self, seen: &PeerEntry) -> bool {
         self.indexes().release(seen)
     }
 
-    fn indexes(&self) -> MutexGuard<'_, Indexes> {
+    fn indexes(&self) -> MutexGuard<'_, PeerIndexes> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What control writes through. It holds the truth; the table's words are painted from it.
+/// The writing side of the table. It holds the set of routes, from which the table's words are
+/// computed.
 pub struct RouteWriter {
     table: Arc<RouteTable>,
     routes: BTreeMap<Cidr, Route>,
-    /// The chunk that belongs to the slot of this prefix.
+    /// The chunk of a slot, by the slot's prefix.
     chunk_of: HashMap<Cidr, usize>,
 }
 
@@ -179,24 +181,24 @@ impl RouteWriter {
     /// Adds a route or replaces its next hop; returns the next hop that it had.
     ///
     /// # Errors
-    /// A prefix outside the network, or one too many that is longer than the subnets.
+    /// The prefix lies outside the network, or needs a chunk and all chunks are in use.
     pub fn insert(&mut self, prefix: Cidr, hop: NextHop) -> Result<Option<NextHop>, RouteError> {
         let network = self.table.network;
         if !network.covers(prefix) {
             return Err(RouteError::OutsideNetwork { prefix, network });
         }
-        let route = Route { hop, peer: self.table.indexes().take(hop.ip) };
+        let route = Route { hop, peer: self.table.indexes().add_route(hop.ip) };
         let before = self.routes.insert(prefix, route);
-        let painted = if before == Some(route) { Ok(()) } else { self.repaint(prefix) };
+        let written = if before == Some(route) { Ok(()) } else { self.rewrite(prefix) };
         if let Some(before) = before {
-            self.table.indexes().leave(before.peer);
+            self.table.indexes().remove_route(before.peer);
         }
-        match painted {
+        match written {
             Ok(()) if before == Some(route) => {}
             Ok(()) => self.publish(),
             Err(error) => {
                 self.routes.remove(&prefix);
-                self.table.indexes().leave(route.peer);
+                self.table.indexes().remove_route(route.peer);
                 return Err(error);
             }
         }
@@ -206,10 +208,10 @@ impl RouteWriter {
     /// Removes a route; returns the next hop that it had.
     pub fn remove(&mut self, prefix: Cidr) -> Option<NextHop> {
         let before = self.routes.remove(&prefix)?;
-        // A removal needs no chunk that is not there already, so it cannot fail.
-        let _ = self.repaint(prefix);
+        // A removal needs no new chunk, so it cannot fail.
+        let _ = self.rewrite(prefix);
         self.publish();
-        self.table.indexes().leave(before.peer);
+        self.table.indexes().remove_route(before.peer);
         Some(before.hop)
     }
 
@@ -228,15 +230,15 @@ impl RouteWriter {
         self.table.revision.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Writes every slot that `changed` touches.
-    fn repaint(&mut self, changed: Cidr) -> Result<(), RouteError> {
+    /// Writes every slot that overlaps `changed`.
+    fn rewrite(&mut self, changed: Cidr) -> Result<(), RouteError> {
         let table = Arc::clone(&self.table);
-        self.paint(&table.root, table.network, table.shift, changed)
+        self.write_slots(&table.root, table.network, table.shift, changed)
     }
 
-    /// Paints those of `slots`, which divide `area` into pieces of `shift` address bits, that
-    /// `changed` touches.
-    fn paint(
+    /// Writes those of `slots` that overlap `changed`. The slots divide `area` into parts of `shift`
+    /// address bits each.
+    fn write_slots(
         &mut self,
         slots: &[AtomicU64],
         area: Cidr,
@@ -260,9 +262,9 @@ impl RouteWriter {
                 let changed = if is_chunk(word.load(Ordering::Relaxed)) {
                     changed
                 } else {
-                    slot // Not in use until now: its words are stale.
+                    slot // The chunk was not linked until now, so its words are out of date.
                 };
-                self.paint(below, slot, shift - shift.min(CHUNK_BITS), changed)?;
+                self.write_slots(below, slot, shift - shift.min(CHUNK_BITS), changed)?;
                 (chunk as u64) << 32 | TAG_CHUNK
             } else {
                 encode(self.best(slot))
@@ -272,7 +274,7 @@ impl RouteWriter {
         Ok(())
     }
 
-    /// Whether a route lies inside `slot` and is longer than it.
+    /// Whether a route is longer than `slot` and lies inside it.
     fn has_longer(&self, slot: Cidr) -> bool {
         slot.len() < 32
             && self
@@ -289,7 +291,7 @@ impl RouteWriter {
             .find_map(|len| self.routes.get(&Cidr::new(slot.network(), len)).copied())
     }
 
-    /// The chunk of `slot`, made on first use.
+    /// The chunk of `slot`, allocated on first use.
     fn chunk(&mut self, slot: Cidr) -> Result<usize, RouteError> {
         if let Some(&chunk) = self.chunk_of.get(&slot) {
             return Ok(chunk);
@@ -338,18 +340,19 @@ fn decode(word: u64) -> Option<Route> {
     })
 }
 
-// A slot: next hop address or chunk number (32 bits), port (16), peer (14), tag (2).
+// The word of a slot, from the highest bit: next hop address or chunk number (32 bits), port (16),
+// peer index (14), tag (2).
 const EMPTY: u64 = 0;
 const TAG_BITS: u32 = 16 - PeerIndex::BITS;
 const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 const TAG_HOP: u64 = 1;
 const TAG_CHUNK: u64 = 2;
 
-/// A root of at most 65,536 slots, 512 KiB.
+/// Upper limit of the address bits that the root resolves: 65,536 slots, 512 KiB.
 const MAX_ROOT_BITS: u8 = 16;
 /// Address bits that one chunk resolves.
 const CHUNK_BITS: u8 = 8;
-/// Chunks that even a small table has room for; loom looks after each of them.
+/// Lower limit of the number of chunks. Small under loom, which tracks each of them.
 const MIN_CHUNKS: usize = if cfg!(loom) { 2 } else { 1 << 12 };
 
 #[cfg(all(test, loom))]
