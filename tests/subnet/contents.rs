@@ -1,4 +1,4 @@
-//! What etcd holds changes behind our back: emptied, restored, filled, revoked.
+//! Changes of etcd's content by others: emptied, restored, filled, revoked.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::support::log::Log;
 use crate::support::*;
 use tokio::time::sleep;
 
-/// How long after etcd's return the table is right again.
+/// Time limit between etcd's return and a correct route table.
 const BOUND: Duration = Duration::from_secs(2);
 
 fn key(subnet: flannel_udp::route::Cidr) -> String {
@@ -26,7 +26,7 @@ async fn restarted_empty() {
     one.wait("the loss", |status| !status.connected).await;
     assert_eq!(one.hop("10.0.200.1"), Some(20));
     etcd.revive().await;
-    // Both take their subnets again; who does not come back is gone.
+    // Both acquire their subnets again; the peer that does not return loses its route.
     let began = Instant::now();
     one.wait_hop("10.0.200.1", None).await;
     one.wait_hop(&address, Some(2)).await;
@@ -38,7 +38,7 @@ async fn restarted_empty() {
     }
 }
 
-/// The revision goes back, and then past the one that we knew, with another history.
+/// The revision goes back, and then past the last known one, with another history.
 #[tokio::test]
 async fn restored_from_an_older_snapshot() {
     let mut etcd = Etcd::start().await;
@@ -63,7 +63,7 @@ async fn restored_from_an_older_snapshot() {
         "--initial-advertise-peer-urls",
         "http://localhost:2380",
     ]);
-    // Frozen until the other history is longer than the one that we know.
+    // Wait until the new history is longer than the known one.
     let proxy_time = Instant::now();
     etcd.revive().await;
     for host in 30..60 {
@@ -121,7 +121,7 @@ async fn ten_thousand_keys() {
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(one.table.len(), KEYS as usize);
     assert!(log.take().len() < 12);
-    // All of them change at once, and are gone at once.
+    // All of them change at once, and are removed at once.
     client.lease_revoke(lease).await.unwrap();
     let took = until("an empty table", async || one.table.is_empty()).await;
     assert!(took < BOUND, "{took:?}");
@@ -145,7 +145,7 @@ async fn metrics(etcd: &Etcd) -> String {
     text
 }
 
-/// Renewal needs no watch, and an outage at its moment only delays it.
+/// Renewal needs no watch, and an outage at the time of a renewal only delays it.
 #[tokio::test]
 async fn down_when_a_renewal_is_due() {
     let mut etcd = Etcd::start().await;
@@ -165,7 +165,7 @@ async fn down_when_a_renewal_is_due() {
     assert_eq!(one.status.borrow().lease, one.lease.subnet);
 }
 
-/// Our etcd lease is revoked by a human: the entry is gone, and taken again at once.
+/// An operator revokes the lease: the entry is gone, and is created again at once.
 #[tokio::test]
 async fn own_lease_revoked() {
     let etcd = Etcd::start().await;
@@ -176,7 +176,7 @@ async fn own_lease_revoked() {
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
-/// An old lease with somebody else's keys on it is not revoked.
+/// An old lease that other keys are attached to is not revoked.
 #[tokio::test]
 async fn a_lease_with_other_keys_is_left_alone() {
     let etcd = Etcd::start().await;
@@ -194,7 +194,7 @@ fn options_of(host: u8) -> flannel_udp::subnet::ManagerOptions {
     options(host)
 }
 
-/// Nothing but leases is ever written under the prefix, and nothing that flannel cannot read.
+/// Nothing but leases is written under the prefix, all of them readable by flannel.
 #[tokio::test]
 async fn nothing_else_is_written() {
     let etcd = Etcd::start().await;

@@ -1,4 +1,4 @@
-//! What `doctor` says of a real etcd: behind TLS, with users and passwords, with the data of etcd 2.
+//! Findings of `doctor` about a real etcd: with TLS, with users and passwords, with data of etcd 2.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,12 +13,12 @@ use crate::secure::{root, tls_server, with_auth};
 use crate::support::certificates::Authority;
 use crate::support::{CONFIG, Etcd, PREFIX, until};
 
-/// What `doctor` says of the lease store.
+/// The findings of `doctor` about the lease store.
 #[derive(Debug)]
 struct Findings(Vec<Value>);
 
 impl Findings {
-    /// The findings of this level whose check begins so.
+    /// The findings of this level whose check begins with `check`.
     fn of<'a>(&'a self, level: &str, check: &str) -> Vec<&'a Value> {
         let is = |finding: &&Value| {
             finding["level"] == level
@@ -27,7 +27,7 @@ impl Findings {
         self.0.iter().filter(is).collect()
     }
 
-    /// Whether one of them has these words as its finding or its remedy.
+    /// Asserts that one of them has these words in its finding or its remedy.
     #[track_caller]
     fn has(&self, level: &str, check: &str, words: &str) {
         let has = |finding: &&Value| {
@@ -37,7 +37,7 @@ impl Findings {
     }
 
     #[track_caller]
-    fn is_well(&self) {
+    fn assert_healthy(&self) {
         let bad = |finding: &Value| finding["level"] == "fault" || finding["level"] == "warning";
         assert!(!self.0.iter().any(bad), "{self:#?}");
         self.has("ok", "endpoint", "answers in");
@@ -46,7 +46,7 @@ impl Findings {
     }
 }
 
-/// Runs `doctor` with these flags and, as `password`, what the environment gives it.
+/// Runs `doctor` with these flags, and with the password in its environment.
 async fn examine(flags: &[OsString], password: Option<&str>) -> Findings {
     let dir = TempDir::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
@@ -85,13 +85,13 @@ fn at(url: &str) -> OsString {
 #[tokio::test]
 async fn certificates_that_are_right_missing_and_wrong() {
     let (dir, other_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let (authority, stranger) = (Authority::new("one"), Authority::new("stranger"));
+    let (authority, unknown_authority) = (Authority::new("one"), Authority::new("unknown"));
     let (etcd, options) = tls_server(&dir, &authority, true).await;
     let (cert, key) = authority.sign(dir.path(), "client");
     let ca = flag("--etcd-cafile", options.ca_file.unwrap());
     let own = [flag("--etcd-certfile", &cert), flag("--etcd-keyfile", &key)];
     let with = |ca: &OsString, pair: &[OsString]| [&[at(&etcd.url()), ca.clone()], pair].concat();
-    // The port is open before there is a leader, and there is no config yet.
+    // The port is open before a leader is elected, and no config exists yet.
     until("an answer", async || {
         !examine(&with(&ca, &own), None).await.of("ok", "endpoint").is_empty()
     })
@@ -106,17 +106,17 @@ async fn certificates_that_are_right_missing_and_wrong() {
         .args(["put", &format!("{PREFIX}/config"), CONFIG]);
     let put = tokio::task::spawn_blocking(move || put.output()).await.unwrap().unwrap();
     assert!(put.status.success(), "{put:?}");
-    examine(&with(&ca, &own), None).await.is_well();
-    // No certificate, one of somebody else's, a server of somebody else's.
-    let (cert, key) = stranger.sign(other_dir.path(), "client");
+    examine(&with(&ca, &own), None).await.assert_healthy();
+    // No client certificate, one of an unknown authority, a server of an unknown authority.
+    let (cert, key) = unknown_authority.sign(other_dir.path(), "client");
     let foreign = [flag("--etcd-certfile", cert), flag("--etcd-keyfile", key)];
-    let unknown = flag("--etcd-cafile", stranger.write(other_dir.path()));
+    let unknown = flag("--etcd-cafile", unknown_authority.write(other_dir.path()));
     for flags in [with(&ca, &[]), with(&ca, &foreign), with(&unknown, &own)] {
         let found = examine(&flags, None).await;
         found.has("fault", "endpoint https://", "check --etcd-cafile, --etcd-certfile");
         assert!(found.of("ok", "endpoint").is_empty(), "{found:#?}");
     }
-    // A file that is not there is named, as is http where https is spoken.
+    // A missing file is named, and so is http to an https port.
     let missing = flag("--etcd-cafile", dir.path().join("no-such.pem"));
     examine(&with(&missing, &own), None).await.has("fault", "endpoint", "no-such.pem");
     let plain = examine(&[at(&etcd.url().replace("https", "http"))], None).await;
@@ -134,21 +134,23 @@ async fn users_and_passwords() {
         flags
     };
     let known = [flags(&[]), vec![user]].concat();
-    examine(&known, Some("s3cret")).await.is_well();
+    examine(&known, Some("s3cret")).await.assert_healthy();
     const REMEDY: &str = "check FLANNELD_ETCD_USERNAME and FLANNELD_ETCD_PASSWORD";
     examine(&known, Some("hunter2")).await.has("fault", "endpoint", REMEDY);
     examine(&flags(&[]), None).await.has("fault", "endpoint", REMEDY);
-    // A user that may not read there: the endpoint refuses.
+    // A user without permission: the endpoint refuses.
     let elsewhere = [known, vec!["--etcd-prefix=/elsewhere".into()]].concat();
     let found = examine(&elsewhere, Some("s3cret")).await;
     assert!(
         found.0.iter().any(|finding| finding["remedy"].to_string().contains(REMEDY)),
         "{found:#?}"
     );
-    // One that is needless does no harm.
+    // An unnecessary user name does no harm.
     let open = Etcd::start().await;
     open.put("config", CONFIG).await;
-    examine(&[at(&open.url()), "--etcd-username=flannel".into()], Some("s3cret")).await.is_well();
+    examine(&[at(&open.url()), "--etcd-username=flannel".into()], Some("s3cret"))
+        .await
+        .assert_healthy();
 }
 
 #[tokio::test]
@@ -171,10 +173,10 @@ async fn a_config_in_the_data_of_etcd_2_and_under_another_prefix() {
     elsewhere.has("fault", "network config", "but there is one at /third/config");
     elsewhere.has("fault", "network config", "--etcd-prefix=/third");
     etcd.put("config", CONFIG).await;
-    examine(&[at(&etcd.url())], None).await.is_well();
+    examine(&[at(&etcd.url())], None).await.assert_healthy();
 }
 
-/// Sets a key as clients of etcd 2 do.
+/// Writes a key through the API of etcd 2.
 async fn put_v2(port: u16, key: &str, value: &str) {
     let body = format!("value={value}");
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();

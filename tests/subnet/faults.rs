@@ -1,4 +1,4 @@
-//! etcd in trouble: each fault made to a real etcd, with the bound within which we are over it.
+//! Faults of a real etcd, each with the time limit within which the manager recovers.
 use std::time::{Duration, Instant};
 
 use crate::support::log::{Log, cpu_ticks};
@@ -8,14 +8,14 @@ use flannel_udp::subnet::store::{StoreError, UnavailableKind};
 use flannel_udp::subnet::{LeaseStore, Manager};
 use tokio::time::{sleep, timeout};
 
-/// How long after etcd's return the table is right again.
+/// Time limit between etcd's return and a correct route table.
 const BOUND: Duration = Duration::from_secs(2);
 
 fn key(subnet: flannel_udp::route::Cidr) -> String {
     format!("subnets/{}", subnet.to_string().replace('/', "-"))
 }
 
-/// A host whose way to etcd leads through a proxy, and a peer in its table.
+/// A host that reaches etcd through a proxy, and has a peer in its table.
 async fn behind_proxy(etcd: &Etcd, host: u8) -> (Proxy, Running) {
     etcd.put_leased("subnets/10.0.200.0-24", value(20), 600).await;
     let proxy = Proxy::to(etcd.port).await;
@@ -27,7 +27,7 @@ async fn behind_proxy(etcd: &Etcd, host: u8) -> (Proxy, Running) {
 }
 
 #[tokio::test]
-async fn unreachable_at_start_says_so_and_goes_on() {
+async fn unreachable_at_start_is_logged_and_retried() {
     let log = Log::start();
     let mut etcd = Etcd::new(&[]);
     let store = etcd.store();
@@ -61,7 +61,7 @@ async fn stopped_and_back() {
     sleep(Duration::from_secs(4)).await;
     let ticks = cpu_ticks() - ticks;
     assert!(ticks <= 20, "{ticks} ticks of 10 ms in 4 s without etcd");
-    assert_eq!(one.hop("10.0.200.1"), Some(20), "forwarding goes on");
+    assert_eq!(one.hop("10.0.200.1"), Some(20), "forwarding continues");
     let lines = log.take();
     assert!((1..=8).contains(&lines.len()), "{lines:#?}");
     etcd.revive().await;
@@ -76,7 +76,7 @@ async fn stopped_and_back() {
     assert_eq!(found.0, value(1));
 }
 
-/// The connection is cut, leases come and go, and the history that would tell is thrown away.
+/// The connection is cut, leases come and go, and the history of these changes is compacted.
 #[tokio::test]
 async fn cut_for_longer_than_the_history() {
     let etcd = Etcd::start().await;
@@ -104,7 +104,7 @@ async fn cut_for_longer_than_the_history() {
     assert!(lines.len() <= 12, "{lines:#?}");
 }
 
-/// The watch's connection stays open, and nothing comes over it any more.
+/// The watch's connection stays open, but nothing arrives on it any more.
 #[tokio::test]
 async fn silently_dead_watch() {
     let etcd = Etcd::start().await;
@@ -112,12 +112,12 @@ async fn silently_dead_watch() {
     proxy.set(Mode::OldSilent);
     etcd.put_leased("subnets/10.0.201.0-24", value(21), 600).await;
     let took = one.wait_hop("10.0.201.1", Some(21)).await;
-    // A probe after 2 s of silence, doubt after another.
+    // A probe after 2 s of silence, and a second watch one second later.
     assert!(took < Duration::from_millis(3600), "{took:?}");
     assert_eq!(one.status.borrow().watch_restarts, 1);
 }
 
-/// Nothing passes for a while, connections stay: packets dropped on the way.
+/// Packets are dropped for a while, and connections stay open.
 #[tokio::test]
 async fn black_hole_and_back() {
     let etcd = Etcd::start().await;
@@ -134,7 +134,7 @@ async fn black_hole_and_back() {
     assert_eq!(one.hop("10.0.200.1"), None);
 }
 
-/// The process hangs: the kernel accepts connections for it, and nobody answers.
+/// The process hangs: the kernel accepts connections for it, and no request is answered.
 #[tokio::test]
 async fn frozen_server() {
     let etcd = Etcd::start().await;
@@ -184,7 +184,7 @@ async fn one_bad_endpoint_among_good_ones() {
     }
 }
 
-/// The endpoint that holds the watch goes silent; the other one takes over.
+/// The endpoint that serves the watch goes silent, and the manager uses the other one.
 #[tokio::test]
 async fn the_watch_moves_to_the_other_endpoint() {
     let etcd = Etcd::start().await;
@@ -206,7 +206,7 @@ async fn the_watch_moves_to_the_other_endpoint() {
 }
 
 #[tokio::test]
-async fn errors_are_told_apart() {
+async fn errors_are_classified() {
     let dead = etcd_store(flannel_udp::subnet::EtcdOptions {
         endpoints: vec![format!("127.0.0.1:{}", free_port())],
         ..Default::default()

@@ -1,4 +1,4 @@
-//! Who may hold a subnet: foreign holders, twins, clones, reservations; on both registries.
+//! Holders of a subnet: other hosts, hosts with one address, clones, reservations; on both stores.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::support::*;
 use crate::test_store::{TestStore, both};
 
 both! {
-    a_reservation_stays_one
-    a_foreign_holder_means_lost
-    a_foreign_holder_ends_it_if_so_told
+    a_reservation_remains_one
+    a_lease_with_another_holder_is_lost
+    another_holder_ends_the_manager_if_so_configured
     two_hosts_of_one_address_are_refused
-    twins_that_start_together_are_told_apart
-    a_cloned_subnet_file_is_not_believed
+    hosts_of_one_address_that_start_together_are_detected
+    a_cloned_subnet_file_is_not_trusted
     operators_list_reserve_and_release
 }
 
-async fn a_reservation_stays_one(test_store: TestStore) {
+async fn a_reservation_remains_one(test_store: TestStore) {
     test_store.put("subnets/10.0.7.0-24", &format!(r#"{{"PublicIP":"{}"}}"#, ip(1))).await;
     let mut one = Running::start(test_store.open(), short(options(1))).await;
     assert_eq!(one.lease.subnet, cidr("10.0.7.0/24"));
@@ -34,15 +34,15 @@ async fn a_reservation_stays_one(test_store: TestStore) {
     );
     sleep(Duration::from_millis(2500)).await;
     let record = test_store.open().get("10.0.7.0-24").await.unwrap().unwrap();
-    assert_eq!(record.lease, None, "still no lease under it");
+    assert_eq!(record.lease, None, "still without a lease");
     one.public_ip.send_replace(ip(9));
     until("the value to follow", async || test_store.value("10.0.7.0-24").await == Some(value(9)))
         .await;
     assert_eq!(test_store.open().get("10.0.7.0-24").await.unwrap().unwrap().lease, None);
-    one.wait("no trouble", |status| status.lease_held).await;
+    one.wait("a held lease", |status| status.lease_held).await;
 }
 
-async fn a_foreign_holder_means_lost(test_store: TestStore) {
+async fn a_lease_with_another_holder_is_lost(test_store: TestStore) {
     let mut one = Running::start(test_store.open(), options(1)).await;
     let old = one.lease.subnet;
     let name = old.to_string().replace('/', "-");
@@ -54,7 +54,7 @@ async fn a_foreign_holder_means_lost(test_store: TestStore) {
     assert_eq!(test_store.value(&new.to_string().replace('/', "-")).await.unwrap(), value(1));
 }
 
-async fn a_foreign_holder_ends_it_if_so_told(test_store: TestStore) {
+async fn another_holder_ends_the_manager_if_so_configured(test_store: TestStore) {
     let mut options = options(1);
     options.exit_on_lease_loss = true;
     let mut one = Running::start(test_store.open(), options).await;
@@ -80,20 +80,20 @@ async fn two_hosts_of_one_address_are_refused(test_store: TestStore) {
     one.wait("the first to keep it", |status| status.lease_held).await;
     let subnet = one.lease.subnet;
     assert_eq!(one.status.borrow().lease, subnet);
-    // Once the first is gone for good, the address and its subnet are the other's.
+    // Once the first host has ended, the second one gets the address and its subnet.
     one.stop().await;
     let lease = Manager::new(test_store.open(), twin).acquire(&config()).await.unwrap();
     assert_eq!(lease.subnet, subnet);
 }
 
-async fn twins_that_start_together_are_told_apart(test_store: TestStore) {
+async fn hosts_of_one_address_that_start_together_are_detected(test_store: TestStore) {
     for _ in 0..5 {
         let tasks: Vec<_> = (1..=2)
             .map(|host| {
                 let store = test_store.open();
                 let options = ManagerOptions { public_ip: ip(1), ..options(host) };
                 tokio::spawn(async move {
-                    // As a daemon does it: it goes on to keep what it has.
+                    // As the daemon does: it continues to keep its lease.
                     let mut manager = Manager::new(store, options);
                     let lease = manager.acquire(&config()).await.map_err(|e| e.to_string())?;
                     let (writer, _) = flannel_udp::route::table(config().network, 24);
@@ -118,7 +118,7 @@ async fn twins_that_start_together_are_told_apart(test_store: TestStore) {
     }
 }
 
-async fn a_cloned_subnet_file_is_not_believed(test_store: TestStore) {
+async fn a_cloned_subnet_file_is_not_trusted(test_store: TestStore) {
     let dir = TempDir::new().unwrap();
     let path = SubnetFileOrigin::path(&dir.path().join("subnet.env"));
     let subnet = cidr("10.0.11.0/24");
@@ -126,14 +126,14 @@ async fn a_cloned_subnet_file_is_not_believed(test_store: TestStore) {
     let again = test_store.open().identity().await.unwrap();
     assert_eq!(identity, again, "a store keeps its name");
     SubnetFileOrigin::here(&identity, subnet).save(&path).unwrap();
-    let doubt = |here: SubnetFileOrigin| SubnetFileOrigin::load(&path).unwrap().mismatch(&here);
+    let mismatch = |here: SubnetFileOrigin| SubnetFileOrigin::load(&path).unwrap().mismatch(&here);
     assert_eq!(
-        doubt(SubnetFileOrigin::here(&again, subnet)),
+        mismatch(SubnetFileOrigin::here(&again, subnet)),
         None,
         "the same machine, the same store"
     );
     assert!(
-        doubt(SubnetFileOrigin::new("another machine", &identity, subnet)).is_some(),
+        mismatch(SubnetFileOrigin::new("another machine", &identity, subnet)).is_some(),
         "a cloned disk"
     );
     let elsewhere = match &test_store {
@@ -159,7 +159,9 @@ async fn a_cloned_subnet_file_is_not_believed(test_store: TestStore) {
         }
     };
     assert!(
-        doubt(SubnetFileOrigin::here(&elsewhere, subnet)).unwrap().contains("another lease store")
+        mismatch(SubnetFileOrigin::here(&elsewhere, subnet))
+            .unwrap()
+            .contains("another lease store")
     );
 }
 
@@ -177,10 +179,10 @@ async fn operators_list_reserve_and_release(test_store: TestStore) {
     assert!(matches!(refused("10.0.8.0/24", 1).await, AdminError::HostHolds { .. }));
     assert!(matches!(refused("10.0.8.0/25", 2).await, AdminError::NotLeasable { .. }));
     assert!(matches!(refused("10.9.8.0/24", 2).await, AdminError::NotLeasable { .. }));
-    // The host comes and finds its subnet.
+    // The host starts and finds its subnet.
     let one = Running::start(test_store.open(), options(1)).await;
     assert_eq!((one.lease.subnet, one.lease.expires), (subnet, None));
-    // A running host's lease becomes a reservation, and stays one.
+    // A running host's lease becomes a reservation, and remains one.
     let mut two = Running::start(test_store.open(), options(2)).await;
     let second = two.lease.subnet;
     test_store.put("subnets/junk", "junk").await;
@@ -189,7 +191,7 @@ async fn operators_list_reserve_and_release(test_store: TestStore) {
     assert_eq!(rows.len(), 3);
     assert!(terms.contains(&Ok(HoldingTerm::Reserved)));
     assert!(terms.iter().any(|term| matches!(term, Ok(HoldingTerm::Left(_)))), "{rows:?}");
-    assert!(rows[2].lease.is_err(), "junk comes last");
+    assert!(rows[2].lease.is_err(), "entries that are not leases come last");
     let alive = admin::release(store, second, false).await.unwrap_err();
     assert!(matches!(alive, AdminError::Alive { .. }), "{alive}");
     admin::reserve(store, &config(), second, ip(2)).await.unwrap();

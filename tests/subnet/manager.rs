@@ -1,4 +1,4 @@
-//! The manager against both registries: the same tests, a real etcd and a real directory.
+//! The manager on both lease stores: the same tests with a real etcd and a real directory.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::test_store::{TestStore, both};
 
 both! {
     the_config_is_waited_for
-    a_subnet_is_taken_and_peers_are_followed
+    a_subnet_is_acquired_and_peers_are_watched
     hosts_that_start_together_get_different_subnets
     a_restart_finds_its_subnet
-    the_subnet_file_is_a_wish
-    an_unfitting_lease_is_given_back
+    the_subnet_file_is_a_preference
+    a_lease_that_does_not_fit_is_released
     leases_are_renewed
-    a_deleted_lease_is_taken_again
+    a_deleted_lease_is_acquired_again
     the_address_may_change
-    junk_changes_nothing
+    invalid_entries_change_nothing
     leases_expire
 }
 
@@ -36,7 +36,7 @@ async fn the_config_is_waited_for(test_store: TestStore) {
     assert!(manager.wait_for_config().await.unwrap_err().is_fatal());
 }
 
-async fn a_subnet_is_taken_and_peers_are_followed(test_store: TestStore) {
+async fn a_subnet_is_acquired_and_peers_are_watched(test_store: TestStore) {
     let mut one = Running::start(test_store.open(), options(1)).await;
     let name = one.lease.subnet.to_string().replace('/', "-");
     assert_eq!(test_store.value(&name).await.unwrap(), value(1), "byte for byte");
@@ -50,14 +50,14 @@ async fn a_subnet_is_taken_and_peers_are_followed(test_store: TestStore) {
     let status = one.status.borrow().clone();
     assert_eq!(status.peers[0].public_ip, ip(2));
     assert!(status.connected && status.lease_expires.is_some());
-    // A stranger joins, moves and leaves.
+    // Another host joins, moves and leaves.
     test_store.lease("10.0.250.0-24", 50).await;
     assert!(one.wait_hop("10.0.250.1", Some(50)).await < Duration::from_secs(1));
     test_store.lease("10.0.250.0-24", 51).await;
     assert!(one.wait_hop("10.0.250.1", Some(51)).await < Duration::from_secs(1));
     test_store.delete("10.0.250.0-24").await;
     assert!(one.wait_hop("10.0.250.1", None).await < Duration::from_secs(1));
-    // A stop leaves the lease.
+    // A stop keeps the lease.
     two.stop().await;
     sleep(Duration::from_millis(100)).await;
     assert_eq!(one.hop(&second.to_string()), Some(2));
@@ -72,7 +72,7 @@ async fn hosts_that_start_together_get_different_subnets(test_store: TestStore) 
     let tasks: Vec<_> = (1..=HOSTS)
         .map(|host| {
             let (store, config) = (test_store.open(), config.clone());
-            // All of them want the same subnet first.
+            // All of them ask for the same subnet first.
             let mut options = options(host);
             options.previous = Some(cidr("10.0.7.0/24"));
             tokio::spawn(async move {
@@ -84,7 +84,7 @@ async fn hosts_that_start_together_get_different_subnets(test_store: TestStore) 
     for task in tasks {
         let subnet = task.await.unwrap();
         assert!(config.may_lease(subnet));
-        assert!(subnets.insert(subnet), "{subnet} was given out twice");
+        assert!(subnets.insert(subnet), "{subnet} was leased twice");
     }
     let error = Manager::new(test_store.open(), options(200)).acquire(&config).await.unwrap_err();
     assert!(matches!(error, AcquireError::OutOfSubnets));
@@ -98,13 +98,13 @@ async fn a_restart_finds_its_subnet(test_store: TestStore) {
     first.stop().await;
     let second = Running::start(test_store.open(), options(1)).await;
     assert_eq!(second.lease.subnet, subnet);
-    assert_ne!(second.lease.id, id, "with a lease of its own");
+    assert_ne!(second.lease.id, id, "with a new lease");
     if let TestStore::Etcd(etcd) = &test_store {
-        assert_eq!(etcd.leases().await, 1, "and the old one revoked");
+        assert_eq!(etcd.leases().await, 1, "and the old lease is revoked");
     }
 }
 
-async fn the_subnet_file_is_a_wish(test_store: TestStore) {
+async fn the_subnet_file_is_a_preference(test_store: TestStore) {
     let with = |host, previous| {
         let mut options = options(host);
         options.previous = Some(cidr(previous));
@@ -112,14 +112,18 @@ async fn the_subnet_file_is_a_wish(test_store: TestStore) {
         async move { Manager::new(store, options).acquire(&config()).await.unwrap().subnet }
     };
     assert_eq!(with(1, "10.0.11.0/24").await, cidr("10.0.11.0/24"));
-    assert_ne!(with(2, "10.0.11.0/24").await, cidr("10.0.11.0/24"), "etcd knows better");
+    assert_ne!(
+        with(2, "10.0.11.0/24").await,
+        cidr("10.0.11.0/24"),
+        "the subnet has another holder"
+    );
     assert!(config().may_lease(with(3, "10.9.0.0/24").await), "not of this network");
     assert_eq!(with(1, "10.0.33.0/24").await, cidr("10.0.11.0/24"), "etcd comes first");
     test_store.lease("10.0.64.0-20", 4).await;
-    assert_ne!(with(5, "10.0.70.0/24").await, cidr("10.0.70.0/24"), "overlaps another's");
+    assert_ne!(with(5, "10.0.70.0/24").await, cidr("10.0.70.0/24"), "overlaps another lease");
 }
 
-async fn an_unfitting_lease_is_given_back(test_store: TestStore) {
+async fn a_lease_that_does_not_fit_is_released(test_store: TestStore) {
     test_store.lease("10.0.64.0-20", 1).await;
     let lease = Manager::new(test_store.open(), options(1)).acquire(&config()).await.unwrap();
     assert_eq!(lease.subnet.len(), 24);
@@ -137,7 +141,7 @@ async fn leases_are_renewed(test_store: TestStore) {
     }
 }
 
-async fn a_deleted_lease_is_taken_again(test_store: TestStore) {
+async fn a_deleted_lease_is_acquired_again(test_store: TestStore) {
     let one = Running::start(test_store.open(), options(1)).await;
     let name = one.lease.subnet.to_string().replace('/', "-");
     for _ in 0..3 {
@@ -160,7 +164,7 @@ async fn the_address_may_change(test_store: TestStore) {
     assert_eq!(one.status.borrow().lease, one.lease.subnet);
 }
 
-async fn junk_changes_nothing(test_store: TestStore) {
+async fn invalid_entries_change_nothing(test_store: TestStore) {
     test_store.put("subnets/early-junk", "x").await;
     let mut one = Running::start(test_store.open(), options(1)).await;
     test_store.lease("10.0.200.0-24", 20).await;

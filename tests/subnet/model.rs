@@ -1,5 +1,5 @@
-//! Five hosts, seven subnets, short leases, and everything that can happen to them in any order:
-//! never do two living holders have one subnet.
+//! Five hosts, seven subnets, short leases, and faults in random order: two running hosts never hold
+//! one subnet.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ async fn never_two_holders() {
     }
 }
 
-/// What can happen.
+/// One random event.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Start(usize),
@@ -38,9 +38,9 @@ enum Step {
     Cut(usize),
     Silence(usize),
     Heal(usize),
-    /// A human deletes a lease.
+    /// An operator deletes a lease.
     Delete,
-    /// A human revokes an etcd lease.
+    /// An operator revokes an etcd lease.
     Revoke,
     Compact,
     RestartServer,
@@ -60,7 +60,7 @@ struct Model {
     hosts: Vec<Host>,
     rng: fastrand::Rng,
     history: History,
-    /// Subnets whose lease a human took away: their holder cannot know at once.
+    /// Subnets whose lease an operator removed: the holder does not learn of it at once.
     meddled: HashSet<Cidr>,
 }
 
@@ -177,13 +177,13 @@ impl Model {
             ));
     }
 
-    /// Takes over those that have started.
+    /// Collects the hosts that have started.
     async fn collect(&mut self) {
         for host in &mut self.hosts {
             if host.starting.as_ref().is_some_and(JoinHandle::is_finished) {
                 match host.starting.take().unwrap().await.unwrap() {
                     Ok(running) => host.running = Some(running),
-                    // Leases of the stopped still live.
+                    // Leases of stopped hosts have not expired.
                     Err(AcquireError::OutOfSubnets) => {}
                     Err(error) => panic!("{error}"),
                 }
@@ -222,7 +222,7 @@ impl Model {
         reply.kvs().iter().map(lease).collect()
     }
 
-    /// With everything healed, everybody has a subnet and a route to everybody else.
+    /// Once all faults are over, every host has a subnet and a route to every other host.
     async fn settle(&mut self) {
         for host in &self.hosts {
             host.proxy.set(Mode::Pass);
@@ -239,7 +239,7 @@ impl Model {
             match problem {
                 None => return,
                 Some(problem) => {
-                    assert!(tokio::time::Instant::now() < deadline, "not settled: {problem}");
+                    assert!(tokio::time::Instant::now() < deadline, "did not converge: {problem}");
                 }
             }
         }
@@ -273,7 +273,7 @@ fn name(subnet: Cidr) -> String {
     subnet.to_string().replace('/', "-")
 }
 
-/// Every write that etcd ever saw: none is over another host's entry.
+/// Every write in etcd's history: none overwrites another host's entry.
 struct History {
     state: Arc<Mutex<(i64, Vec<String>)>>,
     task: JoinHandle<()>,

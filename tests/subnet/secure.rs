@@ -1,4 +1,4 @@
-//! etcd behind TLS and passwords, and etcd of several members.
+//! etcd with TLS, with passwords, and with several members.
 use std::time::{Duration, Instant};
 
 use crate::support::certificates::Authority;
@@ -17,7 +17,7 @@ async fn failure(options: EtcdOptions) -> (UnavailableKind, String) {
     }
 }
 
-/// A server with a certificate, which asks for one if it is told to.
+/// A server with a certificate. With `mutual` it asks clients for one too.
 pub(crate) async fn tls_server(
     dir: &TempDir,
     authority: &Authority,
@@ -34,7 +34,7 @@ pub(crate) async fn tls_server(
     }
     let etcd = Etcd::start_with(&args).await;
     let options = EtcdOptions { ca_file: Some(ca), ..etcd.options() };
-    // The port is open before there is a leader.
+    // The port is open before a leader is elected.
     let store = EtcdStore::new(options.clone()).unwrap();
     if !mutual {
         until("an answer", async || store.config().await.is_ok()).await;
@@ -50,7 +50,7 @@ async fn authority_alone_is_enough() {
     let one = Running::start(etcd_store(options.clone()), self::options(1)).await;
     let two = Running::start(etcd_store(options.clone()), self::options(2)).await;
     one.wait_hop(&two.lease.subnet.network().to_string(), Some(2)).await;
-    // Without a scheme, the authority says that TLS is meant.
+    // For an endpoint without a scheme, the authority implies TLS.
     let plain = EtcdOptions { endpoints: vec![format!("127.0.0.1:{}", etcd.port)], ..options };
     assert!(EtcdStore::new(plain).unwrap().config().await.is_ok());
 }
@@ -63,15 +63,15 @@ async fn wrong_certificates_are_named() {
     let (etcd, mut options) = tls_server(&dir, &authority, true).await;
     let (found, detail) = failure(options.clone()).await;
     assert_eq!(found, UnavailableKind::Tls, "no certificate: {detail}");
-    let stranger = Authority::new("stranger");
-    let (cert, key) = stranger.sign(other_dir.path(), "client");
+    let unknown = Authority::new("unknown");
+    let (cert, key) = unknown.sign(other_dir.path(), "client");
     (options.cert_file, options.key_file) = (Some(cert), Some(key));
     let (found, detail) = failure(options.clone()).await;
-    assert_eq!(found, UnavailableKind::Tls, "a stranger's certificate: {detail}");
+    assert_eq!(found, UnavailableKind::Tls, "a certificate of an unknown authority: {detail}");
     let (cert, key) = authority.sign(dir.path(), "client");
     (options.cert_file, options.key_file) = (Some(cert), Some(key));
     assert!(EtcdStore::new(options.clone()).unwrap().config().await.is_ok());
-    options.ca_file = Some(stranger.write(other_dir.path()));
+    options.ca_file = Some(unknown.write(other_dir.path()));
     let (found, detail) = failure(options.clone()).await;
     assert_eq!(found, UnavailableKind::Tls, "an unknown authority: {detail}");
     options.endpoints = vec![format!("http://127.0.0.1:{}", etcd.port)];
@@ -79,7 +79,7 @@ async fn wrong_certificates_are_named() {
     assert_ne!(found, UnavailableKind::Refused, "http to an https port: {detail}");
 }
 
-/// The whole authority is replaced, on both ends, while we run.
+/// The authority is replaced on both ends while the manager runs.
 #[tokio::test]
 async fn certificates_may_be_replaced() {
     let dir = TempDir::new().unwrap();
@@ -134,7 +134,7 @@ async fn tokens_expire_and_servers_forget_them() {
     hurried.timing.ttl = Duration::from_secs(6);
     hurried.timing.renew_margin = Duration::from_secs(3);
     let mut one = Running::start(store.clone(), hurried).await;
-    // Nothing is asked for longer than a token lives; then a renewal.
+    // No request for longer than the life of a token, and then a renewal.
     one.wait("a renewal after the token's end", |status| status.renewals >= 1).await;
     assert!(store.config().await.is_ok());
     let put = async |etcd: &Etcd, host: u8| {
@@ -159,13 +159,13 @@ async fn passwords_are_checked_and_kept_secret() {
     let (found, detail) = failure(wrong).await;
     assert_eq!(found, UnavailableKind::Authentication, "{detail}");
     assert!(!detail.contains("hunter2"));
-    let nobody = EtcdOptions { username: None, password: None, ..options.clone() };
-    let (found, detail) = failure(nobody).await;
+    let anonymous = EtcdOptions { username: None, password: None, ..options.clone() };
+    let (found, detail) = failure(anonymous).await;
     assert_eq!(found, UnavailableKind::Authentication, "{detail}");
     let elsewhere = EtcdOptions { prefix: "/elsewhere".into(), ..options };
     let (found, detail) = failure(elsewhere).await;
     assert_eq!(found, UnavailableKind::Authentication, "{detail}");
-    // A user where none is asked for.
+    // A user name, though authentication is disabled.
     let open = Etcd::start().await;
     let needless = EtcdOptions {
         username: Some("flannel".into()),
@@ -187,7 +187,7 @@ async fn the_leader_may_change() {
     cluster.members[next].put("subnets/10.0.201.0-24", value(21)).await;
     one.wait_hop("10.0.201.1", Some(21)).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    // And without any loss, handed over.
+    // And a transfer of leadership, without a loss.
     cluster.members[leader].revive().await;
     let to = (next + 1) % 3;
     let status = cluster.members[to].client().await.status().await.unwrap();
@@ -198,7 +198,7 @@ async fn the_leader_may_change() {
     one.wait("the lease", |status| status.lease_held).await;
 }
 
-/// The member that holds the watch loses its peers: alive, but nothing that it says counts.
+/// The member that serves the watch loses its peers: it runs, but has no leader.
 #[tokio::test]
 async fn a_member_without_a_leader_is_left() {
     let mut cluster = Cluster::start(3).await;
@@ -213,7 +213,7 @@ async fn a_member_without_a_leader_is_left() {
     assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     good.put("subnets/10.0.201.0-24", value(21)).await;
     assert!(one.wait_hop("10.0.201.1", Some(21)).await < Duration::from_secs(2));
-    // Given some time, it says itself what is wrong.
+    // With enough time, the member itself reports that it has no leader.
     sleep(Duration::from_secs(1)).await;
     let (found, detail) =
         failure(EtcdOptions { endpoints: vec![leaderless], ..EtcdOptions::default() }).await;
@@ -223,7 +223,7 @@ async fn a_member_without_a_leader_is_left() {
     );
 }
 
-/// A put whose answer was lost is not taken for somebody else's.
+/// A put whose answer was lost is not taken for another client's.
 #[tokio::test]
 async fn an_answer_may_be_lost() {
     let etcd = Etcd::start().await;

@@ -12,8 +12,8 @@
 //! 1. `subnet/store/settings.rs`, the one place that lists the stores: a variant of [`StoreKind`],
 //!    its text for `--registry`, and its settings in [`StoreOptions`];
 //! 2. this file, for its `mod` line;
-//! 3. `cli/commands.rs` and its kin, for flags of its own, if it has any;
-//! 4. `cli/doctor/store.rs`, for checks that only this store allows, if there are any.
+//! 3. `args/store.rs`, for its flags;
+//! 4. `doctor/store.rs`, for checks that only this store allows.
 //!
 //! The daemon, its sandbox, `leases` and the rest of `doctor` work with any store, and
 //! `tests/subnet/test_store.rs` runs the manager's tests against each.

@@ -1,4 +1,4 @@
-//! Several members.
+//! An etcd cluster of several members.
 
 use super::{Etcd, free_port};
 
@@ -40,7 +40,7 @@ impl Cluster {
         Self { members }
     }
 
-    /// Which member leads.
+    /// The index of the leader.
     pub async fn leader(&self) -> usize {
         for _ in 0..200 {
             for (number, member) in self.members.iter().enumerate() {

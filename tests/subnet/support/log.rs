@@ -1,4 +1,4 @@
-//! What a test's thread logs.
+//! The log lines of a test's thread.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Collects the lines of this thread; a test's runtime has no other.
+/// Collects the lines of this thread; a test's runtime has no other thread.
 pub struct Log {
     lines: Arc<Mutex<Vec<u8>>>,
     _guard: DefaultGuard,
@@ -23,7 +23,7 @@ impl Log {
         Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
-    /// What was logged since the last call.
+    /// The lines since the last call.
     pub fn take(&self) -> Vec<String> {
         let bytes = std::mem::take(&mut *self.lines.lock().unwrap());
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! A real etcd for one test, on a loopback port of its own, and managers beside it.
+//! A real etcd for one test, on a loopback port of its own, and managers that use it.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 pub mod certificates;
@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 pub const PREFIX: &str = "/coreos.com/network";
 pub const CONFIG: &str = r#"{"Network":"10.0.0.0/16","Backend":{"Type":"udp"}}"#;
 
-/// One member, killed and wiped when it is dropped.
+/// One member, killed when it is dropped, and its data removed.
 pub struct Etcd {
     pub port: u16,
     dir: TempDir,
@@ -52,7 +52,7 @@ impl Etcd {
         panic!("etcd did not start; the test needs /usr/bin/etcd (Debian: etcd-server)");
     }
 
-    /// A member that is not started yet.
+    /// A member that has not been started.
     pub fn new(args: &[&str]) -> Self {
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
@@ -87,7 +87,7 @@ impl Etcd {
         self.child = Some(child);
     }
 
-    /// Waits until it answers.
+    /// Waits until the member answers.
     pub async fn ready(&mut self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(15);
         while Instant::now() < deadline {
@@ -115,7 +115,7 @@ impl Etcd {
         false
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -179,7 +179,7 @@ impl Etcd {
         self.client().await.leases().await.unwrap().leases().len()
     }
 
-    /// Throws the history away.
+    /// Compacts the history.
     pub async fn compact(&self) {
         let mut client = self.client().await;
         let revision = client.get("x", None).await.unwrap().header().unwrap().revision();
@@ -225,7 +225,7 @@ pub fn value(host: u8) -> String {
     String::from_utf8(LeaseValue::new(ip(host)).encode()).unwrap()
 }
 
-/// Options of a host, an instance of its own.
+/// Options of a host with an instance of its own.
 pub fn options(host: u8) -> ManagerOptions {
     ManagerOptions {
         instance: Instance::new(format!("host{host}"), &[&format!("machine{host}")]),
@@ -239,7 +239,7 @@ pub fn options(host: u8) -> ManagerOptions {
     }
 }
 
-/// A manager at work.
+/// A running manager.
 pub struct Running {
     pub lease: Lease,
     pub table: Arc<RouteTable>,
@@ -264,7 +264,7 @@ impl Running {
         running
     }
 
-    /// Takes a subnet and goes on at once.
+    /// Acquires a subnet, and does not wait for the first list.
     pub async fn launch(
         store: Arc<dyn LeaseStore>,
         options: ManagerOptions,
@@ -282,17 +282,17 @@ impl Running {
         Ok(Self { lease, table, status, public_ip, task, stop: Some(stop) })
     }
 
-    /// Waits for a state of the status.
+    /// Waits until `state` is true of the status.
     pub async fn wait(&mut self, what: &str, state: impl FnMut(&SubnetStatus) -> bool) {
         let mut status = self.status.clone();
         match tokio::time::timeout(WAIT_TIMEOUT, status.wait_for(state)).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => panic!("the manager ended while waiting for: {what}"),
-            Err(_) => panic!("in vain: {what}; {:?}", self.status.borrow()),
+            Err(_) => panic!("timed out waiting for: {what}; {:?}", self.status.borrow()),
         }
     }
 
-    /// The host to which an address leads.
+    /// The host to which packets for an address are sent.
     pub fn hop(&self, address: &str) -> Option<u8> {
         self.table.lookup(address.parse().unwrap()).map(|hop| hop.ip.octets()[3])
     }
@@ -306,7 +306,7 @@ impl Running {
         (&mut self.task).await.unwrap().unwrap();
     }
 
-    /// What the manager ended with.
+    /// The result of the manager.
     pub async fn end(&mut self) -> Result<(), RunError> {
         tokio::time::timeout(WAIT_TIMEOUT, &mut self.task).await.expect("still running").unwrap()
     }
@@ -318,7 +318,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits for something to become true; returns how long that took.
+/// Waits until `is` returns true, and returns the time that took.
 pub async fn until<R: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> R) -> Duration {
     let began = Instant::now();
     while began.elapsed() < WAIT_TIMEOUT {
@@ -327,12 +327,12 @@ pub async fn until<R: Future<Output = bool>>(what: &str, mut is: impl FnMut() ->
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("in vain: {what}");
+    panic!("timed out waiting for: {what}");
 }
 
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A lease of two seconds that is renewed twice in its life.
+/// Options with a lease of two seconds that is renewed after 0.8 s.
 pub fn short(mut options: ManagerOptions) -> ManagerOptions {
     options.timing.ttl = Duration::from_secs(2);
     options.timing.renew_margin = Duration::from_millis(1200);

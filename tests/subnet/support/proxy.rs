@@ -9,17 +9,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What the proxy does to what passes.
+/// What the proxy does to connections and data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     Pass,
-    /// Connections are closed, new ones are closed at once.
+    /// Connections are closed, and new ones are closed at once.
     Cut,
-    /// Connections stay open, new ones are accepted, nothing passes.
+    /// Connections stay open, new ones are accepted, and no data passes.
     Silent,
-    /// Connections that exist stay open and silent for ever; new ones pass.
+    /// Existing connections stay open and pass no data any more; new ones pass.
     OldSilent,
-    /// Everything passes this much later.
+    /// Data passes after this delay.
     Slow(Duration),
 }
 
