@@ -1,9 +1,9 @@
 //! What happens to a packet, by the functions that the workers use and the routes that there are.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::node::Node;
-use crate::dataplane::trial::{self, Fate};
+use crate::dataplane::forward::{self, Policy};
 use crate::dataplane::{
     CheckMode, CheckOutcome, Config, DropReason, GRACE, GraceReason, MismatchReason,
 };
@@ -11,6 +11,7 @@ use crate::host::firewall::{Spec, masquerade_rule};
 use crate::humanize;
 use crate::observe::protocol::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
 use crate::packet::icmp::ErrorKind;
+use crate::packet::vnet::VnetHeader;
 use crate::packet::{icmpv4, ipv4, protocol, udp};
 use crate::route::RouteTable;
 use crate::subnet::Peer;
@@ -103,10 +104,14 @@ impl Expert<'_> {
         let source = if rewritten { self.config.address } else { source };
         way.source_check = self.peers_check(source);
         let mut packet = self.packet(source, ttl);
-        match trial::egress(&self.config, self.routes, &mut packet) {
-            Fate::Dropped { reason, icmp } => way.lose(self.why(reason), Some((reason, icmp))),
-            Fate::Carried { hop: peer, ttl } => {
-                let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let policy = Policy::from(&self.config);
+        match forward::egress(&policy, self.routes, &VnetHeader::NONE, &mut packet) {
+            Err(dropped) => {
+                let icmp = dropped.icmp_error(policy.egress_icmp_source, &packet);
+                way.lose(self.why(dropped.reason), Some((dropped.reason, icmp)));
+            }
+            Ok(outgoing) => {
+                let (peer, ttl) = (outgoing.route.hop.to_string(), ttl - 1);
                 way.outcome = Outcome::Carried;
                 way.verdict = format!("sent through {} to {peer}", self.device);
                 way.ttl.push(hop(format!("in the datagram to {peer}"), ttl));
@@ -147,16 +152,20 @@ impl Expert<'_> {
         let ttl = ttl.saturating_sub(2);
         way.ttl.push(hop("in the datagram".into(), ttl));
         let mut packet = self.packet(source, ttl);
-        let sender = self.from.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let (checks, fate) =
-            trial::ingress(&self.config, self.routes, sender, self.grace, &mut packet);
-        if let Some(checks) = checks {
-            way.source_check = self.source_check(checks.source);
-            way.destination_check = Some(self.destination_check(checks.destination));
+        let sender = SocketAddrV4::new(self.from.unwrap_or(Ipv4Addr::UNSPECIFIED), 0);
+        let policy = Policy::from(&self.config);
+        let (checked, result) =
+            forward::ingress(&policy, self.routes, sender, || self.grace, &mut packet);
+        if let Some(checked) = checked {
+            way.source_check = self.source_check(checked.source_check);
+            way.destination_check = Some(self.destination_check(checked.destination_check));
         }
-        match fate {
-            Fate::Dropped { reason, icmp } => way.lose(self.why(reason), Some((reason, icmp))),
-            Fate::Carried { ttl, .. } => self.delivered(&mut way, ttl),
+        match result.map(|incoming| incoming.packet.ttl()) {
+            Err(dropped) => {
+                let icmp = dropped.icmp_error(policy.ingress_icmp_source, &packet);
+                way.lose(self.why(dropped.reason), Some((dropped.reason, icmp)));
+            }
+            Ok(ttl) => self.delivered(&mut way, ttl),
         }
         way
     }

@@ -5,12 +5,12 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{Config, Offloads};
+use super::config::Config;
 use super::error::StartError;
-use super::offload::{Agreement, Feature};
+use super::offload::{self, ActiveOffloads, Feature};
 use crate::sys::steering::{self, Lanes};
-use crate::sys::tun::{self, Offload, TunQueue};
-use crate::sys::{mmsg, udp};
+use crate::sys::tun::{self, TunQueue};
+use crate::sys::udp;
 
 /// The TUN device, configured and up.
 pub(super) struct Device {
@@ -28,20 +28,20 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Opens the device, gives it its address and MTU, and brings it up. Each worker has two queues where
 /// the kernel can be told to keep TCP in one of them, else one.
-pub(super) fn open(config: &Config, agreement: &Agreement) -> Result<Device, StartError> {
+pub(super) fn open(config: &Config, offloads: &ActiveOffloads) -> Result<Device, StartError> {
     let tun_error = |error| StartError::tun(&config.tun_name, error);
-    let (first, name, lanes) = attach_first(config, agreement).map_err(tun_error)?;
-    negotiate(&first, agreement);
+    let (first, name, lanes) = attach_first(config, offloads).map_err(tun_error)?;
+    offload::probe_queue(&first, offloads);
     let mut queues = vec![Arc::new(first)];
     let per_worker = if lanes.is_some_and(Lanes::has_pairs) { 2 } else { 1 };
     for _ in 1..config.workers * per_worker {
         let (queue, _) =
-            TunQueue::attach(&name, true, agreement.has(Feature::Vnet)).map_err(tun_error)?;
+            TunQueue::attach(&name, true, offloads.has(Feature::Vnet)).map_err(tun_error)?;
         queues.push(Arc::new(queue));
     }
     tun::configure(&queues[0], &name, config.address, config.mtu)
         .map_err(|error| StartError::Configure { name: name.clone(), error })?;
-    if config.offloads != Offloads::OFF
+    if !config.offloads.profile().is_stock()
         && let Err(error) = tun::set_tx_queue_len(&name, TX_QUEUE_LEN)
     {
         tracing::debug!(%name, %error, "the queue length of the TUN device stays as it is");
@@ -54,12 +54,11 @@ pub(super) fn open(config: &Config, agreement: &Agreement) -> Result<Device, Sta
 /// queues for, if there can be several and it can be told.
 fn attach_first(
     config: &Config,
-    agreement: &Agreement,
+    offloads: &ActiveOffloads,
 ) -> io::Result<(TunQueue, String, Option<Lanes>)> {
-    let apart = config.offloads != Offloads::OFF && agreement.has(Feature::Batch);
+    let apart = !config.offloads.profile().is_stock() && offloads.has(Feature::Batch);
     let shared = config.workers > 1;
-    let attach =
-        |several| TunQueue::attach(&config.tun_name, several, agreement.has(Feature::Vnet));
+    let attach = |several| TunQueue::attach(&config.tun_name, several, offloads.has(Feature::Vnet));
     let is_invalid = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
     let mut several = shared || apart;
     let mut attached = attach(several);
@@ -68,8 +67,8 @@ fn attach_first(
         several = false;
         attached = attach(several);
     }
-    if agreement.has(Feature::Vnet) && attached.as_ref().is_err_and(is_invalid) {
-        agreement.lose(Feature::Vnet, "TUNSETIFF: the kernel or the device has no virtio header");
+    if offloads.has(Feature::Vnet) && attached.as_ref().is_err_and(is_invalid) {
+        offloads.disable(Feature::Vnet, "TUNSETIFF: the kernel or the device has no virtio header");
         attached = attach(several);
     }
     let (queue, name) = attached?;
@@ -99,7 +98,10 @@ fn attach_first(
 }
 
 /// A socket for each worker, all on one address and port.
-pub(super) fn bind(config: &Config, agreement: &Agreement) -> Result<Vec<UdpSocket>, StartError> {
+pub(super) fn bind(
+    config: &Config,
+    offloads: &ActiveOffloads,
+) -> Result<Vec<UdpSocket>, StartError> {
     let shared = config.workers > 1;
     // Sockets that share would share with another daemon's too, which one that does not finds out.
     let sockets = udp::bind(config.bind, false)
@@ -113,49 +115,12 @@ pub(super) fn bind(config: &Config, agreement: &Agreement) -> Result<Vec<UdpSock
         .and_then(|sockets: Vec<_>| {
             sockets.iter().try_for_each(|socket| socket.set_write_timeout(Some(SEND_TIMEOUT)))?;
             // Without offloads this is the loop of stock flannel, whose buffers are the kernel's own.
-            if config.offloads != Offloads::OFF {
+            if !config.offloads.profile().is_stock() {
                 sockets.iter().for_each(udp::grow_buffers);
             }
             Ok(sockets)
         })
         .map_err(|error| StartError::Bind { address: config.bind, error })?;
-    if agreement.has(Feature::Batch)
-        && let Err(error) = mmsg::probe(&sockets[0])
-    {
-        agreement.lose(Feature::Batch, format!("sendmmsg, recvmmsg: {error}"));
-    }
-    if agreement.has(Feature::Gso) && !udp::has_segment(&sockets[0]) {
-        agreement.lose(Feature::Gso, "the kernel has no UDP_SEGMENT");
-    }
-    if agreement.has(Feature::Gro)
-        && let Err(error) = sockets.iter().try_for_each(|socket| udp::set_gro(socket, true))
-    {
-        agreement.lose(Feature::Gro, format!("UDP_GRO: {error}"));
-    }
+    offload::probe_sockets(&sockets, offloads);
     Ok(sockets)
-}
-
-/// Asks for as much of `TUNSETOFFLOAD` as the kernel knows.
-fn negotiate(queue: &TunQueue, agreement: &Agreement) {
-    if !agreement.has(Feature::Vnet) {
-        for feature in [Feature::Uso, Feature::TcpCoalesce, Feature::UdpCoalesce] {
-            agreement.lose(feature, "needs vnet");
-        }
-        return;
-    }
-    let mut offload = Offload { csum: true, tso: true, uso: agreement.has(Feature::Uso) };
-    if offload.uso
-        && let Err(error) = queue.set_offload(offload)
-    {
-        agreement.lose(Feature::Uso, format!("TUNSETOFFLOAD: {error}"));
-        // One kernel release brought both directions of UDP segmentation to TUN.
-        agreement.lose(Feature::UdpCoalesce, "needs a kernel with uso");
-        offload.uso = false;
-    }
-    if !offload.uso
-        && let Err(error) = queue.set_offload(offload)
-    {
-        // The header stays: packets come whole and with complete checksums.
-        tracing::warn!(%error, "the TUN device hands over no super-packets");
-    }
 }

@@ -11,22 +11,28 @@ mod device;
 mod egress;
 mod error;
 mod event;
+pub mod forward;
 mod icmp;
 mod ingress;
 mod offload;
 mod plane;
 mod polling;
+mod syscalls;
 pub mod tap;
-pub mod trial;
 mod worker;
+
+#[cfg(test)]
+mod tests;
 
 pub use checks::{
     Check, CheckOutcome, GRACE, GraceReason, Mismatch, MismatchLog, MismatchReason, RecentMismatch,
 };
-pub use config::{CheckMode, Config, Offloads, ParseOffloadError, ThreadInit, Threads};
+pub use config::{CheckMode, Config, ThreadInit, Threads};
 pub use counters::by_peer::{OtherTraffic, PeerAccounting, PeerTraffic, Traffic};
 pub use counters::{DropReason, Stats};
 pub use error::StartError;
 pub use event::Event;
-pub use offload::{Agreement, Feature, FeatureState};
+pub use offload::{
+    ActiveOffloads, Description, Feature, FeatureState, Offloads, ParseOffloadError, Profile,
+};
 pub use plane::Dataplane;

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use super::checks::{CheckRules, Checks, GraceReason, Mismatch, MismatchReason, MismatchReports};
+use super::checks::{Checks, GraceReason, Mismatch, MismatchReason, MismatchReports};
 use super::config::{Config, ThreadInit, Threads};
 use super::counters::by_peer::{OtherTraffic, PeerAccounting, PeerTraffic};
 use super::counters::{Stats, ThreadCounters};
@@ -19,7 +19,7 @@ use super::egress::{Egress, INTERACTIVE_WINDOW};
 use super::error::StartError;
 use super::event::{self, Event, EventSender};
 use super::ingress::Ingress;
-use super::offload::{Agreement, FeatureState};
+use super::offload::{ActiveOffloads, FeatureState};
 use super::polling::{BULK_WINDOW, BusyPoll, RecentEvent, Waker};
 use super::tap::Place;
 use super::worker::{EgressThread, IngressHandoff, IngressThread, Owner, ThreadContext};
@@ -30,7 +30,7 @@ use crate::sys::{steering, udp};
 /// device.
 pub struct Dataplane {
     name: String,
-    agreement: Arc<Agreement>,
+    offloads: Arc<ActiveOffloads>,
     sockets: Vec<Arc<UdpSocket>>,
     peers: Arc<PeerAccounting>,
     reports: MismatchReports,
@@ -61,16 +61,16 @@ impl Dataplane {
     /// # Errors
     /// See [`StartError`]. Nothing is left behind.
     pub fn start(config: &Config, peers: &Arc<PeerAccounting>) -> Result<Self, StartError> {
-        let agreement = Arc::new(Agreement::new(config.offloads));
+        let offloads = Arc::new(ActiveOffloads::new(config.offloads));
         // The port first: a second daemon then fails before it has created a device.
-        let sockets = device::bind(config, &agreement)?;
+        let sockets = device::bind(config, &offloads)?;
         let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
-        let device = device::open(config, &agreement)?;
+        let device = device::open(config, &offloads)?;
         config.tap.set_place(Place { tun: device.name.clone(), local: config.bind });
         let (sender, events) = event::channel();
         let mut plane = Self {
             name: device.name,
-            agreement: Arc::clone(&agreement),
+            offloads: Arc::clone(&offloads),
             sockets: sockets.clone(),
             peers: Arc::clone(peers),
             reports: MismatchReports::new(),
@@ -115,7 +115,7 @@ impl Dataplane {
             queues.clone(),
             Arc::clone(&socket),
             Arc::clone(self.peers.routes()),
-            Arc::clone(&self.agreement),
+            Arc::clone(&self.offloads),
             Arc::clone(&egress_counters),
             Arc::clone(&self.interactive),
         );
@@ -124,9 +124,9 @@ impl Dataplane {
             Arc::clone(&queues[0]),
             Arc::clone(&socket),
             Arc::clone(self.peers.routes()),
-            Arc::clone(&self.agreement),
+            Arc::clone(&self.offloads),
             Arc::clone(&ingress_counters),
-            Checks::new(CheckRules::from(config), self.peers.routes(), &self.reports),
+            Checks::new(&self.reports),
         );
         let handoff = Arc::new(IngressHandoff::new(ingress, threads)?);
         let [egress_waker, ingress_waker] =
@@ -189,7 +189,7 @@ impl Dataplane {
 
     /// The state of every kernel feature.
     pub fn features(&self) -> Vec<FeatureState> {
-        self.agreement.states()
+        self.offloads.states()
     }
 
     /// The sum of all counters.

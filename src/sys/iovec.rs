@@ -52,6 +52,13 @@ impl<'a> Gather<'_, 'a> {
         fits
     }
 
+    /// A copy of the bytes of all parts, as a system call would read them.
+    #[cfg(test)]
+    pub fn to_vec(&self) -> Vec<u8> {
+        // SAFETY: each entry was made by `iovec` from a slice that is borrowed for `'a`.
+        unsafe { concat(self.iovecs) }
+    }
+
     pub(super) fn as_slice(&self) -> &[libc::iovec] {
         self.iovecs
     }
@@ -61,4 +68,17 @@ impl<'a> Gather<'_, 'a> {
 #[inline]
 pub(super) fn iovec(part: &[u8]) -> libc::iovec {
     libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() }
+}
+
+/// A copy of the bytes that `parts` point at, one part after the other.
+///
+/// # Safety
+/// Each entry must come from [`iovec`], and the slice that it was made of must still be borrowed.
+#[cfg(test)]
+pub(super) unsafe fn concat(parts: &[libc::iovec]) -> Vec<u8> {
+    let bytes = |part: &libc::iovec| {
+        // SAFETY: the caller vouches for pointer and length, which come from one slice.
+        unsafe { std::slice::from_raw_parts(part.iov_base.cast::<u8>(), part.iov_len) }.to_vec()
+    };
+    parts.iter().flat_map(bytes).collect()
 }

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::mem;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -20,6 +20,8 @@ mod send;
 
 pub use cmsg::gro_segment;
 pub use recv::{Received, RecvBatch};
+#[cfg(test)]
+pub use send::Message;
 pub use send::{Filling, SendBatch};
 
 /// Segments that one `UDP_SEGMENT` send may have: `UDP_MAX_SEGMENTS` of `include/linux/udp.h`
@@ -52,6 +54,13 @@ fn sockaddr(to: SocketAddrV4) -> libc::sockaddr_in {
         sin_addr: libc::in_addr { s_addr: to.ip().to_bits().to_be() },
         sin_zero: [0; 8],
     }
+}
+
+fn address(raw: &libc::sockaddr_in) -> SocketAddrV4 {
+    SocketAddrV4::new(
+        Ipv4Addr::from_bits(u32::from_be(raw.sin_addr.s_addr)),
+        u16::from_be(raw.sin_port),
+    )
 }
 
 #[cfg(test)]

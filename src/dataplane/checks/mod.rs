@@ -14,9 +14,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
-use super::counters::{DirectionCounters, DropReason};
-use crate::packet::ipv4::Ipv4;
-use crate::route::RouteTable;
+use super::counters::DirectionCounters;
+use super::forward::Checked;
 
 mod grace;
 mod outcome;
@@ -110,8 +109,6 @@ impl MismatchReports {
 
 /// A worker's end of the checks.
 pub(super) struct Checks {
-    rules: CheckRules,
-    routes: Arc<RouteTable>,
     sender: Sender<Mismatch>,
     control: Arc<ControlState>,
     grace: Arc<GraceTable>,
@@ -131,11 +128,7 @@ struct Reported {
 
 impl Checks {
     /// The checks of one worker, which report to `reports`.
-    pub(super) fn new(
-        rules: CheckRules,
-        routes: &Arc<RouteTable>,
-        reports: &MismatchReports,
-    ) -> Self {
+    pub(super) fn new(reports: &MismatchReports) -> Self {
         // Epochs begin at 1, so a slot of epoch 0 matches no mismatch.
         let empty = Reported {
             epoch: 0,
@@ -146,8 +139,6 @@ impl Checks {
         let grace = Arc::new(GraceTable::default());
         reports.grace_tables().push(Arc::clone(&grace));
         Self {
-            rules,
-            routes: Arc::clone(routes),
             sender: reports.sender.clone(),
             control: Arc::clone(&reports.control),
             grace,
@@ -155,84 +146,47 @@ impl Checks {
         }
     }
 
-    /// Checks `ip`, which came from `sender`, and returns the reason if it is to be dropped.
-    /// `is_senders` is true if the inner source is in a lease of the sender.
-    #[inline]
-    pub(super) fn refuse(
-        &mut self,
-        counters: &DirectionCounters,
-        sender: SocketAddrV4,
-        ip: &Ipv4<&[u8]>,
-        is_senders: bool,
-    ) -> Option<DropReason> {
-        if self.rules.source_at_once(is_senders).is_none()
-            && self.refuse_source(counters, sender, ip, is_senders)
-        {
-            return Some(DropReason::SourceMismatch);
-        }
-        if self.rules.destination_at_once(ip.destination()).is_none()
-            && self.refuse_destination(counters, sender, ip)
-        {
-            return Some(DropReason::DestinationMismatch);
-        }
-        None
-    }
-
-    /// Applies the source check to a packet that [`CheckRules::source_at_once`] does not decide.
+    /// Whether a packet from `sender` whose source is in no lease is delivered, and why. The first
+    /// such packet starts the grace of the sender.
     #[cold]
-    fn refuse_source(
-        &mut self,
-        counters: &DirectionCounters,
-        sender: SocketAddrV4,
-        ip: &Ipv4<&[u8]>,
-        is_senders: bool,
-    ) -> bool {
-        let Self { rules, routes, control, grace, .. } = self;
-        let grace_of = || {
-            if control.routes_stale.load(Ordering::Relaxed) {
-                Ok(GraceReason::RoutesStale)
-            } else {
-                grace.admit(*sender.ip(), Instant::now())
-            }
-        };
-        let outcome = rules.source(ip.source(), is_senders, routes, grace_of);
-        self.apply(counters, Check::Source, outcome, sender, ip)
+    pub(super) fn grace_of(&self, sender: Ipv4Addr) -> Result<GraceReason, MismatchReason> {
+        if self.control.routes_stale.load(Ordering::Relaxed) {
+            Ok(GraceReason::RoutesStale)
+        } else {
+            self.grace.admit(sender, Instant::now())
+        }
     }
 
-    /// Applies the destination check to a packet that [`CheckRules::destination_at_once`] does not
-    /// decide.
+    /// Counts and reports what the checks of a packet from `sender` found.
     #[cold]
-    fn refuse_destination(
+    pub(super) fn apply(
         &mut self,
         counters: &DirectionCounters,
         sender: SocketAddrV4,
-        ip: &Ipv4<&[u8]>,
-    ) -> bool {
-        let outcome = self.rules.destination(ip.destination(), &self.routes);
-        self.apply(counters, Check::Destination, outcome, sender, ip)
+        checked: &Checked,
+    ) {
+        self.apply_outcome(counters, Check::Source, checked.source_check, sender, checked);
+        if !checked.source_check.drops() {
+            let outcome = checked.destination_check;
+            self.apply_outcome(counters, Check::Destination, outcome, sender, checked);
+        }
     }
 
-    /// Counts and reports as the outcome requires. Returns whether the packet is to be dropped.
-    fn apply(
+    fn apply_outcome(
         &mut self,
         counters: &DirectionCounters,
         check: Check,
         outcome: CheckOutcome,
         sender: SocketAddrV4,
-        ip: &Ipv4<&[u8]>,
-    ) -> bool {
+        &Checked { source, destination, .. }: &Checked,
+    ) {
         match outcome {
-            CheckOutcome::Off | CheckOutcome::Passes => false,
-            CheckOutcome::Grace(_) => {
-                counters.source_grace.add(1);
-                false
-            }
+            CheckOutcome::Off | CheckOutcome::Passes => {}
+            CheckOutcome::Grace(_) => counters.source_grace.add(1),
             CheckOutcome::Fails { reason, dropped } => {
-                let (source, destination, holder) =
-                    (ip.source(), ip.destination(), reason.holder());
+                let holder = reason.holder();
                 let mismatch = Mismatch { check, source, destination, sender, holder, dropped };
                 self.report(counters, mismatch);
-                dropped
             }
         }
     }

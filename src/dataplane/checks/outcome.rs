@@ -66,14 +66,14 @@ impl CheckOutcome {
 }
 
 /// The modes of the checks, and the addresses that they compare with.
-#[derive(Clone, Copy)]
-pub(in crate::dataplane) struct CheckRules {
-    pub(super) source: CheckMode,
-    pub(super) destination: CheckMode,
-    pub(super) network: Cidr,
-    pub(super) subnet: Cidr,
+#[derive(Clone, Copy, Debug)]
+pub struct CheckRules {
+    pub(in crate::dataplane) source: CheckMode,
+    pub(in crate::dataplane) destination: CheckMode,
+    pub(in crate::dataplane) network: Cidr,
+    pub(in crate::dataplane) subnet: Cidr,
     /// This host's underlay address.
-    pub(super) own: Ipv4Addr,
+    pub(in crate::dataplane) own: Ipv4Addr,
 }
 
 impl From<&Config> for CheckRules {
@@ -91,6 +91,7 @@ impl From<&Config> for CheckRules {
 impl CheckRules {
     /// Checks an inner source. `is_senders` is true if it is in a lease of the outer sender. `grace_of`
     /// is called only if the address is in no lease, and returns whether the sender has grace.
+    #[inline]
     pub(in crate::dataplane) fn source(
         &self,
         source: Ipv4Addr,
@@ -98,9 +99,20 @@ impl CheckRules {
         routes: &RouteTable,
         grace_of: impl FnOnce() -> Result<GraceReason, MismatchReason>,
     ) -> CheckOutcome {
-        if let Some(outcome) = self.source_at_once(is_senders) {
-            return outcome;
+        match self.source {
+            CheckMode::Off => CheckOutcome::Off,
+            _ if is_senders => CheckOutcome::Passes,
+            _ => self.source_mismatch(source, routes, grace_of),
         }
+    }
+
+    #[cold]
+    fn source_mismatch(
+        &self,
+        source: Ipv4Addr,
+        routes: &RouteTable,
+        grace_of: impl FnOnce() -> Result<GraceReason, MismatchReason>,
+    ) -> CheckOutcome {
         let reason = match self.holder(source, routes) {
             Some(holder) => MismatchReason::HeldBy(holder),
             None if !self.network.contains(source) => MismatchReason::Unleased,
@@ -113,37 +125,24 @@ impl CheckRules {
     }
 
     /// Checks an inner destination.
+    #[inline]
     pub(in crate::dataplane) fn destination(
         &self,
         destination: Ipv4Addr,
         routes: &RouteTable,
     ) -> CheckOutcome {
-        if let Some(outcome) = self.destination_at_once(destination) {
-            return outcome;
+        match self.destination {
+            CheckMode::Off => CheckOutcome::Off,
+            _ if self.subnet.contains(destination) => CheckOutcome::Passes,
+            _ => self.destination_mismatch(destination, routes),
         }
+    }
+
+    #[cold]
+    fn destination_mismatch(&self, destination: Ipv4Addr, routes: &RouteTable) -> CheckOutcome {
         let holder = self.holder(destination, routes);
         let reason = holder.map_or(MismatchReason::Unleased, MismatchReason::HeldBy);
         CheckOutcome::Fails { reason, dropped: self.destination == CheckMode::Enforce }
-    }
-
-    /// The part of [`Self::source`] that decides about a packet that passes; `None` otherwise.
-    #[inline]
-    pub(super) fn source_at_once(&self, is_senders: bool) -> Option<CheckOutcome> {
-        match (is_senders, self.source) {
-            (_, CheckMode::Off) => Some(CheckOutcome::Off),
-            (true, _) => Some(CheckOutcome::Passes),
-            (false, _) => None,
-        }
-    }
-
-    /// The part of [`Self::destination`] that decides about a packet that passes; `None` otherwise.
-    #[inline]
-    pub(super) fn destination_at_once(&self, destination: Ipv4Addr) -> Option<CheckOutcome> {
-        match self.destination {
-            CheckMode::Off => Some(CheckOutcome::Off),
-            _ if self.subnet.contains(destination) => Some(CheckOutcome::Passes),
-            _ => None,
-        }
     }
 
     fn holder(&self, address: Ipv4Addr, routes: &RouteTable) -> Option<Ipv4Addr> {

@@ -2,11 +2,10 @@ use std::time::Duration;
 
 use super::grace::{FORGET_AFTER, GRACE, SENDERS};
 use super::*;
-use crate::dataplane::tap::Tap;
-use crate::dataplane::trial::{self, Fate};
-use crate::dataplane::{CheckMode, Config, Offloads, ThreadInit, Threads};
-use crate::packet::{ipv4, protocol};
-use crate::route::{Cidr, NextHop};
+use crate::dataplane::forward::{self, Policy};
+use crate::dataplane::tests::support::{config, udp};
+use crate::dataplane::{CheckMode, Offloads};
+use crate::route::Cidr;
 
 fn mismatch(sender: u8, source: u8) -> Mismatch {
     Mismatch {
@@ -97,12 +96,16 @@ fn each_mismatch_is_reported_once_per_epoch_and_lost_reports_are_counted() {
         subnet: "10.0.1.0/24".parse().unwrap(),
         own,
     };
-    let mut checks = Checks::new(rules, &routes, &reports);
+    let policy = Policy { checks: rules, ..Policy::from(&config(Offloads::AUTO)) };
+    let mut checks = Checks::new(&reports);
     let counters = DirectionCounters::default();
     let refuse = |checks: &mut Checks, source: [u8; 4]| {
-        let packet = packet(source.into(), Ipv4Addr::UNSPECIFIED);
-        let ip = Ipv4::parse(&packet[..]).unwrap();
-        checks.refuse(&counters, mismatch(1, 0).sender, &ip, false).is_some()
+        let mut packet = udp(source, [10, 0, 1, 2], 9, 0);
+        let sender = mismatch(1, 0).sender;
+        let grace_of = || checks.grace_of(*sender.ip());
+        let (checked, result) = forward::ingress(&policy, &routes, sender, grace_of, &mut packet);
+        checks.apply(&counters, sender, &checked.unwrap());
+        result.is_err()
     };
     assert!(!refuse(&mut checks, [10, 0, 5, 1]), "the routes are stale");
     assert!(refuse(&mut checks, [10, 0, 1, 9]), "our own");
@@ -122,97 +125,4 @@ fn each_mismatch_is_reported_once_per_epoch_and_lost_reports_are_counted() {
     assert_eq!(reports.drain().len(), CHANNEL_CAPACITY);
     assert_eq!(counters.mismatches_untold.get(), 256);
     assert_eq!((counters.source_mismatches.get(), counters.source_grace.get()), (516, 2));
-}
-
-fn config(network: Cidr) -> Config {
-    let own = Ipv4Addr::new(192, 168, 0, 7);
-    Config {
-        tun_name: String::new(),
-        address: Ipv4Addr::new(10, 0, 1, 0),
-        network,
-        subnet: "10.0.1.0/24".parse().unwrap(),
-        mtu: 1472,
-        bind: SocketAddrV4::new(own, 8285),
-        workers: 1,
-        threads: Threads::One,
-        offloads: Offloads::OFF,
-        spin: Duration::ZERO,
-        source_check: CheckMode::Off,
-        destination_check: CheckMode::Off,
-        tap: Tap::default(),
-        on_thread_start: ThreadInit::default(),
-    }
-}
-
-/// The header of a packet, with some time to live.
-fn packet(source: Ipv4Addr, destination: Ipv4Addr) -> [u8; 20] {
-    ipv4::Header::new(protocol::UDP, source, destination, 0).to_bytes()
-}
-
-const MODES: [CheckMode; 3] = [CheckMode::Off, CheckMode::Log, CheckMode::Enforce];
-
-/// `explain` predicts what the worker then does, for every mode, address and state of grace.
-#[test]
-fn explain_predicts_what_the_worker_does() {
-    let network: Cidr = "10.0.0.0/16".parse().unwrap();
-    let peer = Ipv4Addr::new(192, 168, 0, 1);
-    let (mut writer, routes) = crate::route::table(network, 24);
-    writer.insert("10.0.5.0/24".parse().unwrap(), NextHop { ip: peer, port: 8285 }).unwrap();
-    let stranger = Ipv4Addr::new(192, 168, 0, 99);
-    let mut seen = std::collections::HashSet::new();
-    for source_check in MODES {
-        for destination_check in MODES {
-            let config = Config { source_check, destination_check, ..config(network) };
-            let reports = MismatchReports::new();
-            let mut checks = Checks::new(CheckRules::from(&config), &routes, &reports);
-            let counters = DirectionCounters::default();
-            let mut step = |checks: &mut Checks, from: Ipv4Addr, source, destination| {
-                let packet = packet(source, destination);
-                let sender = SocketAddrV4::new(from, 8285);
-                let grace = reports.grace_of(from);
-                let mut copy = packet;
-                let (explained, fate) = trial::ingress(&config, &routes, from, grace, &mut copy);
-                let graced = counters.source_grace.get();
-                let ip = Ipv4::parse(&packet[..]).unwrap();
-                let is_senders = routes.lookup(source).is_some_and(|hop| hop.ip == from);
-                let done = checks.refuse(&counters, sender, &ip, is_senders);
-                let expected = match fate {
-                    Fate::Dropped { reason, .. } => Some(reason),
-                    Fate::Carried { .. } => None,
-                };
-                let case =
-                    format!("{source_check} {destination_check} {from} {source} {explained:?}");
-                assert_eq!(expected, done, "{case}");
-                let outcome = explained.unwrap().source;
-                let in_grace = matches!(outcome, CheckOutcome::Grace(_));
-                assert_eq!(counters.source_grace.get() - graced, u64::from(in_grace), "{case}");
-                seen.insert(format!("{outcome:?}").replace(|c: char| !c.is_alphabetic(), ""));
-            };
-            for stale in [true, false] {
-                reports.set_routes_stale(stale);
-                for from in [peer, stranger] {
-                    for source in [[10, 0, 5, 1], [10, 0, 1, 9], [10, 0, 8, 1], [172, 16, 0, 1]] {
-                        for destination in [[10, 0, 1, 2], [10, 0, 5, 2], [10, 0, 9, 2]] {
-                            step(&mut checks, from, source.into(), destination.into());
-                        }
-                    }
-                }
-            }
-            let long_ago = Instant::now() - GRACE;
-            checks.grace = Arc::new(GraceTable::created_at(long_ago));
-            assert!(checks.grace.admit(stranger, long_ago).is_ok());
-            *reports.grace_tables() = vec![Arc::clone(&checks.grace)];
-            step(&mut checks, stranger, [10, 0, 8, 1].into(), [10, 0, 1, 2].into());
-            for n in 0..SENDERS as u8 + 1 {
-                let from = Ipv4Addr::new(192, 168, 7, n);
-                step(&mut checks, from, [10, 0, 8, 1].into(), [10, 0, 1, 2].into());
-            }
-        }
-    }
-    for outcome in ["Off", "Passes", "GraceRoutesStale", "GraceFirstPacket", "GraceRunning"] {
-        assert!(seen.iter().any(|one| one.starts_with(outcome)), "{outcome}: {seen:?}");
-    }
-    for why in ["HeldBy", "Unleased", "GraceOver", "GraceTableFull"] {
-        assert!(seen.iter().any(|one| one.contains(why)), "{why}: {seen:?}");
-    }
 }

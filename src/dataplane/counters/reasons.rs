@@ -1,6 +1,7 @@
 //! Why packets are dropped.
 
 use crate::packet::Malformed;
+use crate::packet::wire::WireError;
 
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -60,6 +61,15 @@ drop_reasons! {
     TunFull = "tun-full",
     /// The kernel refused the packet at the TUN device.
     TunRefused = "tun-refused",
+}
+
+impl From<WireError> for DropReason {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Malformed(malformed) => malformed.into(),
+            WireError::OverMtu { .. } => Self::OverMtu,
+        }
+    }
 }
 
 impl From<Malformed> for DropReason {

@@ -6,17 +6,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::config::Config;
-use super::counters::{DirectionCounters, DropReason, ThreadCounters};
-use super::icmp::{self, IcmpErrors, Reply};
-use super::offload::{Agreement, Feature};
+use super::counters::ThreadCounters;
+use super::forward::{self, Dropped, Outgoing, Policy};
+use super::icmp::{IcmpErrors, Reply};
+use super::offload::gso::GsoBlocklist;
+use super::offload::{ActiveOffloads, Feature};
 use super::polling::{ArrivalPattern, Ready, RecentEvent, Turn};
-use super::tap::{Direction, Probe, Ttl};
-use crate::packet::forward;
-use crate::packet::icmp::ErrorKind;
-use crate::packet::ipv4::Ipv4;
+use super::syscalls::{MessageSocket, PacketQueue};
+use super::tap::{Direction, Probe};
 use crate::packet::segment::{MAX_HEADER_LEN, Segments};
 use crate::packet::vnet::VnetHeader;
-use crate::route::{NextHop, Route, RouteTable};
+use crate::route::{Route, RouteTable};
 use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::{MAX_SEGMENTS, SendBatch};
 use crate::sys::tun::TunQueue;
@@ -26,15 +26,15 @@ mod send;
 pub(super) mod train;
 
 /// One worker's way from its TUN queues to its socket.
-pub(super) struct Egress {
+pub(super) struct Egress<Q = TunQueue, S = UdpSocket> {
     /// Read in turn; of two the second is for TCP.
-    queues: Vec<Arc<TunQueue>>,
+    queues: Vec<Arc<Q>>,
     routes: Arc<RouteTable>,
-    agreement: Arc<Agreement>,
+    offloads: Arc<ActiveOffloads>,
     counters: Arc<ThreadCounters>,
     /// Bytes before each packet: the `virtio_net_hdr`, if the device has one.
     prefix: usize,
-    mtu: usize,
+    policy: Policy,
     depth: usize,
     /// Packets as read, one after the other.
     packets: Box<[u8]>,
@@ -47,42 +47,43 @@ pub(super) struct Egress {
     pattern: ArrivalPattern,
     /// True while interactive (non-TCP) packets were read within the last 2 ms by any worker.
     interactive: Arc<RecentEvent>,
-    out: Out,
+    sender: Sender<S>,
     icmp: IcmpErrors,
     icmp_parts: GatherBuffer,
     probe: Probe,
 }
 
-/// What leaves: the plan and what carries it out.
-struct Out {
-    socket: Arc<UdpSocket>,
+/// The trains of a batch and what sends them.
+struct Sender<S> {
+    socket: Arc<S>,
     /// Headers stamped for segments, one after the other, with small payloads behind them.
     headers: Box<[u8]>,
     stamped: usize,
     trains: Trains,
     batch: SendBatch,
-    blocked: send::Blocked,
+    gso_blocklist: GsoBlocklist,
     max_segments: u32,
 }
 
-impl Egress {
+impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
     pub(super) fn new(
         config: &Config,
-        queues: Vec<Arc<TunQueue>>,
-        socket: Arc<UdpSocket>,
+        queues: Vec<Arc<Q>>,
+        socket: Arc<S>,
         routes: Arc<RouteTable>,
-        agreement: Arc<Agreement>,
+        offloads: Arc<ActiveOffloads>,
         counters: Arc<ThreadCounters>,
         interactive: Arc<RecentEvent>,
     ) -> Self {
-        let vnet = agreement.has(Feature::Vnet);
-        let batched = agreement.has(Feature::Batch);
+        let vnet = offloads.has(Feature::Vnet);
+        let batched = offloads.has(Feature::Batch);
+        let policy = Policy::from(config);
         Self {
             routes,
-            agreement,
+            offloads,
             counters,
             prefix: if vnet { VnetHeader::LEN } else { 0 },
-            mtu: config.mtu.into(),
+            policy,
             depth: if batched { READS } else { 1 },
             packets: vec![0; BATCH_BYTES + MAX_READ].into(),
             reads: Vec::with_capacity(READS),
@@ -91,16 +92,16 @@ impl Egress {
             pattern: ArrivalPattern::default(),
             interactive,
             queues,
-            out: Out {
+            sender: Sender {
                 socket,
                 headers: vec![0; HEADER_BYTES].into(),
                 stamped: 0,
                 trains: Trains::new(),
                 batch: SendBatch::new(MAX_TRAINS, 2 * MAX_DATAGRAMS, batched),
-                blocked: send::Blocked::default(),
+                gso_blocklist: GsoBlocklist::default(),
                 max_segments: 1,
             },
-            icmp: IcmpErrors::new(icmp::local_source(config.network, config.subnet)),
+            icmp: IcmpErrors::new(policy.egress_icmp_source),
             icmp_parts: GatherBuffer::new(),
             probe: config.tap.probe(Direction::Egress, config.bind),
         }
@@ -114,14 +115,14 @@ impl Egress {
             return turn;
         }
         self.probe.came();
-        self.out.max_segments =
-            if self.agreement.has(Feature::Gso) { MAX_SEGMENTS as u32 } else { 1 };
+        self.sender.max_segments =
+            if self.offloads.has(Feature::Gso) { MAX_SEGMENTS as u32 } else { 1 };
         let before = self.counters.egress.packets.get();
         for index in 0..self.reads.len() {
             let span = self.reads[index];
-            self.accept(span);
+            self.forward(span);
         }
-        self.out.flush(&self.packets, &self.agreement, &self.counters.egress, &mut self.probe);
+        self.sender.flush(&self.packets, &self.offloads, &self.counters.egress, &mut self.probe);
         let counters = &self.counters.egress;
         counters.batch.record(counters.packets.get() - before);
         match turn {
@@ -196,70 +197,41 @@ impl Egress {
         turn
     }
 
-    /// Plans one packet's way, or drops it.
-    fn accept(&mut self, span: Span) {
-        let (counters, probe) = (&self.counters.egress, &mut self.probe);
+    /// Puts one packet into the trains, or drops it.
+    fn forward(&mut self, span: Span) {
         let read = &mut self.packets[span.range()];
-        let (vnet, start) = match read.split_first_chunk::<{ VnetHeader::LEN }>() {
-            Some((header, _)) if self.prefix > 0 => match VnetHeader::decode(header) {
-                Ok(vnet) => (vnet, self.prefix),
-                Err(_) => return lose_whole(counters, probe, DropReason::BadVnetHeader, read),
-            },
-            None if self.prefix > 0 => {
-                return lose_whole(counters, probe, DropReason::BadVnetHeader, read);
+        let (vnet, start) = match forward::vnet_header(read, self.prefix) {
+            Ok(header) => header,
+            Err(dropped) => return self.drop_packet(&dropped, span, 0),
+        };
+        match forward::egress(&self.policy, &self.routes, &vnet, &mut read[start..]) {
+            Ok(Outgoing { route, len, segments }) => {
+                let counters = &self.counters.egress;
+                counters.packets.add(segments.count() as u64);
+                counters.bytes.add(segments.total_len() as u64);
+                counters.in_unit_packets.record(segments.count() as u64);
+                self.plan(&segments, route, span.start as usize + start, len);
             }
-            _ => (VnetHeader::NONE, 0),
-        };
-        let packet = &mut read[start..];
-        let (destination, len) = match Ipv4::parse(&*packet) {
-            Ok(ip) => (ip.destination(), ip.total_len()),
-            Err(malformed) => return lose_whole(counters, probe, malformed.into(), packet),
-        };
-        let packet = &mut packet[..len];
-        let Some(route) = self.routes.route(destination) else {
-            lose(counters, probe, (DropReason::NoRoute, None, Ttl::AsRead), &vnet, packet);
-            return self.answer(ErrorKind::NetUnreachable, span, start, len);
-        };
-        if forward::decrement_ttl(packet).is_err() {
-            lose(
-                counters,
-                probe,
-                (DropReason::TtlExpired, Some(route.hop), Ttl::AsRead),
-                &vnet,
-                packet,
-            );
-            return self.answer(ErrorKind::TimeExceeded, span, start, len);
+            Err(dropped) => self.drop_packet(&dropped, span, start),
         }
-        let segments = match Segments::new(&vnet, packet) {
-            Ok(segments) if segments.full_len() <= self.mtu => segments,
-            Ok(_) => {
-                let what = (DropReason::OverMtu, Some(route.hop), Ttl::Decremented);
-                return lose(counters, probe, what, &vnet, packet);
-            }
-            Err(_) => return lose_whole(counters, probe, DropReason::BadVnetHeader, packet),
-        };
-        counters.packets.add(segments.count() as u64);
-        counters.bytes.add(wire_len(&segments) as u64);
-        counters.in_unit_packets.record(segments.count() as u64);
-        self.plan(&segments, route, span.start as usize + start, len);
     }
 
     /// Appends the segments of the packet at `start` to the trains.
     fn plan(&mut self, segments: &Segments, route: Route, start: usize, len: usize) {
         let header_len = segments.header_len();
-        let max_segments = self.out.max_segments_to(route.hop);
+        let max_segments = self.sender.max_segments_to(route.hop);
         for index in 0..segments.count() {
-            if self.out.is_full(header_len + COPIED) {
-                self.out.flush(
+            if self.sender.is_full(header_len + COPIED) {
+                self.sender.flush(
                     &self.packets,
-                    &self.agreement,
+                    &self.offloads,
                     &self.counters.egress,
                     &mut self.probe,
                 );
             }
             let packet = &self.packets[start..start + len];
-            let at = self.out.stamped;
-            let (header, rest) = self.out.headers[at..].split_at_mut(header_len);
+            let at = self.sender.stamped;
+            let (header, rest) = self.sender.headers[at..].split_at_mut(header_len);
             let payload = segments.write_header(packet, index, header);
             let mut body = Span::new(start + payload.start, payload.len());
             let mut stamped = header_len;
@@ -268,16 +240,36 @@ impl Egress {
                 stamped += body.len as usize;
                 body = Span::default();
             }
-            self.out.stamped += stamped;
-            self.out.trains.push(route, Span::new(at, stamped), body, max_segments);
+            self.sender.stamped += stamped;
+            self.sender.trains.push(route, Span::new(at, stamped), body, max_segments);
         }
     }
 
-    /// Tells the sender of the packet at `span` why it was dropped.
-    fn answer(&mut self, kind: ErrorKind, span: Span, start: usize, len: usize) {
-        let offender = &self.packets[span.range()][start..start + len];
+    /// Counts the packet at `start` of `span` as dropped, shows it to a capture as the segments that
+    /// it would have become, and sends the ICMP error that its sender is due.
+    #[cold]
+    fn drop_packet(&mut self, dropped: &Dropped, span: Span, start: usize) {
+        let packet = &self.packets[span.range()][start..][..dropped.len];
+        let Dropped { reason, next_hop, ttl, segments, .. } = *dropped;
+        let (count, bytes) = dropped.size();
         let counters = &self.counters.egress;
-        match self.icmp.reply(kind, offender) {
+        counters.lose(reason, count, bytes);
+        if self.probe.is_on() {
+            let to = next_hop.map(send::address);
+            match segments {
+                None => self.probe.dropped(reason, to, ttl, [packet, &[]]),
+                Some(segments) => {
+                    for index in 0..segments.count() {
+                        let mut header = [0; MAX_HEADER_LEN];
+                        let payload = segments.write_header(packet, index, &mut header);
+                        let parts = [&header[..segments.header_len()], &packet[payload]];
+                        self.probe.dropped(reason, to, ttl, parts);
+                    }
+                }
+            }
+        }
+        let Some(kind) = dropped.icmp else { return };
+        match self.icmp.reply(kind, packet) {
             Reply::Error(error) => {
                 let header = VnetHeader::NONE.encode();
                 let mut parts = self.icmp_parts.begin();
@@ -292,42 +284,6 @@ impl Egress {
             Reply::Forbidden => {}
         }
     }
-}
-
-/// Counts a packet off the TUN as dropped, and shows it: the segments that it would have become.
-#[cold]
-fn lose(
-    counters: &DirectionCounters,
-    probe: &mut Probe,
-    (reason, hop, ttl): (DropReason, Option<NextHop>, Ttl),
-    vnet: &VnetHeader,
-    packet: &[u8],
-) {
-    let Ok(segments) = Segments::new(vnet, packet) else {
-        counters.lose(reason, 1, packet.len());
-        return probe.dropped(reason, hop.map(send::address), ttl, [packet, &[]]);
-    };
-    counters.lose(reason, segments.count(), wire_len(&segments));
-    if probe.is_on() {
-        for index in 0..segments.count() {
-            let mut header = [0; MAX_HEADER_LEN];
-            let payload = segments.write_header(packet, index, &mut header);
-            let parts = [&header[..segments.header_len()], &packet[payload]];
-            probe.dropped(reason, hop.map(send::address), ttl, parts);
-        }
-    }
-}
-
-/// Counts one packet off the TUN, of which nothing is known, as dropped, and shows it.
-#[cold]
-fn lose_whole(counters: &DirectionCounters, probe: &mut Probe, reason: DropReason, packet: &[u8]) {
-    counters.lose(reason, 1, packet.len());
-    probe.dropped(reason, None, Ttl::AsRead, [packet, &[]]);
-}
-
-/// Bytes of all segments together.
-fn wire_len(segments: &Segments) -> usize {
-    segments.full_len() * (segments.count() - 1) + segments.last_len()
 }
 
 /// Packets of one batch.

@@ -1,18 +1,18 @@
 //! Sending trains, and what to do when the kernel refuses one.
 
 use std::io;
-use std::net::{SocketAddrV4, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::SocketAddrV4;
 
-use super::Out;
+use super::Sender;
 use super::train::{Datagram, Train};
 use crate::dataplane::counters::{DirectionCounters, DropReason};
-use crate::dataplane::offload::{Agreement, Feature};
+use crate::dataplane::offload::{ActiveOffloads, Feature, gso};
+use crate::dataplane::syscalls::MessageSocket;
 use crate::dataplane::tap::{Probe, Ttl};
 use crate::route::NextHop;
 use crate::sys::mmsg::Filling;
 
-impl Out {
+impl<S: MessageSocket> Sender<S> {
     /// Whether a datagram of which `stamped` bytes are stamped has no room.
     #[inline]
     pub(super) fn is_full(&self, stamped: usize) -> bool {
@@ -22,17 +22,14 @@ impl Out {
     /// How many datagrams a train to `hop` may have.
     #[inline]
     pub(super) fn max_segments_to(&mut self, hop: NextHop) -> u32 {
-        match self.blocked.holds(hop) {
-            false => self.max_segments,
-            true => 1,
-        }
+        if self.gso_blocklist.contains(hop) { 1 } else { self.max_segments }
     }
 
     /// Sends all trains in their order and empties the plan. A refused train costs only itself.
     pub(super) fn flush(
         &mut self,
         packets: &[u8],
-        agreement: &Agreement,
+        offloads: &ActiveOffloads,
         counters: &DirectionCounters,
         probe: &mut Probe,
     ) {
@@ -46,7 +43,7 @@ impl Out {
                     push(&mut filling, &self.headers, packets, datagram);
                 }
             }
-            let (sent, error) = send(&mut filling, &self.socket, 0, counters);
+            let (sent, error) = send(&mut filling, &*self.socket, 0, counters);
             probe.left();
             let before = counters.carried_packets.get();
             for train in &self.trains.trains()[next..next + sent] {
@@ -58,17 +55,22 @@ impl Out {
             if let Some(error) = error {
                 let train = self.trains.trains()[next];
                 next += 1;
-                if train.count > 1 && may_be_the_cutting(&error) {
+                if train.count > 1 && gso::may_pass_singly(&error) {
                     counters.uncut.add(1);
-                    if self.send_singly(&train, packets, agreement, counters, probe) > 0 {
-                        self.blocked.blame(&error, &train, agreement);
+                    if self.send_singly(&train, packets, offloads, counters, probe) > 0 {
+                        self.gso_blocklist.record_refusal(
+                            &error,
+                            train.hop,
+                            (train.count, train.size),
+                            offloads,
+                        );
                     }
                 } else {
-                    lose(&error, &train, train.count, agreement, counters);
+                    lose(&error, &train, train.count, offloads, counters);
                     self.show(&train, packets, Some(reason(&error)), probe);
                 }
             }
-            if !agreement.has(Feature::Gso) {
+            if !offloads.has(Feature::Gso) {
                 self.max_segments = 1;
             }
         }
@@ -82,7 +84,7 @@ impl Out {
         &mut self,
         train: &Train,
         packets: &[u8],
-        agreement: &Agreement,
+        offloads: &ActiveOffloads,
         counters: &DirectionCounters,
         probe: &mut Probe,
     ) -> usize {
@@ -95,7 +97,7 @@ impl Out {
         let mut datagrams = self.trains.datagrams(train);
         let (mut next, mut left) = (0, 0);
         while next < filling.len() {
-            let (sent, error) = send(&mut filling, &self.socket, next, counters);
+            let (sent, error) = send(&mut filling, &*self.socket, next, counters);
             probe.left();
             for datagram in datagrams.by_ref().take(sent) {
                 counters.carry(train.peer, 1, datagram.len().into());
@@ -104,7 +106,7 @@ impl Out {
             next += sent;
             left += sent;
             if let Some(error) = error {
-                lose(&error, train, 1, agreement, counters);
+                lose(&error, train, 1, offloads, counters);
                 if let Some(datagram) = datagrams.next() {
                     let hop = Some(address(train.hop));
                     probe.dropped(reason(&error), hop, Ttl::Decremented, parts(datagram));
@@ -114,9 +116,7 @@ impl Out {
         }
         left
     }
-}
 
-impl Out {
     /// Shows a capture the datagrams of a train, and why they were dropped if they were.
     #[inline]
     fn show(&self, train: &Train, packets: &[u8], dropped: Option<DropReason>, probe: &mut Probe) {
@@ -134,76 +134,18 @@ impl Out {
     }
 }
 
-/// Next hops to which the kernel would not cut, because the path takes less than a segment.
-#[derive(Default)]
-pub(super) struct Blocked {
-    hops: Vec<(NextHop, Instant)>,
-    /// Those the log has named.
-    told: Vec<NextHop>,
-}
-
-impl Blocked {
-    #[inline]
-    fn holds(&mut self, hop: NextHop) -> bool {
-        if self.hops.is_empty() {
-            return false;
-        }
-        self.hops.retain(|(_, until)| Instant::now() < *until);
-        self.hops.iter().any(|(blocked, _)| *blocked == hop)
-    }
-
-    fn block(&mut self, train: &Train, error: &io::Error) {
-        if self.hops.len() < MAX_BLOCKED {
-            self.hops.push((train.hop, Instant::now() + BLOCKED_FOR));
-        }
-        if self.told.len() < MAX_BLOCKED && !self.told.contains(&train.hop) {
-            self.told.push(train.hop);
-            tracing::warn!(
-                to = %train.hop.ip, size = train.size,
-                "the kernel does not cut packets to another host ({error}): the path's MTU is \
-                 smaller than the interface's; sending them one by one"
-            );
-        }
-    }
-
-    /// Takes note that a train was refused whose datagrams passed one by one.
-    fn blame(&mut self, error: &io::Error, train: &Train, agreement: &Agreement) {
-        match error.raw_os_error() {
-            Some(libc::EMSGSIZE | libc::EINVAL) => self.block(train, error),
-            _ => {
-                let why = format!("sending {} segments: {error}", train.count);
-                agreement.lose(Feature::Gso, why);
-            }
-        }
-    }
-}
-
-/// Whether the datagrams of a train refused so may pass one by one.
-fn may_be_the_cutting(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        // The path's MTU is below the segment, where a plain datagram is fragmented:
-        // `udp_send_skb` of `net/ipv4/udp.c`, which said `EINVAL` in older kernels.
-        Some(
-            libc::EMSGSIZE | libc::EINVAL
-            // The device of the underlay cannot complete checksums.
-            | libc::EIO | libc::EOPNOTSUPP
-        )
-    )
-}
-
 /// Sends `filling` from message `first` on; returns how many messages left and the error of the next
 /// one.
 fn send(
     filling: &mut Filling<'_, '_>,
-    socket: &UdpSocket,
+    socket: &impl MessageSocket,
     first: usize,
     counters: &DirectionCounters,
 ) -> (usize, Option<io::Error>) {
     let mut next = first;
     while next < filling.len() {
         counters.out_calls.add(1);
-        match filling.send(socket, next) {
+        match socket.send(filling, next) {
             Ok(sent) => next += sent,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return (next - first, Some(error)),
@@ -241,12 +183,12 @@ fn lose(
     error: &io::Error,
     train: &Train,
     count: u32,
-    agreement: &Agreement,
+    offloads: &ActiveOffloads,
     counters: &DirectionCounters,
 ) {
     let reason = reason(error);
     counters.unsent(reason, train.peer, count.into());
-    agreement.refused(reason, train.hop, error);
+    offloads.refused(reason, train.hop, error);
 }
 
 fn reason(error: &io::Error) -> DropReason {
@@ -265,9 +207,3 @@ fn reason(error: &io::Error) -> DropReason {
 pub(super) fn address(hop: NextHop) -> SocketAddrV4 {
     SocketAddrV4::new(hop.ip, hop.port)
 }
-
-/// How long a next hop gets plain datagrams after it refused a train: the kernel's own memory of a
-/// path MTU lasts ten minutes (`net.ipv4.route.mtu_expires`), a change back is found sooner.
-const BLOCKED_FOR: Duration = Duration::from_secs(10);
-/// Next hops remembered at a time; beyond them each train is tried and refused anew.
-const MAX_BLOCKED: usize = 1_024;

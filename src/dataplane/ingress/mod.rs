@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use super::checks::Checks;
 use super::config::Config;
-use super::counters::{DirectionCounters, DropReason, ThreadCounters};
+use super::counters::{DropReason, ThreadCounters};
 use super::egress::train::Span;
+use super::forward::{self, Dropped, Incoming, Policy};
 use super::icmp::{IcmpErrors, Reply};
-use super::offload::{Agreement, Feature};
+use super::offload::{ActiveOffloads, Feature};
 use super::polling::{ArrivalPattern, Ready, Turn};
-use super::tap::{Direction, Probe, Ttl};
+use super::syscalls::PacketQueue;
+use super::tap::{Direction, Probe};
 use crate::packet::coalesce::{Coalescer, Protocols};
-use crate::packet::forward;
-use crate::packet::icmp::ErrorKind;
-use crate::packet::ipv4::Ipv4;
 use crate::packet::vnet::VnetHeader;
 use crate::route::{PeerIndex, RouteTable};
 use crate::sys::iovec::GatherBuffer;
@@ -25,15 +24,15 @@ use crate::sys::tun::TunQueue;
 mod write;
 
 /// One worker's way from its socket to its TUN queue.
-pub(super) struct Ingress {
-    queue: Arc<TunQueue>,
+pub(super) struct Ingress<Q = TunQueue> {
+    queue: Arc<Q>,
     socket: Arc<UdpSocket>,
     routes: Arc<RouteTable>,
-    agreement: Arc<Agreement>,
+    offloads: Arc<ActiveOffloads>,
     counters: Arc<ThreadCounters>,
     /// Bytes before each packet: the `virtio_net_hdr`, if the device has one.
     prefix: usize,
-    mtu: usize,
+    policy: Policy,
     checks: Checks,
     depth: Depth,
     pattern: ArrivalPattern,
@@ -54,24 +53,25 @@ struct Packet {
     peer: PeerIndex,
 }
 
-impl Ingress {
+impl<Q: PacketQueue> Ingress<Q> {
     pub(super) fn new(
         config: &Config,
-        queue: Arc<TunQueue>,
+        queue: Arc<Q>,
         socket: Arc<UdpSocket>,
         routes: Arc<RouteTable>,
-        agreement: Arc<Agreement>,
+        offloads: Arc<ActiveOffloads>,
         counters: Arc<ThreadCounters>,
         checks: Checks,
     ) -> Self {
-        let batched = agreement.has(Feature::Batch);
+        let batched = offloads.has(Feature::Batch);
         let depth = Depth::new(batched);
+        let policy = Policy::from(config);
         Self {
             queue,
             socket,
             routes,
-            prefix: if agreement.has(Feature::Vnet) { VnetHeader::LEN } else { 0 },
-            mtu: config.mtu.into(),
+            prefix: if offloads.has(Feature::Vnet) { VnetHeader::LEN } else { 0 },
+            policy,
             checks,
             batch: RecvBatch::new(depth.max, batched),
             depth,
@@ -79,9 +79,9 @@ impl Ingress {
             packets: Vec::with_capacity(PACKETS),
             coalescer: Box::new(Coalescer::new(Protocols { tcp: false, udp: false })),
             parts: GatherBuffer::new(),
-            icmp: IcmpErrors::new(config.address),
+            icmp: IcmpErrors::new(policy.ingress_icmp_source),
             probe: config.tap.probe(Direction::Ingress, config.bind),
-            agreement,
+            offloads,
             counters,
         }
     }
@@ -101,8 +101,8 @@ impl Ingress {
         };
         self.probe.came();
         self.coalescer.set_protocols(Protocols {
-            tcp: self.agreement.has(Feature::TcpCoalesce),
-            udp: self.agreement.has(Feature::UdpCoalesce),
+            tcp: self.offloads.has(Feature::TcpCoalesce),
+            udp: self.offloads.has(Feature::UdpCoalesce),
         });
         let counters = Arc::clone(&self.counters);
         let counters = &counters.ingress;
@@ -115,7 +115,8 @@ impl Ingress {
             let message = self.batch.message(index);
             let (from, segment, len) = (message.from, message.segment.max(1), message.bytes.len());
             if message.truncated {
-                lose(counters, &mut self.probe, DropReason::Truncated, from, len, message.bytes);
+                let dropped = Dropped::whole(DropReason::Truncated, len);
+                self.drop_datagram(&dropped, from, Span::new(RecvBatch::offset(index), len));
                 continue;
             }
             bytes += len;
@@ -124,12 +125,12 @@ impl Ingress {
             // A datagram without a payload is one packet, too short.
             for at in (0..len.max(1)).step_by(segment) {
                 if self.coalescer.is_full() {
-                    turn = turn.max(self.deliver());
+                    turn = turn.max(self.write_groups());
                 }
-                self.accept(from, Span::new(start + at, segment.min(len - at)));
+                self.forward(from, Span::new(start + at, segment.min(len - at)));
             }
         }
-        turn = turn.max(self.deliver());
+        turn = turn.max(self.write_groups());
         // A batch is what one call has brought.
         let packets = counters.packets.get() - before;
         counters.batch.record(packets);
@@ -141,47 +142,40 @@ impl Ingress {
     }
 
     /// Hands one datagram to the coalescer, or drops it.
-    fn accept(&mut self, from: SocketAddrV4, span: Span) {
-        let (counters, probe) = (&self.counters.ingress, &mut self.probe);
+    fn forward(&mut self, from: SocketAddrV4, span: Span) {
+        let counters = &self.counters.ingress;
         let datagram = &mut self.batch.bytes_mut()[span.range()];
-        let ip = match Ipv4::parse(&*datagram) {
-            Ok(ip) => ip,
-            Err(malformed) => {
-                return lose(counters, probe, malformed.into(), from, datagram.len(), datagram);
+        let grace_of = || self.checks.grace_of(*from.ip());
+        let (checked, result) =
+            forward::ingress(&self.policy, &self.routes, from, grace_of, datagram);
+        if let Some(checked) = &checked
+            && !checked.passes()
+        {
+            self.checks.apply(counters, from, checked);
+        }
+        match result {
+            Ok(Incoming { packet, peer }) => {
+                if self.coalescer.push(&packet).is_ok() {
+                    let len = packet.total_len();
+                    counters.packets.add(1);
+                    counters.bytes.add(len as u64);
+                    self.packets.push(Packet { span: Span { len: len as u32, ..span }, peer });
+                }
             }
-        };
-        let len = ip.total_len();
-        if len > self.mtu {
-            return lose(counters, probe, DropReason::OverMtu, from, len, datagram);
-        }
-        let holder = self.routes.route(ip.source());
-        let holder = holder.filter(|holder| holder.hop.ip == *from.ip());
-        if let Some(reason) = self.checks.refuse(counters, from, &ip, holder.is_some()) {
-            return lose(counters, probe, reason, from, len, datagram);
-        }
-        if forward::decrement_ttl(datagram).is_err() {
-            lose(counters, probe, DropReason::TtlExpired, from, len, datagram);
-            return self.answer(from, span, len);
-        }
-        // Parsed again: what the coalescer compares includes the TTL.
-        let Ok(ip) = Ipv4::parse(&*datagram) else {
-            return lose(counters, probe, DropReason::Truncated, from, len, datagram);
-        };
-        if self.coalescer.push(&ip).is_ok() {
-            counters.packets.add(1);
-            counters.bytes.add(len as u64);
-            self.packets.push(Packet {
-                span: Span { len: len as u32, ..span },
-                peer: holder.map_or(PeerIndex::UNATTRIBUTED, |holder| holder.peer),
-            });
+            Err(dropped) => self.drop_datagram(&dropped, from, span),
         }
     }
 
-    /// Tells the sender of the packet at `span` that its TTL ran out here, by the way it came.
-    fn answer(&mut self, from: SocketAddrV4, span: Span, len: usize) {
+    /// Counts the packet in the datagram at `span` as dropped, shows the datagram to a capture, and
+    /// sends the ICMP error that the packet's sender is due to the peer that it came from.
+    #[cold]
+    fn drop_datagram(&mut self, dropped: &Dropped, from: SocketAddrV4, span: Span) {
+        let datagram = &self.batch.bytes()[span.range()];
         let counters = &self.counters.ingress;
-        let offender = &self.batch.bytes()[span.range()][..len];
-        match self.icmp.reply(ErrorKind::TimeExceeded, offender) {
+        counters.lose(dropped.reason, 1, dropped.len);
+        self.probe.dropped(dropped.reason, Some(from), dropped.ttl, [datagram, &[]]);
+        let Some(kind) = dropped.icmp else { return };
+        match self.icmp.reply(kind, &datagram[..dropped.len]) {
             Reply::Error(error) => {
                 if self.socket.send_to(error, from).is_ok() {
                     counters.icmp.add(1);
@@ -194,20 +188,6 @@ impl Ingress {
     }
 }
 
-/// Counts a packet of `len` bytes as dropped, and shows the datagram that it came in.
-#[cold]
-fn lose(
-    counters: &DirectionCounters,
-    probe: &mut Probe,
-    reason: DropReason,
-    from: SocketAddrV4,
-    len: usize,
-    datagram: &[u8],
-) {
-    counters.lose(reason, 1, len);
-    probe.dropped(reason, Some(from), Ttl::AsRead, [datagram, &[]]);
-}
-
 /// How many messages one `recvmmsg` may bring: few while they are long, so that a batch stays in
 /// the cache and the other end does not wait for it, many while they are short.
 struct Depth {
@@ -217,10 +197,7 @@ struct Depth {
 
 impl Depth {
     fn new(batched: bool) -> Self {
-        match batched {
-            true => Self { now: MIN_DEPTH, max: MAX_DEPTH },
-            false => Self { now: 1, max: 1 },
-        }
+        if batched { Self { now: MIN_DEPTH, max: MAX_DEPTH } } else { Self { now: 1, max: 1 } }
     }
 
     #[inline]

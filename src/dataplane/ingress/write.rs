@@ -4,16 +4,17 @@ use std::io;
 
 use super::{Ingress, Packet};
 use crate::dataplane::counters::DropReason;
-use crate::dataplane::offload::Feature;
+use crate::dataplane::offload::{Feature, coalesce};
 use crate::dataplane::polling::Turn;
+use crate::dataplane::syscalls::PacketQueue;
 use crate::dataplane::tap::Ttl;
 use crate::packet::coalesce::Group;
 use crate::packet::segment::MAX_HEADER_LEN;
 use crate::packet::vnet::{GsoType, VnetHeader};
 
-impl Ingress {
+impl<Q: PacketQueue> Ingress<Q> {
     /// Writes all groups in their order and empties the coalescer.
-    pub(super) fn deliver(&mut self) -> Turn {
+    pub(super) fn write_groups(&mut self) -> Turn {
         let mut turn = Turn::Idle;
         for index in 0..self.coalescer.groups().len() {
             let group = self.coalescer.groups().as_slice()[index];
@@ -61,12 +62,13 @@ impl Ingress {
                 self.show_joined(group, &original[..header_len], None);
                 Ok(())
             }
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+            Err(error) if coalesce::is_refusal(&error) => {
                 let feature = match vnet.gso {
                     GsoType::UdpL4 => Feature::UdpCoalesce,
                     _ => Feature::TcpCoalesce,
                 };
-                self.agreement.lose(feature, format!("writing {} joined: {error}", group.count()));
+                self.offloads
+                    .disable(feature, format!("writing {} joined: {error}", group.count()));
                 self.batch.bytes_mut()[first][..header_len]
                     .copy_from_slice(&original[..header_len]);
                 self.write_plain(group)

@@ -1,8 +1,8 @@
-//! What the kernel agreed to, and what it took back.
+//! The features in use while a data plane runs.
 //!
-//! Each feature is asked for at start and never assumed. One that fails at run time is lost for the
-//! rest of the run, with one log line that says why. Refusals that cost packets but no feature are
-//! told here as well, each kind once in a while.
+//! A feature that the kernel refuses at run time is disabled until the data plane is started again,
+//! with one log line that says why. Refusals that cost packets but no feature are logged here as
+//! well, each reason at most once per [`LOG_INTERVAL`].
 
 use std::borrow::Cow;
 use std::io;
@@ -10,57 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::dataplane::config::Offloads;
+use super::{Feature, Offloads};
 use crate::dataplane::counters::DropReason;
 use crate::route::NextHop;
 
-/// A feature of the kernel that the data path can use and can do without.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Feature {
-    /// TUN super-packets and partial checksums: `IFF_VNET_HDR`, `TUNSETOFFLOAD` with TSO.
-    Vnet,
-    /// UDP super-packets from the TUN: `TUNSETOFFLOAD` with USO (Linux 6.2).
-    Uso,
-    /// The kernel cuts a long send into datagrams: `UDP_SEGMENT` (Linux 4.18).
-    Gso,
-    /// The kernel joins datagrams that arrive: `UDP_GRO` (Linux 5.0).
-    Gro,
-    /// Writing several TCP segments to the TUN as one super-packet.
-    TcpCoalesce,
-    /// Writing several UDP packets to the TUN as one super-packet (Linux 6.2).
-    UdpCoalesce,
-    /// Several messages a system call: `sendmmsg`, `recvmmsg`.
-    Batch,
-}
-
-impl Feature {
-    /// All features, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
-        Self::Vnet,
-        Self::Uso,
-        Self::Gso,
-        Self::Gro,
-        Self::TcpCoalesce,
-        Self::UdpCoalesce,
-        Self::Batch,
-    ];
-
-    /// The name used in `--offload`, logs and statistics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Vnet => "vnet",
-            Self::Uso => "uso",
-            Self::Gso => "gso",
-            Self::Gro => "gro",
-            Self::TcpCoalesce => "tcp-coalesce",
-            Self::UdpCoalesce => "udp-coalesce",
-            Self::Batch => "batch",
-        }
-    }
-}
-
-/// How a feature stands.
+/// The state of a feature.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct FeatureState {
     /// Its name.
@@ -75,34 +29,34 @@ pub struct FeatureState {
     pub lost: Option<SystemTime>,
 }
 
-/// What became of a feature that is not in use.
+/// Why and when a feature was disabled.
 #[derive(Clone, Default)]
-struct Loss {
+struct Disabled {
     why: Option<String>,
     when: Option<SystemTime>,
 }
 
 /// The features in use, shared by all workers. Features only ever go away.
-pub struct Agreement {
+pub struct ActiveOffloads {
     on: [AtomicBool; Feature::ALL.len()],
-    losses: Mutex<[Loss; Feature::ALL.len()]>,
+    disabled: Mutex<[Disabled; Feature::ALL.len()]>,
     started: Instant,
-    /// Until when each kind of refusal counts as told, in seconds since `started`.
-    told: [AtomicU64; DropReason::ALL.len()],
+    /// Until when no further line is logged for each reason, in seconds since `started`.
+    warned: [AtomicU64; DropReason::ALL.len()],
 }
 
-impl Agreement {
+impl ActiveOffloads {
     /// Everything that `offloads` allows.
     pub fn new(offloads: Offloads) -> Self {
         let allowed = Feature::ALL.map(|feature| offloads.allows(feature));
         Self {
             on: allowed.map(AtomicBool::new),
-            losses: Mutex::new(allowed.map(|on| match on {
-                true => Loss::default(),
-                false => Loss { why: Some("switched off".to_owned()), when: None },
+            disabled: Mutex::new(allowed.map(|on| match on {
+                true => Disabled::default(),
+                false => Disabled { why: Some("switched off".to_owned()), when: None },
             })),
             started: Instant::now(),
-            told: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
+            warned: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
         }
     }
 
@@ -112,20 +66,20 @@ impl Agreement {
         self.on[feature as usize].load(Ordering::Relaxed)
     }
 
-    /// Gives `feature` up. The first call for it records `why` and when, and returns true.
-    pub fn lose(&self, feature: Feature, why: impl Into<String>) -> bool {
+    /// Disables `feature`. The first call for it records `why` and when, and returns true.
+    pub fn disable(&self, feature: Feature, why: impl Into<String>) -> bool {
         let had = self.on[feature as usize].swap(false, Ordering::Relaxed);
         if had {
             let why = why.into();
             tracing::warn!(feature = feature.name(), %why, "going on without a kernel feature");
-            let loss = Loss { why: Some(why), when: Some(now_to_the_second()) };
-            self.losses.lock().unwrap_or_else(PoisonError::into_inner)[feature as usize] = loss;
+            let record = Disabled { why: Some(why), when: Some(now_to_the_second()) };
+            self.disabled.lock().unwrap_or_else(PoisonError::into_inner)[feature as usize] = record;
         }
         had
     }
 
-    /// Tells that the kernel did not send to `hop`: a line for each reason, and no further one for
-    /// [`TOLD_FOR`]. The counter of the reason says how many packets it cost.
+    /// Logs that the kernel did not send to `hop`, for each reason at most once per [`LOG_INTERVAL`].
+    /// The counter of the reason says how many packets were dropped.
     #[cold]
     pub(in crate::dataplane) fn refused(
         &self,
@@ -142,32 +96,32 @@ impl Agreement {
     }
 
     fn is_due(&self, reason: DropReason, now: Duration) -> bool {
-        let (now, told) = (now.as_secs(), &self.told[reason as usize]);
-        let until = told.load(Ordering::Relaxed);
-        let next = now + TOLD_FOR.as_secs();
-        // Of several threads that come at the same time one tells.
+        let (now, warned) = (now.as_secs(), &self.warned[reason as usize]);
+        let until = warned.load(Ordering::Relaxed);
+        let next = now + LOG_INTERVAL.as_secs();
+        // Of several threads that get here at the same time, one logs.
         now >= until
-            && told.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && warned.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// How every feature stands.
+    /// The state of every feature.
     pub fn states(&self) -> Vec<FeatureState> {
-        let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        let disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
         Feature::ALL
             .into_iter()
-            .zip(losses.iter())
-            .map(|(feature, loss)| FeatureState {
+            .zip(disabled.iter())
+            .map(|(feature, record)| FeatureState {
                 name: feature.name().into(),
                 on: self.has(feature),
-                why: loss.why.clone(),
-                lost: loss.when,
+                why: record.why.clone(),
+                lost: record.when,
             })
             .collect()
     }
 }
 
-/// How long a refusal that goes on is not told again.
-const TOLD_FOR: Duration = Duration::from_secs(60);
+/// How long a refusal that continues is not logged again.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 fn now_to_the_second() -> SystemTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -180,8 +134,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_once_in_a_while_and_each_kind_by_itself() {
-        let agreement = Agreement::new(Offloads::AUTO);
-        let due = |reason, seconds| agreement.is_due(reason, Duration::from_secs(seconds));
+        let offloads = ActiveOffloads::new(Offloads::AUTO);
+        let due = |reason, seconds| offloads.is_due(reason, Duration::from_secs(seconds));
         assert!(due(DropReason::SendRefused, 0) && due(DropReason::SendUnreachable, 1));
         assert!(!due(DropReason::SendRefused, 59));
         assert!(due(DropReason::SendRefused, 60) && !due(DropReason::SendUnreachable, 60));
@@ -207,12 +161,12 @@ mod tests {
 
     #[test]
     fn a_feature_is_lost_once() {
-        let agreement = Agreement::new(Offloads::AUTO.with(Feature::Gro, false));
-        assert!(agreement.has(Feature::Gso) && !agreement.has(Feature::Gro));
-        assert!(agreement.lose(Feature::Gso, "EIO"));
-        assert!(!agreement.lose(Feature::Gso, "EINVAL"));
-        assert!(!agreement.lose(Feature::Gro, "never had"));
-        let states = agreement.states();
+        let offloads = ActiveOffloads::new(Offloads::AUTO.with(Feature::Gro, false));
+        assert!(offloads.has(Feature::Gso) && !offloads.has(Feature::Gro));
+        assert!(offloads.disable(Feature::Gso, "EIO"));
+        assert!(!offloads.disable(Feature::Gso, "EINVAL"));
+        assert!(!offloads.disable(Feature::Gro, "never had"));
+        let states = offloads.states();
         assert_eq!(states[Feature::Gso as usize].why.as_deref(), Some("EIO"));
         assert_eq!(states[Feature::Gro as usize].why.as_deref(), Some("switched off"));
         assert_eq!(states[Feature::Vnet as usize].why, None);

@@ -20,6 +20,13 @@ impl Control {
         self.0[HEADER..len].copy_from_slice(&size.to_ne_bytes());
         CONTROL_LEN
     }
+
+    /// The size that [`Self::set_udp_segment`] has set.
+    #[cfg(test)]
+    pub(super) fn udp_segment(&self) -> u16 {
+        let size = self.0[HEADER..].first_chunk().copied();
+        u16::from_ne_bytes(size.unwrap_or_default())
+    }
 }
 
 /// The segment size that a `UDP_GRO` control message among `control` gives.

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::ptr;
 
 use super::cmsg::{CONTROL_LEN, Control, gro_segment};
-use super::{empty_header, sockaddr};
+use super::{address, empty_header, sockaddr};
 use crate::sys::check;
 
 /// Bytes of one receive buffer: a run of coalesced datagrams may fill 65,535.
@@ -114,7 +114,7 @@ impl RecvBatch {
         let len = (header.msg_len as usize).min(BUFFER);
         let control_len = (header.msg_hdr.msg_controllen as usize).min(CONTROL_LEN);
         Received {
-            from: from(&self.addresses[index]),
+            from: address(&self.addresses[index]),
             segment: gro_segment(&self.controls[index].0[..control_len]).map_or(len, usize::from),
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             bytes: &mut self.bytes[index * STRIDE..][..len],
@@ -126,7 +126,7 @@ impl RecvBatch {
     /// # Panics
     /// If `offset` is beyond the bytes.
     pub fn sender(&self, offset: usize) -> SocketAddrV4 {
-        from(&self.addresses[offset / STRIDE])
+        address(&self.addresses[offset / STRIDE])
     }
 
     /// The same, to be changed in place.
@@ -143,11 +143,4 @@ impl RecvBatch {
     pub fn offset(index: usize) -> usize {
         index * STRIDE
     }
-}
-
-fn from(address: &libc::sockaddr_in) -> SocketAddrV4 {
-    SocketAddrV4::new(
-        Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)),
-        u16::from_be(address.sin_port),
-    )
 }

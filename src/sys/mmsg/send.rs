@@ -48,6 +48,18 @@ impl SendBatch {
     }
 }
 
+/// What one message of a batch tells the kernel to send.
+#[cfg(test)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// The destination.
+    pub to: SocketAddrV4,
+    /// Bytes of each datagram that the kernel cuts, if it is to cut.
+    pub segment: Option<u16>,
+    /// The payload of all datagrams.
+    pub bytes: Vec<u8>,
+}
+
 /// A batch being filled: `'a` is the life of the bytes it points at.
 pub struct Filling<'b, 'a> {
     batch: &'b mut SendBatch,
@@ -115,6 +127,24 @@ impl<'a> Filling<'_, 'a> {
     /// Whether the batch has no message.
     pub fn is_empty(&self) -> bool {
         self.messages == 0
+    }
+
+    /// Message `index`, as the kernel would see it.
+    ///
+    /// # Panics
+    /// If there are fewer messages.
+    #[cfg(test)]
+    pub fn message(&self, index: usize) -> Message {
+        let header = &self.batch.headers[index].msg_hdr;
+        let parts = self.batch.starts[index]..self.parts;
+        let parts = &self.batch.iovecs[parts][..header.msg_iovlen as usize];
+        let has_segment = header.msg_controllen > 0;
+        Message {
+            to: super::address(&self.batch.addresses[index]),
+            segment: has_segment.then(|| self.batch.controls[index].udp_segment()),
+            // SAFETY: the list of a message holds entries made from slices borrowed for `'a`.
+            bytes: unsafe { crate::sys::iovec::concat(parts) },
+        }
     }
 
     /// Sends the messages from number `first` on; returns how many the kernel took, at least one.

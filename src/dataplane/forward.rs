@@ -1,0 +1,234 @@
+//! The decision about one packet: carry it, and to whom, or drop it, for which reason and with
+//! which ICMP error.
+//!
+//! This is the only place where that is decided. The workers do what these functions return,
+//! `explain` prints it, a fuzzer feeds it and table tests list it. The functions know no clock, no
+//! counter and no socket; of the packet they change the time to live alone.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::checks::{CheckOutcome, CheckRules, GraceReason, MismatchReason};
+use super::config::Config;
+use super::counters::DropReason;
+use super::icmp;
+use super::tap::Ttl;
+use crate::packet::icmp::{self as icmp_error, ErrorKind};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::segment::Segments;
+use crate::packet::vnet::VnetHeader;
+use crate::packet::wire;
+use crate::route::{NextHop, PeerIndex, Route, RouteTable};
+
+/// What a decision depends on besides the packet and the route table. It does not change while a
+/// data plane runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Length in bytes of the longest inner packet: the underlay's MTU less [`wire::OVERHEAD`].
+    pub mtu: usize,
+    /// The checks of received packets.
+    pub checks: CheckRules,
+    /// Source of ICMP errors about packets that this host sends.
+    pub egress_icmp_source: Ipv4Addr,
+    /// Source of ICMP errors about packets that peers send.
+    pub ingress_icmp_source: Ipv4Addr,
+}
+
+impl From<&Config> for Policy {
+    fn from(config: &Config) -> Self {
+        Self {
+            mtu: config.mtu.into(),
+            checks: CheckRules::from(config),
+            egress_icmp_source: icmp::local_source(config.network, config.subnet),
+            ingress_icmp_source: config.address,
+        }
+    }
+}
+
+/// A packet from the TUN device that is sent to a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing {
+    /// The peer.
+    pub route: Route,
+    /// Length of the packet in bytes; bytes behind it are padding.
+    pub len: usize,
+    /// The packets that it is sent as: one, or the segments of a super-packet.
+    pub segments: Segments,
+}
+
+/// A packet from a peer that is written to the TUN device.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// The packet, its time to live decremented; bytes behind it are cut off.
+    pub packet: Ipv4<&'a [u8]>,
+    /// The peer that its traffic is attributed to.
+    pub peer: PeerIndex,
+}
+
+/// A packet that is dropped.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropped {
+    /// Why.
+    pub reason: DropReason,
+    /// The ICMP error that the packet's sender gets, where RFC 1812 allows one.
+    pub icmp: Option<ErrorKind>,
+    /// Length in bytes: the packet's, or that of all that was read if its header is malformed.
+    pub len: usize,
+    /// The next hop that the packet would have been sent to.
+    pub next_hop: Option<NextHop>,
+    /// Whether the time to live has been decremented.
+    pub ttl: Ttl,
+    /// The packets that it would have been sent as; `None` if it counts as one.
+    pub segments: Option<Segments>,
+}
+
+/// The outcome of both checks of a received packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Checked {
+    /// The inner source.
+    pub source: Ipv4Addr,
+    /// The inner destination.
+    pub destination: Ipv4Addr,
+    /// The outcome of the check of the source.
+    pub source_check: CheckOutcome,
+    /// The outcome of the check of the destination. It has no effect where the check of the source
+    /// drops the packet.
+    pub destination_check: CheckOutcome,
+}
+
+impl Checked {
+    /// Whether there is nothing to count or report.
+    #[inline]
+    pub fn passes(&self) -> bool {
+        let passes = |outcome| matches!(outcome, CheckOutcome::Off | CheckOutcome::Passes);
+        passes(self.source_check) && passes(self.destination_check)
+    }
+}
+
+/// Splits what was read from a TUN device with `prefix` bytes before each packet, 0 or
+/// [`VnetHeader::LEN`], into the kernel's header and where the packet begins.
+///
+/// # Errors
+/// [`DropReason::BadVnetHeader`], for all that was read.
+#[inline]
+pub fn vnet_header(read: &[u8], prefix: usize) -> Result<(VnetHeader, usize), Dropped> {
+    if prefix == 0 {
+        return Ok((VnetHeader::NONE, 0));
+    }
+    let header = read.first_chunk().and_then(|header| VnetHeader::decode(header).ok());
+    match header {
+        Some(vnet) => Ok((vnet, prefix)),
+        None => Err(Dropped::whole(DropReason::BadVnetHeader, read.len())),
+    }
+}
+
+/// Decides about a packet that was read from the TUN device with the header `vnet`.
+///
+/// # Errors
+/// [`Dropped`] if the packet is not sent.
+#[inline]
+pub fn egress(
+    policy: &Policy,
+    routes: &RouteTable,
+    vnet: &VnetHeader,
+    packet: &mut [u8],
+) -> Result<Outgoing, Dropped> {
+    let mut ip = match Ipv4::parse(&mut *packet) {
+        Ok(ip) => ip,
+        Err(malformed) => return Err(Dropped::whole(malformed.into(), packet.len())),
+    };
+    let len = ip.total_len();
+    let Some(route) = routes.route(ip.destination()) else {
+        return Err(Dropped {
+            icmp: Some(ErrorKind::NetUnreachable),
+            segments: Segments::new(vnet, &packet[..len]).ok(),
+            ..Dropped::whole(DropReason::NoRoute, len)
+        });
+    };
+    if ip.decrement_ttl().is_err() {
+        return Err(Dropped {
+            icmp: Some(ErrorKind::TimeExceeded),
+            next_hop: Some(route.hop),
+            segments: Segments::new(vnet, &packet[..len]).ok(),
+            ..Dropped::whole(DropReason::TtlExpired, len)
+        });
+    }
+    let Ok(segments) = Segments::new(vnet, &packet[..len]) else {
+        return Err(Dropped::whole(DropReason::BadVnetHeader, len));
+    };
+    match wire::check_len(segments.full_len(), policy.mtu) {
+        Ok(()) => Ok(Outgoing { route, len, segments }),
+        Err(error) => Err(Dropped {
+            next_hop: Some(route.hop),
+            ttl: Ttl::Decremented,
+            segments: Some(segments),
+            ..Dropped::whole(error.into(), len)
+        }),
+    }
+}
+
+/// Decides about a datagram that came from `sender`.
+///
+/// `grace_of` is asked at most once: whether a packet of this sender is tolerated though its inner
+/// source is in no lease. The outcome of the checks is `None` for a packet that does not get that
+/// far.
+#[inline]
+pub fn ingress<'a>(
+    policy: &Policy,
+    routes: &RouteTable,
+    sender: SocketAddrV4,
+    grace_of: impl FnOnce() -> Result<GraceReason, MismatchReason>,
+    datagram: &'a mut [u8],
+) -> (Option<Checked>, Result<Incoming<'a>, Dropped>) {
+    let received = datagram.len();
+    let mut ip = match wire::parse(datagram, policy.mtu) {
+        Ok(ip) => ip,
+        Err(error) => {
+            let len = match error {
+                wire::WireError::Malformed(_) => received,
+                wire::WireError::OverMtu { len } => len,
+            };
+            return (None, Err(Dropped::whole(error.into(), len)));
+        }
+    };
+    let len = ip.total_len();
+    let holder = routes.route(ip.source()).filter(|holder| holder.hop.ip == *sender.ip());
+    let (source, destination) = (ip.source(), ip.destination());
+    let checked = Checked {
+        source,
+        destination,
+        source_check: policy.checks.source(source, holder.is_some(), routes, grace_of),
+        destination_check: policy.checks.destination(destination, routes),
+    };
+    let result = if checked.source_check.drops() {
+        Err(Dropped::whole(DropReason::SourceMismatch, len))
+    } else if checked.destination_check.drops() {
+        Err(Dropped::whole(DropReason::DestinationMismatch, len))
+    } else if ip.decrement_ttl().is_err() {
+        let icmp = Some(ErrorKind::TimeExceeded);
+        Err(Dropped { icmp, ..Dropped::whole(DropReason::TtlExpired, len) })
+    } else {
+        let peer = holder.map_or(PeerIndex::UNATTRIBUTED, |holder| holder.peer);
+        Ok(Incoming { packet: ip.into_shared(), peer })
+    };
+    (Some(checked), result)
+}
+
+impl Dropped {
+    /// A packet of `len` bytes of which nothing else is known.
+    pub(super) fn whole(reason: DropReason, len: usize) -> Self {
+        Self { reason, icmp: None, len, next_hop: None, ttl: Ttl::AsRead, segments: None }
+    }
+
+    /// The number of inner packets, and the bytes of all of them, that are dropped.
+    pub fn size(&self) -> (usize, usize) {
+        self.segments.map_or((1, self.len), |cut| (cut.count(), cut.total_len()))
+    }
+
+    /// The ICMP error that `source` sends about this packet, of which `offender` holds the bytes, and
+    /// `source`; `None` where none is due or RFC 1812 forbids one.
+    pub fn icmp_error(&self, source: Ipv4Addr, offender: &[u8]) -> Option<(ErrorKind, Ipv4Addr)> {
+        let kind = self.icmp?;
+        let mut error = [0; icmp_error::MAX_LEN];
+        icmp_error::error(kind, offender, source, &mut error).map(|_| (kind, source))
+    }
+}

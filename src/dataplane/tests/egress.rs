@@ -1,0 +1,220 @@
+//! What egress does when the kernel refuses to send.
+
+use std::sync::Arc;
+
+use super::support::{
+    MTU, ScriptedQueue, ScriptedSocket, config, routes, tcp, tcp_super_packet, udp,
+};
+use crate::dataplane::counters::{Stats, ThreadCounters};
+use crate::dataplane::egress::{Egress, INTERACTIVE_WINDOW};
+use crate::dataplane::offload::{ActiveOffloads, Feature, Offloads};
+use crate::dataplane::polling::{Ready, RecentEvent};
+use crate::packet::vnet::VnetHeader;
+use crate::route::NextHop;
+use crate::sys::mmsg::Message;
+
+const A: NextHop = NextHop { ip: std::net::Ipv4Addr::new(192, 168, 0, 2), port: 8285 };
+const B: NextHop = NextHop { ip: std::net::Ipv4Addr::new(192, 168, 0, 3), port: 8285 };
+const C: NextHop = NextHop { ip: std::net::Ipv4Addr::new(192, 168, 0, 4), port: 8285 };
+const HERE: [u8; 4] = [10, 0, 1, 2];
+/// Payload of each of the three segments to A.
+const SEGMENT: u16 = 1_000;
+
+/// Egress over a scripted kernel.
+struct Bench {
+    queue: Arc<ScriptedQueue>,
+    socket: Arc<ScriptedSocket>,
+    counters: Arc<ThreadCounters>,
+    offloads: Arc<ActiveOffloads>,
+    egress: Egress<ScriptedQueue, ScriptedSocket>,
+}
+
+impl Bench {
+    fn new(per_call: usize, refuse: impl Fn(&Message) -> Option<i32> + 'static) -> Self {
+        let config = config(Offloads::AUTO);
+        let queue = ScriptedQueue::new(|_| None);
+        let socket = ScriptedSocket::new(per_call, refuse);
+        let counters = Arc::new(ThreadCounters::new(true, true));
+        let offloads = Arc::new(ActiveOffloads::new(config.offloads));
+        let egress = Egress::new(
+            &config,
+            vec![Arc::clone(&queue)],
+            Arc::clone(&socket),
+            routes(&[(2, A), (3, B), (4, C)]),
+            Arc::clone(&offloads),
+            Arc::clone(&counters),
+            Arc::new(RecentEvent::new(INTERACTIVE_WINDOW)),
+        );
+        Self { queue, socket, counters, offloads, egress }
+    }
+
+    /// Sends a train of three segments to A, then a packet each to B and C, in one batch.
+    fn batch(&mut self) {
+        let train = tcp(HERE, [10, 0, 2, 2], 1, 3 * usize::from(SEGMENT));
+        self.queue.holds(tcp_super_packet(SEGMENT), &train);
+        self.queue.holds(VnetHeader::NONE, &udp(HERE, [10, 0, 3, 2], 64, 10));
+        self.queue.holds(VnetHeader::NONE, &udp(HERE, [10, 0, 4, 2], 64, 10));
+        self.egress.turn(Ready::ANY);
+    }
+
+    fn stats(&self) -> Stats {
+        let stats = Stats::sum([&*self.counters]);
+        let egress = &stats.egress;
+        assert_eq!(egress.packets, egress.carried_packets + egress.dropped(), "conservation");
+        stats
+    }
+
+    /// What left: to which host, how many datagrams, and whether the kernel cut them.
+    fn sent(&self) -> Vec<(u8, usize, bool)> {
+        let shape = |message: &Message| {
+            let count = message.segment.map_or(1, |size| message.bytes.len().div_ceil(size.into()));
+            (message.to.ip().octets()[3], count, message.segment.is_some())
+        };
+        self.socket.sent.borrow().iter().map(shape).collect()
+    }
+}
+
+fn is_train(message: &Message) -> bool {
+    message.segment.is_some()
+}
+
+fn is_to(message: &Message, hop: NextHop) -> bool {
+    *message.to.ip() == hop.ip
+}
+
+#[test]
+fn a_batch_leaves_in_one_call_with_one_message_per_train() {
+    let mut bench = Bench::new(usize::MAX, |_| None);
+    bench.batch();
+    assert_eq!(bench.sent(), [(2, 3, true), (3, 1, false), (4, 1, false)]);
+    assert_eq!(bench.socket.calls.get(), 1);
+    assert_eq!(bench.stats().egress.carried_packets, 5);
+}
+
+#[test]
+fn a_call_that_takes_part_of_the_messages_is_continued() {
+    for per_call in [1, 2] {
+        let mut bench = Bench::new(per_call, |_| None);
+        bench.batch();
+        assert_eq!(bench.sent(), [(2, 3, true), (3, 1, false), (4, 1, false)]);
+        assert_eq!(bench.socket.calls.get(), 3usize.div_ceil(per_call));
+        assert_eq!(bench.stats().egress.carried_packets, 5);
+    }
+}
+
+#[test]
+fn an_interrupted_call_is_made_again() {
+    let interrupted = std::cell::Cell::new(false);
+    let mut bench =
+        Bench::new(usize::MAX, move |_| (!interrupted.replace(true)).then_some(libc::EINTR));
+    bench.batch();
+    assert_eq!(bench.stats().egress.carried_packets, 5);
+    assert_eq!(bench.stats().egress.dropped(), 0);
+}
+
+/// The rows "a train is not segmented": the datagrams pass one by one, nothing is lost.
+#[test]
+fn a_refused_train_is_sent_one_by_one() {
+    // errno, whether `gso` is given up
+    for (errno, gives_up) in [
+        (libc::EMSGSIZE, false),
+        (libc::EINVAL, false),
+        (libc::EIO, true),
+        (libc::EOPNOTSUPP, true),
+    ] {
+        let mut bench = Bench::new(usize::MAX, move |message| is_train(message).then_some(errno));
+        bench.batch();
+        let singly = [(2, 1, false); 3].into_iter().chain([(3, 1, false), (4, 1, false)]);
+        assert_eq!(bench.sent(), singly.clone().collect::<Vec<_>>(), "errno {errno}");
+        let stats = bench.stats().egress;
+        assert_eq!((stats.carried_packets, stats.dropped(), stats.uncut), (5, 0, 1), "{errno}");
+        assert_eq!(bench.offloads.has(Feature::Gso), !gives_up, "errno {errno}");
+        // The next batch is not even tried as a train: nothing more is refused.
+        bench.batch();
+        assert_eq!(bench.sent(), singly.clone().chain(singly).collect::<Vec<_>>(), "{errno}");
+        assert_eq!(bench.stats().egress.uncut, 1, "errno {errno}");
+    }
+}
+
+/// A train whose datagrams are refused one by one as well does not cost the feature, and the other
+/// hosts nothing.
+#[test]
+fn segmentation_is_not_blamed_for_what_single_datagrams_meet_too() {
+    for (errno, reason) in [
+        (libc::EMSGSIZE, "send-too-big"),
+        (libc::EINVAL, "send-failed"),
+        (libc::EIO, "send-failed"),
+        (libc::EOPNOTSUPP, "send-failed"),
+    ] {
+        let mut bench = Bench::new(usize::MAX, move |message| is_to(message, A).then_some(errno));
+        for batch in 1..=2 {
+            bench.batch();
+            let stats = bench.stats().egress;
+            assert_eq!((stats.carried_packets, stats.drops[reason]), (2 * batch, 3 * batch));
+            assert_eq!(stats.uncut, batch, "the train is tried each time");
+        }
+        assert!(bench.offloads.has(Feature::Gso), "errno {errno}");
+        assert_eq!(bench.sent(), [(3, 1, false), (4, 1, false)].repeat(2));
+    }
+}
+
+/// The rows of refusals that drop: each has its reason, and costs one host its packets.
+#[test]
+fn a_refused_message_costs_itself_alone() {
+    for (errno, reason) in [
+        (libc::EPERM, "send-refused"),
+        (libc::EACCES, "send-refused"),
+        (libc::ENETUNREACH, "send-unreachable"),
+        (libc::EHOSTUNREACH, "send-unreachable"),
+        (libc::ENETDOWN, "send-unreachable"),
+        (libc::ENOBUFS, "send-no-buffers"),
+        (libc::ENOMEM, "send-no-buffers"),
+        (libc::EAGAIN, "send-queue-full"),
+        (libc::ECONNREFUSED, "send-failed"),
+    ] {
+        // The train, and a single datagram in the middle of a batch.
+        for (hop, lost) in [(A, 3), (B, 1)] {
+            let mut bench =
+                Bench::new(usize::MAX, move |message| is_to(message, hop).then_some(errno));
+            bench.batch();
+            let stats = bench.stats().egress;
+            assert_eq!(stats.drops[reason], lost, "errno {errno} to {hop}");
+            assert_eq!(stats.carried_packets, 5 - lost, "errno {errno} to {hop}");
+            assert_eq!(stats.uncut, 0, "errno {errno} to {hop}");
+            assert!(bench.offloads.has(Feature::Gso), "errno {errno} to {hop}");
+            assert!(bench.sent().iter().all(|sent| sent.0 != hop.ip.octets()[3]));
+        }
+    }
+}
+
+#[test]
+fn a_packet_that_cannot_be_sent_is_answered() {
+    for (destination, ttl, kind) in [([10, 0, 9, 9], 64, 3), ([10, 0, 2, 2], 1, 11)] {
+        let mut bench = Bench::new(usize::MAX, |_| None);
+        bench.queue.holds(VnetHeader::NONE, &udp(HERE, destination, ttl, 10));
+        bench.egress.turn(Ready::ANY);
+        assert_eq!((bench.stats().egress.dropped(), bench.stats().egress.icmp), (1, 1));
+        let written = bench.queue.written.borrow();
+        let ip = etherparse::Ipv4Slice::from_slice(&written[0][VnetHeader::LEN..]).unwrap();
+        let header = ip.header();
+        assert_eq!(header.destination(), HERE);
+        assert_eq!(header.source(), [10, 0, 0, 0], "an address that the kernel believes");
+        assert_eq!(ip.payload().payload[0], kind);
+    }
+}
+
+#[test]
+fn every_segment_that_would_have_left_is_counted() {
+    let mut bench = Bench::new(usize::MAX, |_| None);
+    let packet = tcp(HERE, [10, 0, 9, 9], 1, 3 * usize::from(SEGMENT));
+    bench.queue.holds(tcp_super_packet(SEGMENT), &packet);
+    let long = tcp(HERE, [10, 0, 2, 2], 1, 2 * usize::from(MTU));
+    bench.queue.holds(tcp_super_packet(MTU), &long);
+    bench.queue.holds(VnetHeader { csum_start: 19, ..tcp_super_packet(SEGMENT) }, &long);
+    bench.egress.turn(Ready::ANY);
+    let stats = bench.stats().egress;
+    assert_eq!(
+        (stats.drops["no-route"], stats.drops["over-mtu"], stats.drops["bad-vnet-header"]),
+        (3, 2, 1)
+    );
+}
