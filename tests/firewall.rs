@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use flannel_udp::host::firewall::{Firewall, Spec, Toolbox, cleanup};
-use flannel_udp::host::subnet_file::Previous;
+use flannel_udp::host::subnet_file::PreviousSubnetFile;
 use flannel_udp::sys::netns::Netns;
 
 const FILTER: &[&str] = &[
@@ -124,8 +124,10 @@ impl Bench {
     }
 
     fn install(&self, spec: Spec) -> Firewall {
-        self.block_on(async |tools| Firewall::install(spec, &Previous::default(), tools).await)
-            .unwrap()
+        self.block_on(async |tools| {
+            Firewall::install(spec, &PreviousSubnetFile::default(), tools).await
+        })
+        .unwrap()
     }
 
     fn check(&self, mut firewall: Firewall) -> (bool, Firewall) {
@@ -238,8 +240,11 @@ fn another_network_leaves_nothing_of_the_old_one() {
             subnet: "10.9.48.0/24".parse().unwrap(),
             ..spec()
         };
-        let previous =
-            Previous { network: Some(old.network), subnet: Some(old.subnet), problems: vec![] };
+        let previous = PreviousSubnetFile {
+            network: Some(old.network),
+            subnet: Some(old.subnet),
+            problems: vec![],
+        };
         bench.block_on(async |tools| Firewall::install(new, &previous, tools).await).unwrap();
         let saved = bench.run("iptables-save", &[]);
         assert!(!saved.contains("10.0.") && saved.contains("10.9.48.0/24"), "{saved}");
@@ -315,7 +320,9 @@ fn changing_over_to_nftables_takes_the_iptables_rules_along() {
 fn a_missing_tool_matters_only_if_a_rule_is_wanted() {
     let Some(bench) = Bench::new("", false) else { return };
     let install = |spec: Spec| {
-        bench.block_on(async |tools| Firewall::install(spec, &Previous::default(), tools).await)
+        bench.block_on(async |tools| {
+            Firewall::install(spec, &PreviousSubnetFile::default(), tools).await
+        })
     };
     let nothing = Spec { masquerade: false, forward: false, ..spec() };
     assert_eq!(install(nothing).unwrap().tool(), "none");

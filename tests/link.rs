@@ -8,7 +8,7 @@ use std::time::Duration;
 use flannel_udp::host::interface::{self, Interface, InterfaceOptions};
 use flannel_udp::host::link::{Overlay, Repair, ensure};
 use flannel_udp::host::netlink::Netlink;
-use flannel_udp::host::watch::{self, LinkEvent, Underlay};
+use flannel_udp::host::watch::{self, LinkEvent, UnderlayState};
 use flannel_udp::sys::netns::Netns;
 use tokio::sync::{mpsc, watch as state};
 
@@ -195,7 +195,8 @@ fn what_is_taken_from_flannel0_comes_back_and_the_rest_is_told() {
 
         // The interface beneath.
         ip(inside, "link set eth0 mtu 1400");
-        expect(&mut events, |e| matches!(e, LinkEvent::Underlay(Underlay { mtu: 1400, .. }))).await;
+        expect(&mut events, |e| matches!(e, LinkEvent::Underlay(UnderlayState { mtu: 1400, .. })))
+            .await;
         ip(inside, "address del 192.168.77.12/24 dev eth0");
         ip(inside, "address add 10.9.9.9/24 dev eth0");
         ip(inside, "address del 192.168.77.11/24 dev eth0");

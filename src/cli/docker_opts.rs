@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::exit::{Code, Exit};
-use crate::host::docker_opts::{self, Form, OptionsError};
+use crate::host::docker_opts::{self, DockerOptsError, DockerOptsForm};
 
 /// Arguments of `docker-opts`, those of flannel's `mk-docker-opts.sh`.
 #[derive(Clone, Debug, Args)]
@@ -45,7 +45,7 @@ pub(super) async fn run(args: &DockerOptsArgs) -> Result<(), Exit> {
         };
         Exit::new(Code::NoInput, format!("error: cannot read {}: {error}{hint}", source.display()))
     })?;
-    let form = Form {
+    let form = DockerOptsForm {
         individual: args.individual,
         combined: args.combined,
         combined_key: args.combined_key.clone(),
@@ -54,7 +54,7 @@ pub(super) async fn run(args: &DockerOptsArgs) -> Result<(), Exit> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let options = docker_opts::render(&text, environment, &form).map_err(|error| match error {
-        OptionsError::Key(_) => Exit::usage(format!("error: {error}")),
+        DockerOptsError::Key(_) => Exit::usage(format!("error: {error}")),
         _ => Exit::new(Code::BadData, format!("error: {}: {error}", source.display())),
     })?;
     if let Some(subnet) = docker_opts::subnet_of(&text)

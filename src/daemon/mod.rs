@@ -24,7 +24,7 @@ use crate::dataplane::Dataplane;
 use crate::exit::{Code, Exit};
 use crate::host::interface::{self, InterfaceError, InterfaceOptions};
 use crate::host::subnet_file;
-use crate::host::subnet_file::Previous;
+use crate::host::subnet_file::PreviousSubnetFile;
 use crate::route::{self, Cidr};
 use crate::runtime;
 use crate::subnet::SubnetFileOrigin;
@@ -161,7 +161,11 @@ async fn start(
 
 /// The subnet that this host had, unless its subnet file was written by another machine or for
 /// another lease store, as on a cloned disk.
-fn trusted_previous_subnet(previous: &Previous, options: &Options, store: &str) -> Option<Cidr> {
+fn trusted_previous_subnet(
+    previous: &PreviousSubnetFile,
+    options: &Options,
+    store: &str,
+) -> Option<Cidr> {
     let subnet = previous.subnet?;
     let doubt = SubnetFileOrigin::load(&SubnetFileOrigin::path(&options.subnet_file))
         .and_then(|origin| origin.mismatch(&SubnetFileOrigin::here(store, subnet)));

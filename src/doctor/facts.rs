@@ -8,7 +8,7 @@ use super::store::StoreFacts;
 use crate::exit::{Code, Exit};
 use crate::host::interface::{self, Interface, InterfaceOptions};
 use crate::host::netlink::{Address, Link, LinkDetails, Netlink, Route};
-use crate::host::subnet_file::{self, Previous};
+use crate::host::subnet_file::{self, PreviousSubnetFile};
 use crate::observe::protocol::snapshot::Snapshot;
 use crate::packet::wire;
 use crate::route::Cidr;
@@ -26,7 +26,7 @@ pub(super) struct HostFacts<'a> {
     pub(super) addresses: Vec<Address>,
     pub(super) routes: Vec<Route>,
     /// What the subnet file says.
-    pub(super) file: Previous,
+    pub(super) file: PreviousSubnetFile,
     /// Its text.
     pub(super) file_text: String,
     pub(super) config: Option<&'a NetworkConfig>,

@@ -11,7 +11,7 @@ use crate::route::Cidr;
 
 /// What to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Form {
+pub struct DockerOptsForm {
     /// Each option as a variable of its own (`-i`).
     pub individual: bool,
     /// All options as one variable (`-c`). With neither, both are written.
@@ -24,7 +24,7 @@ pub struct Form {
 
 /// The options cannot be made.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OptionsError {
+pub enum DockerOptsError {
     /// A variable is missing.
     #[error("there is no {0} in it; is the daemon up?")]
     Missing(&'static str),
@@ -51,22 +51,22 @@ const SINGLE: &str = "DOCKER_OPT_";
 pub fn render(
     subnet_env: &str,
     environment: impl IntoIterator<Item = (String, String)>,
-    form: &Form,
-) -> Result<String, OptionsError> {
+    form: &DockerOptsForm,
+) -> Result<String, DockerOptsError> {
     if !is_name(&form.combined_key) {
-        return Err(OptionsError::Key(form.combined_key.clone()));
+        return Err(DockerOptsError::Key(form.combined_key.clone()));
     }
     let mut variables: BTreeMap<String, String> = environment.into_iter().collect();
     variables.extend(assignments(subnet_env));
     let get = |name: &'static str| {
-        variables.get(name).filter(|v| !v.is_empty()).cloned().ok_or(OptionsError::Missing(name))
+        variables.get(name).filter(|v| !v.is_empty()).cloned().ok_or(DockerOptsError::Missing(name))
     };
     let (subnet, mtu) = (get("FLANNEL_SUBNET")?, get("FLANNEL_MTU")?);
     if subnet.parse::<Cidr>().is_err() {
-        return Err(OptionsError::Invalid { name: "FLANNEL_SUBNET", value: subnet });
+        return Err(DockerOptsError::Invalid { name: "FLANNEL_SUBNET", value: subnet });
     }
     if mtu.parse::<u32>().is_err() {
-        return Err(OptionsError::Invalid { name: "FLANNEL_MTU", value: mtu });
+        return Err(DockerOptsError::Invalid { name: "FLANNEL_MTU", value: mtu });
     }
     let masquerade = match variables.get("FLANNEL_IPMASQ").map_or("", String::as_str) {
         _ if form.omit_ip_masq => None,
@@ -75,7 +75,10 @@ pub fn render(
         "true" => Some("--ip-masq=false".to_owned()),
         "false" => Some("--ip-masq=true".to_owned()),
         value => {
-            return Err(OptionsError::Invalid { name: "FLANNEL_IPMASQ", value: value.to_owned() });
+            return Err(DockerOptsError::Invalid {
+                name: "FLANNEL_IPMASQ",
+                value: value.to_owned(),
+            });
         }
     };
     let before = variables.get(&form.combined_key).filter(|v| !v.is_empty()).cloned();
@@ -154,8 +157,8 @@ mod tests {
     const MTU: &str = "DOCKER_OPT_MTU=\"--mtu=1472\"\n";
     const ALL: &str = " --bip=10.1.74.1/24 --ip-masq=true --mtu=1472";
 
-    fn form(flags: &str, key: &str) -> Form {
-        Form {
+    fn form(flags: &str, key: &str) -> DockerOptsForm {
+        DockerOptsForm {
             individual: flags.contains('i'),
             combined: flags.contains('c'),
             combined_key: key.to_owned(),
@@ -163,7 +166,7 @@ mod tests {
         }
     }
 
-    fn plain(env: &str, flags: &str, key: &str) -> Result<String, OptionsError> {
+    fn plain(env: &str, flags: &str, key: &str) -> Result<String, DockerOptsError> {
         render(env, [], &form(flags, key))
     }
 
@@ -210,15 +213,15 @@ mod tests {
     #[test]
     fn no_options_without_a_subnet() {
         for (env, expected) in [
-            ("", OptionsError::Missing("FLANNEL_SUBNET")),
-            ("FLANNEL_SUBNET=10.1.74.1/24\n", OptionsError::Missing("FLANNEL_MTU")),
+            ("", DockerOptsError::Missing("FLANNEL_SUBNET")),
+            ("FLANNEL_SUBNET=10.1.74.1/24\n", DockerOptsError::Missing("FLANNEL_MTU")),
             (
                 "FLANNEL_SUBNET=x\nFLANNEL_MTU=1\n",
-                OptionsError::Invalid { name: "FLANNEL_SUBNET", value: "x".into() },
+                DockerOptsError::Invalid { name: "FLANNEL_SUBNET", value: "x".into() },
             ),
             (
                 "FLANNEL_SUBNET=10.1.74.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=maybe\n",
-                OptionsError::Invalid { name: "FLANNEL_IPMASQ", value: "maybe".into() },
+                DockerOptsError::Invalid { name: "FLANNEL_IPMASQ", value: "maybe".into() },
             ),
         ] {
             assert_eq!(plain(env, "", "DOCKER_OPTS"), Err(expected), "{env:?}");

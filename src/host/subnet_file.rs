@@ -37,7 +37,7 @@ impl fmt::Display for SubnetFile {
 /// The file cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the subnet file {}: {source}", path.display())]
-pub struct WriteError {
+pub struct SubnetFileError {
     path: PathBuf,
     source: io::Error,
 }
@@ -45,9 +45,9 @@ pub struct WriteError {
 /// Writes the file so that a reader sees the old or the new one and never a part: a temporary file
 /// beside it (`.subnet.env`), mode 0644 whatever the umask, then a rename. The directory is made if
 /// it is missing.
-pub fn write(path: &Path, content: &SubnetFile) -> Result<(), WriteError> {
+pub fn write(path: &Path, content: &SubnetFile) -> Result<(), SubnetFileError> {
     write_text(path, &content.to_string())
-        .map_err(|source| WriteError { path: path.to_owned(), source })
+        .map_err(|source| SubnetFileError { path: path.to_owned(), source })
 }
 
 /// Replaces a file in one step.
@@ -84,7 +84,7 @@ pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
 
 /// What an earlier run left in the file; each part only where it can be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Previous {
+pub struct PreviousSubnetFile {
     /// `FLANNEL_NETWORK`.
     pub network: Option<Cidr>,
     /// `FLANNEL_SUBNET`, as the subnet and not as the bridge's address.
@@ -94,8 +94,8 @@ pub struct Previous {
 }
 
 /// Reads what an earlier run, ours or flanneld's, left. A missing file is no problem.
-pub fn read_previous(path: &Path) -> Previous {
-    let mut previous = Previous::default();
+pub fn read_previous(path: &Path) -> PreviousSubnetFile {
+    let mut previous = PreviousSubnetFile::default();
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return previous,
@@ -187,7 +187,7 @@ mod tests {
     fn previous_runs() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("subnet.env");
-        assert_eq!(read_previous(&path), Previous::default());
+        assert_eq!(read_previous(&path), PreviousSubnetFile::default());
         for (text, network, subnet, problems) in [
             ("FLANNEL_SUBNET=10.0.7.1/24\n", None, Some("10.0.7.0/24"), 0),
             ("export FLANNEL_SUBNET=\"10.0.7.1/24\"", None, Some("10.0.7.0/24"), 0),

@@ -27,12 +27,12 @@ pub enum LinkEvent {
     /// The routes of others that take overlay traffic away have changed; these are left.
     Conflicts(Vec<Conflict>),
     /// The interface between hosts has changed.
-    Underlay(Underlay),
+    Underlay(UnderlayState),
 }
 
 /// The interface that carries the traffic between hosts, as it is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Underlay {
+pub struct UnderlayState {
     /// Interface index; `None` while there is no interface of that name.
     pub index: Option<u32>,
     /// Its MTU, in bytes; the last known one while it is gone.
@@ -42,16 +42,16 @@ pub struct Underlay {
 }
 
 /// Time for changes that come in a burst to settle, such as a DHCP client's.
-const SETTLE: Duration = Duration::from_millis(100);
+const SETTLE_TIME: Duration = Duration::from_millis(100);
 
 /// Longest wait before a repair when somebody else keeps undoing it.
-const LONGEST_SETTLE: Duration = Duration::from_secs(5);
+const MAX_SETTLE_TIME: Duration = Duration::from_secs(5);
 
 /// Repairs with no quiet look between them before the watcher slows down.
-const PATIENCE: u32 = 8;
+const REPAIRS_BEFORE_SLOWDOWN: u32 = 8;
 
 /// A look without a cause, should the kernel have dropped messages.
-const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Watches until the sender of `overlays` is dropped.
 ///
@@ -66,7 +66,7 @@ pub async fn run(
     let (connection, _handle, mut messages) =
         rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::cannot_watch)?;
     let _driver = super::netlink::Driver::spawn(connection);
-    let mut watcher = Watcher::new(overlays, underlay, events)?;
+    let mut watcher = LinkWatcher::new(overlays, underlay, events)?;
     let mut due = Instant::now();
     loop {
         tokio::select! {
@@ -78,32 +78,32 @@ pub async fn run(
                 if changed.is_err() {
                     return Ok(());
                 }
-                watcher.follow().await;
-                due = Instant::now() + LOOK_ANYWAY;
+                watcher.switch_overlay().await;
+                due = Instant::now() + RECHECK_INTERVAL;
             }
             () = sleep_until(due) => {
-                watcher.look().await;
-                due = Instant::now() + LOOK_ANYWAY;
+                watcher.check().await;
+                due = Instant::now() + RECHECK_INTERVAL;
             }
         }
     }
 }
 
-struct Watcher {
+struct LinkWatcher {
     netlink: Netlink,
     overlays: watch::Receiver<Overlay>,
     overlay: Overlay,
     underlay_name: String,
-    underlay: Underlay,
+    underlay: UnderlayState,
     events: mpsc::UnboundedSender<LinkEvent>,
     gone: Option<u32>,
     settle: Duration,
     repairs_in_a_row: u32,
     conflicts: HashSet<Conflict>,
-    trouble: String,
+    last_error: String,
 }
 
-impl Watcher {
+impl LinkWatcher {
     fn new(
         mut overlays: watch::Receiver<Overlay>,
         underlay: Interface,
@@ -114,7 +114,7 @@ impl Watcher {
             netlink: Netlink::connect()?,
             overlays,
             overlay,
-            underlay: Underlay {
+            underlay: UnderlayState {
                 index: Some(underlay.index),
                 mtu: underlay.mtu,
                 address: Some(underlay.address),
@@ -122,10 +122,10 @@ impl Watcher {
             underlay_name: underlay.name,
             events,
             gone: None,
-            settle: SETTLE,
+            settle: SETTLE_TIME,
             repairs_in_a_row: 0,
             conflicts: HashSet::new(),
-            trouble: String::new(),
+            last_error: String::new(),
         })
     }
 
@@ -152,40 +152,40 @@ impl Watcher {
             NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => true,
             _ => false,
         };
-        if relevant { self.settle } else { LOOK_ANYWAY }
+        if relevant { self.settle } else { RECHECK_INTERVAL }
     }
 
     /// Changes over to the overlay that the caller wants now: first the new setting, then the old
     /// one goes, since a device that loses its last address loses its routes too.
-    async fn follow(&mut self) {
+    async fn switch_overlay(&mut self) {
         let new = self.overlays.borrow_and_update().clone();
         let old = std::mem::replace(&mut self.overlay, new);
-        self.look().await;
+        self.check().await;
         if let Err(error) = retire(&self.netlink, &old, &self.overlay).await {
             tracing::warn!("{}: cannot take the old setting away: {error}", old.name);
         }
     }
 
-    async fn look(&mut self) {
-        let overlay = self.look_at_overlay().await;
-        let underlay = self.look_at_underlay().await;
-        let trouble = match (overlay, underlay) {
+    async fn check(&mut self) {
+        let overlay = self.check_overlay().await;
+        let underlay = self.check_underlay().await;
+        let last_error = match (overlay, underlay) {
             (Ok(()), Ok(())) => String::new(),
             (Err(error), _) => error.to_string(),
             (_, Err(error)) => error.to_string(),
         };
-        // The same trouble is told once, and its end.
-        if trouble != self.trouble {
-            if trouble.is_empty() {
+        // The same last_error is told once, and its end.
+        if last_error != self.last_error {
+            if last_error.is_empty() {
                 tracing::info!("{}: can be looked after again", self.overlay.name);
             } else {
-                tracing::error!("{}: {trouble}", self.overlay.name);
+                tracing::error!("{}: {last_error}", self.overlay.name);
             }
-            self.trouble = trouble;
+            self.last_error = last_error;
         }
     }
 
-    async fn look_at_overlay(&mut self) -> Result<(), NetlinkError> {
+    async fn check_overlay(&mut self) -> Result<(), NetlinkError> {
         if self.gone == Some(self.overlay.index) {
             return Ok(());
         }
@@ -194,23 +194,23 @@ impl Watcher {
             Err(LinkError::Gone(name)) => {
                 tracing::debug!("{name} has been deleted");
                 self.gone = Some(self.overlay.index);
-                self.tell(LinkEvent::Gone(self.overlay.index));
+                self.send(LinkEvent::Gone(self.overlay.index));
                 return Ok(());
             }
             Err(LinkError::Netlink(error)) => return Err(error),
         };
         if checked.repairs.is_empty() {
             self.repairs_in_a_row = 0;
-            self.settle = SETTLE;
+            self.settle = SETTLE_TIME;
         } else {
             self.repairs_in_a_row += 1;
-            if self.repairs_in_a_row > PATIENCE {
-                self.settle = (self.settle * 2).min(LONGEST_SETTLE);
+            if self.repairs_in_a_row > REPAIRS_BEFORE_SLOWDOWN {
+                self.settle = (self.settle * 2).min(MAX_SETTLE_TIME);
             }
             for repair in &checked.repairs {
                 tracing::warn!("{}: restored {repair}", self.overlay.name);
             }
-            self.tell(LinkEvent::Repaired(checked.repairs));
+            self.send(LinkEvent::Repaired(checked.repairs));
         }
         let conflicts: HashSet<_> = checked.conflicts.iter().cloned().collect();
         if conflicts != self.conflicts {
@@ -225,23 +225,23 @@ impl Watcher {
                 tracing::info!("route {conflict} is no longer in the way of {name}");
             }
             self.conflicts = conflicts;
-            self.tell(LinkEvent::Conflicts(checked.conflicts));
+            self.send(LinkEvent::Conflicts(checked.conflicts));
         }
         Ok(())
     }
 
-    async fn look_at_underlay(&mut self) -> Result<(), NetlinkError> {
+    async fn check_underlay(&mut self) -> Result<(), NetlinkError> {
         let links = self.netlink.links().await?;
         let by_index = links.iter().find(|link| Some(link.index) == self.underlay.index);
         // Renamed it is still the same; made anew it has another index.
         let link = by_index.or_else(|| links.iter().find(|link| link.name == self.underlay_name));
         let now = match link {
-            None => Underlay { index: None, address: None, ..self.underlay },
+            None => UnderlayState { index: None, address: None, ..self.underlay },
             Some(link) => {
                 let addresses = self.netlink.addresses().await?;
                 let ranked = interface::ranked(link, &addresses);
                 let kept = self.underlay.address.filter(|address| ranked.contains(address));
-                Underlay {
+                UnderlayState {
                     index: Some(link.index),
                     mtu: link.mtu,
                     address: kept.or_else(|| ranked.first().copied()),
@@ -255,18 +255,18 @@ impl Watcher {
                 describe(&self.underlay, &now)
             );
             self.underlay = now;
-            self.tell(LinkEvent::Underlay(now));
+            self.send(LinkEvent::Underlay(now));
         }
         Ok(())
     }
 
-    fn tell(&self, event: LinkEvent) {
+    fn send(&self, event: LinkEvent) {
         // A caller that has stopped listening is on its way out.
         let _ = self.events.send(event);
     }
 }
 
-fn describe(was: &Underlay, now: &Underlay) -> String {
+fn describe(was: &UnderlayState, now: &UnderlayState) -> String {
     let mut words = Vec::new();
     match (was.index, now.index) {
         (Some(_), None) => words.push("it is gone".to_owned()),

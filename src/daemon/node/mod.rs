@@ -18,8 +18,8 @@ use crate::host::firewall::{Firewall, Spec, Toolbox};
 use crate::host::interface::Interface;
 use crate::host::link::{self, LinkError, Overlay};
 use crate::host::netlink::Netlink;
-use crate::host::subnet_file::{self, Previous, SubnetFile};
-use crate::host::watch::{LinkEvent, Underlay};
+use crate::host::subnet_file::{self, PreviousSubnetFile, SubnetFile};
+use crate::host::watch::{LinkEvent, UnderlayState};
 use crate::observe::capture::Captures;
 use crate::observe::protocol::{Answer, capture};
 use crate::route::{Cidr, RouteTable};
@@ -78,7 +78,7 @@ impl<'a> Node<'a> {
         interface: Interface,
         subnet: Cidr,
         routes: Arc<RouteTable>,
-        previous: &Previous,
+        previous: &PreviousSubnetFile,
         store: String,
         confined: Confined,
     ) -> Result<Self, Exit> {
@@ -184,11 +184,11 @@ impl<'a> Node<'a> {
             LinkEvent::Repaired(_) | LinkEvent::Conflicts(_) => {}
             // The workers notice as well, and sooner.
             LinkEvent::Gone(_) => {}
-            LinkEvent::Underlay(Underlay { address: None, .. }) => tracing::warn!(
+            LinkEvent::Underlay(UnderlayState { address: None, .. }) => tracing::warn!(
                 interface = %self.interface.name,
                 "the interface between hosts has no address; waiting for one"
             ),
-            LinkEvent::Underlay(Underlay { index, mtu, address: Some(address) }) => {
+            LinkEvent::Underlay(UnderlayState { index, mtu, address: Some(address) }) => {
                 return self.follow(index, mtu, address).await;
             }
         }

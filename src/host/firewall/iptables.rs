@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::rules::{CHAINS, Chain, Spec};
+use super::rules::{CHAINS, FlannelChain, Spec};
 use super::tools::{ToolError, Toolbox, run};
 
 /// One iptables installation, such as the nft or the legacy one.
@@ -17,7 +17,7 @@ pub(super) struct Iptables {
 
 /// What `iptables-save` showed of our rules right after they were put in place, per chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Installed {
+pub(super) struct IptablesRules {
     lines: Vec<(&'static str, Vec<String>)>,
 }
 
@@ -38,7 +38,7 @@ impl Iptables {
 
     /// Puts the wanted rules in place of whatever our chains held, and removes rules of ours that
     /// are not wanted any more.
-    pub(super) async fn install(&self, spec: &Spec) -> Result<Installed, ToolError> {
+    pub(super) async fn install(&self, spec: &Spec) -> Result<IptablesRules, ToolError> {
         let fully_random = spec.fully_random && spec.masquerade && self.knows_fully_random().await;
         match self.restore(spec, fully_random).await {
             // The tool knows it and the kernel does not.
@@ -52,7 +52,7 @@ impl Iptables {
 
     /// Whether everything that was installed is still there, in its order. Rules of others, before
     /// or between ours, are no matter.
-    pub(super) async fn intact(&self, installed: &Installed) -> Result<bool, ToolError> {
+    pub(super) async fn intact(&self, installed: &IptablesRules) -> Result<bool, ToolError> {
         for chain in CHAINS {
             let Some((_, wanted)) = installed.lines.iter().find(|(name, _)| *name == chain.name)
             else {
@@ -71,7 +71,7 @@ impl Iptables {
     /// to them. Returns what was (or, for a dry run, would be) removed, a line each.
     pub(super) async fn remove(
         &self,
-        chains: &[Chain],
+        chains: &[FlannelChain],
         dry_run: bool,
     ) -> Result<Vec<String>, ToolError> {
         let mut removed = Vec::new();
@@ -87,8 +87,8 @@ impl Iptables {
         Ok(removed)
     }
 
-    async fn restore(&self, spec: &Spec, fully_random: bool) -> Result<Installed, ToolError> {
-        let mut installed = Installed::default();
+    async fn restore(&self, spec: &Spec, fully_random: bool) -> Result<IptablesRules, ToolError> {
+        let mut installed = IptablesRules::default();
         for chain in CHAINS {
             let rules = chain.rules(spec, fully_random);
             if rules.is_empty() {
@@ -105,17 +105,17 @@ impl Iptables {
         Ok(installed)
     }
 
-    async fn knows_chain(&self, chain: &Chain) -> bool {
+    async fn knows_chain(&self, chain: &FlannelChain) -> bool {
         run(&self.iptables, &["-w", "-t", chain.table, "-S", chain.name], "").await.is_ok()
     }
 
     /// Lines of `iptables-save` that are rules of ours: the jump and all of our chain.
-    async fn lines(&self, chain: &Chain) -> Result<Vec<String>, ToolError> {
+    async fn lines(&self, chain: &FlannelChain) -> Result<Vec<String>, ToolError> {
         let saved = self.save(chain).await?;
         Ok(saved.lines().filter(|line| is_ours(chain, line)).map(str::to_owned).collect())
     }
 
-    async fn save(&self, chain: &Chain) -> Result<String, ToolError> {
+    async fn save(&self, chain: &FlannelChain) -> Result<String, ToolError> {
         run(&self.save, &["-t", chain.table], "").await
     }
 
@@ -139,7 +139,7 @@ fn version_of(said: &str) -> Option<[u32; 3]> {
 
 /// The input of `iptables-restore --noflush` that fills our chain anew and moves the jump to it to
 /// the end of its built-in chain, where flannel puts it. Naming a chain of one's own empties it.
-fn transaction(chain: &Chain, rules: &[String], before: &str) -> String {
+fn transaction(chain: &FlannelChain, rules: &[String], before: &str) -> String {
     let jump = chain.jump();
     let mut text = format!("*{}\n:{} - [0:0]\n", chain.table, chain.name);
     for line in before.lines().filter_map(|line| line.strip_prefix("-A ")) {
@@ -156,7 +156,7 @@ fn transaction(chain: &Chain, rules: &[String], before: &str) -> String {
 }
 
 /// The input that takes our rules out, and the commands that it stands for.
-fn removal(chain: &Chain, saved: &str) -> (String, Vec<String>) {
+fn removal(chain: &FlannelChain, saved: &str) -> (String, Vec<String>) {
     let mut commands = Vec::new();
     let (mut declared, mut others) = (false, false);
     let comment = format!("--comment \"{}\"", chain.comment);
@@ -176,14 +176,14 @@ fn removal(chain: &Chain, saved: &str) -> (String, Vec<String>) {
     (text, commands)
 }
 
-fn is_ours(chain: &Chain, line: &str) -> bool {
+fn is_ours(chain: &FlannelChain, line: &str) -> bool {
     line.strip_prefix("-A ").is_some_and(|rule| {
         first_word(rule) == chain.name || (first_word(rule) == chain.hook && is_jump(chain, rule))
     })
 }
 
 /// A jump to our chain with our comment; one of somebody else is theirs.
-fn is_jump(chain: &Chain, rule: &str) -> bool {
+fn is_jump(chain: &FlannelChain, rule: &str) -> bool {
     target(rule) == Some(chain.name) && rule.contains(&format!("--comment \"{}\"", chain.comment))
 }
 

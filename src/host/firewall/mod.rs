@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::iptables::Iptables;
-use self::nft::Nft;
+use self::iptables::{Iptables, IptablesRules};
+use self::nft::{Nft, NftRules};
 use self::rules::CHAINS;
 pub use self::rules::{Spec, masquerade_rule};
 pub(crate) use self::tools::run;
 pub use self::tools::{ToolError, Toolbox};
-use super::subnet_file::Previous;
+use super::subnet_file::PreviousSubnetFile;
 
 /// Rules that are wanted cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -50,17 +50,17 @@ pub enum FirewallError {
 pub struct Firewall {
     tools: Toolbox,
     spec: Spec,
-    state: State,
+    rules: ActiveRules,
 }
 
 #[derive(Debug)]
-enum State {
+enum ActiveRules {
     /// No rule is wanted.
-    Nothing,
+    NotWanted,
     /// Rules are wanted and could not be had yet.
     Missing,
-    Iptables(Iptables, iptables::Installed),
-    Nft(Nft, nft::Installed),
+    Iptables(Iptables, IptablesRules),
+    Nft(Nft, NftRules),
 }
 
 impl Firewall {
@@ -71,7 +71,7 @@ impl Firewall {
     /// by [`Self::check`].
     pub async fn install(
         spec: Spec,
-        previous: &Previous,
+        previous: &PreviousSubnetFile,
         tools: Toolbox,
     ) -> Result<Self, FirewallError> {
         if let (Some(network), Some(subnet)) = (previous.network, previous.subnet)
@@ -84,19 +84,19 @@ impl Firewall {
                 spec.subnet
             );
         }
-        let state = match put(&spec, &tools).await {
+        let rules = match apply(&spec, &tools).await {
             // On by default, and without it packets are dropped only where somebody asks for that:
             // no reason for a host without a firewall to stay without an overlay. As flannel.
             Err(error) if !spec.masquerade => {
                 tracing::error!("going on without rules to accept forwarded packets: {error}");
-                State::Missing
+                ActiveRules::Missing
             }
             outcome => outcome?,
         };
-        remove_other_kind(&state, &tools).await;
-        let firewall = Self { tools, spec, state };
-        match firewall.state {
-            State::Nothing | State::Missing => {}
+        remove_other_kind(&rules, &tools).await;
+        let firewall = Self { tools, spec, rules };
+        match firewall.rules {
+            ActiveRules::NotWanted | ActiveRules::Missing => {}
             _ => tracing::info!(
                 masquerade = firewall.spec.masquerade,
                 forward = firewall.spec.forward,
@@ -109,28 +109,28 @@ impl Firewall {
 
     /// The program that holds the rules, if any are wanted.
     pub fn tool(&self) -> &'static str {
-        match self.state {
-            State::Nothing | State::Missing => "none",
-            State::Iptables(..) => "iptables",
-            State::Nft(..) => "nftables",
+        match self.rules {
+            ActiveRules::NotWanted | ActiveRules::Missing => "none",
+            ActiveRules::Iptables(..) => "iptables",
+            ActiveRules::Nft(..) => "nftables",
         }
     }
 
     /// Looks after the rules once: true if something was missing and has been restored.
     pub async fn check(&mut self) -> Result<bool, FirewallError> {
-        let intact = match &self.state {
-            State::Nothing => true,
-            State::Missing => {
-                self.state = put(&self.spec, &self.tools).await?;
+        let intact = match &self.rules {
+            ActiveRules::NotWanted => true,
+            ActiveRules::Missing => {
+                self.rules = apply(&self.spec, &self.tools).await?;
                 tracing::info!(with = self.tool(), "firewall rules in place");
                 return Ok(true);
             }
-            State::Iptables(tool, installed) => tool.intact(installed).await?,
-            State::Nft(tool, installed) => tool.intact(installed).await?,
+            ActiveRules::Iptables(tool, installed) => tool.intact(installed).await?,
+            ActiveRules::Nft(tool, installed) => tool.intact(installed).await?,
         };
         if !intact {
             tracing::info!("Some {} rules are missing; deleting and recreating rules", self.tool());
-            self.state = put(&self.spec, &self.tools).await?;
+            self.rules = apply(&self.spec, &self.tools).await?;
             tracing::info!("bootstrap done");
         }
         Ok(!intact)
@@ -138,7 +138,7 @@ impl Firewall {
 
     /// Changes over to other rules in one step, as after a lease of another subnet.
     pub async fn replace(&mut self, spec: Spec) -> Result<(), FirewallError> {
-        self.state = put(&spec, &self.tools).await?;
+        self.rules = apply(&spec, &self.tools).await?;
         self.spec = spec;
         Ok(())
     }
@@ -200,11 +200,11 @@ pub async fn cleanup(tools: &Toolbox, dry_run: bool) -> Result<Vec<String>, Tool
     Ok(removed)
 }
 
-async fn put(spec: &Spec, tools: &Toolbox) -> Result<State, FirewallError> {
+async fn apply(spec: &Spec, tools: &Toolbox) -> Result<ActiveRules, FirewallError> {
     let flags = match (spec.masquerade, spec.forward) {
         (false, false) => {
-            retire(spec, tools).await;
-            return Ok(State::Nothing);
+            remove_all(spec, tools).await;
+            return Ok(ActiveRules::NotWanted);
         }
         (true, false) => "--ip-masq",
         (false, true) => "--iptables-forward-rules",
@@ -214,12 +214,12 @@ async fn put(spec: &Spec, tools: &Toolbox) -> Result<State, FirewallError> {
         && let Some(tool) = Iptables::find(tools, "iptables")
     {
         let installed = tool.install(spec).await?;
-        return Ok(State::Iptables(tool, installed));
+        return Ok(ActiveRules::Iptables(tool, installed));
     }
     match Nft::find(tools) {
         Some(tool) => {
             let installed = tool.install(spec).await?;
-            Ok(State::Nft(tool, installed))
+            Ok(ActiveRules::Nft(tool, installed))
         }
         None if spec.nftables => Err(FirewallError::NoNft),
         None => Err(FirewallError::NoTool { flags }),
@@ -227,7 +227,7 @@ async fn put(spec: &Spec, tools: &Toolbox) -> Result<State, FirewallError> {
 }
 
 /// Nothing is wanted: take away what an earlier run left, if there is a tool to do so.
-async fn retire(spec: &Spec, tools: &Toolbox) {
+async fn remove_all(spec: &Spec, tools: &Toolbox) {
     let outcome = async {
         if let Some(tool) = Iptables::find(tools, "iptables") {
             tool.install(spec).await?;
@@ -243,14 +243,14 @@ async fn retire(spec: &Spec, tools: &Toolbox) {
 }
 
 /// Rules of an earlier run that used the other tool would apply twice.
-async fn remove_other_kind(state: &State, tools: &Toolbox) {
-    let outcome = match state {
-        State::Nothing | State::Missing => return,
-        State::Iptables(..) => match Nft::find(tools) {
+async fn remove_other_kind(rules: &ActiveRules, tools: &Toolbox) {
+    let outcome = match rules {
+        ActiveRules::NotWanted | ActiveRules::Missing => return,
+        ActiveRules::Iptables(..) => match Nft::find(tools) {
             Some(tool) => tool.remove(false).await,
             None => return,
         },
-        State::Nft(..) => match Iptables::find(tools, "iptables") {
+        ActiveRules::Nft(..) => match Iptables::find(tools, "iptables") {
             Some(tool) => tool.remove(&CHAINS, false).await,
             None => return,
         },

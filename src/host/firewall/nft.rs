@@ -13,7 +13,7 @@ pub(super) struct Nft {
 
 /// How nft lists our table right after it was put in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Installed {
+pub(super) struct NftRules {
     listing: String,
 }
 
@@ -23,14 +23,14 @@ impl Nft {
     }
 
     /// Puts the wanted rules in place.
-    pub(super) async fn install(&self, spec: &Spec) -> Result<Installed, ToolError> {
+    pub(super) async fn install(&self, spec: &Spec) -> Result<NftRules, ToolError> {
         let random = spec.masquerade && spec.fully_random && self.accepts(spec).await;
         run(&self.program, &["-f", "-"], &nft_transaction(spec, random)).await?;
-        Ok(Installed { listing: self.listing().await?.unwrap_or_default() })
+        Ok(NftRules { listing: self.listing().await?.unwrap_or_default() })
     }
 
     /// Whether the table is still as it was installed.
-    pub(super) async fn intact(&self, installed: &Installed) -> Result<bool, ToolError> {
+    pub(super) async fn intact(&self, installed: &NftRules) -> Result<bool, ToolError> {
         Ok(self.listing().await?.as_ref() == Some(&installed.listing))
     }
 

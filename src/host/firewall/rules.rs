@@ -23,7 +23,7 @@ pub struct Spec {
 
 /// A chain of ours with its place: the built-in chain that jumps to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chain {
+pub(super) struct FlannelChain {
     pub(super) table: &'static str,
     pub(super) hook: &'static str,
     pub(super) name: &'static str,
@@ -31,17 +31,25 @@ pub(super) struct Chain {
 }
 
 /// Masquerading.
-pub(super) const MASQ: Chain =
-    Chain { table: "nat", hook: "POSTROUTING", name: "FLANNEL-POSTRTG", comment: "flanneld masq" };
+pub(super) const MASQ: FlannelChain = FlannelChain {
+    table: "nat",
+    hook: "POSTROUTING",
+    name: "FLANNEL-POSTRTG",
+    comment: "flanneld masq",
+};
 
 /// Acceptance of forwarded packets.
-pub(super) const FORWARD: Chain =
-    Chain { table: "filter", hook: "FORWARD", name: "FLANNEL-FWD", comment: "flanneld forward" };
+pub(super) const FORWARD: FlannelChain = FlannelChain {
+    table: "filter",
+    hook: "FORWARD",
+    name: "FLANNEL-FWD",
+    comment: "flanneld forward",
+};
 
 /// Both.
-pub(super) const CHAINS: [Chain; 2] = [MASQ, FORWARD];
+pub(super) const CHAINS: [FlannelChain; 2] = [MASQ, FORWARD];
 
-impl Chain {
+impl FlannelChain {
     /// The jump to this chain, without `-A` or `-D`.
     pub(super) fn jump(&self) -> String {
         format!("{} -m comment --comment \"{}\" -j {}", self.hook, self.comment, self.name)
@@ -57,8 +65,8 @@ impl Chain {
                 let rules = masquerade_rules(spec).into_iter();
                 rules
                     .map(|(matches, target)| match target {
-                        Target::Return => (matches.iptables(), "RETURN"),
-                        Target::Masquerade => (matches.iptables(), masquerade),
+                        MasqueradeTarget::Return => (matches.iptables(), "RETURN"),
+                        MasqueradeTarget::Masquerade => (matches.iptables(), masquerade),
                     })
                     .collect()
             }
@@ -80,7 +88,7 @@ impl Chain {
 }
 
 /// What a masquerading rule looks at; a prefix with `false` is one that the address is not in.
-struct Matches {
+struct MasqueradeMatch {
     /// Marked by kube-proxy, which masquerades it itself.
     marked: bool,
     source: Option<(bool, Cidr)>,
@@ -89,35 +97,38 @@ struct Matches {
 
 /// What a masquerading rule does with a packet that matches.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Target {
+enum MasqueradeTarget {
     Return,
     Masquerade,
 }
 
 /// The rules for masquerading, in their order.
-fn masquerade_rules(spec: &Spec) -> [(Matches, Target); 6] {
+fn masquerade_rules(spec: &Spec) -> [(MasqueradeMatch, MasqueradeTarget); 6] {
     let Spec { network, subnet, .. } = *spec;
     let multicast = Cidr::new(Ipv4Addr::new(224, 0, 0, 0), 4);
-    let between = |source, destination| Matches {
+    let between = |source, destination| MasqueradeMatch {
         marked: false,
         source: Some(source),
         destination: Some(destination),
     };
     [
-        (Matches { marked: true, source: None, destination: None }, Target::Return),
+        (
+            MasqueradeMatch { marked: true, source: None, destination: None },
+            MasqueradeTarget::Return,
+        ),
         // Within the overlay network sources stay as they are.
-        (between((true, subnet), (true, network)), Target::Return),
-        (between((true, network), (true, subnet)), Target::Return),
+        (between((true, subnet), (true, network)), MasqueradeTarget::Return),
+        (between((true, network), (true, subnet)), MasqueradeTarget::Return),
         // From outside to a container of this host: it shall see who is calling.
-        (between((false, network), (true, subnet)), Target::Return),
+        (between((false, network), (true, subnet)), MasqueradeTarget::Return),
         // To the outside, in the name of this host.
-        (between((true, network), (false, multicast)), Target::Masquerade),
+        (between((true, network), (false, multicast)), MasqueradeTarget::Masquerade),
         // From this host, or through it, into the overlay: in the name of flannel0.
-        (between((false, network), (true, network)), Target::Masquerade),
+        (between((false, network), (true, network)), MasqueradeTarget::Masquerade),
     ]
 }
 
-impl Matches {
+impl MasqueradeMatch {
     fn fit(&self, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
         let fits = |side: Option<(bool, Cidr)>, address| {
             side.is_none_or(|(inside, prefix)| prefix.contains(address) == inside)
@@ -159,7 +170,7 @@ pub fn masquerade_rule(
 ) -> Option<(String, bool)> {
     let mut rules = masquerade_rules(spec).into_iter().filter(|_| spec.masquerade);
     rules.find_map(|(matches, target)| {
-        let masquerades = target == Target::Masquerade;
+        let masquerades = target == MasqueradeTarget::Masquerade;
         let name = if masquerades { "MASQUERADE" } else { "RETURN" };
         matches
             .fit(source, destination)
@@ -197,8 +208,8 @@ pub(super) fn nft_transaction(spec: &Spec, fully_random: bool) -> String {
         for (matches, target) in masquerade_rules(spec) {
             let matches = matches.nft();
             let verdict = match target {
-                Target::Return => "return",
-                Target::Masquerade => masquerade,
+                MasqueradeTarget::Return => "return",
+                MasqueradeTarget::Masquerade => masquerade,
             };
             line(format!(
                 "add rule ip {NFT_TABLE} postrtg {matches} {verdict} comment \"flanneld masq\""

@@ -71,7 +71,7 @@ pub async fn choose(options: &InterfaceOptions) -> Result<Interface, InterfaceEr
         Some(target) => Some((target, netlink.route_to(target).await)),
         None => None,
     };
-    let host = Host {
+    let host = HostInterfaces {
         links: netlink.links().await?,
         addresses: netlink.addresses().await?,
         routes: netlink.routes().await?,
@@ -80,7 +80,7 @@ pub async fn choose(options: &InterfaceOptions) -> Result<Interface, InterfaceEr
 }
 
 /// What the host has.
-struct Host {
+struct HostInterfaces {
     links: Vec<Link>,
     addresses: Vec<Address>,
     routes: Vec<Route>,
@@ -88,12 +88,12 @@ struct Host {
 
 /// Every wish in order, each with its outcome.
 fn choose_among(
-    host: &Host,
+    host: &HostInterfaces,
     options: &InterfaceOptions,
     reach: Option<(Ipv4Addr, Result<Route, NetlinkError>)>,
 ) -> Result<Interface, InterfaceError> {
     let mut refused: Vec<(String, String)> = Vec::new();
-    let done = |found: Found, reason: String| Interface {
+    let done = |found: ChosenAddress, reason: String| Interface {
         index: found.link.index,
         name: found.link.name.clone(),
         address: found.address,
@@ -148,20 +148,20 @@ fn choose_among(
 
 /// An interface and the address of it to use.
 #[derive(Clone, Copy)]
-struct Found<'a> {
+struct ChosenAddress<'a> {
     link: &'a Link,
     address: Ipv4Addr,
 }
 
-impl Host {
+impl HostInterfaces {
     /// By address if the wish is one, else by name.
-    fn named(&self, wish: &str) -> Result<Found<'_>, String> {
+    fn named(&self, wish: &str) -> Result<ChosenAddress<'_>, String> {
         if let Ok(address) = wish.parse::<Ipv4Addr>() {
             let owner = self.addresses.iter().find(|a| a.local == address);
             let link = owner.and_then(|a| self.links.iter().find(|l| l.index == a.index));
             let link = link.ok_or("no interface of this host has this address")?;
             check_mtu(link)?;
-            return Ok(Found { link, address });
+            return Ok(ChosenAddress { link, address });
         }
         if wish.parse::<std::net::Ipv6Addr>().is_ok() {
             return Err("hosts are reached by IPv4, this is an IPv6 address".into());
@@ -171,14 +171,16 @@ impl Host {
     }
 
     /// Addresses of all interfaces first, then names.
-    fn matching(&self, regex: &Regex) -> Result<(Found<'_>, String), String> {
+    fn matching(&self, regex: &Regex) -> Result<(ChosenAddress<'_>, String), String> {
         let mut last = "it matches no address and no name".to_owned();
         for link in &self.links {
             let matching =
                 ranked(link, &self.addresses).into_iter().find(|a| regex.is_match(&a.to_string()));
             if let Some(address) = matching {
                 match check_mtu(link) {
-                    Ok(()) => return Ok((Found { link, address }, format!("address {address}"))),
+                    Ok(()) => {
+                        return Ok((ChosenAddress { link, address }, format!("address {address}")));
+                    }
                     Err(why) => last = format!("it matches {address} of {}, but {why}", link.name),
                 }
             }
@@ -193,20 +195,20 @@ impl Host {
     }
 
     /// The interface of a route, with the source address that the route prefers.
-    fn of_route(&self, route: &Route) -> Result<Found<'_>, String> {
+    fn of_route(&self, route: &Route) -> Result<ChosenAddress<'_>, String> {
         let link = route.oif.and_then(|index| self.links.iter().find(|l| l.index == index));
         let link = link.ok_or("its route has no interface")?;
         match route.source {
             Some(address) if !address.is_loopback() => {
                 check_mtu(link)?;
-                Ok(Found { link, address })
+                Ok(ChosenAddress { link, address })
             }
             _ => self.usable(link),
         }
     }
 
     /// The default route with the lowest metric.
-    fn of_default_route(&self) -> Result<Found<'_>, String> {
+    fn of_default_route(&self) -> Result<ChosenAddress<'_>, String> {
         let everywhere = Cidr::new(Ipv4Addr::UNSPECIFIED, 0);
         let mut defaults: Vec<_> = self
             .routes
@@ -224,14 +226,14 @@ impl Host {
         self.of_route(best)
     }
 
-    fn usable(&self, link: &Link) -> Result<Found<'_>, String> {
+    fn usable(&self, link: &Link) -> Result<ChosenAddress<'_>, String> {
         let link = self.links.iter().find(|l| l.index == link.index).ok_or("it has vanished")?;
         check_mtu(link)?;
         let address = ranked(link, &self.addresses).first().copied().ok_or_else(|| {
             let any = self.addresses.iter().any(|a| a.index == link.index);
             if any { "it has only loopback addresses" } else { "it has no IPv4 address" }.to_owned()
         })?;
-        Ok(Found { link, address })
+        Ok(ChosenAddress { link, address })
     }
 
     /// The message for a user whose wishes all failed.

@@ -3,14 +3,14 @@
 use super::*;
 
 /// lo, eth0 with two addresses and the default route, eth1 with a link-local one first, tiny, bare.
-fn host() -> Host {
+fn host() -> HostInterfaces {
     let link = |index, name: &str, mtu, up| Link { index, name: name.into(), mtu, up };
     let address = |index, local: &str, prefix_len| Address {
         index,
         local: local.parse().unwrap(),
         prefix_len,
     };
-    Host {
+    HostInterfaces {
         links: vec![
             link(1, "lo", 65536, true),
             link(2, "eth0", 1500, true),
@@ -130,7 +130,7 @@ fn a_refusal_names_every_wish_and_every_interface() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    let no_default = Host { routes: vec![], ..host() };
+    let no_default = HostInterfaces { routes: vec![], ..host() };
     let text =
         choose_among(&no_default, &InterfaceOptions::default(), None).unwrap_err().to_string();
     assert!(text.contains("no IPv4 default route"), "{text}");
