@@ -13,7 +13,7 @@ use crate::route::Cidr;
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Exit code: 0 if all is well or there are notes, 2 if the worst finding is a \
-warning, 1 if it is a fault. Run it as root: other users may not look at the firewall nor send the \
+warning, 1 if it is a fault. Run it as root: other users cannot read the firewall rules or send \
 probes."
 )]
 pub struct DoctorArgs {
@@ -23,7 +23,7 @@ pub struct DoctorArgs {
     /// Which peers to probe: `yes` for all, `no`, or a list of their addresses or subnets
     #[arg(long, value_name = "yes|no|LIST", default_value = "yes")]
     pub peers: PeerChoice,
-    /// Seconds within which everything must have ended
+    /// Time limit for all checks together, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10",
           value_parser = clap::value_parser!(u64).range(2..=600))]
     pub timeout: u64,
@@ -48,19 +48,19 @@ pub struct DoctorArgs {
     /// Environment file of dockerd, as `docker-opts` writes it
     #[arg(long, value_name = "FILE", default_value = "/run/docker_opts.env")]
     pub docker_env: PathBuf,
-    /// Where the leases are kept, by the daemon's own flags.
+    /// The lease store, by the daemon's own flags.
     #[command(flatten)]
     pub store: StoreArgs,
 }
 
-/// Which peers are probed.
+/// Peers to probe.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerChoice {
-    /// All of them.
+    /// Every peer.
     All,
-    /// None.
+    /// No peer.
     None,
-    /// Those with these addresses, or with these subnets.
+    /// Peers with one of these addresses (as /32) or subnets.
     Some(Vec<Cidr>),
 }
 
@@ -81,7 +81,7 @@ impl FromStr for PeerChoice {
     }
 }
 
-/// A subnet, or an address as the prefix of itself.
+/// Parses a subnet, or an address as a /32.
 fn prefix(text: &str) -> Option<Cidr> {
     let address = text.parse().map(|address| Cidr::new(address, 32)).ok();
     address.or_else(|| text.parse().ok())

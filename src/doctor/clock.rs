@@ -1,11 +1,12 @@
-//! The clock: certificates have dates, and logs are compared between hosts.
+//! The clock: a wrong one makes valid certificates fail and logs of two hosts incomparable.
 
 use std::time::SystemTime;
 
 use super::finding::Finding;
 use crate::sys;
 
-/// `offset` is this host's clock less the lease store's, in seconds, if the store told.
+/// Checks the clock. `offset` is this host's clock minus etcd's, in seconds; `None` if etcd did not
+/// report its own.
 pub(super) fn check(offset: Option<i64>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let built = std::env::current_exe().and_then(|path| path.metadata()?.modified());
@@ -17,7 +18,7 @@ pub(super) fn check(offset: Option<i64>) -> Vec<Finding> {
             Finding::warning(
                 "clock",
                 format!(
-                    "it is {} s earlier than the date of this program's file",
+                    "it is {} s behind the modification time of this program's file",
                     behind.as_secs()
                 ),
             )
@@ -29,27 +30,30 @@ pub(super) fn check(offset: Option<i64>) -> Vec<Finding> {
             Finding::warning(
                 "clock",
                 format!(
-                    "it is {} s {} etcd's: certificates may seem invalid, logs cannot be compared",
+                    "it is {} s {} etcd's clock: certificates may seem invalid, and logs cannot be \
+                     compared",
                     offset.abs(),
                     if offset < 0 { "behind" } else { "ahead of" }
                 ),
             )
-            .remedy("timedatectl set-ntp true (on both)"),
+            .remedy("timedatectl set-ntp true (on both hosts)"),
         ),
-        Some(offset) => findings.push(Finding::ok("clock", format!("{offset} s from etcd's"))),
+        Some(offset) => {
+            findings.push(Finding::ok("clock", format!("{offset} s from etcd's clock")))
+        }
         None => {}
     }
     findings.push(match sys::clock::is_synchronized() {
-        Some(true) => Finding::ok("clock kept in step", "yes"),
+        Some(true) => Finding::ok("clock synchronization", "synchronized"),
         Some(false) => Finding::note(
-            "clock kept in step",
-            "the kernel knows of nothing that does (leases are timed by etcd, so they do not suffer)",
+            "clock synchronization",
+            "not synchronized, as far as the kernel knows (leases are not affected: etcd times them)",
         )
         .remedy("timedatectl set-ntp true"),
-        None => Finding::note("clock kept in step", "not checked: adjtimex is not allowed here"),
+        None => Finding::note("clock synchronization", "not checked: adjtimex is not allowed here"),
     });
     findings
 }
 
-/// Seconds that two clocks may differ before anybody suffers.
+/// Largest accepted difference between two clocks, in seconds.
 const MAX_CLOCK_OFFSET: i64 = 30;

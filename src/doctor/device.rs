@@ -1,4 +1,4 @@
-//! flannel0 as it should be, and the routes that lead into it, or past it.
+//! The TUN device, and the routes that lead overlay traffic into it or past it.
 
 use super::docker;
 use super::facts::HostFacts;
@@ -6,7 +6,8 @@ use super::finding::Finding;
 use crate::host::link::{self, Overlay};
 use crate::host::netlink::Route;
 
-/// Looks at the device, the network's route, and where each peer's subnet really leads.
+/// Checks the device, the route of the overlay network, and where the kernel sends packets for each
+/// peer's subnet.
 pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &facts.interface {
@@ -23,28 +24,32 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     }
     let Some(tun) = facts.tun() else {
         findings.push(
-            Finding::warning("device", "there is no flannel0: the daemon makes it when it starts")
-                .remedy("systemctl start flannel-udp; journalctl -u flannel-udp"),
+            Finding::warning(
+                "device",
+                "there is no flannel0: the daemon creates it when it starts",
+            )
+            .remedy("systemctl start flannel-udp; journalctl -u flannel-udp"),
         );
         return findings;
     };
     let name = &tun.name;
-    let restart = "the daemon puts it right within a second; if not: systemctl restart flannel-udp";
+    let restart = "the daemon repairs it within a second; if not: systemctl restart flannel-udp";
     if !tun.up {
         findings.push(Finding::fault(name, "it is down").remedy(format!("ip link set {name} up")));
     }
     if let Some(mtu) = facts.mtu().filter(|mtu| *mtu != tun.mtu) {
-        let text = format!("its MTU is {}, the interface between hosts bears {mtu}", tun.mtu);
+        let text =
+            format!("its MTU is {}, the interface between hosts carries at most {mtu}", tun.mtu);
         let remedy = format!("ip link set {name} mtu {mtu}");
-        findings.push(match tun.mtu > mtu {
-            true => Finding::fault(name, text).remedy(remedy),
-            false => Finding::warning(name, text).remedy(remedy),
-        });
+        let finding =
+            if tun.mtu > mtu { Finding::fault(name, text) } else { Finding::warning(name, text) };
+        findings.push(finding.remedy(remedy));
     }
     if let Some(subnet) = facts.subnet
         && !facts.addresses.iter().any(|a| a.index == tun.index && a.local == subnet.network())
     {
-        let text = format!("it has not the address {} of this host's subnet", subnet.network());
+        let text =
+            format!("it does not have the address {} of this host's subnet", subnet.network());
         findings.push(Finding::fault(name, text).remedy(restart));
     }
     if findings.len() == 1 {
@@ -67,12 +72,13 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
         mtu: tun.mtu,
         blackhole: false,
     };
-    // The bridge's route goes with its address, which is a finding of its own.
+    // A route that exists only because of the bridge's wrong address disappears with that address,
+    // which docker::check reports.
     let (bridge, others) = facts.routes.iter().cloned().partition(|r| docker::explains(facts, r));
     let [bridge, others]: [Vec<Route>; 2] = [bridge, others];
     let conflicts = link::conflicts(&others, &facts.links, &overlay);
     for conflict in &conflicts {
-        let text = format!("the route {conflict} takes traffic away from the overlay");
+        let text = format!("the route {conflict} diverts traffic from the overlay");
         findings.push(Finding::fault("route", text).remedy(format!("ip route del {conflict}")));
     }
     if conflicts.is_empty() && link::conflicts(&bridge, &facts.links, &overlay).is_empty() {
@@ -81,7 +87,8 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Rules of policy routing may lead packets elsewhere, whatever the main table says.
+/// Asks the kernel for the route to each peer: policy routing rules (`ip rule`) may divert packets
+/// regardless of the main table.
 async fn policy(facts: &HostFacts<'_>, tun: u32) -> Option<Finding> {
     for peer in facts.peers.iter().take(MAX_ROUTE_LOOKUPS) {
         let address = peer.subnet.network();
@@ -89,13 +96,15 @@ async fn policy(facts: &HostFacts<'_>, tun: u32) -> Option<Finding> {
         if route.oif != Some(tun) {
             let name = |index| facts.links.iter().find(|l| Some(l.index) == index);
             let elsewhere = name(route.oif).map_or("nowhere", |link| link.name.as_str());
-            let text =
-                format!("packets to {} go to {elsewhere} by a rule of policy routing", peer.subnet);
+            let text = format!(
+                "packets to {} go to {elsewhere} because of a policy routing rule",
+                peer.subnet
+            );
             return Some(Finding::fault("route", text).remedy("ip rule; ip route show table all"));
         }
     }
     None
 }
 
-/// Peers whose route is asked for.
+/// Largest number of peers whose route is looked up.
 const MAX_ROUTE_LOOKUPS: usize = 64;

@@ -1,5 +1,5 @@
-//! Docker's bridge and options against our lease: `docker_opts.env`, `daemon.json`, the arguments of
-//! the dockerd that runs, and the bridge itself.
+//! Docker's bridge and options, compared with this host's lease: `docker_opts.env`, `daemon.json`,
+//! the arguments of the running dockerd, and the bridge itself.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::ports;
 use crate::host::netlink::{Link, Route};
 use crate::host::subnet_file::variable;
 
-/// What dockerd is told, by one source of options.
+/// The options for dockerd from one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct DockerOptions {
     bip: Option<String>,
@@ -18,7 +18,7 @@ struct DockerOptions {
     ip_masq: Option<String>,
 }
 
-/// Compares every source with the subnet file.
+/// Compares the options from every source with the subnet file.
 pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     if facts.file.subnet.is_none() {
         return vec![];
@@ -46,7 +46,7 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
                 facts,
                 DAEMON_JSON,
                 &options,
-                "take bip and mtu out of that file",
+                "remove bip and mtu from that file",
             ));
         }
     }
@@ -57,7 +57,7 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
 fn compare(facts: &HostFacts<'_>, source: &str, options: &DockerOptions, remedy: &str) -> Finding {
     let bip = facts.variable("FLANNEL_SUBNET");
     let mtu = facts.variable("FLANNEL_MTU");
-    // Whoever masquerades, the other must not.
+    // Exactly one of docker and the daemon must masquerade.
     let masq = facts.variable("FLANNEL_IPMASQ").map(|masq| (masq != "true").to_string());
     let mut wrong = Vec::new();
     let mut fault = false;
@@ -71,23 +71,24 @@ fn compare(facts: &HostFacts<'_>, source: &str, options: &DockerOptions, remedy:
             wrong.push(format!("{name} is {has} and should be {wants}"));
             let smaller = name == "--mtu"
                 && has.parse::<u32>().ok().zip(wants.parse().ok()).is_some_and(|(h, w)| h < w);
-            // A smaller MTU costs speed only; a second masquerade hides who is calling.
+            // A smaller MTU only costs throughput; a second masquerade hides the client's address.
             fault |= !smaller && name != "--ip-masq";
         }
     }
     match (wrong.is_empty(), fault) {
         (true, _) if *options == DockerOptions::default() => Finding::note(
             source,
-            "it says nothing of --bip, --mtu and --ip-masq: its containers are outside the overlay",
+            "--bip, --mtu and --ip-masq are not set: its containers are outside the overlay",
         )
         .remedy(remedy),
-        (true, _) => Finding::ok(source, "its options fit the subnet file"),
+        (true, _) => Finding::ok(source, "its options match the subnet file"),
         (_, true) => Finding::fault(source, wrong.join("; ")).remedy(remedy),
         (_, false) => Finding::warning(source, wrong.join("; ")).remedy(remedy),
     }
 }
 
-/// Whether a route is there only because the bridge has an address that [`check`] finds wrong.
+/// Returns whether a route exists only because the bridge has an address that [`check`] reports as
+/// wrong.
 pub(super) fn explains(facts: &HostFacts<'_>, route: &Route) -> bool {
     let bridge = facts.links.iter().find(|link| link.name == BRIDGE);
     facts.file.subnet.is_some()
@@ -105,7 +106,8 @@ fn addresses(facts: &HostFacts<'_>, link: &Link) -> Vec<String> {
     its.map(|address| format!("{}/{}", address.local, address.prefix_len)).collect()
 }
 
-/// The bridge's address must be the subnet's first, and no port may send longer packets.
+/// The bridge must have the first address of the subnet, and no port may send packets longer than
+/// the overlay's MTU.
 fn bridge(facts: &HostFacts<'_>) -> Option<Finding> {
     let link = facts.links.iter().find(|link| link.name == BRIDGE)?;
     let wants = facts.variable("FLANNEL_SUBNET")?;
@@ -122,14 +124,17 @@ fn bridge(facts: &HostFacts<'_>) -> Option<Finding> {
     Some(match longest {
         Some(longest) if longest > mtu => Finding::fault(
             BRIDGE,
-            format!("containers behind it send packets of up to {longest} bytes; the overlay bears {mtu}"),
+            format!(
+                "containers behind it send packets of up to {longest} bytes; the overlay carries at most \
+                 {mtu}"
+            ),
         )
-        .remedy(format!("{restart}; containers must be started anew")),
+        .remedy(format!("{restart}; containers must be recreated")),
         _ => Finding::ok(BRIDGE, format!("{wants}, MTU {}", link.mtu)),
     })
 }
 
-/// `DOCKER_OPTS` and `DOCKER_OPT_*` of `docker_opts.env`.
+/// Parses `DOCKER_OPTS` and `DOCKER_OPT_*` of `docker_opts.env`.
 fn from_environment(text: &str) -> DockerOptions {
     let mut options = DockerOptions::default();
     for name in ["DOCKER_OPTS", "DOCKER_OPT_BIP", "DOCKER_OPT_MTU", "DOCKER_OPT_IPMASQ"] {
@@ -152,7 +157,7 @@ fn from_json(text: &str) -> DockerOptions {
     DockerOptions { bip: field("bip"), mtu: field("mtu"), ip_masq: field("ip-masq") }
 }
 
-/// The dockerds of this network namespace.
+/// Finds every dockerd in this network namespace, with its options.
 fn running() -> Vec<(u32, DockerOptions)> {
     let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let here = namespace("self");
@@ -173,7 +178,8 @@ fn running() -> Vec<(u32, DockerOptions)> {
 }
 
 impl DockerOptions {
-    /// `--bip=X` or `--bip X`; a boolean alone is true.
+    /// Reads options from arguments: `--bip=X` or `--bip X`; a boolean option without a value is
+    /// true.
     fn take(&mut self, words: impl Iterator<Item = String>) {
         let mut words = words.peekable();
         while let Some(word) = words.next() {
@@ -192,7 +198,8 @@ impl DockerOptions {
         for option in [&mut self.bip, &mut self.mtu, &mut self.ip_masq] {
             *option = option.take().map(|value| value.trim_matches('"').to_owned());
         }
-        // Written as a network or an address, it is compared as text with subnet.env's.
+        // The value is compared as text with that of subnet.env, so anything but ADDRESS/LENGTH is
+        // dropped.
         self.bip = self.bip.take().filter(|bip| {
             bip.split_once('/').is_some_and(|(ip, _)| ip.parse::<Ipv4Addr>().is_ok())
         });

@@ -1,5 +1,5 @@
-//! ICMP echo over a raw socket: requests of any length that may not be fragmented, their answers, and
-//! the errors that come back instead (RFC 792).
+//! ICMP echo over a raw socket: requests of any length with the Don't Fragment flag, their replies,
+//! and the ICMP errors that routers or hosts send instead (RFC 792).
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -16,18 +16,18 @@ use crate::packet::icmpv4::{self, Icmpv4, kind};
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::protocol;
 
-/// What became of a request.
+/// Outcome of an echo request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum EchoOutcome {
-    /// It was answered after this time.
+    /// A reply arrived after this time.
     Reply(Duration),
-    /// This router or host said that it cannot be delivered.
+    /// A router or host reported that the request could not be delivered.
     Error(IcmpError),
-    /// Nothing came back in time.
+    /// Nothing arrived in time.
     Silence,
 }
 
-/// An ICMP error.
+/// An ICMP error and its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IcmpError {
     pub(super) by: Ipv4Addr,
@@ -35,7 +35,7 @@ pub(super) struct IcmpError {
     pub(super) code: u8,
 }
 
-/// A socket for requests, and a thread that reads what comes back.
+/// A raw socket that sends echo requests, and a thread that reads the replies and errors.
 pub(super) struct Echo {
     socket: Arc<Socket>,
     shared: Arc<EchoState>,
@@ -48,7 +48,7 @@ pub(super) struct Echo {
 struct EchoState {
     stop: AtomicBool,
     waiting: Mutex<HashMap<u16, PendingEcho>>,
-    /// The last error about a datagram of ours to a host.
+    /// The last error about a UDP datagram of this host, by destination address and port.
     datagrams: Mutex<HashMap<(Ipv4Addr, u16), IcmpError>>,
 }
 
@@ -67,7 +67,8 @@ impl Echo {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
         socket.set_header_included_v4(true)?;
         socket.set_read_timeout(Some(STOP_POLL))?;
-        // A burst of long answers shall not be lost here and taken for loss on the way.
+        // A burst of long replies must not overflow this buffer: the loss would be blamed on the
+        // path.
         let _ = socket.set_recv_buffer_size(4 << 20);
         let (socket, shared) = (Arc::new(socket), Arc::new(EchoState::default()));
         let identifier = fastrand::u16(1..);
@@ -78,7 +79,7 @@ impl Echo {
         Ok(Self { socket, shared, identifier, next: AtomicU16::new(0), reader: Some(reader) })
     }
 
-    /// Asks `to` with a packet of `len` bytes in all and waits up to `limit`.
+    /// Sends an echo request of `len` bytes, IPv4 header included, to `to` and waits up to `limit`.
     ///
     /// # Errors
     /// The kernel does not send it: no route, or longer than the device's MTU (`EMSGSIZE`).
@@ -101,7 +102,7 @@ impl Echo {
         Ok(outcome.ok().and_then(Result::ok).unwrap_or(EchoOutcome::Silence))
     }
 
-    /// What was last said against datagrams of this host to `to` and its UDP port.
+    /// Returns the last ICMP error about a datagram of this host to UDP `port` of `to`.
     pub(super) fn last_error(&self, to: Ipv4Addr, port: u16) -> Option<IcmpError> {
         let datagrams = self.shared.datagrams.lock().unwrap_or_else(PoisonError::into_inner);
         datagrams.get(&(to, port)).copied()
@@ -126,7 +127,7 @@ impl EchoState {
 fn read(mut socket: &Socket, shared: &EchoState, identifier: u16) {
     let mut buffer = vec![0; 1 << 16];
     while !shared.stop.load(Ordering::Relaxed) {
-        // A timeout is the time to look whether to stop; nothing else is ever the matter for long.
+        // A read timeout lets the loop see `stop`; other errors are transient on a raw socket.
         let Ok(len) = socket.read(&mut buffer) else { continue };
         let now = Instant::now();
         match parse_message(&buffer[..len], identifier) {
@@ -210,7 +211,7 @@ fn request(to: Ipv4Addr, len: usize, identifier: u16, sequence: u16) -> Vec<u8> 
 
 /// Length of the two headers in bytes.
 const HEADERS: usize = ipv4::Header::LEN + icmpv4::Header::LEN;
-/// How often the reader looks whether it is still wanted.
+/// Read timeout, after which the reader checks whether to stop.
 const STOP_POLL: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

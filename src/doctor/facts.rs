@@ -1,4 +1,4 @@
-//! What is known about this host before the checks begin.
+//! The facts about this host that several checks read, gathered once before the checks.
 
 use std::net::Ipv4Addr;
 
@@ -15,34 +15,34 @@ use crate::route::Cidr;
 use crate::subnet::NetworkConfig;
 use crate::subnet::admin::Holding;
 
-/// This host and its place in the network.
+/// This host, its lease and its peers.
 pub(super) struct HostFacts<'a> {
     pub(super) args: &'a DoctorArgs,
-    /// What the daemon tells about itself, or why it does not.
+    /// The daemon's answer to `status`, or why there is none.
     pub(super) status: Result<Box<Snapshot>, String>,
     pub(super) netlink: Netlink,
     pub(super) links: Vec<Link>,
     pub(super) details: Vec<LinkDetails>,
     pub(super) addresses: Vec<Address>,
     pub(super) routes: Vec<Route>,
-    /// What the subnet file says.
+    /// Network and subnet from the subnet file.
     pub(super) file: PreviousSubnetFile,
-    /// Its text.
+    /// Text of the subnet file.
     pub(super) file_text: String,
     pub(super) config: Option<&'a NetworkConfig>,
-    /// This host's subnet, as far as known.
+    /// This host's subnet: from the subnet file, else from the daemon, else from this host's lease.
     pub(super) subnet: Option<Cidr>,
-    /// The interface between hosts, or why there is none.
+    /// The interface that carries the traffic between hosts, or why none was found.
     pub(super) interface: Result<Interface, String>,
     /// The other hosts' leases.
     pub(super) peers: Vec<&'a Holding>,
 }
 
 impl<'a> HostFacts<'a> {
-    /// Looks at the host.
+    /// Gathers the facts from the kernel, the daemon and the subnet file.
     ///
     /// # Errors
-    /// The kernel's routing socket does not answer.
+    /// Exit code [`Code::System`] if the kernel refuses a netlink request.
     pub(super) async fn gather(args: &'a DoctorArgs, store: &'a StoreFacts) -> Result<Self, Exit> {
         let fail =
             |error: &dyn std::fmt::Display| Exit::new(Code::System, format!("error: {error}"));
@@ -52,15 +52,15 @@ impl<'a> HostFacts<'a> {
         let addresses = netlink.addresses().await.map_err(|e| fail(&e))?;
         let routes = netlink.routes().await.map_err(|e| fail(&e))?;
         let status = status::ask(&args.socket.socket).await;
-        let told = status.as_ref().ok();
+        let snapshot = status.as_ref().ok();
         let file = subnet_file::read_previous(&args.subnet_file);
         let is_own = |ip: Ipv4Addr| {
             args.public_ip == Some(ip) || addresses.iter().any(|address| address.local == ip)
         };
         let own = store.leases().find(|lease| is_own(lease.public_ip));
-        let held = told.and_then(|told| Some(told.lease.as_ref()?.subnet));
+        let held = snapshot.and_then(|now| Some(now.lease.as_ref()?.subnet));
         let subnet = file.subnet.or(held).or(own.map(|lease| lease.subnet));
-        let used = told.and_then(|told| Some(told.underlay.as_ref()?.address.to_string()));
+        let used = snapshot.and_then(|now| Some(now.underlay.as_ref()?.address.to_string()));
         let wish = args.iface.clone().or(used).or_else(|| {
             let mine = |lease: &&Holding| Some(lease.subnet) == subnet && is_own(lease.public_ip);
             Some(store.leases().find(mine).or(own)?.public_ip.to_string())
@@ -118,17 +118,17 @@ impl<'a> HostFacts<'a> {
         self.links.iter().find(|link| holds(link)).or_else(|| self.links.iter().find(named))
     }
 
-    /// What else is known about an interface.
+    /// Queue length, drops and bridge of an interface.
     pub(super) fn details(&self, index: u32) -> LinkDetails {
         self.details.iter().find(|details| details.index == index).copied().unwrap_or_default()
     }
 
-    /// The greatest inner packet that the interface between hosts bears.
+    /// Largest inner packet that the interface between hosts can carry, in bytes.
     pub(super) fn mtu(&self) -> Option<u32> {
         Some(wire::overlay_mtu(self.interface.as_ref().ok()?.mtu).into())
     }
 
-    /// A variable of the subnet file.
+    /// Value of a variable of the subnet file; `None` if it is missing or empty.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         subnet_file::variable(&self.file_text, name).filter(|value| !value.is_empty())
     }

@@ -1,4 +1,4 @@
-//! What a check says: how bad it is, what was seen, what to do.
+//! The result of a check: its level, what was seen, what to do about it.
 
 use std::fmt::Write as _;
 
@@ -10,9 +10,9 @@ use serde::Serialize;
 pub(super) enum Level {
     /// As it should be.
     Ok,
-    /// Worth knowing; nothing is broken. Also: a check that could not be made, and why.
+    /// Worth knowing; nothing is broken. Also a check that could not be made, and why.
     Note,
-    /// Works, though not as well or not as surely as it could.
+    /// Works, but not as well or as reliably as it could.
     Warning,
     /// Packets are lost, or will be.
     Fault,
@@ -29,36 +29,36 @@ impl Level {
     }
 }
 
-/// What one check found.
+/// The result of one check.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(super) struct Finding {
-    /// Which check, a word or two.
+    /// Name of the check, a word or two.
     pub(super) check: String,
     /// How bad it is.
     pub(super) level: Level,
-    /// What was seen, with the number seen.
+    /// What was seen, with the value.
     pub(super) finding: String,
-    /// What to do about it, a command where there is one.
+    /// What to do about it, as a command where there is one.
     pub(super) remedy: Option<String>,
 }
 
 impl Finding {
-    /// As it should be.
+    /// A finding of level [`Level::Ok`].
     pub(super) fn ok(check: impl Into<String>, finding: impl Into<String>) -> Self {
         Self::new(Level::Ok, check, finding)
     }
 
-    /// Worth knowing.
+    /// A finding of level [`Level::Note`].
     pub(super) fn note(check: impl Into<String>, finding: impl Into<String>) -> Self {
         Self::new(Level::Note, check, finding)
     }
 
-    /// Could be better.
+    /// A finding of level [`Level::Warning`].
     pub(super) fn warning(check: impl Into<String>, finding: impl Into<String>) -> Self {
         Self::new(Level::Warning, check, finding)
     }
 
-    /// Broken.
+    /// A finding of level [`Level::Fault`].
     pub(super) fn fault(check: impl Into<String>, finding: impl Into<String>) -> Self {
         Self::new(Level::Fault, check, finding)
     }
@@ -67,7 +67,7 @@ impl Finding {
         Self { check: check.into(), level, finding: finding.into(), remedy: None }
     }
 
-    /// The same with what to do.
+    /// Adds what to do about it.
     #[must_use]
     pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
@@ -80,14 +80,14 @@ impl Finding {
 pub(super) struct Section {
     /// What the checks are about.
     pub(super) group: &'static str,
-    /// What they found, in order.
+    /// Their findings, in order.
     pub(super) findings: Vec<Finding>,
 }
 
-/// Everything that was found.
+/// All findings of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct DoctorReport {
-    /// Version of this form.
+    /// Version of the JSON format.
     pub(super) version: u32,
     /// The worst finding.
     pub(super) worst: Level,
@@ -98,7 +98,7 @@ pub(super) struct DoctorReport {
 }
 
 impl DoctorReport {
-    /// A report on these groups; empty ones are left out.
+    /// Makes a report of these groups, without the empty ones.
     pub(super) fn new(mut groups: Vec<Section>, took: std::time::Duration) -> Self {
         groups.retain(|group| !group.findings.is_empty());
         let levels = groups.iter().flat_map(|group| &group.findings).map(|finding| finding.level);
@@ -107,7 +107,7 @@ impl DoctorReport {
         Self { version: 1, worst, took_ms, groups }
     }
 
-    /// For people: a line a check, the remedy below it.
+    /// Formats the report as text: one line per check, its remedy below it.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let mut counts = [0usize; 4];

@@ -1,20 +1,21 @@
-//! One question in plain HTTP/1.0, for what etcd says outside of gRPC.
+//! A minimal HTTP/1.0 client without TLS, for what etcd serves outside of gRPC.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What a server answered.
+/// A server's response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct HttpResponse {
     pub(super) status: u16,
-    /// The server's clock, in seconds since 1970, if it told.
+    /// The server's clock from its `Date` header, in seconds since 1970.
     pub(super) date: Option<i64>,
     pub(super) body: String,
 }
 
-/// Asks `host:port` for `path`.
+/// Requests `path` from `authority` (`host:port`); `None` if there is no valid response within
+/// `limit`.
 pub(super) async fn get(authority: &str, path: &str, limit: Duration) -> Option<HttpResponse> {
     let talk = async {
         let mut stream = TcpStream::connect(authority).await.ok()?;
@@ -38,12 +39,13 @@ fn parse(text: &str) -> Option<HttpResponse> {
     Some(HttpResponse { status, date, body: body.to_owned() })
 }
 
-/// `Tue, 24 Nov 2026 19:06:08 GMT` (RFC 9110 §5.6.7).
+/// Parses a date such as `Tue, 24 Nov 2026 19:06:08 GMT` (RFC 9110 §5.6.7).
 fn date(text: &str) -> Option<i64> {
     let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since.as_secs()).ok()
 }
 
+/// Largest response that is read, in bytes.
 const MAX_RESPONSE: u64 = 1 << 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! This host's lease, and the file that tells it to the container runtime.
+//! This host's lease, and the subnet file that passes it to the container runtime.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::store::StoreFacts;
 use crate::subnet::SubnetFileOrigin;
 use crate::subnet::admin::HoldingTerm;
 
-/// Compares the subnet file, the lease and the host with each other.
+/// Compares the subnet file, the lease and the host's interface with one another.
 pub(super) fn check(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
     let mut findings = file(facts, store);
     findings.extend(lease(facts, store));
@@ -20,12 +20,12 @@ fn file(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
     let Some(subnet) = facts.file.subnet else {
         let text = match facts.file.problems.first() {
             Some(problem) => problem.clone(),
-            None => "it is not there, or holds no subnet: no daemon has had a lease here".into(),
+            None => "it is missing or holds no subnet: no daemon has held a lease here".into(),
         };
         let remedy = "start the daemon: systemctl start flannel-udp; it writes the file";
         return vec![Finding::warning(path, text).remedy(remedy)];
     };
-    let stale = "restart the daemon, then docker: it writes the file anew";
+    let stale = "restart the daemon, which rewrites the file, then docker";
     let mut findings = Vec::new();
     if let (Some(in_file), Some(config)) = (facts.file.network, facts.config)
         && in_file != config.network
@@ -44,11 +44,14 @@ fn file(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
     if let (Some(in_file), Some(real)) = (mtu, facts.mtu())
         && in_file != real
     {
-        let text = format!("it says MTU {in_file}, the interface between hosts bears {real}");
-        findings.push(match in_file > real {
-            true => Finding::fault(&path, text).remedy(stale),
-            false => Finding::warning(&path, text).remedy(stale),
-        });
+        let text =
+            format!("it says MTU {in_file}, the interface between hosts carries at most {real}");
+        let finding = if in_file > real {
+            Finding::fault(&path, text)
+        } else {
+            Finding::warning(&path, text)
+        };
+        findings.push(finding.remedy(stale));
     }
     if findings.is_empty() {
         let mtu = mtu.map_or("no MTU".into(), |mtu| format!("MTU {mtu}"));
@@ -62,7 +65,7 @@ fn lease(facts: &HostFacts<'_>, store: &StoreFacts) -> Option<Finding> {
     let own_ip = facts.interface.as_ref().ok().map(|interface| interface.public_ip);
     let Some(subnet) = facts.subnet else {
         return Some(
-            Finding::warning("lease", "this host holds none")
+            Finding::warning("lease", "this host holds no lease")
                 .remedy("start the daemon: systemctl start flannel-udp; journalctl -u flannel-udp"),
         );
     };
@@ -70,7 +73,7 @@ fn lease(facts: &HostFacts<'_>, store: &StoreFacts) -> Option<Finding> {
         let text = format!(
             "{subnet} of this host is not in the store: the other hosts have no route to it"
         );
-        let remedy = "restart the daemon; journalctl -u flannel-udp tells why it does not renew";
+        let remedy = "restart the daemon; journalctl -u flannel-udp shows why it does not renew";
         return Some(Finding::fault("lease", text).remedy(remedy));
     };
     if let Some(own_ip) = own_ip
@@ -78,12 +81,12 @@ fn lease(facts: &HostFacts<'_>, store: &StoreFacts) -> Option<Finding> {
     {
         let text = format!(
             "{subnet} is leased to {}, and this host is {own_ip}: packets for this host's containers \
-             go there",
+             go to that host",
             lease.public_ip
         );
         let remedy = format!(
-            "if that host is not alive: flannel-udp leases release --force {subnet}; else restart \
-             the daemon here for another subnet; a host behind NAT needs --public-ip={}",
+            "if that host is dead: flannel-udp leases release --force {subnet}; otherwise restart the \
+             daemon here to get another subnet; a host behind NAT needs --public-ip={}",
             lease.public_ip
         );
         return Some(Finding::fault("lease", text).remedy(remedy));
@@ -93,19 +96,20 @@ fn lease(facts: &HostFacts<'_>, store: &StoreFacts) -> Option<Finding> {
             Finding::ok("lease", format!("{subnet} is reserved for this host"))
         }
         HoldingTerm::Unknown => {
-            Finding::note("lease", format!("{subnet}; the store did not say until when"))
+            Finding::note("lease", format!("{subnet}; the store did not report when it expires"))
         }
         HoldingTerm::Left(left) if left < EXPIRES_SOON => Finding::warning(
             "lease",
             format!("{subnet} expires in {} min and has not been renewed", left.as_secs() / 60),
         )
-        .remedy("is the daemon running? journalctl -u flannel-udp tells why it does not renew"),
+        .remedy("is the daemon running? journalctl -u flannel-udp shows why it does not renew"),
         HoldingTerm::Left(left) => Finding::ok(
             "lease",
-            format!("{subnet} for another {:.1} h", left.as_secs_f64() / 3600.0),
+            format!("{subnet}, expires in {:.1} h", left.as_secs_f64() / 3600.0),
         ),
     })
 }
 
-/// The daemon renews an hour before the end, unless told otherwise.
+/// Remaining time below which a lease is overdue for renewal: by default the daemon renews an hour
+/// before the end.
 const EXPIRES_SOON: Duration = Duration::from_secs(30 * 60);

@@ -1,8 +1,9 @@
-//! `doctor`: looks at everything the overlay needs on this host, at the lease store and at every
-//! peer, and says what is wrong and what to do.
+//! `doctor`: checks what the overlay needs on this host, the lease store and the path to every
+//! peer, and reports what is wrong and what to do about it.
 //!
-//! Nothing on the host or in the store is changed. It needs no running daemon; what only a daemon
-//! can tell is left out, and said to be.
+//! `doctor` changes nothing on the host or in the store, and needs no running daemon: a check that
+//! only a daemon can answer is reported as not made. Each module holds one group of checks and
+//! returns its [`Finding`]s; [`facts`] and [`store`] gather once what several checks read.
 
 mod args;
 mod clock;
@@ -31,16 +32,18 @@ use self::facts::HostFacts;
 use self::finding::{DoctorReport, Finding, Level, Section};
 use crate::exit::{Code, Exit};
 
-/// Makes all checks and prints what they found.
+/// Makes all checks and prints the findings.
 ///
 /// # Errors
-/// Exit code 1 for a fault, 2 for a warning; the findings are printed already.
+/// Exit code 1 if the worst finding is a fault, 2 if it is a warning. The findings have been
+/// printed by then.
 pub async fn run(args: &DoctorArgs) -> Result<(), Exit> {
     let begun = Instant::now();
     let report = examine(args, begun).await?;
-    let text = match args.json {
-        true => serde_json::to_string_pretty(&report).unwrap_or_default() + "\n",
-        false => report.text(),
+    let text = if args.json {
+        serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
+    } else {
+        report.text()
     };
     print!("{text}");
     let code = match report.worst {
@@ -54,7 +57,8 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Exit> {
 async fn examine(args: &DoctorArgs, begun: Instant) -> Result<DoctorReport, Exit> {
     let whole = Duration::from_secs(args.timeout);
     let end = begun + whole;
-    // The peers are known from the store: it comes first, with a part of the time for itself.
+    // The peers to probe are read from the store, so the store comes first, within a third of the
+    // time.
     let store = store::gather(&args.store, whole / 3).await;
     let facts = HostFacts::gather(args, &store).await?;
     let mut groups = vec![
@@ -64,7 +68,7 @@ async fn examine(args: &DoctorArgs, begun: Instant) -> Result<DoctorReport, Exit
         Section { group: "Lease store", findings: store.findings.clone() },
         Section { group: "This host's lease", findings: lease::check(&facts, &store) },
         Section { group: "Daemon", findings: daemon::check(&facts) },
-        Section { group: "What the daemon says", findings: status::check(&facts) },
+        Section { group: "Daemon status", findings: status::check(&facts) },
         Section { group: "Network card", findings: nic::check(&facts) },
         Section { group: "Docker", findings: docker::check(&facts) },
     ];
@@ -79,7 +83,7 @@ async fn examine(args: &DoctorArgs, begun: Instant) -> Result<DoctorReport, Exit
     Ok(DoctorReport::new(groups, begun.elapsed()))
 }
 
-/// The findings of a group, or the one that there was no time for them.
+/// Returns the findings of a group, or a note that the time limit was reached first.
 async fn bounded(
     name: &'static str,
     end: Instant,
@@ -88,7 +92,7 @@ async fn bounded(
     match tokio::time::timeout_at(end.into(), checks).await {
         Ok(findings) => findings,
         Err(_) => vec![
-            Finding::note(name, "not checked: the time was over")
+            Finding::note(name, "not checked: the time limit was reached")
                 .remedy("flannel-udp doctor --timeout=60"),
         ],
     }

@@ -1,4 +1,5 @@
-//! The network card between hosts: what it does for us and what it leaves to the CPU.
+//! The offloads of the network card between hosts: what it does itself and what it leaves to the
+//! CPU.
 
 use std::io;
 
@@ -6,7 +7,7 @@ use super::facts::HostFacts;
 use super::finding::Finding;
 use crate::sys::ethtool::{self, Feature, Switch, is_on};
 
-/// Asks for each switch.
+/// Checks each offload.
 pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let Ok(interface) = &facts.interface else { return vec![] };
     let name = &interface.name;
@@ -36,49 +37,50 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Few cards have it, and none needs it: the kernel cuts in their stead.
+/// Checks UDP segmentation by the card. Few cards have it; for the others the kernel segments.
 fn segmentation(name: &str, state: io::Result<Option<Feature>>) -> Option<Finding> {
     let check = format!("{name} {SEGMENTATION}");
     match state {
         Ok(Some(Feature { on: true, .. })) => {
-            Some(Finding::ok(check, "on: trains of datagrams are cut behind the kernel"))
+            Some(Finding::ok(check, "on: the card segments trains of datagrams"))
         }
         Ok(Some(Feature { changeable: true, .. })) => Some(
             Finding::note(
                 check,
-                "off: the kernel cuts each train of datagrams just before the driver, which costs CPU \
-                 a datagram",
+                "off: the kernel segments each train of datagrams just before the driver, which costs \
+                 CPU per datagram",
             )
             .remedy(format!("ethtool -K {name} {SEGMENTATION} on")),
         ),
         Ok(Some(_)) => Some(Finding::ok(
             check,
-            "not there, as with most cards: the kernel cuts trains of datagrams just before the driver",
+            "not available, as with most cards: the kernel segments trains of datagrams just before the \
+             driver",
         )),
-        // Before Linux 4.18 there is none, and no train either.
+        // The feature and trains of datagrams (UDP_SEGMENT) both came with Linux 4.18.
         Ok(None) => None,
         Err(error) => Some(Finding::note(check, format!("not checked: {error}"))),
     }
 }
 
-/// The daemon's own socket asks for joined datagrams and gets them without it; it is for those that
-/// pass through this host to another one's socket.
+/// Checks UDP GRO for forwarded datagrams. The daemon's own socket gets coalesced datagrams without
+/// this feature, which concerns datagrams that this host forwards to another host's socket.
 fn forwarding(name: &str, state: io::Result<Option<Feature>>) -> Option<Finding> {
     let check = format!("{name} {FORWARDING}");
     match state {
         Ok(Some(Feature { on: true, .. })) => {
-            Some(Finding::ok(check, "on: datagrams for others are joined on their way through, too"))
+            Some(Finding::ok(check, "on: forwarded datagrams are coalesced, too"))
         }
         Ok(Some(_)) => Some(
             Finding::note(
                 check,
-                "off, as is usual; the daemon's own datagrams are joined without it. Where this host \
-                 passes datagrams on to daemons in containers or virtual machines, these come one by \
-                 one, which costs CPU a datagram",
+                "off, the default; the daemon's own datagrams are coalesced without it. Where this host \
+                 forwards datagrams to daemons in containers or virtual machines, they arrive one by \
+                 one, which costs CPU per datagram",
             )
-            .remedy(format!("only for such: ethtool -K {name} {FORWARDING} on rx-gro-list off")),
+            .remedy(format!("only on such hosts: ethtool -K {name} {FORWARDING} on rx-gro-list off")),
         ),
-        // Linux 5.12 has it.
+        // The feature came with Linux 5.12.
         Ok(None) => None,
         Err(error) => Some(Finding::note(check, format!("not checked: {error}"))),
     }
@@ -88,18 +90,18 @@ fn cost(switch: Switch) -> &'static str {
     match switch {
         Switch::RxChecksum => "the CPU verifies the checksum of every datagram",
         Switch::TxChecksum => {
-            "the CPU makes the checksums; older kernels then refuse UDP_SEGMENT, and the daemon goes \
-             on without gso"
+            "the CPU computes the checksums; older kernels then reject UDP_SEGMENT, and the daemon \
+             continues without gso"
         }
-        Switch::ScatterGather => "datagrams are copied once more on their way out",
-        Switch::Gso => "trains of datagrams are cut before the queue instead of behind it",
-        Switch::Gro => "datagrams arrive one by one: UDP_GRO has nothing to join",
+        Switch::ScatterGather => "each datagram is copied once more before it is sent",
+        Switch::Gso => "trains of datagrams are segmented before the queue instead of after it",
+        Switch::Gro => "datagrams arrive one by one: UDP_GRO has nothing to coalesce",
     }
 }
 
-/// The card cuts a long UDP send into datagrams.
+/// The card segments a long UDP send into datagrams.
 const SEGMENTATION: &str = "tx-udp-segmentation";
-/// Datagrams for no socket of this host are joined on arrival.
+/// Datagrams that this host forwards are coalesced on arrival.
 const FORWARDING: &str = "rx-udp-gro-forwarding";
 
 #[cfg(test)]
@@ -108,7 +110,7 @@ mod tests {
     use crate::doctor::finding::Level;
 
     #[test]
-    fn a_card_without_is_as_it_should_be_and_one_that_could_is_told_how() {
+    fn missing_offloads_are_ok_and_disabled_ones_get_a_remedy() {
         let state = |on, changeable| Ok(Some(Feature { on, changeable }));
         for (state, level, remedy) in [
             (state(true, true), Level::Ok, None),

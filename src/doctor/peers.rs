@@ -1,7 +1,8 @@
-//! Every peer: is it reached through the overlay, how fast, with how long packets, with what loss?
+//! The path to every peer through the overlay: reachability, round trip, loss and path MTU.
 //!
-//! The probes are ICMP echo requests to the peer's flannel0, the network address of its lease. They
-//! are ordinary inner packets, which stock flanneld carries and its host's kernel answers.
+//! The probes are ICMP echo requests to the peer's flannel0, whose address is the network address
+//! of its lease. They are ordinary inner packets, so stock flanneld carries them and the peer's
+//! kernel answers them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -30,7 +31,7 @@ pub(super) async fn check(facts: &HostFacts<'_>, end: Instant) -> Vec<Finding> {
     if chosen.is_empty() {
         return match facts.args.peers {
             super::PeerChoice::None => vec![],
-            _ => vec![Finding::note("peers", "none is known: no other host holds a lease")],
+            _ => vec![Finding::note("peers", "none known: no other host holds a lease")],
         };
     }
     let echo = match Echo::open() {
@@ -48,14 +49,15 @@ pub(super) async fn check(facts: &HostFacts<'_>, end: Instant) -> Vec<Finding> {
 async fn probe(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, end: Instant) -> Vec<Finding> {
     let check = format!("{} ({})", peer.public_ip, peer.subnet);
     if Instant::now() + PEER_TIME_LIMIT > end {
-        let note = Finding::note(check, "not probed: the time was over");
+        let note = Finding::note(check, "not probed: the time limit was reached");
         return vec![note.remedy("flannel-udp doctor --timeout=60, or --peers=LIST")];
     }
     let target = peer.subnet.network();
     if facts.tun().is_none() {
         let underlay = underlay(echo, peer.public_ip).await;
-        let text =
-            format!("not probed through the overlay: this needs the daemon here; {underlay}");
+        let text = format!(
+            "not probed through the overlay, which needs a running daemon here; {underlay}"
+        );
         return vec![Finding::note(check, text)];
     }
     let rounds = join_all((0..ECHOES_PER_PEER).map(async |number: u32| {
@@ -76,8 +78,8 @@ async fn probe(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, end: Instant)
     }
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let text = format!(
-        "{} of {ECHOES_PER_PEER} echoes to {target} answered through the overlay; round trip {:.2} ms, \
-         at most {:.2} ms",
+        "{} of {ECHOES_PER_PEER} echoes to {target} answered through the overlay; round trip median \
+         {:.2} ms, maximum {:.2} ms",
         times.len(),
         ms(times[times.len() / 2]),
         ms(times[times.len() - 1])
@@ -90,7 +92,7 @@ async fn probe(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, end: Instant)
             format!("{text}; {} % lost", lost * 100 / ECHOES_PER_PEER as usize),
         )
         .remedy(format!(
-            "compare with ping -c 100 {} on the underlay; look at the drops of both daemons: \
+            "compare with ping -c 100 {} on the underlay; check the drops of both daemons: \
                  flannel-udp status",
             peer.public_ip
         )),
@@ -98,12 +100,12 @@ async fn probe(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, end: Instant)
     vec![reach, path_mtu(facts, echo, peer, &check).await]
 }
 
-/// Finds the longest packet that comes back, by rounds of ever narrower steps.
+/// Finds the longest packet that comes back, in rounds that narrow the range of sizes.
 async fn path_mtu(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, check: &str) -> Finding {
     let check = format!("{check} MTU");
     let target = peer.subnet.network();
     let full = facts.tun().map_or(ECHO_LEN, |tun| tun.mtu as usize);
-    // Twice: the first may be lost to the discovery of the path's MTU itself.
+    // Two attempts: path MTU discovery may itself consume the first packet.
     for _ in 0..2 {
         if comes_back(echo, target, full).await {
             return full_packets_pass(facts, peer, &check, full);
@@ -122,19 +124,19 @@ async fn path_mtu(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, check: &st
         check,
         format!(
             "packets of up to {good} bytes come back, those of {full} (the overlay's MTU) do not: \
-             connections open and then hang. Some link on the way bears only {} bytes",
+             connections open and then hang. Some link on the path carries at most {} bytes",
             good + OVERHEAD
         ),
     )
     .remedy(format!(
         "raise the MTU of that link, or lower the interface's on every host: \
-         ip link set {} mtu {}; the daemon follows, containers must be started anew",
+         ip link set {} mtu {}; the daemon adapts, containers must be recreated",
         facts.interface.as_ref().map_or("eth0", |interface| interface.name.as_str()),
         good + OVERHEAD
     ))
 }
 
-/// Full packets pass; but perhaps in pieces.
+/// Full packets pass, but the kernel may have to fragment the datagrams that carry them.
 fn full_packets_pass(facts: &HostFacts<'_>, peer: &Holding, check: &str, full: usize) -> Finding {
     let outer = full + OVERHEAD;
     match known_path_mtu(facts, peer.public_ip) {
@@ -148,7 +150,7 @@ fn full_packets_pass(facts: &HostFacts<'_>, peer: &Holding, check: &str, full: u
         )
         .remedy(format!(
             "raise that link's MTU, or lower the interface's on every host to {path}: the daemon \
-             follows"
+             adapts"
         )),
         _ => Finding::ok(check, format!("packets of {full} bytes pass, the overlay's MTU")),
     }
@@ -164,7 +166,8 @@ async fn comes_back(echo: &Echo, to: Ipv4Addr, len: usize) -> bool {
     matches!(echo.ping(to, len, SIZE_TIMEOUT).await, Ok(EchoOutcome::Reply(_)))
 }
 
-/// No answer through the overlay: how far does a packet get?
+/// Finds out why a peer does not answer through the overlay, from ICMP errors and a ping of its
+/// underlay address.
 async fn diagnose_silence(
     facts: &HostFacts<'_>,
     echo: &Echo,
@@ -181,30 +184,32 @@ async fn diagnose_silence(
         return match code {
             3 => Finding::fault(
                 check,
-                format!("{by} answers that nobody listens on UDP {port}: no daemon runs there"),
+                format!("{by} reports that no process listens on UDP {port}: no daemon is running there"),
             )
-            .remedy(format!("on {host}: systemctl start flannel-udp; or its firewall rejects")),
+            .remedy(format!("on {host}: systemctl start flannel-udp, or check whether its firewall rejects the port")),
             9 | 10 | 13 => {
                 let text = format!("a firewall at {by} rejects UDP {port}");
                 Finding::fault(check, text).remedy(accept(host, port))
             }
             _ => Finding::fault(
                 check,
-                format!("{host} does not answer at all; {by} says that it cannot be reached"),
+                format!("{host} does not answer at all; {by} reports it as unreachable"),
             )
             .remedy(format!("ping {host}; ip route get {host}; is that host up?")),
         };
     }
     if let Some(Ok(EchoOutcome::Error(IcmpError { by, kind, .. }))) = first {
         let text = match *kind {
-            kind::TIME_EXCEEDED => format!("{by} says that the packet goes round in a circle"),
+            kind::TIME_EXCEEDED => {
+                format!("{by} reports that the packet's TTL expired: a routing loop")
+            }
             _ => format!(
-                "{by} says that {} cannot be reached: the daemon has no route to it",
+                "{by} reports {} as unreachable: the daemon has no route to it",
                 peer.subnet
             ),
         };
         return Finding::fault(check, text)
-            .remedy("flannel-udp routes; journalctl -u flannel-udp; is the registry reachable?");
+            .remedy("flannel-udp routes; journalctl -u flannel-udp; check that the lease store is reachable");
     }
     match underlay(echo, host).await {
         UnderlayPing::Answers(_) => Finding::fault(
@@ -216,7 +221,7 @@ async fn diagnose_silence(
         )
         .remedy(accept(host, port)),
         UnderlayPing::Silent => {
-            let text = format!("{host} does not answer at all: host or network down");
+            let text = format!("{host} does not answer at all: the host or the network is down");
             Finding::fault(check, text).remedy(format!("ping {host}; ip route get {host}"))
         }
     }
@@ -224,8 +229,8 @@ async fn diagnose_silence(
 
 fn accept(host: Ipv4Addr, port: u16) -> String {
     format!(
-        "on {host}: flannel-udp doctor; iptables -I INPUT -p udp --dport {port} -j ACCEPT; and on \
-         every firewall between"
+        "on {host}: flannel-udp doctor; iptables -I INPUT -p udp --dport {port} -j ACCEPT; the same on \
+         every firewall on the path"
     )
 }
 
@@ -254,19 +259,20 @@ impl std::fmt::Display for UnderlayPing {
     }
 }
 
-/// Peers that are probed at once.
+/// Number of peers that are probed at the same time.
 const PEERS_AT_ONCE: usize = 64;
-/// Small echoes to each.
+/// Number of small echo requests to each peer.
 const ECHOES_PER_PEER: u32 = 10;
-/// Between two of them.
+/// Time between two echo requests to a peer.
 const ECHO_INTERVAL: Duration = Duration::from_millis(40);
-/// How long a small echo is waited for.
+/// How long `doctor` waits for the reply to a small echo request.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long one of many sizes is waited for.
+/// How long `doctor` waits for the reply to a request that measures the path MTU.
 const SIZE_TIMEOUT: Duration = Duration::from_millis(400);
-/// Bytes of a small echo, headers included, as of `ping`.
+/// Length of a small echo request in bytes, headers included, as `ping` sends it.
 const ECHO_LEN: usize = 84;
-/// Sizes tried at once.
+/// Number of packet sizes that are tried in one round.
 const SIZES_PER_ROUND: usize = 16;
-/// The most that one peer takes: echoes, two full ones and three rounds of sizes, or the underlay.
+/// Longest time that one peer takes: small echoes, then two full packets and three rounds of sizes,
+/// or the ping of its underlay address.
 const PEER_TIME_LIMIT: Duration = Duration::from_millis(3500);

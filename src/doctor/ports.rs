@@ -1,19 +1,20 @@
-//! Who has a UDP port: `/proc/net/udp`, and the processes' open files.
+//! UDP sockets bound to a port and the processes that own them, from `/proc/net/udp` and
+//! `/proc/PID/fd`.
 
 use std::net::Ipv4Addr;
 
-/// A UDP socket of this network namespace.
+/// A bound UDP socket of this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BoundSocket {
     pub(super) address: Ipv4Addr,
     pub(super) inode: u64,
-    /// Datagrams dropped because its buffer was full.
+    /// Datagrams dropped because the socket's receive buffer was full.
     pub(super) drops: u64,
-    /// Name and number of the process that has it, if we may know.
+    /// Name and id of the process that owns the socket, if this user may see it.
     pub(super) process: Option<(String, u32)>,
 }
 
-/// All sockets bound to `port`.
+/// Lists all sockets bound to `port`.
 pub(super) fn sockets(port: u16) -> Vec<BoundSocket> {
     let text = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
     let mut sockets: Vec<_> = text.lines().skip(1).filter_map(|line| parse(line, port)).collect();
@@ -23,14 +24,15 @@ pub(super) fn sockets(port: u16) -> Vec<BoundSocket> {
     sockets
 }
 
-/// A line of `/proc/net/udp` (`Documentation/networking/proc_net_tcp.rst` has the form).
+/// Parses a line of `/proc/net/udp` (`Documentation/networking/proc_net_tcp.rst` describes the
+/// format).
 fn parse(line: &str, port: u16) -> Option<BoundSocket> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (address, its_port) = fields.get(1)?.split_once(':')?;
     if u16::from_str_radix(its_port, 16).ok()? != port {
         return None;
     }
-    // The address as a word of memory in the machine's own byte order.
+    // The kernel prints the address as a 32-bit word in the machine's own byte order.
     let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes();
     Some(BoundSocket {
         address: address.into(),
@@ -51,7 +53,7 @@ fn owner(inode: u64) -> Option<(String, u32)> {
     })
 }
 
-/// The numbers of all processes that can be seen.
+/// The ids of all processes that this user can see.
 pub(super) fn processes() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

@@ -1,4 +1,4 @@
-//! What the running daemon tells about itself through its status socket.
+//! What the running daemon reports about itself through its status socket.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,11 +12,12 @@ use crate::humanize;
 use crate::observe::client::Client;
 use crate::observe::protocol::snapshot::Snapshot;
 
-/// Asks for everything, and does not wait long.
+/// Requests the daemon's status, within [`STATUS_TIMEOUT`].
 pub(super) async fn ask(socket: &Path) -> Result<Box<Snapshot>, String> {
     let (answer, answered) = oneshot::channel();
     let client = Client::new(socket);
-    // A thread of its own: the client blocks, and a daemon that hangs must not hold us at the end.
+    // The client blocks, so it runs in a thread, which a daemon that hangs cannot keep doctor
+    // waiting for.
     std::thread::spawn(move || answer.send(client.status().map(Box::new)));
     match tokio::time::timeout(STATUS_TIMEOUT, answered).await {
         Ok(Ok(outcome)) => outcome.map_err(|error| first_line(&error.to_string())),
@@ -24,19 +25,19 @@ pub(super) async fn ask(socket: &Path) -> Result<Box<Snapshot>, String> {
     }
 }
 
-/// Looks at what it says.
+/// Checks health, lease store, features, mismatches and drops as the daemon reports them.
 pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let now = match &facts.status {
         Ok(now) => now,
         Err(why) => {
-            let text = format!("not checked, this needs a running flannel-udp: {why}");
+            let text = format!("not checked, because this needs a running flannel-udp: {why}");
             return vec![Finding::note("status socket", text)];
         }
     };
     let mut findings = vec![match (now.health.ready, now.health.late.is_empty()) {
         (true, true) => Finding::ok("health", "ready"),
         (false, _) => {
-            let missing = now.health.missing.as_deref().unwrap_or("it does not say why");
+            let missing = now.health.missing.as_deref().unwrap_or("no reason given");
             Finding::warning("health", format!("not ready: {missing}"))
                 .remedy("flannel-udp status; journalctl -u flannel-udp")
         }
@@ -55,24 +56,24 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
         let name = format!("feature {}", feature.name);
         let why = feature.why.as_deref().unwrap_or("no reason known");
         findings.push(match why {
-            "switched off" => Finding::note(name, "switched off by --offload: more CPU a packet"),
+            "switched off" => Finding::note(name, "disabled by --offload: more CPU per packet"),
             _ => Finding::warning(
                 name,
-                format!("the daemon goes on without it{}: {why}", since(feature)),
+                format!("the daemon continues without it{}: {why}", since(feature)),
             )
-            .remedy("restart the daemon when the cause is gone; flannel-udp status"),
+            .remedy("remove the cause, then restart the daemon; flannel-udp status"),
         });
     }
     findings.extend(mismatches(now));
-    for (way, direction) in [("out", &now.stats.egress), ("in", &now.stats.ingress)] {
+    for (name, direction) in [("out", &now.stats.egress), ("in", &now.stats.ingress)] {
         let drops = direction.drops.iter().filter(|(_, count)| **count > 0);
         let drops: Vec<_> = drops.map(|(reason, count)| format!("{reason} {count}")).collect();
         if !drops.is_empty() {
-            let text = format!("since its start the daemon dropped: {}", drops.join(", "));
-            let finding = Finding::note(format!("dropped, {way}"), text);
-            findings.push(
-                finding.remedy("flannel-udp status shows whether it goes on; explain SRC DST"),
-            );
+            let text = format!("the daemon has dropped since its start: {}", drops.join(", "));
+            let finding = Finding::note(format!("dropped, {name}"), text);
+            findings.push(finding.remedy(
+                "flannel-udp status shows whether it continues; flannel-udp explain SRC DST",
+            ));
         }
     }
     findings
@@ -84,7 +85,7 @@ fn since(feature: &FeatureState) -> String {
     })
 }
 
-/// Who sent lately what is not its own, each sender once.
+/// Reports senders of recent packets that failed the source or destination check, each sender once.
 fn mismatches(now: &Snapshot) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for mismatch in now.late_mismatches() {
@@ -110,15 +111,15 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Senders that are named.
+/// Largest number of senders that are named.
 const MAX_NAMED: usize = 5;
-const FORGED: &str = "look at the host that sends: flannel-udp doctor there; two hosts with one \
-                      subnet, or a --public-ip that is not the address it sends from. If it is \
-                      neither, somebody forges: --source-check=enforce here, and UDP 8285 for the \
-                      cluster's hosts alone";
-const FOREIGN: &str = "the sender takes this host for the address's: flannel-udp routes there; or it \
-                       uses this host as a relay: --destination-check=enforce here";
-/// A daemon that is well answers within milliseconds.
+const FORGED: &str = "run flannel-udp doctor on the sending host: two hosts may share a subnet, or its \
+                      --public-ip is not the address it sends from. Otherwise the packets are forged: \
+                      --source-check=enforce here, and make UDP 8285 reachable from the cluster's \
+                      hosts only";
+const FOREIGN: &str = "the sender has a wrong route for the address: flannel-udp routes on that host; or \
+                       it uses this host as a relay: --destination-check=enforce here";
+/// How long `doctor` waits for the daemon, which normally answers within milliseconds.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The lease store: every endpoint, the config, and what is kept under the prefix.
+//! The lease store: every endpoint, the network config, and the keys under the prefix.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,31 +13,32 @@ use crate::subnet::admin::{self, Holding, LeaseRow};
 use crate::subnet::store::{self, StoreError, StoreKind, UnavailableKind};
 use crate::subnet::{LeaseStore, NetworkConfig, StoreOptions};
 
-/// What the store holds and what is wrong with it.
+/// Content of the lease store and the findings about it.
 #[derive(Default)]
 pub(super) struct StoreFacts {
     pub(super) config: Option<NetworkConfig>,
     /// Everything under `subnets/`; `None` if it could not be read.
     pub(super) rows: Option<Vec<LeaseRow>>,
-    /// Names the store's content.
+    /// Identifies the store's content, for etcd by the cluster's id.
     pub(super) identity: Option<String>,
-    /// This host's clock less etcd's, in seconds.
+    /// This host's clock minus etcd's, in seconds.
     pub(super) clock_offset: Option<i64>,
     pub(super) findings: Vec<Finding>,
 }
 
 impl StoreFacts {
-    /// The leases that are ones.
+    /// The valid leases.
     pub(super) fn leases(&self) -> impl Iterator<Item = &Holding> {
         self.rows.iter().flatten().filter_map(|row| row.lease.as_ref().ok())
     }
 }
 
-/// Looks at everything within `limit`.
+/// Reads the store and checks it, within `limit`.
 pub(super) async fn gather(args: &StoreArgs, limit: Duration) -> StoreFacts {
     let mut store = StoreFacts::default();
     let mut options = args.options();
-    // A third of the time for each: the connection, an answer, everything after the first.
+    // A connection gets a sixth of the time and a request a third, so that one slow answer leaves
+    // time for the others.
     options.etcd.connect_timeout = (limit / 6).min(options.etcd.connect_timeout);
     options.etcd.request_timeout = (limit / 3).min(options.etcd.request_timeout);
     if let StoreKind::File(dir) = &options.kind
@@ -66,14 +67,17 @@ pub(super) async fn gather(args: &StoreArgs, limit: Duration) -> StoreFacts {
         store.clock_offset = clock_offset(&options, limit / 3).await;
     });
     if looked.await.is_err() {
-        let text = format!("it did not tell all within {} s", limit.as_secs());
+        let text = format!("it did not answer all requests within {} s", limit.as_secs());
         let remedy = "flannel-udp doctor --timeout=60; see etcd's own log for slow requests";
         store.findings.push(Finding::fault("registry", text).remedy(remedy));
     }
     store
 }
 
-/// Asks each endpoint by itself, all within `limit`. Those that answer are kept in `options`; without one it is an error.
+/// Asks each endpoint by itself, all within `limit`, and leaves in `options` those that answer.
+///
+/// # Errors
+/// The findings, if no endpoint answers.
 async fn reach(options: &mut StoreOptions, limit: Duration) -> Result<Vec<Finding>, Vec<Finding>> {
     let template = &*options;
     let asked = template.etcd.endpoints.iter().map(|endpoint| async move {
@@ -85,7 +89,7 @@ async fn reach(options: &mut StoreOptions, limit: Duration) -> Result<Vec<Findin
                 Ok(outcome) => outcome.map_err(EndpointError::Store),
                 Err(_) => Err(EndpointError::Store(StoreError::unavailable(
                     UnavailableKind::Timeout,
-                    format!("nothing within {limit:?}"),
+                    format!("no answer within {limit:?}"),
                 ))),
             },
             Err(error) => Err(EndpointError::Open(error.to_string())),
@@ -102,15 +106,17 @@ async fn reach(options: &mut StoreOptions, limit: Duration) -> Result<Vec<Findin
             let check = format!("endpoint {endpoint}");
             match outcome {
                 Ok(_) => Finding::ok(check, format!("answers in {:.1} ms", ms(*took))),
-                // One of the default endpoints is that of etcd 2.
+                // Port 4001 is that of etcd 2; it is in the default list of endpoints, as in
+                // flannel's.
                 Err(_) if !alive.is_empty() && endpoint.ends_with(":4001") => {
-                    Finding::note(check, "nobody answers; another endpoint does")
+                    Finding::note(check, "no answer; another endpoint answers")
                 }
                 Err(refusal) => {
                     let (text, remedy) = refusal.explain();
-                    let finding = match alive.is_empty() {
-                        true => Finding::fault(check, text),
-                        false => Finding::warning(check, text),
+                    let finding = if alive.is_empty() {
+                        Finding::fault(check, text)
+                    } else {
+                        Finding::warning(check, text)
                     };
                     finding.remedy(remedy)
                 }
@@ -143,12 +149,12 @@ impl EndpointError {
     }
 }
 
-/// What to do about a store that does not answer: each trouble has another cure.
+/// What to do about a store that does not answer, by kind of failure.
 fn remedy(error: &StoreError) -> &'static str {
     let StoreError::Unavailable { kind, .. } = error else { return "try again" };
     match kind {
         UnavailableKind::Refused => {
-            "nobody listens there: systemctl status etcd (on that host); check --etcd-endpoints"
+            "no process listens there: systemctl status etcd (on that host); check --etcd-endpoints"
         }
         UnavailableKind::Timeout => {
             "the host is down, a firewall drops TCP 2379, or etcd hangs: \
@@ -163,10 +169,10 @@ fn remedy(error: &StoreError) -> &'static str {
              etcdctl user get NAME; etcdctl role get ROLE"
         }
         UnavailableKind::NoLeader => {
-            "most members are down or cannot talk: etcdctl endpoint status -w table"
+            "most members are down or cannot reach one another: etcdctl endpoint status -w table"
         }
         UnavailableKind::Closed => {
-            "something there closes the connection: is it etcd, and http where it wants https?"
+            "the server closes the connection: check that it is etcd, and not http where it wants https"
         }
         UnavailableKind::Other => "see etcd's log: journalctl -u etcd",
     }
@@ -212,7 +218,7 @@ async fn content(lease_store: &dyn LeaseStore, options: &StoreOptions, store: &m
     }
 }
 
-/// The config is not there: what is there instead?
+/// The config is missing: looks for it in etcd's v2 data and under other prefixes.
 async fn missing(lease_store: &dyn LeaseStore, options: &StoreOptions) -> Finding {
     let prefix = options.etcd.prefix.trim_end_matches('/');
     let location = options.settings().config_location();
@@ -236,8 +242,8 @@ async fn missing(lease_store: &dyn LeaseStore, options: &StoreOptions) -> Findin
                 .remedy(format!("--etcd-prefix={other}"))
         }
         (None, true) => finding(format!(
-            "there is none at {location}, and no other key either: an empty store, or one that \
-             this user may not read"
+            "there is none at {location}, and no other key either: the store is empty, or \
+             this user may not read it"
         ))
         .remedy(put_config(options)),
         (None, false) => {
@@ -253,7 +259,7 @@ fn put_config(options: &StoreOptions) -> String {
     options.settings().put_config_command(CONFIG)
 }
 
-/// Entries that are no leases, and leases that are in each other's way.
+/// Reports keys that are not valid leases, and leases that conflict.
 fn rows_findings(
     rows: &[LeaseRow],
     config: Option<&NetworkConfig>,
@@ -264,8 +270,8 @@ fn rows_findings(
         let Err(why) = &row.lease else { continue };
         let remedy = options.settings().remove_entry_command(&row.key);
         let text = format!(
-            "subnets/{} is no lease: {why}. It is skipped here, but makes every stock flanneld drop \
-             all its routes",
+            "subnets/{} is not a lease: {why}. flannel-udp skips it, but every stock flanneld drops all \
+             its routes because of it",
             row.key
         );
         findings.push(Finding::warning("key", text).remedy(remedy));
@@ -277,18 +283,18 @@ fn rows_findings(
     }
     for (address, subnets) in holders.iter().filter(|(_, subnets)| subnets.len() > 1) {
         let text = format!(
-            "{address} holds {}: two hosts with one address, or a host that lost one of them",
+            "{address} holds {}: two hosts use one address, or a host has lost one of these leases",
             subnets.join(" and ")
         );
         let remedy = format!(
-            "give each host its own address (--public-ip); release what is left over: \
+            "give each host its own address (--public-ip); release the leftover: \
              flannel-udp leases release {}",
             subnets[0]
         );
         findings.push(Finding::fault("duplicate PublicIP", text).remedy(remedy));
     }
     for pair in leases.windows(2) {
-        // Sorted by subnet: what overlaps is side by side.
+        // The rows are sorted by subnet, so overlapping ones are adjacent.
         if pair[0].subnet.overlaps(pair[1].subnet) {
             let text = format!("{} and {} overlap", pair[0].subnet, pair[1].subnet);
             let remedy = format!("flannel-udp leases release {}", pair[1].subnet);
@@ -299,12 +305,13 @@ fn rows_findings(
         let (subnet, holder) = (lease.subnet, lease.public_ip);
         if let Some(kind) = lease.backend_type.as_deref().filter(|k| !k.eq_ignore_ascii_case("udp"))
         {
-            let text = format!("{holder} holds {subnet} with backend {kind}: no packet reaches it");
+            let text =
+                format!("{holder} holds {subnet} with backend {kind}: no packet reaches that host");
             let remedy = "one backend for the whole network: Backend.Type in the config";
             findings.push(Finding::warning("backend", text).remedy(remedy));
         }
         if config.is_some_and(|config| !config.network.covers(subnet)) {
-            let text = format!("{subnet} of {holder} lies outside the network");
+            let text = format!("{subnet} of {holder} is outside the network");
             let remedy =
                 format!("flannel-udp leases release {subnet}; then restart that host's daemon");
             findings.push(Finding::warning("lease outside", text).remedy(remedy));
@@ -316,18 +323,18 @@ fn rows_findings(
 
 fn supply(leases: &[&Holding], config: Option<&NetworkConfig>) -> Finding {
     let held = leases.len();
-    let Some(config) = config else { return Finding::ok("leases", format!("{held} are held")) };
+    let Some(config) = config else { return Finding::ok("leases", format!("{held} held")) };
     let all = config.subnets().count();
     let free = all.saturating_sub(leases.iter().filter(|l| config.may_lease(l.subnet)).count());
-    let text = format!("{held} are held, {free} of {all} subnets are free");
+    let text = format!("{held} held, {free} of {all} subnets are free");
     match free {
         0 => Finding::warning("leases", format!("{text}: no further host can join"))
-            .remedy("flannel-udp leases list; release dead ones, or widen SubnetMin and SubnetMax"),
+            .remedy("flannel-udp leases list; release those of dead hosts, or widen SubnetMin and SubnetMax"),
         _ => Finding::ok("leases", text),
     }
 }
 
-/// Asks the HTTP interface of etcd 2, which newer ones offer with `--enable-v2`.
+/// Looks for the config in the v2 data, over the HTTP API of etcd 2 (`--enable-v2` in etcd 3).
 async fn has_v2_config(endpoint: &str, prefix: &str) -> bool {
     let Some(authority) = plain(endpoint) else { return false };
     let path = format!("/v2/keys{prefix}/config");
@@ -335,6 +342,7 @@ async fn has_v2_config(endpoint: &str, prefix: &str) -> bool {
     answer.is_some_and(|answer| answer.status == 200 && answer.body.contains("\"node\""))
 }
 
+/// This host's clock minus that of the first endpoint, in seconds.
 async fn clock_offset(options: &StoreOptions, limit: Duration) -> Option<i64> {
     if options.kind != StoreKind::Etcd {
         return None;
@@ -345,7 +353,7 @@ async fn clock_offset(options: &StoreOptions, limit: Duration) -> Option<i64> {
     Some(i64::try_from(ours).ok()? - theirs)
 }
 
-/// Host and port of an endpoint without TLS.
+/// Host and port of an endpoint without TLS; `None` for one with TLS.
 fn plain(endpoint: &str) -> Option<&str> {
     let authority = match endpoint.split_once("://") {
         Some(("http", authority)) => authority,

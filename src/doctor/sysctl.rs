@@ -1,4 +1,4 @@
-//! Settings under `/proc/sys/net`.
+//! Kernel settings under `/proc/sys/net`.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::facts::HostFacts;
 use super::finding::Finding;
 use super::ports;
 
-/// Reads each and says what it costs.
+/// Checks IP forwarding, socket buffer limits, the TUN device's queue and reverse path filtering.
 pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let mut findings = vec![forwarding(facts)];
     findings.extend(buffers(facts));
@@ -21,9 +21,9 @@ fn forwarding(facts: &HostFacts<'_>) -> Finding {
         Some(0) => {
             return Finding::fault(
                 CHECK,
-                "0: this host passes no packets on between its containers and the overlay",
+                "0: this host does not forward packets between its containers and the overlay",
             )
-            .remedy("sysctl -w net.ipv4.ip_forward=1, and a file in /etc/sysctl.d");
+            .remedy("sysctl -w net.ipv4.ip_forward=1, and the same in a file in /etc/sysctl.d");
         }
         None => return Finding::note(CHECK, "not checked: it cannot be read"),
         Some(_) => {}
@@ -41,7 +41,8 @@ fn forwarding(facts: &HostFacts<'_>) -> Finding {
     }
 }
 
-/// The daemon may go beyond both with `CAP_NET_ADMIN`, and without it may not.
+/// Limits on socket buffers. With `CAP_NET_ADMIN` the daemon can exceed both (`SO_RCVBUFFORCE`,
+/// `SO_SNDBUFFORCE`).
 fn buffers(facts: &HostFacts<'_>) -> Vec<Finding> {
     let lost = ports::sockets(facts.port()).iter().any(|socket| socket.drops > 0);
     let check = |name: &str, key: &str| {
@@ -54,14 +55,14 @@ fn buffers(facts: &HostFacts<'_>) -> Vec<Finding> {
             WANTED_BUFFER.. => Finding::ok(name, text),
             _ if lost && name == "rmem_max" => Finding::warning(
                 name,
-                format!("{text}, and the socket has overflowed: the daemon wants {WANTED_BUFFER}"),
+                format!("{text}, and the socket has overflowed: the daemon requests {WANTED_BUFFER}"),
             )
             .remedy(remedy),
             _ => Finding::note(
                 name,
                 format!(
-                    "{text}: the daemon wants {WANTED_BUFFER}, and gets it only with CAP_NET_ADMIN; with \
-                     less, bursts are lost"
+                    "{text}: the daemon requests {WANTED_BUFFER}, which it gets only with CAP_NET_ADMIN; \
+                     a smaller buffer loses bursts"
                 ),
             )
             .remedy(remedy),
@@ -73,7 +74,7 @@ fn buffers(facts: &HostFacts<'_>) -> Vec<Finding> {
 fn queue(facts: &HostFacts<'_>) -> Option<Finding> {
     let tun = facts.tun()?;
     let len = facts.details(tun.index).tx_queue_len;
-    let text = format!("{len} packets may wait for the daemon in {}", tun.name);
+    let text = format!("{} queues up to {len} packets for the daemon", tun.name);
     Some(match len {
         500.. => Finding::ok("txqueuelen", text),
         _ => Finding::warning("txqueuelen", format!("{text}: bursts of small packets are lost"))
@@ -81,7 +82,8 @@ fn queue(facts: &HostFacts<'_>) -> Option<Finding> {
     })
 }
 
-/// The greater of the setting for all interfaces and that for one counts (`ip-sysctl.rst`).
+/// Reverse path filtering. The larger of the setting for all interfaces and that of one interface
+/// is effective (`Documentation/networking/ip-sysctl.rst`).
 fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
     let effective =
         |name: &str| Some(interface("all", "rp_filter")?.max(interface(name, "rp_filter")?));
@@ -104,8 +106,8 @@ fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
         && let Some(mode) = effective(&between.name)
     {
         let check = format!("rp_filter of {}", between.name);
-        // Strict filtering bites where answers would leave by another interface.
-        let astray = facts.peers.iter().find(|peer| {
+        // Strict filtering drops datagrams whose replies would leave through another interface.
+        let misrouted = facts.peers.iter().find(|peer| {
             let best = facts
                 .routes
                 .iter()
@@ -113,7 +115,7 @@ fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
                 .max_by_key(|route| (route.destination.len(), std::cmp::Reverse(route.priority)));
             best.is_some_and(|route| route.oif.is_some_and(|oif| oif != between.index))
         });
-        findings.push(match (mode, astray) {
+        findings.push(match (mode, misrouted) {
             (1, Some(peer)) => Finding::fault(
                 check,
                 format!(
@@ -142,5 +144,5 @@ fn number(key: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// What the daemon asks for, in bytes (`sys/udp.rs`).
+/// Socket buffer that the daemon requests, in bytes (`sys/udp.rs`).
 const WANTED_BUFFER: u64 = 8 << 20;

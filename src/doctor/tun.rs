@@ -1,4 +1,4 @@
-//! The TUN device and the kernel's features, each asked for as the data path asks.
+//! The TUN device and the kernel's features, each tried with the calls that the data path makes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,16 +14,16 @@ use crate::sys::steering::{self, Lanes};
 use crate::sys::tun::{Offload, TunQueue};
 use crate::sys::udp;
 
-/// Asks for everything in turn.
+/// Checks capabilities, the TUN device node and every kernel feature.
 pub(super) fn check() -> Vec<Finding> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut findings = vec![Finding::ok("kernel", format!("Linux {}", release.trim()))];
     findings.extend([
         capability(
             Capability::CAP_NET_ADMIN,
-            "makes the TUN device, its address and route, and the firewall rules",
+            "is needed for the TUN device, its address and route, and the firewall rules",
         ),
-        capability(Capability::CAP_NET_RAW, "is for this command's own probes of the peers"),
+        capability(Capability::CAP_NET_RAW, "is needed for this command's own probes of the peers"),
     ]);
     let (device, opens) = device();
     findings.push(device);
@@ -50,21 +50,23 @@ fn capability(wanted: Capability, what: &str) -> Finding {
     }
 }
 
-/// Node, module and permission are three troubles with three cures.
+/// Checks the device node. A missing node, a missing driver and a missing permission have different
+/// remedies. The flag says whether the node can be opened.
 fn device() -> (Finding, bool) {
     let opened = File::options().read(true).write(true).open(NODE);
     let fault = |text: String, remedy: &str| (Finding::fault(NODE, text).remedy(remedy), false);
     let error = match opened {
         Ok(mut file) => {
-            // What `cat /dev/net/tun` says on a healthy host, and often is taken for a fault.
+            // EBADFD is what `cat /dev/net/tun` prints on a healthy host, and is often taken for a
+            // fault.
             let text = match file.read(&mut [0; 1]) {
                 Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
                     format!(
-                        "opens; a read says {error:?}, the healthy answer",
+                        "opens; a read fails with {error:?}, as it should",
                         error = error.to_string()
                     )
                 }
-                other => format!("opens (a read says {other:?})"),
+                other => format!("opens (a read returns {other:?})"),
             };
             return (Finding::ok(NODE, text), true);
         }
@@ -74,35 +76,36 @@ fn device() -> (Finding, bool) {
         || std::fs::read_to_string("/proc/misc").is_ok_and(|misc| misc.contains(" tun\n"));
     match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::NotFound, _) if module => fault(
-            "the device node is missing, the driver is there".into(),
+            "the device node is missing, the driver is loaded".into(),
             "mkdir -p /dev/net && mknod /dev/net/tun c 10 200 (in a container: --device /dev/net/tun)",
         ),
         (io::ErrorKind::NotFound, _) => fault(
-            "the device node is missing, and the kernel shows no tun driver".into(),
+            "the device node is missing, and the kernel has no tun driver loaded".into(),
             "modprobe tun (on the machine itself, if this is a container)",
         ),
         (_, Some(libc::ENODEV | libc::ENXIO)) => {
-            fault("the device node is there, the driver is not".into(), "modprobe tun")
+            fault("the device node exists, the driver is not loaded".into(), "modprobe tun")
         }
         (io::ErrorKind::PermissionDenied, Some(libc::EPERM)) => fault(
-            "may not be opened: the container's device rules forbid it".into(),
+            "cannot be opened: the container's device rules forbid it".into(),
             "start the container with --device /dev/net/tun --cap-add NET_ADMIN",
         ),
         (io::ErrorKind::PermissionDenied, _) => fault(
-            "may not be opened by this user".into(),
+            "cannot be opened by this user".into(),
             "run as root, or chmod 666 /dev/net/tun (a device still needs CAP_NET_ADMIN)",
         ),
         _ => fault(format!("cannot be opened: {error}"), "modprobe tun"),
     }
 }
 
-/// In a network namespace of their own where that is allowed, so that nobody sees them come and go.
+/// Tries the TUN features in a new network namespace, so that no program on the host sees the probe
+/// devices appear and vanish.
 fn tun_features() -> Vec<Finding> {
     match Netns::anonymous().and_then(|netns| netns.enter(probe_tun)) {
         Ok(findings) => findings,
         Err(error) => vec![Finding::note(
             "TUN features",
-            format!("not checked: no network namespace to try them in: {error}"),
+            format!("not checked: cannot create a network namespace to try them in: {error}"),
         )],
     }
 }
@@ -118,7 +121,7 @@ fn probe_tun() -> Vec<Finding> {
     let tso = Offload { csum: true, tso: true, uso: false };
     let tun = vnet.as_ref().map(drop).or_else(|_| {
         plain().map_err(|error| {
-            io::Error::new(error.kind(), format!("no TUN device can be made: {error}"))
+            io::Error::new(error.kind(), format!("cannot create a TUN device: {error}"))
         })
     });
     if let Err(error) = tun {
@@ -143,10 +146,8 @@ fn socket_features() -> Vec<Finding> {
         Ok(socket) => socket,
         Err(error) => return vec![Finding::note("UDP features", format!("not checked: {error}"))],
     };
-    let segment = match udp::has_segment(&socket) {
-        true => Ok(()),
-        false => Err("setsockopt refuses it".to_owned()),
-    };
+    let segment =
+        if udp::has_segment(&socket) { Ok(()) } else { Err("setsockopt rejects it".to_owned()) };
     let gro = udp::set_gro(&socket, true).map_err(|error| text(&error));
     vec![
         feature("UDP_SEGMENT (gso)", segment, GSO),
@@ -155,7 +156,7 @@ fn socket_features() -> Vec<Finding> {
     ]
 }
 
-/// Two datagrams out by one call and in by another.
+/// Sends two datagrams with one call and receives them with another.
 fn batch(socket: &std::net::UdpSocket) -> io::Result<()> {
     let std::net::SocketAddr::V4(own) = socket.local_addr()? else {
         return Err(io::Error::other("no IPv4 address"));
@@ -181,23 +182,23 @@ fn text(error: &io::Error) -> String {
 
 fn feature(name: &str, outcome: Result<(), String>, cost: &str) -> Finding {
     match outcome {
-        Ok(()) => Finding::ok(name, "the kernel has it"),
-        Err(error) => Finding::note(name, format!("the kernel refuses ({error}): {cost}"))
+        Ok(()) => Finding::ok(name, "supported by the kernel"),
+        Err(error) => Finding::note(name, format!("the kernel rejects it ({error}): {cost}"))
             .remedy("a newer kernel; the daemon works without it"),
     }
 }
 
 const NODE: &str = "/dev/net/tun";
-const VNET: &str = "one packet a system call to and from the TUN, no joining: TCP is several times \
+const VNET: &str = "one packet per system call on the TUN device, no coalescing: TCP is several times \
                     slower, as with stock flannel";
 const TSO: &str = "TCP leaves the containers in single packets instead of 64 KiB";
-const USO: &str = "UDP goes through the TUN in single packets (Linux 6.2 has it)";
-const QUEUES: &str = "more than one worker is not possible: use --workers=1; a ping or a DNS answer \
+const USO: &str = "UDP passes the TUN device in single packets (needs Linux 6.2)";
+const QUEUES: &str = "more than one worker is not possible: use --workers=1; a ping or a DNS reply \
                       waits behind bulk TCP";
-const STEERING: &str = "a ping or a DNS answer waits behind bulk TCP, and with several workers a UDP flow \
-                        may change its queue once (Linux 4.16 has it; as root, or with CAP_BPF)";
-const GSO: &str = "one datagram a message instead of up to 64: more CPU for each packet sent \
-                   (Linux 4.18 has it)";
-const GRO: &str = "one datagram a message on arrival: more CPU for each packet received (Linux 5.0 \
-                   has it)";
-const BATCH: &str = "one packet a system call";
+const STEERING: &str = "a ping or a DNS reply may wait behind bulk TCP, and with several workers a UDP \
+                        flow may change its queue once (needs Linux 4.16, and root or CAP_BPF)";
+const GSO: &str = "one datagram per message instead of up to 64: more CPU per packet sent (needs \
+                   Linux 4.18)";
+const GRO: &str = "one datagram per message on arrival: more CPU per packet received (needs Linux \
+                   5.0)";
+const BATCH: &str = "one packet per system call";

@@ -45,7 +45,7 @@ fn settings(lab: &mut TestLab) {
         lab,
         ALONE,
         |lab| lab.host(HERE).sysctl("net/ipv4/ip_forward", "0").expect("sysctl"),
-        ("fault", "ip_forward", "0: this host passes no packets on"),
+        ("fault", "ip_forward", "0: this host does not forward packets"),
         |lab| lab.host(HERE).sysctl("net/ipv4/ip_forward", "1").expect("sysctl"),
     );
     with(
@@ -80,14 +80,14 @@ fn settings(lab: &mut TestLab) {
         lab,
         ALONE,
         |lab| sh(lab, HERE, &card("off")),
-        ("note", "eth0 tx-udp-segmentation", "off: the kernel cuts each train"),
+        ("note", "eth0 tx-udp-segmentation", "off: the kernel segments each train"),
         |lab| sh(lab, HERE, &card("on")),
     );
     with(
         lab,
         ALONE,
         |_| {},
-        ("note", "eth0 rx-udp-gro-forwarding", "off, as is usual"),
+        ("note", "eth0 rx-udp-gro-forwarding", "off, the default"),
         |lab| sh(lab, HERE, "ethtool -K eth0 rx-udp-gro-forwarding on"),
     );
     sh(lab, HERE, "ethtool -K eth0 rx-udp-gro-forwarding off");
@@ -138,7 +138,7 @@ fn routes(lab: &mut TestLab) {
         lab,
         ALONE,
         |lab| ip(lab, HERE, &format!("route add {thief}")),
-        ("fault", "route", "takes traffic away from the overlay"),
+        ("fault", "route", "diverts traffic from the overlay"),
         |lab| ip(lab, HERE, &format!("route del {thief}")),
     );
     let policy = format!("to {} lookup 7", lab.subnet(PEER));
@@ -149,7 +149,7 @@ fn routes(lab: &mut TestLab) {
             ip(lab, HERE, "route add default dev eth0 table 7");
             ip(lab, HERE, &format!("rule add {policy}"));
         },
-        ("fault", "route", "go to eth0 by a rule of policy routing"),
+        ("fault", "route", "go to eth0 because of a policy routing rule"),
         |lab| ip(lab, HERE, &format!("rule del {policy}")),
     );
     let signal = |signal| {
@@ -176,7 +176,7 @@ fn routes(lab: &mut TestLab) {
             ip(lab, HERE, "link set flannel0 mtu 1480");
             ip(lab, HERE, "route del 10.0.0.0/16");
         },
-        ("fault", "flannel0", "its MTU is 1480, the interface between hosts bears 1472"),
+        ("fault", "flannel0", "its MTU is 1480, the interface between hosts carries at most 1472"),
         signal(Signal::Continue),
     );
 }
@@ -208,7 +208,7 @@ fn docker(lab: &mut TestLab) {
         lab,
         ALONE,
         |lab| ip(lab, HERE, "link set veth0 mtu 1500"),
-        ("fault", "docker0", "send packets of up to 1500 bytes; the overlay bears 1472"),
+        ("fault", "docker0", "send packets of up to 1500 bytes; the overlay carries at most 1472"),
         |lab| ip(lab, HERE, "link set veth0 mtu 1472"),
     );
     with(
@@ -233,7 +233,7 @@ fn docker(lab: &mut TestLab) {
     assert_eq!(found.worse_than_note().len(), 1, "{}", found.text);
     ip(lab, HERE, &format!("addr add {bip} dev docker0"));
     let found = examine(lab, ALONE);
-    assert!(found.has("fault", "route", "takes traffic away"), "with both: {}", found.text);
+    assert!(found.has("fault", "route", "diverts traffic"), "with both: {}", found.text);
     ip(lab, HERE, &format!("addr del {astray} dev docker0"));
     // A process that looks like dockerd; its options lie in the arguments.
     let mut command = Command::new("bash");
@@ -273,7 +273,7 @@ fn store(lab: &mut TestLab) {
         lab,
         ALONE,
         |lab| lab.put(&lease_key("bogus"), "junk").expect("junk"),
-        ("warning", "key", "subnets/bogus is no lease"),
+        ("warning", "key", "subnets/bogus is not a lease"),
         |lab| lab.delete(&lease_key("bogus")).expect("no junk"),
     );
     let double = lease_value(lab.host(PEER).address());
@@ -353,14 +353,14 @@ fn rights(lab: &mut TestLab) {
 fn without_daemon(lab: &mut TestLab) {
     lab.stop_daemon(HERE).expect("a stop");
     let found = examine(lab, &[]);
-    assert!(found.has("warning", "UDP 8285", "no daemon runs here"), "{}", found.text);
+    assert!(found.has("warning", "UDP 8285", "no daemon is running here"), "{}", found.text);
     assert!(found.has("warning", "device", "there is no flannel0"), "{}", found.text);
     assert!(found.has("note", "10.211.55.12", "the host answers pings"), "{}", found.text);
-    assert!(found.has("ok", "lease", "for another"), "{}", found.text);
+    assert!(found.has("ok", "lease", "expires in"), "{}", found.text);
     let address = (lab.host(HERE).address(), 8285);
     let taken = lab.host(HERE).netns().enter(|| UdpSocket::bind(address)).expect("a visit");
     let found = examine(lab, ALONE);
-    assert!(found.has("fault", "UDP 8285", "no flannel daemon"), "{}", found.text);
+    assert!(found.has("fault", "UDP 8285", "not a flannel daemon"), "{}", found.text);
     drop(taken);
     let found = examine(lab, ALONE);
     assert!(!found.has("fault", "UDP 8285", ""), "{}", found.text);

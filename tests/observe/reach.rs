@@ -61,7 +61,7 @@ fn peers_that_cannot_be_reached() {
         |lab| {
             lab.stop_daemon(PEER).expect("a stop");
         },
-        ("fault", &peer, "nobody listens on UDP 8285"),
+        ("fault", &peer, "no process listens on UDP 8285"),
         |lab| lab.start_daemon(PEER, started.clone()).expect("a start"),
     );
     // Nothing of it takes longer than it may, even with every peer gone.

@@ -158,7 +158,7 @@ async fn a_config_in_the_data_of_etcd_2_and_under_another_prefix() {
     let etcd = Etcd::start_with(&["--enable-v2"]).await;
     for url in [etcd.url(), format!("{}/", etcd.url()), format!("127.0.0.1:{}", etcd.port)] {
         let found = examine(&[at(&url)], None).await;
-        found.has("fault", "network config", "and no other key either: an empty store");
+        found.has("fault", "network config", "and no other key either: the store is empty");
     }
     put_v2(etcd.port, &format!("{PREFIX}/config"), CONFIG).await;
     for url in [etcd.url(), format!("{}/", etcd.url()), format!("127.0.0.1:{}", etcd.port)] {
@@ -167,7 +167,7 @@ async fn a_config_in_the_data_of_etcd_2_and_under_another_prefix() {
         found.has("fault", "network config", "etcdctl put /coreos.com/network/config");
     }
     let elsewhere = examine(&[at(&etcd.url()), "--etcd-prefix=/other".into()], None).await;
-    elsewhere.has("fault", "network config", "an empty store");
+    elsewhere.has("fault", "network config", "the store is empty");
     etcd.client().await.put("/third/config", CONFIG, None).await.unwrap();
     let elsewhere = examine(&[at(&etcd.url()), "--etcd-prefix=/other".into()], None).await;
     elsewhere.has("fault", "network config", "but there is one at /third/config");

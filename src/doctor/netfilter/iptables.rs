@@ -1,11 +1,11 @@
-//! The output of `iptables-save`, judged for one packet.
+//! Reads the output of `iptables-save` and evaluates its rules for one packet.
 
 use std::net::Ipv4Addr;
 
 use super::{Action, Hook, Match, Rule, RuleChain, Ruleset, TestPacket};
 use crate::route::Cidr;
 
-/// The packet's built-in chain of the filter table; `None` if the table is not there.
+/// Returns the packet's built-in chain of the filter table; `None` if there is no such table.
 pub(super) fn parse(saved: &str, packet: &TestPacket) -> Option<Ruleset> {
     let base = match packet.hook {
         Hook::Input => "INPUT",
@@ -17,7 +17,7 @@ pub(super) fn parse(saved: &str, packet: &TestPacket) -> Option<Ruleset> {
             let mut words = declared.split_whitespace();
             let name = words.next().unwrap_or_default().to_owned();
             let drops = words.next() == Some("DROP");
-            let drop_policy = drops.then(|| format!("the policy of iptables' {name} chain, DROP"));
+            let drop_policy = drops.then(|| format!("the policy of iptables' {name} chain (DROP)"));
             chains.push(RuleChain { name, drop_policy, rules: Vec::new() });
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let (name, rule) = rule.split_once(' ').unwrap_or((rule, ""));
@@ -42,7 +42,7 @@ fn evaluate(line: &str, rule: &str, packet: &TestPacket) -> Rule {
         }
         if word == "-j" || word == "-g" {
             action = target(word, words.next().unwrap_or_default());
-            // The rest are the target's own options.
+            // The remaining words are options of the target.
             break;
         }
         let mut values = Vec::new();
@@ -62,7 +62,7 @@ fn option(name: &str, value: &str, packet: &TestPacket) -> Match {
         Err(_) => value.parse().map_or(Match::Maybe, |only: Ipv4Addr| Match::of(address == only)),
     };
     match name {
-        // A match module by itself decides nothing; its options follow.
+        // Naming a match module decides nothing; its options follow.
         "-m" | "--comment" => Match::Yes,
         "-p" => Match::of(value == packet.protocol || value == "all"),
         "-s" => within(packet.source),
@@ -77,7 +77,7 @@ fn option(name: &str, value: &str, packet: &TestPacket) -> Match {
     }
 }
 
-/// `80`, `1:5`, `22,80,8000:9000`.
+/// Matches a port against a list such as `80`, `1:5` or `22,80,8000:9000`.
 fn ports(list: &str, port: Option<u16>) -> Match {
     let Some(port) = port else { return Match::Maybe };
     Match::of(list.split(',').any(|part| {
@@ -89,7 +89,7 @@ fn ports(list: &str, port: Option<u16>) -> Match {
     }))
 }
 
-/// `eth+` stands for every name that begins so.
+/// Matches an interface name; `eth+` stands for every name that begins with `eth`.
 fn same_interface(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('+') {
         Some(beginning) => name.starts_with(beginning),
@@ -109,7 +109,7 @@ fn target(how: &str, name: &str) -> Action {
     }
 }
 
-/// Splits at spaces outside of double quotes.
+/// Splits a rule at spaces outside of double quotes.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -120,7 +120,7 @@ fn words(text: &str) -> Vec<String> {
             '"' => quoted = !quoted,
             '\\' if quoted => word.extend(chars.next()),
             ' ' if !quoted => words.push(std::mem::take(&mut word)),
-            // A quoted text must not be taken for an option.
+            // A quoted text that begins with a dash must not be taken for an option.
             '-' | '!' if quoted && word.is_empty() => word.push('_'),
             c => word.push(c),
         }

@@ -1,8 +1,9 @@
-//! What the host's firewall would do to a packet, read off its rules: all of them, not only ours.
+//! Simulates what this host's firewall would do to a packet, from all its rules, not only the
+//! daemon's.
 //!
-//! Rules are looked at one after the other as the kernel does. A match that is not understood here
-//! may hold or not; what hangs on it is told as a doubt and never as a fact. Only the filter hooks
-//! are followed, not `raw`, `mangle` or eBPF.
+//! The rules of each base chain are evaluated in order, as the kernel does. A match that this
+//! module cannot evaluate may hold or not, so a verdict that depends on it is
+//! [`FilterVerdict::Unclear`]. Only the filter hooks are simulated, not `raw`, `mangle` or eBPF.
 
 mod iptables;
 mod nft;
@@ -11,51 +12,52 @@ use std::net::Ipv4Addr;
 
 use crate::host::firewall::{ToolError, Toolbox, run};
 
-/// A packet whose verdict is asked for, the first one of its flow.
+/// A packet to simulate, the first one of its flow (conntrack state `new`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TestPacket {
-    /// Where in the host it is looked at.
+    /// The hook at which the packet is filtered.
     pub(super) hook: Hook,
     /// `udp`, `tcp`, `icmp`.
     pub(super) protocol: &'static str,
-    /// Its source.
+    /// Source address.
     pub(super) source: Ipv4Addr,
-    /// Its destination.
+    /// Destination address.
     pub(super) destination: Ipv4Addr,
-    /// Source port, if it is the same for all such packets.
+    /// Source port, if all such packets have the same.
     pub(super) source_port: Option<u16>,
-    /// Destination port, if it is the same for all such packets.
+    /// Destination port, if all such packets have the same.
     pub(super) destination_port: Option<u16>,
-    /// The interface it came in by.
+    /// Name of the interface that the packet arrived through.
     pub(super) input: String,
-    /// The interface it leaves by, if it is forwarded.
+    /// Name of the interface that the packet leaves through, if it is forwarded.
     pub(super) output: Option<String>,
 }
 
-/// The place where a packet is filtered.
+/// A filter hook of netfilter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hook {
-    /// For this host.
+    /// Packets for this host.
     Input,
-    /// Through this host.
+    /// Packets that this host forwards.
     Forward,
 }
 
-/// What becomes of a packet.
+/// What the firewall does to a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FilterVerdict {
     /// No rule drops it.
     Accept,
-    /// This rule or policy drops it, if a match holds that is not understood here.
+    /// This rule or policy drops it if a match holds that cannot be evaluated here.
     Unclear(String),
     /// This rule or policy drops it.
     Drop(String),
 }
 
-/// Asks every firewall of this host. `None` if it has no tool for one.
+/// Simulates a packet's way through every firewall of this host; `None` if no firewall tool is
+/// installed.
 ///
 /// # Errors
-/// A tool refuses, as without `CAP_NET_ADMIN`.
+/// A tool fails, for example without `CAP_NET_ADMIN`.
 pub(super) async fn verdict(
     tools: &Toolbox,
     packet: &TestPacket,
@@ -83,7 +85,7 @@ pub(super) async fn verdict(
     Ok((!seen.is_empty()).then(|| worst(rulesets.iter().map(Ruleset::verdict))))
 }
 
-/// Every base chain of a hook looks at a packet; one is enough to drop it.
+/// A packet traverses every base chain of a hook, and one of them is enough to drop it.
 fn worst(verdicts: impl Iterator<Item = FilterVerdict>) -> FilterVerdict {
     verdicts
         .max_by_key(|verdict| match verdict {
@@ -94,7 +96,7 @@ fn worst(verdicts: impl Iterator<Item = FilterVerdict>) -> FilterVerdict {
         .unwrap_or(FilterVerdict::Accept)
 }
 
-/// A base chain and the chains it may jump to, each rule judged for the packet already.
+/// A base chain and the chains it may jump to, their matches already evaluated for the packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ruleset {
     /// Name of the base chain.
@@ -105,7 +107,7 @@ struct Ruleset {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct RuleChain {
     name: String,
-    /// What the policy drops, as text to show.
+    /// Description of the policy, if the policy is to drop.
     drop_policy: Option<String>,
     rules: Vec<Rule>,
 }
@@ -114,7 +116,7 @@ struct RuleChain {
 struct Rule {
     matches: Match,
     action: Action,
-    /// The rule, to show.
+    /// Description of the rule, for the user.
     text: String,
 }
 
@@ -154,18 +156,18 @@ enum Action {
     Return,
     Jump(String),
     Goto(String),
-    /// Counts, logs, marks: the packet goes on to the next rule.
+    /// The packet continues with the next rule, as after a counter, a log or a mark.
     Continue,
-    /// Something that may end the packet's way.
+    /// An action that this module does not know, and that may accept or drop the packet.
     Unknown,
 }
 
-/// What has been learnt on the way through the rules.
+/// Verdicts that depend on matches or actions that could not be evaluated.
 #[derive(Default)]
 struct Uncertain {
-    /// A rule that may have accepted the packet.
+    /// Some rule may have accepted the packet.
     accept: bool,
-    /// The first rule that may have dropped it.
+    /// The first rule that may have dropped the packet.
     drop: Option<String>,
 }
 
@@ -193,7 +195,8 @@ impl Ruleset {
         self.chains.iter().find(|chain| chain.name == name)
     }
 
-    /// Follows a chain to a verdict; `certain` says whether the packet surely comes here.
+    /// Evaluates a chain up to a verdict; `certain` says whether the packet certainly reaches the
+    /// chain.
     fn walk(
         &self,
         name: &str,
@@ -240,7 +243,7 @@ impl Ruleset {
     }
 }
 
-/// The kernel refuses loops, so a deeper walk is a misreading.
+/// Limit on nested jumps, the kernel's own (`NFT_JUMP_STACK_SIZE`).
 const MAX_DEPTH: u32 = 16;
 
 #[cfg(test)]

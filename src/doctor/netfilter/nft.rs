@@ -1,4 +1,8 @@
-//! The output of `nft -j list ruleset` (`libnftables-json(5)`), judged for one packet.
+//! Reads the output of `nft -j list ruleset` (`libnftables-json(5)`) and evaluates its rules for
+//! one packet.
+//!
+//! The JSON is read as untyped values on purpose: a statement or expression that this module does
+//! not know makes one rule unclear and leaves the rest of the ruleset readable.
 
 use std::net::Ipv4Addr;
 
@@ -7,8 +11,8 @@ use serde_json::Value;
 use super::{Action, Hook, Match, Rule, RuleChain, Ruleset, TestPacket};
 use crate::route::Cidr;
 
-/// The base chains that see the packet. With `skip_iptables`, the table that iptables keeps is left
-/// to its own tool, which shows what nft cannot.
+/// Returns the base chains that the packet traverses. With `skip_iptables`, the table of
+/// iptables-nft is left out: `iptables-save` shows matches of that table that nft cannot.
 pub(super) fn parse(listed: &str, packet: &TestPacket, skip_iptables: bool) -> Vec<Ruleset> {
     let Ok(root) = serde_json::from_str::<Value>(listed) else { return vec![] };
     let items = root["nftables"].as_array().map_or(&[][..], Vec::as_slice);
@@ -36,7 +40,7 @@ pub(super) fn parse(listed: &str, packet: &TestPacket, skip_iptables: bool) -> V
                     .flat_map(|rule| evaluate(rule, &place, packet))
                     .collect();
                 let drop_policy = (chain["policy"] == "drop")
-                    .then(|| format!("the policy of chain {name} in {place}, drop"));
+                    .then(|| format!("the policy of chain {name} in {place} (drop)"));
                 RuleChain { name, drop_policy, rules }
             });
             Ruleset { base: text(&base["name"]).to_owned(), chains: chains.collect() }
@@ -44,7 +48,7 @@ pub(super) fn parse(listed: &str, packet: &TestPacket, skip_iptables: bool) -> V
         .collect()
 }
 
-/// A rule of nft may have several statements; each becomes a rule here.
+/// Evaluates a rule. It may have several statements with actions; each becomes a [`Rule`].
 fn evaluate(rule: &Value, place: &str, packet: &TestPacket) -> Vec<Rule> {
     let shown = format!(
         "rule {} of chain {} in {place} (nft -a list ruleset)",
@@ -85,7 +89,7 @@ fn evaluate(rule: &Value, place: &str, packet: &TestPacket) -> Vec<Rule> {
     rules
 }
 
-/// `ct state vmap { established : accept, invalid : drop }`.
+/// Evaluates a verdict map such as `ct state vmap { established : accept, invalid : drop }`.
 fn verdict_map(body: &Value, packet: &TestPacket) -> Action {
     let pairs = body["data"]["set"].as_array();
     let Some(pairs) = pairs else { return Action::Unknown };
@@ -118,19 +122,21 @@ fn condition(body: &Value, packet: &TestPacket) -> Match {
     compare(&body["left"], &body["right"], packet).negated(negate)
 }
 
-/// Whether the part of the packet that `left` names is `right`, or one of it.
+/// Compares the field of the packet that `left` names with `right`, a value or a set of values.
 fn compare(left: &Value, right: &Value, packet: &TestPacket) -> Match {
     let any = right.as_array().or_else(|| right["set"].as_array());
     if let Some(any) = any {
         let outcomes: Vec<_> = any.iter().map(|one| compare(left, one, packet)).collect();
-        return match outcomes.contains(&Match::Yes) {
-            true => Match::Yes,
-            false if outcomes.contains(&Match::Maybe) => Match::Maybe,
-            false => Match::No,
+        return if outcomes.contains(&Match::Yes) {
+            Match::Yes
+        } else if outcomes.contains(&Match::Maybe) {
+            Match::Maybe
+        } else {
+            Match::No
         };
     }
     if text(right).starts_with('@') {
-        return Match::Maybe; // a named set, whose elements are elsewhere
+        return Match::Maybe; // A named set, whose elements are not part of the rule.
     }
     let payload = (text(&left["payload"]["protocol"]), text(&left["payload"]["field"]));
     let port = |port: Option<u16>| match port {
@@ -184,7 +190,7 @@ fn number(right: &Value, number: u16) -> Match {
     right.as_u64().map_or(Match::Maybe, |only| Match::of(only == number))
 }
 
-/// `eth*` stands for every name that begins so.
+/// Matches an interface name; `eth*` stands for every name that begins with `eth`.
 fn interface(right: &Value, name: &str) -> Match {
     let Some(pattern) = right.as_str() else { return Match::Maybe };
     Match::of(match pattern.strip_suffix('*') {
