@@ -1,4 +1,4 @@
-//! Options for dockerd out of subnet.env, as flannel's `mk-docker-opts.sh` makes them.
+//! Options for dockerd from subnet.env, in the form of flannel's `mk-docker-opts.sh`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,26 +9,26 @@ use std::path::Path;
 use super::subnet_file::write_text;
 use crate::route::Cidr;
 
-/// What to write.
+/// The form of the output, by the options of `docker-opts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerOptsForm {
-    /// Each option as a variable of its own (`-i`).
+    /// Write each option as a separate variable (`-i`).
     pub individual: bool,
-    /// All options as one variable (`-c`). With neither, both are written.
+    /// Write all options as one variable (`-c`). Without `-i` and `-c`, both forms are written.
     pub combined: bool,
-    /// Name of that one variable (`-k`).
+    /// Name of the variable for all options (`-k`).
     pub combined_key: String,
-    /// Leave `--ip-masq` out (`-m`).
+    /// Omit `--ip-masq` (`-m`).
     pub omit_ip_masq: bool,
 }
 
-/// The options cannot be made.
+/// The options cannot be derived.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DockerOptsError {
     /// A variable is missing.
-    #[error("there is no {0} in it; is the daemon up?")]
+    #[error("it does not set {0}; check that the daemon is running")]
     Missing(&'static str),
-    /// A variable has a value that dockerd would choke on.
+    /// A variable has a value that dockerd would reject.
     #[error("Invalid value of {name}: {value}")]
     Invalid {
         /// The variable.
@@ -36,18 +36,21 @@ pub enum DockerOptsError {
         /// Its value.
         value: String,
     },
-    /// The name for the combined options is no variable name.
-    #[error("`{0}` is no name for a variable (option -k)")]
+    /// The name for the combined options is not a valid variable name.
+    #[error("`{0}` is not a valid variable name (option -k)")]
     Key(String),
 }
 
 /// Prefix of the variables for single options.
 const SINGLE: &str = "DOCKER_OPT_";
 
-/// The text for dockerd's environment file.
+/// Returns the text of dockerd's environment file.
 ///
 /// `subnet_env` is the content of subnet.env. As in the script, `DOCKER_OPT_*` variables and the
-/// combined one that `environment` or the file already hold are carried over.
+/// combined variable are carried over from `environment` and from that file.
+///
+/// # Errors
+/// A variable is missing or invalid.
 pub fn render(
     subnet_env: &str,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -71,7 +74,7 @@ pub fn render(
     let masquerade = match variables.get("FLANNEL_IPMASQ").map_or("", String::as_str) {
         _ if form.omit_ip_masq => None,
         "" => None,
-        // Whoever masquerades, the other must not.
+        // Exactly one of docker and the daemon must masquerade.
         "true" => Some("--ip-masq=false".to_owned()),
         "false" => Some("--ip-masq=true".to_owned()),
         value => {
@@ -103,7 +106,11 @@ pub fn render(
     Ok(text)
 }
 
-/// Writes the file in one step; what is no regular file, such as `/dev/stdout`, is written to.
+/// Writes the file atomically; anything but a regular file, such as `/dev/stdout`, is opened and
+/// written to.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
     match std::fs::metadata(path) {
         Ok(existing) if !existing.is_file() => {
@@ -113,14 +120,17 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
     }
 }
 
-/// The bridge's subnet as subnet.env names it.
+/// Returns the bridge's subnet from subnet.env.
 pub fn subnet_of(subnet_env: &str) -> Option<Cidr> {
     let (_, value) = assignments(subnet_env).filter(|(name, _)| name == "FLANNEL_SUBNET").last()?;
     value.parse().ok()
 }
 
-/// The next hop of a route that already leads our subnet to another machine, so that dockerd's
-/// bridge for it could not work.
+/// Returns the next hop of a route that leads this host's subnet to another machine: with such a
+/// route, dockerd's bridge for the subnet would not work.
+///
+/// # Errors
+/// The kernel rejects a netlink request.
 pub async fn conflicting_gateway(
     subnet: Cidr,
 ) -> Result<Option<Ipv4Addr>, super::netlink::NetlinkError> {
@@ -228,7 +238,7 @@ mod tests {
         }
         assert!(plain(SUBNET_ENV, "", "A B").is_err());
         assert!(plain(SUBNET_ENV, "", "").is_err());
-        // Without the variable the script leaves the option out.
+        // Without the variable the script omits the option.
         let without = SUBNET_ENV.replace("FLANNEL_IPMASQ=false\n", "");
         assert_eq!(plain(&without, "i", "DOCKER_OPTS").unwrap(), format!("{BIP}{MTU}"));
     }

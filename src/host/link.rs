@@ -1,4 +1,4 @@
-//! flannel0 as it should be, and the way back to that: MTU, link state, address, route.
+//! Set-up and repair of the TUN device: MTU, link state, address, routes.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -8,18 +8,18 @@ use rtnetlink::packet_route::route::RouteType;
 use super::netlink::{Link, Netlink, NetlinkError, Route};
 use crate::route::Cidr;
 
-/// How the TUN device should be set up.
+/// The wanted set-up of the TUN device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlay {
     /// Interface index of the device.
     pub index: u32,
-    /// Its name, for messages.
+    /// Name of the device, for messages.
     pub name: String,
-    /// Its address, the network address of `subnet`, held with a /32 prefix.
+    /// Address of the device: the network address of `subnet`, with prefix length 32.
     pub address: Ipv4Addr,
     /// This host's subnet.
     pub subnet: Cidr,
-    /// The overlay network, which is routed to the device.
+    /// The overlay network, which is routed into the device.
     pub network: Cidr,
     /// MTU of the overlay, in bytes.
     pub mtu: u32,
@@ -27,10 +27,10 @@ pub struct Overlay {
     pub blackhole: bool,
 }
 
-/// Something that was not as it should be and has been put right.
+/// A difference from the wanted set-up that has been repaired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// The MTU was this.
+    /// The device had this MTU.
     Mtu(u32),
     /// The link was down.
     Up,
@@ -54,12 +54,12 @@ impl fmt::Display for Repair {
     }
 }
 
-/// A route of somebody else that takes overlay traffic away from the device.
+/// A route that another program added and that diverts overlay traffic from the device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Conflict {
-    /// Its destination.
+    /// Destination of the route.
     pub destination: Cidr,
-    /// How `ip route` would write the rest of it.
+    /// The rest of the route, as `ip route` prints it.
     pub route: String,
 }
 
@@ -69,41 +69,45 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// What a look at the device found.
+/// Result of a check of the device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// What was put right.
+    /// Differences that were repaired.
     pub repairs: Vec<Repair>,
-    /// What is in the way and is not ours to remove.
+    /// Routes of other programs that divert overlay traffic; the daemon reports them and leaves
+    /// them.
     pub conflicts: Vec<Conflict>,
 }
 
-/// The device cannot be put right.
+/// The device cannot be repaired.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// There is no such device any more.
+    /// The device has been deleted.
     #[error("interface {0} is gone")]
     Gone(String),
-    /// The kernel refused.
+    /// The kernel rejected a request.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
 
-/// Metric of the blackhole route: worse than any that a bridge or a daemon would use, so that it
-/// only counts when nothing else leads to the subnet.
+/// Metric of the blackhole route: larger than any that a bridge or another daemon would use, so
+/// that the kernel uses the blackhole route only if there is no other route to the subnet.
 pub const BLACKHOLE_METRIC: u32 = u32::MAX - 1;
 
-/// Compares the device with `overlay` and puts right what differs. Called once at start it sets up
-/// the route; called again it repairs.
+/// Compares the device with `overlay` and repairs the differences. The first call sets the device
+/// up.
+///
+/// # Errors
+/// The device is gone, or the kernel rejects a request.
 pub async fn ensure(netlink: &Netlink, overlay: &Overlay) -> Result<Checked, LinkError> {
     let mut checked = Checked::default();
     let gone = || LinkError::Gone(overlay.name.clone());
     let link = netlink.link(overlay.index).await?.ok_or_else(gone)?;
     ensure_mtu_and_up(netlink, overlay, &link, &mut checked).await?;
-    // A TUN device drops when its queue is full and tells nobody to wait, so that no discipline ever
-    // has anything to queue; those of 256 possible queues cost 6 MB.
+    // A TUN device drops packets when its queue is full and never stops the queue above it, so a
+    // queueing discipline never queues anything; the disciplines of 256 possible queues cost 6 MB.
     if let Err(error) = netlink.drop_default_queueing(overlay.index).await {
-        tracing::debug!(%error, "the queueing disciplines of the TUN device stay");
+        tracing::debug!(%error, "cannot remove the queueing disciplines of the TUN device");
     }
     ensure_address(netlink, overlay, &mut checked).await?;
     ensure_route(netlink, overlay, &mut checked).await?;
@@ -117,8 +121,11 @@ pub async fn ensure(netlink: &Netlink, overlay: &Overlay) -> Result<Checked, Lin
     Ok(checked)
 }
 
-/// Takes the address, route and blackhole route of `old` away where `new` has other ones: for a
-/// lease of another subnet while the device stays.
+/// Removes the address, route and blackhole route of `old` that `new` does not have, after the
+/// lease of another subnet on the same device.
+///
+/// # Errors
+/// The kernel rejects a request.
 pub async fn retire(netlink: &Netlink, old: &Overlay, new: &Overlay) -> Result<(), LinkError> {
     if (old.index, old.network) != (new.index, new.network) {
         ignore_missing(netlink.remove_device_route(old.network, old.index).await)?;
@@ -172,7 +179,7 @@ async fn ensure_address(
     Ok(())
 }
 
-/// Adds the network route unless it is there, and names every route of others that wins over it.
+/// Adds the network route unless it exists, and reports every route that the kernel prefers to it.
 async fn ensure_route(
     netlink: &Netlink,
     overlay: &Overlay,
@@ -183,7 +190,7 @@ async fn ensure_route(
     if !routes.iter().any(|r| ours(&r)) {
         match netlink.add_device_route(overlay.network, overlay.index).await {
             Ok(()) => checked.repairs.push(Repair::Route(overlay.network)),
-            // Somebody else's route with the same destination: named below.
+            // Another program's route with the same destination, which `conflicts` reports.
             Err(error) if error.errno() == Some(libc::EEXIST) => {}
             Err(error) => return Err(error.into()),
         }
@@ -192,17 +199,18 @@ async fn ensure_route(
     Ok(())
 }
 
-/// The routes among `routes` that take overlay traffic away from the device.
+/// Returns those of `routes` that divert overlay traffic from the device.
 pub fn conflicts(routes: &[Route], links: &[Link], overlay: &Overlay) -> Vec<Conflict> {
-    let stolen = routes.iter().filter(|route| takes_overlay_traffic(route, overlay));
-    stolen.map(|route| describe(route, links)).collect()
+    let diverting = routes.iter().filter(|route| diverts_overlay_traffic(route, overlay));
+    diverting.map(|route| describe(route, links)).collect()
 }
 
-/// Whether a route leads packets for other hosts' subnets elsewhere than into the device.
+/// Returns whether a route leads packets for other hosts' subnets elsewhere than into the device.
 ///
-/// A route to our own subnet or a part of it is the container bridge. Everything else within the
-/// network wins over ours, by a longer prefix or by having been there first.
-fn takes_overlay_traffic(route: &Route, overlay: &Overlay) -> bool {
+/// A route to this host's own subnet or a part of it is that of the container bridge. Any other
+/// route within the overlay network is preferred to the overlay's own, because its prefix is longer
+/// or it was added first with the same prefix and metric.
+fn diverts_overlay_traffic(route: &Route, overlay: &Overlay) -> bool {
     let local = matches!(route.kind, RouteType::Local | RouteType::Broadcast);
     overlay.network.covers(route.destination)
         && !overlay.subnet.covers(route.destination)
@@ -260,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn which_routes_are_in_the_way() {
+    fn routes_that_divert_overlay_traffic() {
         for (destination, oif, priority, expected) in [
             ("10.0.0.0/16", 7, 0, false),
             ("10.0.0.0/16", 2, 0, true),
@@ -281,7 +289,11 @@ mod tests {
                 source: None,
                 kind: RouteType::Unicast,
             };
-            assert_eq!(takes_overlay_traffic(&route, &overlay()), expected, "{destination} {oif}");
+            assert_eq!(
+                diverts_overlay_traffic(&route, &overlay()),
+                expected,
+                "{destination} {oif}"
+            );
         }
     }
 

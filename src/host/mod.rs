@@ -1,4 +1,5 @@
-//! What the daemon asks of its operating system: interface, flannel0, firewall rules, files, systemd.
+//! Set-up of this host: the interface between hosts, the TUN device and its routes, firewall rules,
+//! files for the container runtime, systemd.
 
 pub mod docker_opts;
 pub mod firewall;

@@ -1,4 +1,5 @@
-//! The environment file that tells the container runtime its subnet, `/run/flannel/subnet.env`.
+//! The environment file with this host's subnet for the container runtime,
+//! `/run/flannel/subnet.env`.
 
 use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::route::Cidr;
 
-/// What the file says.
+/// Content of the subnet file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubnetFile {
     /// The overlay network.
@@ -22,8 +23,8 @@ pub struct SubnetFile {
 }
 
 impl fmt::Display for SubnetFile {
-    /// The four lines of flannel's `WriteSubnetFile`. The subnet is given as its first host address
-    /// with the prefix length, ready for a bridge.
+    /// Formats the four lines of flannel's `WriteSubnetFile`. The subnet is written as its first
+    /// host address with the prefix length, the form that a bridge needs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gateway =
             std::net::Ipv4Addr::from_bits(self.subnet.network().to_bits().wrapping_add(1));
@@ -42,15 +43,18 @@ pub struct SubnetFileError {
     source: io::Error,
 }
 
-/// Writes the file so that a reader sees the old or the new one and never a part: a temporary file
-/// beside it (`.subnet.env`), mode 0644 whatever the umask, then a rename. The directory is made if
-/// it is missing.
+/// Writes the file atomically: a temporary file beside it (`.subnet.env`), mode 0644 regardless of
+/// the umask, then a rename, so that a reader never sees a partial file. A missing directory is
+/// created.
+///
+/// # Errors
+/// The directory or the file cannot be written.
 pub fn write(path: &Path, content: &SubnetFile) -> Result<(), SubnetFileError> {
     write_text(path, &content.to_string())
         .map_err(|source| SubnetFileError { path: path.to_owned(), source })
 }
 
-/// Replaces a file in one step.
+/// Replaces a file atomically.
 pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
     let name = path
         .file_name()
@@ -76,24 +80,25 @@ pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
         fs::rename(&temporary, path)
     })();
     if written.is_err() {
-        // Best effort: the error that counts is the first one.
+        // Best effort: the first error is the one to report.
         let _ = fs::remove_file(&temporary);
     }
     written
 }
 
-/// What an earlier run left in the file; each part only where it can be read.
+/// Content of the subnet file of an earlier run; each part only where it can be parsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreviousSubnetFile {
     /// `FLANNEL_NETWORK`.
     pub network: Option<Cidr>,
-    /// `FLANNEL_SUBNET`, as the subnet and not as the bridge's address.
+    /// `FLANNEL_SUBNET`, as the subnet instead of the bridge's address.
     pub subnet: Option<Cidr>,
-    /// What could not be read, in words for a warning.
+    /// Descriptions of what could not be parsed, for a warning.
     pub problems: Vec<String>,
 }
 
-/// Reads what an earlier run, ours or flanneld's, left. A missing file is no problem.
+/// Reads the file that an earlier run of this daemon or of flanneld left. A missing file is not a
+/// problem.
 pub fn read_previous(path: &Path) -> PreviousSubnetFile {
     let mut previous = PreviousSubnetFile::default();
     let bytes = match fs::read(path) {
@@ -122,8 +127,8 @@ pub fn read_previous(path: &Path) -> PreviousSubnetFile {
     previous
 }
 
-/// The value of a variable in an environment file: the last assignment, with `export `, quotes and
-/// comments taken off.
+/// Returns the value of a variable in an environment file: that of the last assignment, without
+/// `export `, quotes and comments.
 pub fn variable(text: &str, key: &str) -> Option<String> {
     text.lines().rev().find_map(|line| {
         let line = line.trim();

@@ -1,38 +1,42 @@
-//! Words to the service manager (`Type=notify`), silent where there is none.
+//! Notifications to the service manager (sd_notify(3), `Type=notify`); none where there is no
+//! service manager.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// The daemon does its work: interface up, rules in place, routes of all peers in the table.
+/// Reports readiness: interface up, firewall rules in place, routes of all peers in the route
+/// table.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// One line for `systemctl status`.
+/// Sets the line that `systemctl status` shows.
 pub fn status(status: &str) {
     send(&[NotifyState::Status(status)]);
 }
 
-/// The daemon is on its way out.
+/// Reports that the daemon is stopping.
 pub fn stopping(status: &str) {
     send(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
-/// Sign of life. To be sent only while every worker and the control thread have shown one.
+/// Resets the watchdog. The caller must call this only if every worker and the control thread are
+/// alive.
 pub fn watchdog() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// How often [`watchdog`] should be called: half of the unit's `WatchdogSec`, as sd_watchdog_enabled(3)
-/// advises. `None` where the unit asks for no watchdog.
+/// Interval at which to call [`watchdog`]: half of the unit's `WatchdogSec`, as
+/// sd_watchdog_enabled(3) recommends. `None` if the unit has no watchdog.
 pub fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|period| !period.is_zero())
 }
 
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        // Nothing the operator can do from here, and the unit's own time-out will tell.
+        // The service manager reports the missing notification itself, when the unit's timeout
+        // expires.
         tracing::debug!(%error, "the service manager's socket does not answer");
     }
 }

@@ -1,4 +1,5 @@
-//! Watches flannel0 and the interface beneath it, puts flannel0 right and tells what else changed.
+//! Watches the TUN device and the interface between hosts; repairs the TUN device and reports other
+//! changes as events.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -17,46 +18,49 @@ use super::link::{Conflict, LinkError, Overlay, Repair, ensure, retire};
 use super::netlink::{Netlink, NetlinkError, link_of};
 use crate::route::Cidr;
 
-/// Something that the watcher cannot put right by itself.
+/// A change that the watcher reports to its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// The TUN device with this interface index is gone; make a new one and send its [`Overlay`].
+    /// The TUN device with this interface index is gone; the caller creates another and sends its
+    /// [`Overlay`].
     Gone(u32),
-    /// flannel0 was not as it should be and has been put right.
+    /// The TUN device differed from its [`Overlay`] and has been repaired.
     Repaired(Vec<Repair>),
-    /// The routes of others that take overlay traffic away have changed; these are left.
+    /// The set of routes that divert overlay traffic has changed to this one.
     Conflicts(Vec<Conflict>),
     /// The interface between hosts has changed.
     Underlay(UnderlayState),
 }
 
-/// The interface that carries the traffic between hosts, as it is now.
+/// The current state of the interface between hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnderlayState {
     /// Interface index; `None` while there is no interface of that name.
     pub index: Option<u32>,
-    /// Its MTU, in bytes; the last known one while it is gone.
+    /// MTU in bytes; while the interface is gone, its last known MTU.
     pub mtu: u32,
-    /// The address to bind to: the one in use while the interface has it, else its first one.
+    /// The address to bind to: the one in use while the interface has it, else the first usable
+    /// one.
     pub address: Option<Ipv4Addr>,
 }
 
-/// Time for changes that come in a burst to settle, such as a DHCP client's.
+/// Delay between a change and its check, so that a burst of changes, such as a DHCP client's, is
+/// checked once.
 const SETTLE_TIME: Duration = Duration::from_millis(100);
 
-/// Longest wait before a repair when somebody else keeps undoing it.
+/// Longest delay before a repair while another program keeps undoing the repairs.
 const MAX_SETTLE_TIME: Duration = Duration::from_secs(5);
 
-/// Repairs with no quiet look between them before the watcher slows down.
+/// Consecutive checks with repairs after which the watcher doubles its delay.
 const REPAIRS_BEFORE_SLOWDOWN: u32 = 8;
 
-/// A look without a cause, should the kernel have dropped messages.
+/// Interval of checks without a message, in case the kernel dropped one.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Watches until the sender of `overlays` is dropped.
 ///
-/// A new value in `overlays` is put in force at once: the address and routes of the old one are
-/// removed, the new ones added.
+/// A new value in `overlays` is applied at once: the new address and routes are added, the old ones
+/// removed.
 pub async fn run(
     overlays: watch::Receiver<Overlay>,
     underlay: Interface,
@@ -70,7 +74,8 @@ pub async fn run(
     let mut due = Instant::now();
     loop {
         tokio::select! {
-            // The receiver is never empty for good: the connection lives as long as this function.
+            // `next` returns `None` only after the connection has ended, and the connection lives
+            // as long as this function.
             Some((message, _)) = messages.next() => {
                 due = due.min(Instant::now() + watcher.urgency(&message));
             }
@@ -129,7 +134,7 @@ impl LinkWatcher {
         })
     }
 
-    /// How soon a message of the kernel asks for a look.
+    /// Delay until the check that a kernel message calls for.
     fn urgency(&self, message: &NetlinkMessage<RouteNetlinkMessage>) -> Duration {
         use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, NewAddress, NewLink, NewRoute};
         let watched = |index| index == self.overlay.index || Some(index) == self.underlay.index;
@@ -148,40 +153,40 @@ impl LinkWatcher {
             NetlinkPayload::InnerMessage(NewRoute(route) | DelRoute(route)) => {
                 destination(route).is_some_and(|to| self.overlay.network.covers(to))
             }
-            // Lost messages, errors: look.
+            // After lost messages or an error anything may have changed.
             NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => true,
             _ => false,
         };
         if relevant { self.settle } else { RECHECK_INTERVAL }
     }
 
-    /// Changes over to the overlay that the caller wants now: first the new setting, then the old
-    /// one goes, since a device that loses its last address loses its routes too.
+    /// Switches to the overlay that the caller wants now. The new settings are added before the old
+    /// ones are removed, since a device that loses its last address loses its routes too.
     async fn switch_overlay(&mut self) {
         let new = self.overlays.borrow_and_update().clone();
         let old = std::mem::replace(&mut self.overlay, new);
         self.check().await;
         if let Err(error) = retire(&self.netlink, &old, &self.overlay).await {
-            tracing::warn!("{}: cannot take the old setting away: {error}", old.name);
+            tracing::warn!("{}: cannot remove the previous address and routes: {error}", old.name);
         }
     }
 
     async fn check(&mut self) {
         let overlay = self.check_overlay().await;
         let underlay = self.check_underlay().await;
-        let last_error = match (overlay, underlay) {
+        let error = match (overlay, underlay) {
             (Ok(()), Ok(())) => String::new(),
             (Err(error), _) => error.to_string(),
             (_, Err(error)) => error.to_string(),
         };
-        // The same last_error is told once, and its end.
-        if last_error != self.last_error {
-            if last_error.is_empty() {
-                tracing::info!("{}: can be looked after again", self.overlay.name);
+        // An error that persists is logged once, and so is its end.
+        if error != self.last_error {
+            if error.is_empty() {
+                tracing::info!("{}: can be checked again", self.overlay.name);
             } else {
-                tracing::error!("{}: {last_error}", self.overlay.name);
+                tracing::error!("{}: {error}", self.overlay.name);
             }
-            self.last_error = last_error;
+            self.last_error = error;
         }
     }
 
@@ -217,12 +222,12 @@ impl LinkWatcher {
             let Overlay { name, network, .. } = &self.overlay;
             for conflict in conflicts.difference(&self.conflicts) {
                 tracing::error!(
-                    "route {conflict} takes traffic of the overlay network {network} away from \
+                    "route {conflict} diverts traffic of the overlay network {network} from \
                      {name}: remove it (ip route del {conflict}), or choose another Network"
                 );
             }
             for conflict in self.conflicts.difference(&conflicts) {
-                tracing::info!("route {conflict} is no longer in the way of {name}");
+                tracing::info!("route {conflict} no longer diverts traffic from {name}");
             }
             self.conflicts = conflicts;
             self.send(LinkEvent::Conflicts(checked.conflicts));
@@ -233,7 +238,7 @@ impl LinkWatcher {
     async fn check_underlay(&mut self) -> Result<(), NetlinkError> {
         let links = self.netlink.links().await?;
         let by_index = links.iter().find(|link| Some(link.index) == self.underlay.index);
-        // Renamed it is still the same; made anew it has another index.
+        // A renamed interface keeps its index; one that was deleted and created again has another.
         let link = by_index.or_else(|| links.iter().find(|link| link.name == self.underlay_name));
         let now = match link {
             None => UnderlayState { index: None, address: None, ..self.underlay },
@@ -261,7 +266,7 @@ impl LinkWatcher {
     }
 
     fn send(&self, event: LinkEvent) {
-        // A caller that has stopped listening is on its way out.
+        // The receiver is dropped only when the daemon stops, which ends this task too.
         let _ = self.events.send(event);
     }
 }
@@ -269,9 +274,9 @@ impl LinkWatcher {
 fn describe(was: &UnderlayState, now: &UnderlayState) -> String {
     let mut words = Vec::new();
     match (was.index, now.index) {
-        (Some(_), None) => words.push("it is gone".to_owned()),
-        (None, Some(_)) => words.push("it is back".to_owned()),
-        (Some(a), Some(b)) if a != b => words.push("it was made anew".to_owned()),
+        (Some(_), None) => words.push("deleted".to_owned()),
+        (None, Some(_)) => words.push("created".to_owned()),
+        (Some(a), Some(b)) if a != b => words.push("deleted and created again".to_owned()),
         _ => {}
     }
     if was.mtu != now.mtu {

@@ -50,10 +50,12 @@ fn a_route_in_the_way_is_named() {
     let thief = format!("{} dev eth0", lab.subnet(1));
     lab::tool::ip_in(host, &format!("route add {thief}")).expect("a route");
     wait_for("a word about it", Duration::from_secs(2), || lab.log(0).contains(&thief));
-    let told = lab.log(0).lines().filter(|line| line.contains("away from")).count();
+    let told = lab.log(0).lines().filter(|line| line.contains("diverts traffic")).count();
     assert_eq!(told, 1, "once: {}", lab.log(0));
     lab::tool::ip_in(host, &format!("route del {thief}")).expect("no route");
-    wait_for("its end", Duration::from_secs(2), || lab.log(0).contains("no longer in the way"));
+    wait_for("its end", Duration::from_secs(2), || {
+        lab.log(0).contains("no longer diverts traffic")
+    });
     answers(&lab, "afterwards", PATIENCE);
 }
 

@@ -1,5 +1,5 @@
-//! Rules in iptables, by `iptables-restore`: every change of a table is one transaction, so there is
-//! no moment without rules.
+//! Rules in iptables, installed with `iptables-restore`: every change of a table is one
+//! transaction, so the rules are in force without interruption.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::rules::{CHAINS, FlannelChain, Spec};
 use super::tools::{ToolError, Toolbox, run};
 
-/// One iptables installation, such as the nft or the legacy one.
+/// The programs of one iptables flavour (nft or legacy).
 #[derive(Clone, Debug)]
 pub(super) struct Iptables {
     iptables: PathBuf,
@@ -15,14 +15,14 @@ pub(super) struct Iptables {
     restore: PathBuf,
 }
 
-/// What `iptables-save` showed of our rules right after they were put in place, per chain.
+/// The daemon's rules as `iptables-save` printed them after they were installed, per chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct IptablesRules {
     lines: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Iptables {
-    /// The programs called `name`, `name-save` and `name-restore`.
+    /// Finds the programs called `name`, `name-save` and `name-restore`.
     pub(super) fn find(tools: &Toolbox, name: &str) -> Option<Self> {
         Some(Self {
             iptables: tools.find(name)?,
@@ -31,27 +31,27 @@ impl Iptables {
         })
     }
 
-    /// The file that the command leads to, to tell installations apart.
+    /// The file that the command resolves to, which identifies the flavour.
     pub(super) fn real_path(&self) -> Option<PathBuf> {
         std::fs::canonicalize(&self.iptables).ok()
     }
 
-    /// Puts the wanted rules in place of whatever our chains held, and removes rules of ours that
-    /// are not wanted any more.
+    /// Replaces the content of the daemon's chains with the wanted rules, and removes chains that
+    /// are no longer wanted.
     pub(super) async fn install(&self, spec: &Spec) -> Result<IptablesRules, ToolError> {
         let fully_random = spec.fully_random && spec.masquerade && self.knows_fully_random().await;
         match self.restore(spec, fully_random).await {
-            // The tool knows it and the kernel does not.
+            // The tool supports --random-fully and the kernel does not.
             Err(ToolError::Failed { said, .. }) if fully_random => {
-                tracing::info!(%said, "going on without random source ports for masquerading");
+                tracing::info!(%said, "continuing without random source ports for masquerading");
                 self.restore(spec, false).await
             }
             outcome => outcome,
         }
     }
 
-    /// Whether everything that was installed is still there, in its order. Rules of others, before
-    /// or between ours, are no matter.
+    /// Returns whether all installed rules still exist in their order. Rules of other programs
+    /// before or between them are ignored.
     pub(super) async fn intact(&self, installed: &IptablesRules) -> Result<bool, ToolError> {
         for chain in CHAINS {
             let Some((_, wanted)) = installed.lines.iter().find(|(name, _)| *name == chain.name)
@@ -67,8 +67,9 @@ impl Iptables {
         Ok(true)
     }
 
-    /// Removes every rule with our comments, and our chains where nothing else is in them or leads
-    /// to them. Returns what was (or, for a dry run, would be) removed, a line each.
+    /// Removes every rule with the daemon's comments, and each of its chains unless another program
+    /// has a rule in the chain or a jump to it. Returns one command line per removal, also for a
+    /// dry run.
     pub(super) async fn remove(
         &self,
         chains: &[FlannelChain],
@@ -92,7 +93,7 @@ impl Iptables {
         for chain in CHAINS {
             let rules = chain.rules(spec, fully_random);
             if rules.is_empty() {
-                // Not wanted any more: what an earlier run put there goes.
+                // An earlier run may have installed the chain, which is no longer wanted.
                 if self.knows_chain(&chain).await {
                     self.remove(&[chain], false).await?;
                 }
@@ -109,7 +110,8 @@ impl Iptables {
         run(&self.iptables, &["-w", "-t", chain.table, "-S", chain.name], "").await.is_ok()
     }
 
-    /// Lines of `iptables-save` that are rules of ours: the jump and all of our chain.
+    /// Returns the lines of `iptables-save` for the jump to a chain of the daemon and for its
+    /// rules.
     async fn lines(&self, chain: &FlannelChain) -> Result<Vec<String>, ToolError> {
         let saved = self.save(chain).await?;
         Ok(saved.lines().filter(|line| is_ours(chain, line)).map(str::to_owned).collect())
@@ -130,15 +132,16 @@ impl Iptables {
     }
 }
 
-/// `iptables v1.8.9 (nf_tables)` to `[1, 8, 9]`.
+/// Parses a version: `iptables v1.8.9 (nf_tables)` to `[1, 8, 9]`.
 fn version_of(said: &str) -> Option<[u32; 3]> {
     let number = said.split_whitespace().nth(1)?.strip_prefix('v')?;
     let mut parts = number.split('.').map(|part| part.parse().ok());
     Some([parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)])
 }
 
-/// The input of `iptables-restore --noflush` that fills our chain anew and moves the jump to it to
-/// the end of its built-in chain, where flannel puts it. Naming a chain of one's own empties it.
+/// Returns the input of `iptables-restore --noflush` that replaces the rules of a chain and moves
+/// the jump to it to the end of its built-in chain, where flannel places the jump. Declaring a
+/// chain that is not built-in empties it (iptables-restore(8)).
 fn transaction(chain: &FlannelChain, rules: &[String], before: &str) -> String {
     let jump = chain.jump();
     let mut text = format!("*{}\n:{} - [0:0]\n", chain.table, chain.name);
@@ -155,7 +158,7 @@ fn transaction(chain: &FlannelChain, rules: &[String], before: &str) -> String {
     text
 }
 
-/// The input that takes our rules out, and the commands that it stands for.
+/// Returns the input that removes the daemon's rules, and the commands that are equivalent to it.
 fn removal(chain: &FlannelChain, saved: &str) -> (String, Vec<String>) {
     let mut commands = Vec::new();
     let (mut declared, mut others) = (false, false);
@@ -182,7 +185,8 @@ fn is_ours(chain: &FlannelChain, line: &str) -> bool {
     })
 }
 
-/// A jump to our chain with our comment; one of somebody else is theirs.
+/// Returns whether a rule is the daemon's jump to its chain. A jump without the daemon's comment
+/// belongs to another program.
 fn is_jump(chain: &FlannelChain, rule: &str) -> bool {
     target(rule) == Some(chain.name) && rule.contains(&format!("--comment \"{}\"", chain.comment))
 }
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn removal_takes_ours_and_leaves_theirs() {
+    fn removal_leaves_the_rules_of_other_programs() {
         let saved = "*nat\n:POSTROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n:FLANNEL-POSTRTG - [0:0]\n\
             -A POSTROUTING -j DOCKER\n\
             -A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\n\
@@ -221,7 +225,7 @@ mod tests {
         let (_, commands) = removal(&MASQ, saved);
         assert_eq!(commands.len(), 4);
         assert_eq!(commands.last().unwrap(), "-X FLANNEL-POSTRTG");
-        // A rule of somebody else in our chain keeps the chain, and so does a jump of theirs.
+        // Another program's rule in the chain keeps the chain, and so does its jump to the chain.
         for theirs in ["-A FLANNEL-POSTRTG -p tcp -j ACCEPT\n", "-A DOCKER -j FLANNEL-POSTRTG\n"] {
             let (_, commands) = removal(&MASQ, &saved.replace("COMMIT\n", theirs));
             assert_eq!(commands.len(), 3);

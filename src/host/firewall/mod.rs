@@ -1,9 +1,10 @@
-//! Masquerade and forward rules: put in place in one step, looked after, taken away on request.
+//! Masquerade and forward rules: installed in one transaction, checked periodically, removed on
+//! request.
 //!
-//! iptables is used where there is one, with flannel's own text, so that either daemon can take over
-//! from the other. nftables is used where the network config asks for it or no iptables exists; an
-//! `accept` there ends only our own table's look at a packet, as nftables has it, so another table
-//! may still drop.
+//! The rules are those of flannel, installed with iptables where it exists, so that either daemon
+//! can take over from the other. nftables is used if the network config sets EnableNFTables or
+//! iptables is not installed; an `accept` in the daemon's own table is final only for that table
+//! (nft(8)), so another table may still drop the packet.
 
 mod iptables;
 mod nft;
@@ -22,30 +23,30 @@ pub(crate) use self::tools::run;
 pub use self::tools::{ToolError, Toolbox};
 use super::subnet_file::PreviousSubnetFile;
 
-/// Rules that are wanted cannot be had.
+/// The wanted rules cannot be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {
-    /// Neither tool exists.
+    /// Neither iptables nor nft is installed.
     #[error(
-        "{flags} wants firewall rules, but neither iptables (with iptables-save and \
-         iptables-restore) nor nft is installed; install one of them, or turn the rules off"
+        "{flags} needs firewall rules, but neither iptables (with iptables-save and \
+         iptables-restore) nor nft is installed; install one of them, or disable the rules"
     )]
     NoTool {
-        /// The flags that want rules.
+        /// The flags that need rules.
         flags: &'static str,
     },
-    /// The network config wants nftables.
+    /// The network config sets EnableNFTables, and nft is not installed.
     #[error(
         "the network config sets EnableNFTables, but the nft program is not installed; install \
-         nftables, or take EnableNFTables out of the config"
+         nftables, or remove EnableNFTables from the config"
     )]
     NoNft,
-    /// The tool refuses.
+    /// The tool failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
 }
 
-/// Rules in force.
+/// The firewall rules of the daemon.
 #[derive(Debug)]
 pub struct Firewall {
     tools: Toolbox,
@@ -55,20 +56,22 @@ pub struct Firewall {
 
 #[derive(Debug)]
 enum ActiveRules {
-    /// No rule is wanted.
+    /// No rules are wanted.
     NotWanted,
-    /// Rules are wanted and could not be had yet.
+    /// Rules are wanted, and installing them has failed so far.
     Missing,
     Iptables(Iptables, IptablesRules),
     Nft(Nft, NftRules),
 }
 
 impl Firewall {
-    /// Puts the rules of `spec` in force, and removes what an earlier run left: rules for another
-    /// network or subnet, rules that are no longer wanted, rules in the other kind of firewall.
+    /// Installs the rules of `spec`, and removes those of an earlier run: rules for another network
+    /// or subnet, rules that are no longer wanted, rules that were installed with the other tool.
     ///
-    /// Masquerading that cannot be had is an error; rules to accept forwarded packets are tried again
-    /// by [`Self::check`].
+    /// A failure to install forward rules alone is logged, and [`Self::check`] tries again.
+    ///
+    /// # Errors
+    /// Masquerade rules are wanted and cannot be installed.
     pub async fn install(
         spec: Spec,
         previous: &PreviousSubnetFile,
@@ -85,10 +88,11 @@ impl Firewall {
             );
         }
         let rules = match apply(&spec, &tools).await {
-            // On by default, and without it packets are dropped only where somebody asks for that:
-            // no reason for a host without a firewall to stay without an overlay. As flannel.
+            // Forward rules are wanted by default and matter only where the FORWARD policy is to
+            // drop, so a host without a firewall tool must not stay without an overlay. flannel
+            // does the same.
             Err(error) if !spec.masquerade => {
-                tracing::error!("going on without rules to accept forwarded packets: {error}");
+                tracing::error!("continuing without rules to accept forwarded packets: {error}");
                 ActiveRules::Missing
             }
             outcome => outcome?,
@@ -107,7 +111,7 @@ impl Firewall {
         Ok(firewall)
     }
 
-    /// The program that holds the rules, if any are wanted.
+    /// Name of the tool that holds the rules; `none` if no rules are installed.
     pub fn tool(&self) -> &'static str {
         match self.rules {
             ActiveRules::NotWanted | ActiveRules::Missing => "none",
@@ -116,7 +120,10 @@ impl Firewall {
         }
     }
 
-    /// Looks after the rules once: true if something was missing and has been restored.
+    /// Checks the rules once and restores them; returns true if a rule was missing.
+    ///
+    /// # Errors
+    /// The tool fails.
     pub async fn check(&mut self) -> Result<bool, FirewallError> {
         let intact = match &self.rules {
             ActiveRules::NotWanted => true,
@@ -136,15 +143,18 @@ impl Firewall {
         Ok(!intact)
     }
 
-    /// Changes over to other rules in one step, as after a lease of another subnet.
+    /// Replaces the rules in one transaction, for example after the lease of another subnet.
+    ///
+    /// # Errors
+    /// The tool fails; the old rules stay.
     pub async fn replace(&mut self, spec: Spec) -> Result<(), FirewallError> {
         self.rules = apply(&spec, &self.tools).await?;
         self.spec = spec;
         Ok(())
     }
 
-    /// Looks after the rules every `period`, and follows changes of the wanted ones, until the
-    /// sender of `specs` is dropped.
+    /// Checks the rules every `period`, and applies changes of the wanted ones, until the sender of
+    /// `specs` is dropped.
     pub async fn run(mut self, period: Duration, mut specs: watch::Receiver<Spec>) {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -161,13 +171,13 @@ impl Firewall {
                     if spec == self.spec { Ok(()) } else { self.replace(spec).await }
                 }
             };
-            // The same trouble every few seconds is told once.
+            // An error that persists is logged once.
             let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
             if error != last_error {
                 if error.is_empty() {
                     tracing::info!("firewall rules can be checked again");
                 } else {
-                    tracing::error!("cannot look after the firewall rules: {error}");
+                    tracing::error!("cannot check the firewall rules: {error}");
                 }
                 last_error = error;
             }
@@ -175,8 +185,11 @@ impl Firewall {
     }
 }
 
-/// Removes every rule that this program or flanneld has installed, from all firewalls of this host
-/// that can be reached; returns what was removed as the commands that would do it, a line each.
+/// Removes every rule that this program or flanneld has installed, from every iptables and nftables
+/// of this host; returns one command line per removal. With `dry_run`, it only returns them.
+///
+/// # Errors
+/// A tool fails.
 pub async fn cleanup(tools: &Toolbox, dry_run: bool) -> Result<Vec<String>, ToolError> {
     let mut removed = Vec::new();
     let mut seen = Vec::new();
@@ -189,7 +202,7 @@ pub async fn cleanup(tools: &Toolbox, dry_run: bool) -> Result<Vec<String>, Tool
         seen.push(path);
         match tool.remove(&CHAINS, dry_run).await {
             Ok(lines) => removed.extend(lines),
-            // The kernel may have only one of the two flavours.
+            // The kernel may support only one of the two flavours.
             Err(error) if name != "iptables" => tracing::debug!(%error, "{name} is not usable"),
             Err(error) => return Err(error),
         }
@@ -226,7 +239,7 @@ async fn apply(spec: &Spec, tools: &Toolbox) -> Result<ActiveRules, FirewallErro
     }
 }
 
-/// Nothing is wanted: take away what an earlier run left, if there is a tool to do so.
+/// Removes the rules of an earlier run where no rules are wanted, if a tool is installed.
 async fn remove_all(spec: &Spec, tools: &Toolbox) {
     let outcome = async {
         if let Some(tool) = Iptables::find(tools, "iptables") {
@@ -238,11 +251,11 @@ async fn remove_all(spec: &Spec, tools: &Toolbox) {
         }
     };
     if let Err(error) = outcome.await {
-        tracing::debug!(%error, "no look at the firewall, and no rule is wanted");
+        tracing::debug!(%error, "cannot check the firewall for old rules; no rules are wanted");
     }
 }
 
-/// Rules of an earlier run that used the other tool would apply twice.
+/// Removes the rules that an earlier run installed with the other tool: they would apply twice.
 async fn remove_other_kind(rules: &ActiveRules, tools: &Toolbox) {
     let outcome = match rules {
         ActiveRules::NotWanted | ActiveRules::Missing => return,
@@ -257,7 +270,9 @@ async fn remove_other_kind(rules: &ActiveRules, tools: &Toolbox) {
     };
     match outcome {
         Ok(removed) if removed.is_empty() => {}
-        Ok(_) => tracing::info!("removed the rules that an earlier run had put elsewhere"),
-        Err(error) => tracing::debug!(%error, "no look at the other kind of firewall"),
+        Ok(_) => tracing::info!(
+            "removed the rules that an earlier run had installed with the other tool"
+        ),
+        Err(error) => tracing::debug!(%error, "cannot check the other tool for old rules"),
     }
 }

@@ -1,4 +1,4 @@
-//! Rules in nftables, by `nft -f`: one transaction that replaces our whole table.
+//! Rules in nftables, installed with `nft -f`: one transaction replaces the daemon's whole table.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ pub(super) struct Nft {
     program: PathBuf,
 }
 
-/// How nft lists our table right after it was put in place.
+/// The daemon's table as nft listed it after it was installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NftRules {
     listing: String,
@@ -22,19 +22,19 @@ impl Nft {
         Some(Self { program: tools.find("nft")? })
     }
 
-    /// Puts the wanted rules in place.
+    /// Installs the wanted rules.
     pub(super) async fn install(&self, spec: &Spec) -> Result<NftRules, ToolError> {
         let random = spec.masquerade && spec.fully_random && self.accepts(spec).await;
         run(&self.program, &["-f", "-"], &nft_transaction(spec, random)).await?;
         Ok(NftRules { listing: self.listing().await?.unwrap_or_default() })
     }
 
-    /// Whether the table is still as it was installed.
+    /// Returns whether the table is still as it was installed.
     pub(super) async fn intact(&self, installed: &NftRules) -> Result<bool, ToolError> {
         Ok(self.listing().await?.as_ref() == Some(&installed.listing))
     }
 
-    /// Removes our table; tells whether there was one.
+    /// Removes the daemon's table; returns the equivalent command if there was one.
     pub(super) async fn remove(&self, dry_run: bool) -> Result<Vec<String>, ToolError> {
         if self.listing().await?.is_none() {
             return Ok(vec![]);
@@ -45,12 +45,12 @@ impl Nft {
         Ok(vec![format!("nft delete table ip {NFT_TABLE}")])
     }
 
-    /// Whether tool and kernel know random source ports.
+    /// Returns whether tool and kernel support random source ports.
     async fn accepts(&self, spec: &Spec) -> bool {
         run(&self.program, &["--check", "-f", "-"], &nft_transaction(spec, true)).await.is_ok()
     }
 
-    /// The table without counters; `None` if there is none.
+    /// Lists the table without counters; `None` if there is none.
     async fn listing(&self) -> Result<Option<String>, ToolError> {
         match run(&self.program, &["-s", "list", "table", "ip", NFT_TABLE], "").await {
             Ok(listing) => Ok(Some(listing)),

@@ -1,27 +1,28 @@
-//! The rules themselves: what flannel puts into iptables, to the letter, and the same meaning for nft.
+//! The rules: the exact text that flannel installs with iptables, and its equivalent for nftables.
 
 use std::net::Ipv4Addr;
 
 use crate::route::Cidr;
 
-/// What shall be in force.
+/// The wanted rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     /// The overlay network.
     pub network: Cidr,
     /// This host's subnet.
     pub subnet: Cidr,
-    /// Masquerade what leaves the overlay (`--ip-masq`).
+    /// Masquerade traffic that leaves the overlay (`--ip-masq`).
     pub masquerade: bool,
     /// Accept forwarded overlay traffic (`--iptables-forward-rules`).
     pub forward: bool,
-    /// Random source ports where tool and kernel know them (not `--ip-masq-fully-random-disable`).
+    /// Use random source ports where tool and kernel support them (off with
+    /// `--ip-masq-fully-random-disable`).
     pub fully_random: bool,
-    /// Use nftables even if there is an iptables (`EnableNFTables` in the network config).
+    /// Use nftables even if iptables is installed (`EnableNFTables` in the network config).
     pub nftables: bool,
 }
 
-/// A chain of ours with its place: the built-in chain that jumps to it.
+/// A chain of the daemon, and the built-in chain that jumps to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlannelChain {
     pub(super) table: &'static str,
@@ -30,7 +31,7 @@ pub(super) struct FlannelChain {
     pub(super) comment: &'static str,
 }
 
-/// Masquerading.
+/// The chain for masquerading.
 pub(super) const MASQ: FlannelChain = FlannelChain {
     table: "nat",
     hook: "POSTROUTING",
@@ -38,7 +39,7 @@ pub(super) const MASQ: FlannelChain = FlannelChain {
     comment: "flanneld masq",
 };
 
-/// Acceptance of forwarded packets.
+/// The chain that accepts forwarded packets.
 pub(super) const FORWARD: FlannelChain = FlannelChain {
     table: "filter",
     hook: "FORWARD",
@@ -46,7 +47,7 @@ pub(super) const FORWARD: FlannelChain = FlannelChain {
     comment: "flanneld forward",
 };
 
-/// Both.
+/// All chains of the daemon.
 pub(super) const CHAINS: [FlannelChain; 2] = [MASQ, FORWARD];
 
 impl FlannelChain {
@@ -55,7 +56,7 @@ impl FlannelChain {
         format!("{} -m comment --comment \"{}\" -j {}", self.hook, self.comment, self.name)
     }
 
-    /// The rules of this chain in order, without `-A`; empty if the chain is not wanted.
+    /// Returns the rules of this chain in order, without `-A`; empty if the chain is not wanted.
     pub(super) fn rules(&self, spec: &Spec, fully_random: bool) -> Vec<String> {
         let network = spec.network;
         let bodies: Vec<(String, &str)> = match *self {
@@ -87,22 +88,22 @@ impl FlannelChain {
     }
 }
 
-/// What a masquerading rule looks at; a prefix with `false` is one that the address is not in.
+/// The match of a masquerading rule; with `false`, the address must be outside the prefix.
 struct MasqueradeMatch {
-    /// Marked by kube-proxy, which masquerades it itself.
+    /// The packet has kube-proxy's mark; kube-proxy masquerades it itself.
     marked: bool,
     source: Option<(bool, Cidr)>,
     destination: Option<(bool, Cidr)>,
 }
 
-/// What a masquerading rule does with a packet that matches.
+/// The target of a masquerading rule.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MasqueradeTarget {
     Return,
     Masquerade,
 }
 
-/// The rules for masquerading, in their order.
+/// Returns the rules for masquerading, in order.
 fn masquerade_rules(spec: &Spec) -> [(MasqueradeMatch, MasqueradeTarget); 6] {
     let Spec { network, subnet, .. } = *spec;
     let multicast = Cidr::new(Ipv4Addr::new(224, 0, 0, 0), 4);
@@ -116,14 +117,14 @@ fn masquerade_rules(spec: &Spec) -> [(MasqueradeMatch, MasqueradeTarget); 6] {
             MasqueradeMatch { marked: true, source: None, destination: None },
             MasqueradeTarget::Return,
         ),
-        // Within the overlay network sources stay as they are.
+        // Within the overlay network sources stay unchanged.
         (between((true, subnet), (true, network)), MasqueradeTarget::Return),
         (between((true, network), (true, subnet)), MasqueradeTarget::Return),
-        // From outside to a container of this host: it shall see who is calling.
+        // From outside to a container of this host: the container sees the client's address.
         (between((false, network), (true, subnet)), MasqueradeTarget::Return),
-        // To the outside, in the name of this host.
+        // To the outside: the source becomes this host's address.
         (between((true, network), (false, multicast)), MasqueradeTarget::Masquerade),
-        // From this host, or through it, into the overlay: in the name of flannel0.
+        // From or through this host into the overlay: the source becomes flannel0's address.
         (between((false, network), (true, network)), MasqueradeTarget::Masquerade),
     ]
 }
@@ -161,8 +162,9 @@ impl MasqueradeMatch {
     }
 }
 
-/// The masquerading rule that a packet without kube-proxy's mark meets, in iptables' words, and
-/// whether it rewrites the source; `None` where no rule fits or none is wanted.
+/// Returns the masquerading rule that matches a packet without kube-proxy's mark, in iptables'
+/// syntax, and whether it rewrites the source; `None` if no rule matches or masquerading is not
+/// wanted.
 pub fn masquerade_rule(
     spec: &Spec,
     source: Ipv4Addr,
@@ -181,7 +183,7 @@ pub fn masquerade_rule(
 /// flannel's table in nftables.
 pub(super) const NFT_TABLE: &str = "flannel-ipv4";
 
-/// A transaction for `nft -f` after which the table holds what `spec` wants and nothing else.
+/// Returns a transaction for `nft -f` after which the table holds exactly the rules of `spec`.
 pub(super) fn nft_transaction(spec: &Spec, fully_random: bool) -> String {
     let network = spec.network;
     let mut text = nft_removal();
@@ -219,8 +221,8 @@ pub(super) fn nft_transaction(spec: &Spec, fully_random: bool) -> String {
     text
 }
 
-/// A transaction after which the table is gone. Adding it first makes that no error where there was
-/// none.
+/// Returns a transaction that removes the table. It adds the table first, because deleting a table
+/// that does not exist is an error.
 pub(super) fn nft_removal() -> String {
     format!("add table ip {NFT_TABLE}\ndelete table ip {NFT_TABLE}\n")
 }

@@ -1,4 +1,4 @@
-//! Programs of the host: found, run, and their words passed on.
+//! Finds and runs the firewall programs of the host.
 
 use std::fmt;
 use std::io;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// Where programs are looked for.
+/// The directories in which programs are searched.
 #[derive(Clone, Debug)]
 pub struct Toolbox {
     dirs: Vec<PathBuf>,
 }
 
 impl Toolbox {
-    /// `PATH`, and the system directories that an ordinary user's `PATH` lacks.
+    /// Searches `PATH`, and the system directories that an ordinary user's `PATH` lacks.
     pub fn from_environment() -> Self {
         let mut dirs: Vec<PathBuf> = std::env::var_os("PATH")
             .map(|p| std::env::split_paths(&p).collect())
@@ -29,17 +29,17 @@ impl Toolbox {
         Self { dirs }
     }
 
-    /// These directories and no others.
+    /// Searches these directories only.
     pub fn only(dirs: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { dirs: dirs.into_iter().collect() }
     }
 
-    /// The directories, in the order in which they are looked at.
+    /// The directories, in search order.
     pub fn dirs(&self) -> &[PathBuf] {
         &self.dirs
     }
 
-    /// The first executable file called `name`.
+    /// Returns the first executable file called `name`.
     pub(crate) fn find(&self, name: &str) -> Option<PathBuf> {
         use std::os::unix::fs::PermissionsExt;
         self.dirs.iter().map(|dir| dir.join(name)).find(|path| {
@@ -48,33 +48,33 @@ impl Toolbox {
     }
 }
 
-/// A program did not do what was asked.
+/// A program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
-    /// It ended with an error.
+    /// The program ended with a status other than 0.
     #[error("`{command}` failed ({status}): {said}{input}")]
     Failed {
         /// The command line.
         command: String,
-        /// How it ended.
+        /// Its exit status.
         status: std::process::ExitStatus,
-        /// What it printed about that.
+        /// Its standard error output.
         said: String,
-        /// What it was given on its standard input, if anything.
+        /// Its standard input, empty if it had none.
         input: Input,
     },
-    /// It did not end.
+    /// The program did not end in time and was stopped.
     #[error("`{command}` did not end within {} s; it was stopped", TIME_LIMIT.as_secs())]
     Hung {
         /// The command line.
         command: String,
     },
-    /// It could not be run.
+    /// The program could not be run.
     #[error("cannot run `{command}`: {source}")]
     Io {
         /// The command line.
         command: String,
-        /// Why.
+        /// The error of the kernel.
         source: io::Error,
     },
 }
@@ -93,8 +93,8 @@ impl fmt::Display for Input {
     }
 }
 
-/// Longest time a firewall tool may take: it waits for the lock of others (`-w`), which a busy host
-/// holds for seconds.
+/// Time limit for a firewall tool. With `-w` iptables waits for the xtables lock, which other
+/// programs hold for seconds on a busy host.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs a program with `input` on its standard input and returns its standard output.
@@ -115,7 +115,8 @@ pub(crate) async fn run(program: &Path, args: &[&str], input: &str) -> Result<St
     let whole = async {
         let feed = async {
             if let Some(mut stdin) = stdin {
-                // One that ends without reading has its reasons, and says them on stderr.
+                // A program that ends without reading its input explains that on its standard
+                // error.
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };

@@ -1,4 +1,4 @@
-//! Which interface carries the traffic between hosts, and why.
+//! The choice of the interface that carries the traffic between hosts.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -10,10 +10,10 @@ use super::netlink::{Address, Link, Netlink, NetlinkError, Route};
 use crate::packet::wire::OVERHEAD;
 use crate::route::Cidr;
 
-/// The flags that choose.
+/// The flags that determine the choice.
 #[derive(Clone, Debug, Default)]
 pub struct InterfaceOptions {
-    /// `--iface`: names or addresses, the first that fits wins.
+    /// `--iface`: names or addresses; the first usable one is chosen.
     pub iface: Vec<String>,
     /// `--iface-regex`: matched against addresses, then against names; after `iface`.
     pub iface_regex: Vec<String>,
@@ -32,39 +32,42 @@ pub struct Interface {
     pub name: String,
     /// The address to bind to.
     pub address: Ipv4Addr,
-    /// Its MTU, in bytes.
+    /// MTU of the interface, in bytes.
     pub mtu: u32,
     /// The address that other hosts send to: `--public-ip`, else `address`.
     pub public_ip: Ipv4Addr,
-    /// Why this one, in words.
+    /// Why this interface was chosen, for the user.
     pub reason: String,
 }
 
 /// No interface can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
-    /// A value of `--iface-regex` is no regular expression.
-    #[error("--iface-regex={regex} is no regular expression: {why}")]
+    /// A value of `--iface-regex` is not a valid regular expression.
+    #[error("--iface-regex={regex} is not a valid regular expression: {why}")]
     Regex {
         /// The value.
         regex: String,
         /// What is wrong with it.
         why: String,
     },
-    /// None fits; the text names every wish, every interface and why it was refused.
+    /// No interface matches; the text lists every flag and every interface with the reason.
     #[error("{0}")]
     NoneFits(String),
-    /// The kernel does not answer.
+    /// The kernel rejected a netlink request.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
 
-/// Least MTU an IPv4 link may have (RFC 791 §3.1).
+/// Smallest MTU of an IPv4 link, in bytes (RFC 791 §3.2).
 const MIN_OVERLAY_MTU: u32 = 68;
 
-/// Chooses the interface, as flannel does: all of `iface` in order, then all of `iface_regex`, then
-/// `can_reach`; with none of them given, the owner of `public_ip` if there is one, else the
-/// interface of the default route.
+/// Chooses the interface as flannel does: all of `iface` in order, then all of `iface_regex`, then
+/// `can_reach`; without any of these flags, the interface that has `public_ip`, else the interface
+/// of the default route.
+///
+/// # Errors
+/// No interface is usable, a regular expression is invalid, or the kernel rejects a request.
 pub async fn choose(options: &InterfaceOptions) -> Result<Interface, InterfaceError> {
     let netlink = Netlink::connect()?;
     let reach = match options.can_reach {
@@ -79,14 +82,14 @@ pub async fn choose(options: &InterfaceOptions) -> Result<Interface, InterfaceEr
     choose_among(&host, options, reach)
 }
 
-/// What the host has.
+/// The links, addresses and routes of the host.
 struct HostInterfaces {
     links: Vec<Link>,
     addresses: Vec<Address>,
     routes: Vec<Route>,
 }
 
-/// Every wish in order, each with its outcome.
+/// Tries every flag in order and collects why each did not yield an interface.
 fn choose_among(
     host: &HostInterfaces,
     options: &InterfaceOptions,
@@ -101,10 +104,10 @@ fn choose_among(
         public_ip: options.public_ip.unwrap_or(found.address),
         reason,
     };
-    for wish in &options.iface {
-        match host.named(wish) {
-            Ok(found) => return Ok(done(found, format!("--iface={wish} names it"))),
-            Err(why) => refused.push((format!("--iface={wish}"), why)),
+    for value in &options.iface {
+        match host.named(value) {
+            Ok(found) => return Ok(done(found, format!("selected by --iface={value}"))),
+            Err(why) => refused.push((format!("--iface={value}"), why)),
         }
     }
     for pattern in &options.iface_regex {
@@ -146,7 +149,7 @@ fn choose_among(
     Err(InterfaceError::NoneFits(host.explain(&refused)))
 }
 
-/// An interface and the address of it to use.
+/// An interface, and which of its addresses to use.
 #[derive(Clone, Copy)]
 struct ChosenAddress<'a> {
     link: &'a Link,
@@ -154,23 +157,23 @@ struct ChosenAddress<'a> {
 }
 
 impl HostInterfaces {
-    /// By address if the wish is one, else by name.
-    fn named(&self, wish: &str) -> Result<ChosenAddress<'_>, String> {
-        if let Ok(address) = wish.parse::<Ipv4Addr>() {
+    /// Finds an interface by address if `value` is one, else by name.
+    fn named(&self, value: &str) -> Result<ChosenAddress<'_>, String> {
+        if let Ok(address) = value.parse::<Ipv4Addr>() {
             let owner = self.addresses.iter().find(|a| a.local == address);
             let link = owner.and_then(|a| self.links.iter().find(|l| l.index == a.index));
             let link = link.ok_or("no interface of this host has this address")?;
             check_mtu(link)?;
             return Ok(ChosenAddress { link, address });
         }
-        if wish.parse::<std::net::Ipv6Addr>().is_ok() {
-            return Err("hosts are reached by IPv4, this is an IPv6 address".into());
+        if value.parse::<std::net::Ipv6Addr>().is_ok() {
+            return Err("hosts are reached over IPv4, and this is an IPv6 address".into());
         }
-        let link = self.links.iter().find(|l| l.name == wish);
+        let link = self.links.iter().find(|l| l.name == value);
         self.usable(link.ok_or("no interface of this host has this name")?)
     }
 
-    /// Addresses of all interfaces first, then names.
+    /// Matches the addresses of all interfaces first, then their names.
     fn matching(&self, regex: &Regex) -> Result<(ChosenAddress<'_>, String), String> {
         let mut last = "it matches no address and no name".to_owned();
         for link in &self.links {
@@ -194,7 +197,7 @@ impl HostInterfaces {
         Err(last)
     }
 
-    /// The interface of a route, with the source address that the route prefers.
+    /// Returns the output interface of a route, with the route's preferred source address.
     fn of_route(&self, route: &Route) -> Result<ChosenAddress<'_>, String> {
         let link = route.oif.and_then(|index| self.links.iter().find(|l| l.index == index));
         let link = link.ok_or("its route has no interface")?;
@@ -207,7 +210,7 @@ impl HostInterfaces {
         }
     }
 
-    /// The default route with the lowest metric.
+    /// Returns the interface of the default route with the lowest metric.
     fn of_default_route(&self) -> Result<ChosenAddress<'_>, String> {
         let everywhere = Cidr::new(Ipv4Addr::UNSPECIFIED, 0);
         let mut defaults: Vec<_> = self
@@ -227,7 +230,8 @@ impl HostInterfaces {
     }
 
     fn usable(&self, link: &Link) -> Result<ChosenAddress<'_>, String> {
-        let link = self.links.iter().find(|l| l.index == link.index).ok_or("it has vanished")?;
+        let link =
+            self.links.iter().find(|l| l.index == link.index).ok_or("it no longer exists")?;
         check_mtu(link)?;
         let address = ranked(link, &self.addresses).first().copied().ok_or_else(|| {
             let any = self.addresses.iter().any(|a| a.index == link.index);
@@ -236,24 +240,24 @@ impl HostInterfaces {
         Ok(ChosenAddress { link, address })
     }
 
-    /// The message for a user whose wishes all failed.
+    /// Returns the error message: every flag and every interface with the reason.
     fn explain(&self, refused: &[(String, String)]) -> String {
-        let mut text = String::from("no network interface fits");
-        for (wish, why) in refused {
-            let _ = write!(text, "\n  {wish}: {why}");
+        let mut text = String::from("no usable network interface");
+        for (flag, why) in refused {
+            let _ = write!(text, "\n  {flag}: {why}");
         }
         text.push_str("\ninterfaces of this host:");
         for link in &self.links {
             let own = self.addresses.iter().filter(|a| a.index == link.index);
             let addresses: Vec<_> = own.map(|a| format!("{}/{}", a.local, a.prefix_len)).collect();
             let state = if link.up { "" } else { ", down" };
-            let verdict = match self.usable(link) {
-                Ok(_) => "usable, but nothing above asks for it".to_owned(),
+            let outcome = match self.usable(link) {
+                Ok(_) => "usable, but not selected by any of the above".to_owned(),
                 Err(why) => why,
             };
             let _ = write!(
                 text,
-                "\n  {} [{}] mtu {}{state}: {verdict}",
+                "\n  {} [{}] mtu {}{state}: {outcome}",
                 link.name,
                 addresses.join(" "),
                 link.mtu
@@ -263,8 +267,8 @@ impl HostInterfaces {
     }
 }
 
-/// Addresses of an interface that a socket may be bound to: global ones first, then link-local, each
-/// in the kernel's order.
+/// Returns the addresses of an interface that a socket can be bound to: global ones first, then
+/// link-local ones, each in the kernel's order.
 pub(super) fn ranked(link: &Link, addresses: &[Address]) -> Vec<Ipv4Addr> {
     let own = addresses.iter().filter(|a| a.index == link.index).map(|a| a.local);
     let mut usable: Vec<_> = own
@@ -279,7 +283,7 @@ pub(super) fn ranked(link: &Link, addresses: &[Address]) -> Vec<Ipv4Addr> {
 fn check_mtu(link: &Link) -> Result<(), String> {
     if link.mtu < MIN_OVERLAY_MTU + OVERHEAD as u32 {
         return Err(format!(
-            "its MTU of {} leaves no room for encapsulation (least is {})",
+            "its MTU of {} leaves no room for encapsulation (at least {} is needed)",
             link.mtu,
             MIN_OVERLAY_MTU + OVERHEAD as u32
         ));

@@ -1,4 +1,4 @@
-//! Every rule of the choice, on hosts made up for it.
+//! Tests of every rule of the choice, on made-up hosts.
 
 use super::*;
 
@@ -70,18 +70,18 @@ fn names_addresses_and_patterns() {
         // Global addresses before link-local ones.
         (&["eth1"], &[], "eth1", "10.1.2.3"),
         (&["169.254.3.3"], &[], "eth1", "169.254.3.3"),
-        // A secondary address is used when it is the one named.
+        // A secondary address is used if the flag names it.
         (&["192.168.77.99"], &[], "eth0", "192.168.77.99"),
-        // In order, the first that fits; a miss goes on to the next.
+        // In order, the first usable one; after a failure the next is tried.
         (&["nosuch", "lo", "eth1", "eth0"], &[], "eth1", "10.1.2.3"),
         (&["nosuch"], &["^eth0$"], "eth0", "192.168.77.11"),
         (&["eth1"], &["^eth0$"], "eth1", "10.1.2.3"),
-        // Addresses first, then names; no anchors of its own.
+        // Addresses first, then names; the pattern is not anchored.
         (&[], &["77\\.99"], "eth0", "192.168.77.99"),
         (&[], &["^10\\."], "eth1", "10.1.2.3"),
         (&[], &["eth"], "eth0", "192.168.77.11"),
         (&[], &["^nosuch", "th1"], "eth1", "10.1.2.3"),
-        // No option: the default route with the least metric.
+        // No option: the default route with the lowest metric.
         (&[], &[], "eth0", "192.168.77.11"),
     ] {
         let options = options(iface, regex);
@@ -96,7 +96,7 @@ fn public_ip_is_advertised_and_the_bind_address_stays() {
     let given = InterfaceOptions { public_ip, ..options(&["eth1"], &[]) };
     let chosen = choose_among(&host(), &given, None).unwrap();
     assert_eq!((chosen.address, chosen.public_ip), (Ipv4Addr::new(10, 1, 2, 3), advertised));
-    // Alone: its owner, or with no owner (NAT) the default route's interface.
+    // --public-ip alone: the interface that has it, or without one (NAT) that of the default route.
     let alone = InterfaceOptions { public_ip, ..InterfaceOptions::default() };
     assert_eq!(pick(&alone).0, "eth0");
     let own = Some(Ipv4Addr::new(10, 1, 2, 3));
@@ -115,17 +115,17 @@ fn can_reach_follows_the_route() {
 }
 
 #[test]
-fn a_refusal_names_every_wish_and_every_interface() {
+fn an_error_lists_every_flag_and_every_interface() {
     let text = refusal(&options(&["bogus", "lo", "tiny", "1.2.3.4", "fd00::1", "bare"], &["^zz"]));
     for part in [
         "--iface=bogus: no interface of this host has this name",
         "--iface=lo: it has only loopback addresses",
         "--iface=tiny: its MTU of 90 leaves no room",
         "--iface=1.2.3.4: no interface of this host has this address",
-        "--iface=fd00::1: hosts are reached by IPv4",
+        "--iface=fd00::1: hosts are reached over IPv4",
         "--iface=bare: it has no IPv4 address",
         "--iface-regex=^zz: it matches no address and no name",
-        "eth0 [192.168.77.11/24 192.168.77.99/24] mtu 1500: usable, but nothing above asks for it",
+        "eth0 [192.168.77.11/24 192.168.77.99/24] mtu 1500: usable, but not selected by any of the above",
         "bare [] mtu 1500, down: it has no IPv4 address",
     ] {
         assert!(text.contains(part), "{part}\n{text}");

@@ -1,6 +1,7 @@
-//! The few questions and orders that the daemon has for the kernel's routing sockets.
+//! Requests to the kernel over rtnetlink(7): links, addresses, routes and queueing disciplines.
 //!
-//! All of it concerns IPv4 and the network namespace of the thread that calls [`Netlink::connect`].
+//! All requests concern IPv4 and the network namespace of the thread that calls
+//! [`Netlink::connect`].
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -20,16 +21,17 @@ use crate::route::Cidr;
 mod queueing;
 mod routes;
 
-/// A connection to the kernel's routing tables.
+/// A routing socket.
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: Handle,
-    /// The kernel answers one dump a socket at a time and refuses a second with `EBUSY`.
+    /// Serializes requests: the kernel runs one dump per socket at a time and rejects a second with
+    /// `EBUSY` (`netlink_dump_start` in `net/netlink/af_netlink.c`).
     turn: Arc<Mutex<()>>,
     _driver: Arc<Driver>,
 }
 
-/// The task that serves a socket; it ends with this value.
+/// The task that serves a socket; dropping this value ends the task.
 #[derive(Debug)]
 pub(super) struct Driver(AbortHandle);
 
@@ -45,7 +47,7 @@ impl Drop for Driver {
     }
 }
 
-/// What the kernel said when it refused.
+/// A request that the kernel rejected, with the kernel's error.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {source}")]
 pub struct NetlinkError {
@@ -54,7 +56,7 @@ pub struct NetlinkError {
 }
 
 impl NetlinkError {
-    /// The kernel's error number, if it gave one.
+    /// The kernel's error number, if the error has one.
     pub fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()
     }
@@ -75,20 +77,20 @@ pub struct Link {
     pub index: u32,
     /// Interface name.
     pub name: String,
-    /// Largest IP packet, in bytes.
+    /// MTU in bytes.
     pub mtu: u32,
-    /// Administratively up.
+    /// Whether the interface is administratively up.
     pub up: bool,
 }
 
-/// More about a network interface than the daemon needs.
+/// Further attributes of a network interface, which only `doctor` reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkDetails {
     /// Interface index.
     pub index: u32,
-    /// Packets that may wait to be sent.
+    /// Length of the transmit queue, in packets.
     pub tx_queue_len: u32,
-    /// Packets not sent for lack of room.
+    /// Packets dropped on transmission, for a TUN device because its queue was full.
     pub tx_dropped: u64,
     /// Index of the bridge (or bond) that the interface is a port of.
     pub controller: Option<u32>,
@@ -108,17 +110,17 @@ pub struct Address {
 /// An IPv4 route of the main table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where to.
+    /// Destination.
     pub destination: Cidr,
-    /// Index of the interface it leaves through; the first one of a multipath route.
+    /// Index of the output interface; the first one of a multipath route.
     pub oif: Option<u32>,
     /// Next hop.
     pub gateway: Option<Ipv4Addr>,
-    /// Metric; the lowest wins among equal destinations.
+    /// Metric; among routes with equal destinations the kernel uses that with the lowest.
     pub priority: u32,
     /// Preferred source address.
     pub source: Option<Ipv4Addr>,
-    /// Kind of the route, unicast for most.
+    /// Type of the route, unicast for most.
     pub kind: RouteType,
 }
 
@@ -135,14 +137,14 @@ impl Netlink {
         self.turn.lock().await
     }
 
-    /// Every interface, by index.
+    /// Lists every interface, sorted by index.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
         let mut links: Vec<_> = self.link_messages().await?.iter().map(link_of).collect();
         links.sort_by_key(|link| link.index);
         Ok(links)
     }
 
-    /// What else there is to know about every interface.
+    /// Lists the further attributes of every interface.
     pub async fn link_details(&self) -> Result<Vec<LinkDetails>, NetlinkError> {
         Ok(self.link_messages().await?.iter().map(details_of).collect())
     }
@@ -153,7 +155,7 @@ impl Netlink {
         messages.map_err(to("list interfaces"))
     }
 
-    /// One interface by index; `None` if there is none.
+    /// Returns the interface with an index; `None` if there is none.
     pub async fn link(&self, index: u32) -> Result<Option<Link>, NetlinkError> {
         let _turn = self.turn().await;
         match self.handle.link().get().match_index(index).execute().try_next().await {
@@ -165,8 +167,8 @@ impl Netlink {
         }
     }
 
-    /// How many packets the kernel has dropped instead of sending them through an interface; for a
-    /// TUN device, those that nobody read in time.
+    /// Returns how many packets the kernel has dropped instead of sending them through an
+    /// interface; for a TUN device, those that arrived while its queue was full.
     pub async fn send_drops(&self, name: &str) -> Result<u64, NetlinkError> {
         let _turn = self.turn().await;
         let what = format!("look up {name}");
@@ -181,7 +183,7 @@ impl Netlink {
             .sum())
     }
 
-    /// Every IPv4 address, in the kernel's order.
+    /// Lists every IPv4 address, in the kernel's order.
     pub async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
         let _turn = self.turn().await;
         let messages: Vec<AddressMessage> = self
@@ -195,7 +197,7 @@ impl Netlink {
         Ok(messages.iter().filter_map(address_of).collect())
     }
 
-    /// Sets the MTU of an interface and takes it up.
+    /// Sets the MTU of an interface and its link up.
     pub async fn set_mtu_and_up(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
         let _turn = self.turn().await;
         let change = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
@@ -203,7 +205,7 @@ impl Netlink {
         self.handle.link().change(change).execute().await.map_err(to(what))
     }
 
-    /// Gives an interface an address with a /32 prefix, no peer and no broadcast.
+    /// Adds an address with prefix length 32 to an interface, without peer and broadcast addresses.
     pub async fn add_host_address(
         &self,
         index: u32,
@@ -218,7 +220,7 @@ impl Netlink {
         request.execute().await.map_err(to(format!("add address {address}/32")))
     }
 
-    /// Takes an address off an interface.
+    /// Removes an address from an interface.
     pub async fn remove_address(&self, address: Address) -> Result<(), NetlinkError> {
         let _turn = self.turn().await;
         let mut message = AddressMessage::default();

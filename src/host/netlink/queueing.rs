@@ -1,4 +1,4 @@
-//! What the kernel puts in front of an interface's queues.
+//! Queueing disciplines (tc(8)).
 
 use futures::TryStreamExt;
 use rtnetlink::packet_core::{
@@ -10,8 +10,9 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use super::{Netlink, NetlinkError, to};
 
 impl Netlink {
-    /// Takes the queueing discipline off an interface, if it is the one that the kernel gives by
-    /// default to an interface with many queues (`mq`) and so nobody's choice. Says whether it did.
+    /// Removes the queueing discipline of an interface if it is the kernel's default for an
+    /// interface with several queues (`mq`), which no administrator chose. Returns whether it
+    /// removed one.
     pub async fn drop_default_queueing(&self, index: u32) -> Result<bool, NetlinkError> {
         let _turn = self.turn().await;
         let what = format!("look up the queueing disciplines of interface {index}");
@@ -23,7 +24,7 @@ impl Netlink {
         let mut message = TcMessage::with_index(index as i32);
         message.header.parent = TcHandle::ROOT;
         message.attributes.push(TcAttribute::Kind("noqueue".into()));
-        let what = format!("take the queueing discipline off interface {index}");
+        let what = format!("remove the queueing discipline of interface {index}");
         self.replace_queueing(message).await.map_err(to(what))?;
         Ok(true)
     }
@@ -48,7 +49,7 @@ fn is_default_of(index: u32, message: &TcMessage) -> bool {
     let is_mq = |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(k) if k == "mq");
     header.index == index as i32
         && header.parent == TcHandle::ROOT
-        // Whatever somebody sets gets a number.
+        // Only a discipline that a program has set has a handle.
         && header.handle == TcHandle::UNSPEC
         && message.attributes.iter().any(is_mq)
 }

@@ -13,7 +13,7 @@ use super::{Netlink, NetlinkError, Route, to};
 use crate::route::Cidr;
 
 impl Netlink {
-    /// Every IPv4 route of the main table.
+    /// Lists every IPv4 route of the main table.
     pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
         let _turn = self.turn().await;
         let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
@@ -28,7 +28,7 @@ impl Netlink {
         Ok(messages.iter().filter(|m| table_of(m) == MAIN_TABLE).map(route_of).collect())
     }
 
-    /// The route the kernel would take to `destination` now.
+    /// Returns the route that the kernel uses to `destination` now, policy routing included.
     pub async fn route_to(&self, destination: Ipv4Addr) -> Result<Route, NetlinkError> {
         let _turn = self.turn().await;
         let question =
@@ -70,7 +70,7 @@ impl Netlink {
         self.remove(route, format!("remove route {destination}")).await
     }
 
-    /// Adds a route that drops what goes to `destination`.
+    /// Adds a blackhole route, which drops packets to `destination`.
     pub async fn add_blackhole(
         &self,
         destination: Cidr,
