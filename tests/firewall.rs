@@ -1,4 +1,4 @@
-//! The firewall rules against the host's real tools, in network namespaces of their own.
+//! The firewall rules with the host's real tools, in separate network namespaces.
 //!
 //! The expected text is flannel's, as `iptables-save` shows it.
 
@@ -27,14 +27,14 @@ const NAT: &[&str] = &[
     r#"-A FLANNEL-POSTRTG ! -s 10.0.0.0/16 -d 10.0.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully"#,
 ];
 
-/// A namespace with one flavour of iptables (or none) in its toolbox.
+/// A network namespace, and a directory with the tools of one flavour of iptables or none.
 struct Bench {
     netns: Netns,
     dir: tempfile::TempDir,
 }
 
 impl Bench {
-    /// `None`, and a loud word, where the machine cannot do it.
+    /// Returns `None` and reports the test as skipped where the machine lacks what it needs.
     fn new(flavour: &str, nft: bool) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +66,7 @@ impl Bench {
             skipped(format!("{program} is not installed"));
             return None;
         };
-        // The legacy and the nft tool are one program each with many names: a link to the link.
+        // Each flavour is one program with many names, so this links to the link of that name.
         std::os::unix::fs::symlink(real, self.dir.path().join(name)).unwrap();
         Some(())
     }
@@ -93,7 +93,7 @@ impl Bench {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Rules by table, as iptables-save shows them.
+    /// The rules of a table, as iptables-save prints them.
     fn saved(&self) -> BTreeMap<String, Vec<String>> {
         let mut tables = BTreeMap::<_, Vec<String>>::new();
         let mut table = String::new();
@@ -150,7 +150,7 @@ fn spec() -> Spec {
     }
 }
 
-/// Both flavours of iptables that this machine has.
+/// Runs a test with every flavour of iptables that this machine has.
 fn each_flavour(test: impl Fn(Bench)) {
     for flavour in ["iptables-nft", "iptables-legacy"] {
         if let Some(bench) = Bench::new(flavour, false) {
@@ -182,7 +182,7 @@ fn jumps_are_appended_and_rules_of_others_stay() {
         bench.run("iptables", &foreign);
         bench.install(spec());
         assert_eq!(bench.rules("filter")[0], foreign.join(" "));
-        // Installed again after a foreign rule came behind it, the jump moves to the end.
+        // A foreign rule after the jump: installing the rules again moves the jump to the end.
         let second = ["-A", "FORWARD", "-s", "192.0.2.2/32", "-j", "DROP"];
         bench.run("iptables", &second);
         bench.install(spec());
@@ -191,7 +191,7 @@ fn jumps_are_appended_and_rules_of_others_stay() {
             .chain(FILTER.iter().map(|s| (*s).into()))
             .collect();
         assert_eq!(bench.rules("filter"), expected);
-        // A foreign rule in front is left where it is by the look-after.
+        // A foreign rule before the jump: the periodic check leaves it in place.
         bench.run("iptables", &["-I", "FORWARD", "-s", "192.0.2.3/32", "-j", "DROP"]);
         let firewall = bench.install(spec());
         bench.run("iptables", &["-I", "FLANNEL-FWD", "-s", "192.0.2.4/32", "-j", "DROP"]);
@@ -210,7 +210,7 @@ fn what_goes_missing_comes_back() {
             &["-t nat -D FLANNEL-POSTRTG 3"],
             &["-F FORWARD", "-F FLANNEL-FWD", "-X FLANNEL-FWD"],
             &["-t nat -F", "-t nat -X"],
-            // The order within our chain counts: RETURN behind MASQUERADE would mean nothing.
+            // The order within the chain matters: RETURN after MASQUERADE would have no effect.
             &[
                 "-t nat -D FLANNEL-POSTRTG 2",
                 "-t nat -A FLANNEL-POSTRTG -s 10.0.7.0/24 -d 10.0.0.0/16 -m comment --comment flanneld~masq -j RETURN",
@@ -258,7 +258,7 @@ fn cleanup_takes_ours_and_leaves_theirs() {
         bench.run("iptables", &foreign.split(' ').collect::<Vec<_>>());
         let before = bench.saved();
         bench.install(spec());
-        // Rules as flannel before 0.18 left them, without a chain of its own.
+        // Rules as flannel before 0.18 installed them, without a separate chain.
         let old = ["-m", "comment", "--comment", "flanneld masq", "-j", "MASQUERADE"];
         bench.run(
             "iptables",
@@ -331,8 +331,8 @@ fn a_missing_tool_matters_only_if_a_rule_is_wanted() {
     let message = install(Spec { nftables: true, ..spec() }).unwrap_err().to_string();
     assert!(message.contains("EnableNFTables"), "{message}");
     assert!(bench.cleanup(false).is_empty());
-    // Rules to accept forwarded packets are on by default: a host without a firewall runs without,
-    // and gets them when a tool turns up.
+    // Forward rules are on by default: a host without a firewall tool runs without them, and gets
+    // them as soon as a tool is installed.
     let mut firewall = install(Spec { masquerade: false, ..spec() }).unwrap();
     assert_eq!(firewall.tool(), "none");
     let (outcome, firewall) = bench.block_on(async |_| (firewall.check().await.is_err(), firewall));
@@ -348,11 +348,11 @@ fn owned(rules: &[&str]) -> Vec<String> {
     rules.iter().map(|rule| (*rule).to_owned()).collect()
 }
 
-/// A loud word, or the end where nothing may be left out.
+/// Reports a skipped test, or fails it where no test may be skipped.
 fn skipped(why: impl std::fmt::Display) {
     use std::io::Write;
     let required = std::env::var_os("FLANNEL_UDP_REQUIRE_ROOT").is_some_and(|v| v != "0");
     assert!(!required, "cannot run here: {why}");
-    // Not eprintln: the test harness would swallow it.
+    // The test harness captures the output of eprintln.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }

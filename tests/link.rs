@@ -1,4 +1,5 @@
-//! flannel0 and the interface beneath it, with a real kernel, in network namespaces of their own.
+//! The TUN device and the interface between hosts, with a real kernel, in separate network
+//! namespaces.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -12,7 +13,7 @@ use flannel_udp::host::watch::{self, LinkEvent, UnderlayState};
 use flannel_udp::sys::netns::Netns;
 use tokio::sync::{mpsc, watch as state};
 
-/// A host: eth0 with an address and a default route, and a device in flannel0's place.
+/// A host: eth0 with an address and a default route, and a device in place of flannel0.
 fn host() -> Option<Netns> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +101,8 @@ fn the_default_routes_interface_is_chosen() {
     assert!(text.contains("default route") && text.contains("eth0 [192.168.77.11/24"), "{text}");
 }
 
-/// A device with many queues loses the discipline that the kernel gave it, and keeps the operator's.
+/// A device with several queues loses the kernel's default queueing discipline and keeps an
+/// operator's.
 #[test]
 fn a_default_queueing_discipline_goes_and_a_chosen_one_stays() {
     let Some(netns) = host() else { return };
@@ -143,7 +145,7 @@ fn flannel0_is_set_up_as_flannel_does() {
     assert!(show(&netns, "route").contains("blackhole 10.0.20.0/24"));
 }
 
-/// Runs the watcher, breaks something, and waits for what it says about it.
+/// Waits for an event of the watcher.
 async fn expect(
     events: &mut mpsc::UnboundedReceiver<LinkEvent>,
     wanted: impl Fn(&LinkEvent) -> bool,
@@ -183,17 +185,17 @@ fn what_is_taken_from_flannel0_comes_back_and_the_rest_is_told() {
         let route = show(inside, "route show 10.0.0.0/16");
         assert!(route.contains("dev flannel0"), "{route}");
 
-        // Routes of others: named while they are there.
+        // Routes of other programs are reported while they exist.
         ip(inside, "route add 10.0.9.0/24 dev eth0");
         let event = expect(&mut events, |e| matches!(e, LinkEvent::Conflicts(c) if c.len() == 1));
         let LinkEvent::Conflicts(conflicts) = event.await else { unreachable!() };
         assert_eq!(conflicts[0].to_string(), "10.0.9.0/24 dev eth0");
         ip(inside, "route del 10.0.9.0/24");
         expect(&mut events, |e| matches!(e, LinkEvent::Conflicts(c) if c.is_empty())).await;
-        // A bridge in our own subnet is none.
+        // A bridge in this host's own subnet is not a conflict.
         ip(inside, "route add 10.0.20.0/24 dev eth0");
 
-        // The interface beneath.
+        // The interface between hosts.
         ip(inside, "link set eth0 mtu 1400");
         expect(&mut events, |e| matches!(e, LinkEvent::Underlay(UnderlayState { mtu: 1400, .. })))
             .await;
@@ -205,7 +207,7 @@ fn what_is_taken_from_flannel0_comes_back_and_the_rest_is_told() {
         ip(inside, "link del eth0");
         expect(&mut events, |e| matches!(e, LinkEvent::Underlay(u) if u.index.is_none())).await;
 
-        // Deleted: told at once, and a new device is taken on.
+        // The deletion of the device is reported at once, and a new device is accepted.
         let before = tokio::time::Instant::now();
         ip(inside, "link del flannel0");
         expect(&mut events, |e| *e == LinkEvent::Gone(first.index)).await;
@@ -215,7 +217,7 @@ fn what_is_taken_from_flannel0_comes_back_and_the_rest_is_told() {
         overlays.send(second.clone()).unwrap();
         expect(&mut events, |e| matches!(e, LinkEvent::Repaired(r) if r.len() == 4)).await;
 
-        // Another lease: nothing of the old one is left.
+        // Another lease: nothing of the old one remains.
         let third = Overlay {
             address: Ipv4Addr::new(10, 0, 5, 0),
             subnet: "10.0.5.0/24".parse().unwrap(),
@@ -223,7 +225,7 @@ fn what_is_taken_from_flannel0_comes_back_and_the_rest_is_told() {
         };
         overlays.send(third).unwrap();
         expect(&mut events, |e| matches!(e, LinkEvent::Repaired(r) if r.len() == 1)).await;
-        // Taken away after the new one is in place, so a moment later.
+        // The old address and routes are removed after the new ones are added, a moment later.
         let addresses = async || {
             while show(inside, "-4 -o address show dev flannel0").contains("10.0.20.0") {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -238,11 +240,11 @@ fn what_is_taken_from_flannel0_comes_back_and_the_rest_is_told() {
     });
 }
 
-/// A loud word, or the end where nothing may be left out.
+/// Reports a skipped test, or fails it where no test may be skipped.
 fn skipped(why: impl std::fmt::Display) {
     use std::io::Write;
     let required = std::env::var_os("FLANNEL_UDP_REQUIRE_ROOT").is_some_and(|v| v != "0");
     assert!(!required, "cannot run here: {why}");
-    // Not eprintln: the test harness would swallow it.
+    // The test harness captures the output of eprintln.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }

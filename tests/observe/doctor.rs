@@ -1,5 +1,5 @@
-//! `doctor` on a host that is well, and on one that is broken in one way after the other: the finding
-//! comes with the damage and goes with it. What is quoted here stands in `docs/operations.md`.
+//! `doctor` on a healthy host, and on one that is broken in one way after the other: each finding
+//! appears with the damage and disappears with it. `docs/operations.md` quotes the findings.
 
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use flannel_udp::lab;
 use flannel_udp::sys::process::Signal;
 
+use crate::doctor_lab::{ALONE, HERE, PEER, doctor_lab, examine, examine_by, ip, sh, with, write};
 use crate::support::test_lab::{TestLab, lease_key, lease_value};
 use crate::support::{exclusive, wait_for};
-use crate::ward::{ALONE, HERE, PEER, examine, examine_by, ip, sh, ward, with, write};
 
 #[test]
 fn a_healthy_host_and_every_damage_of_it() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = ward();
+    let mut lab = doctor_lab();
     let well = examine(&mut lab, &[]);
     assert!(well.worse_than_note().is_empty(), "{:#?}", well.worse_than_note());
     assert_eq!(well.code, Some(0));
@@ -74,7 +74,7 @@ fn settings(lab: &mut TestLab) {
         ("note", "eth0 gro", "off"),
         |lab| sh(lab, HERE, "ethtool -K eth0 gro on tx on"),
     );
-    // Neither harms: a host without them is well.
+    // Neither is a fault: a host without these features is healthy.
     let card = |state: &str| format!("ethtool -K eth0 tx-udp-segmentation {state}");
     with(
         lab,
@@ -224,7 +224,7 @@ fn docker(lab: &mut TestLab) {
             ip(lab, HERE, &format!("addr add {bip} dev docker0"));
         },
     );
-    // An address in somebody else's part of the overlay takes a route with it: one fault, not two.
+    // An address in another host's part of the overlay brings a route with it: one fault, not two.
     let astray = "10.0.97.1/24";
     ip(lab, HERE, &format!("addr add {astray} dev docker0"));
     ip(lab, HERE, &format!("addr del {bip} dev docker0"));
@@ -235,7 +235,7 @@ fn docker(lab: &mut TestLab) {
     let found = examine(lab, ALONE);
     assert!(found.has("fault", "route", "diverts traffic"), "with both: {}", found.text);
     ip(lab, HERE, &format!("addr del {astray} dev docker0"));
-    // A process that looks like dockerd; its options lie in the arguments.
+    // A process that is named like dockerd; its options are in the arguments.
     let mut command = Command::new("bash");
     command
         .args(["-c", "exec -a /usr/bin/dockerd bash -c 'read wait' dockerd --bip=172.17.0.1/16"]);
@@ -301,7 +301,8 @@ fn store(lab: &mut TestLab) {
         let found = examine(lab, &[flag, "--peers=no"]);
         assert!(found.has("fault", check, words), "{flag}: {}", found.text);
     }
-    // A member that does not answer is a warning while another does; the whole stays within its time.
+    // A member that does not answer is a warning while another does; the whole stays within its
+    // time.
     let mut half = lab.etcd().expect("etcd").endpoints().join(",");
     half = format!("--etcd-endpoints={half},http://10.211.55.10:9");
     let found = examine(lab, &[&half, "--peers=no"]);

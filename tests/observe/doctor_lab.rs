@@ -1,4 +1,4 @@
-//! Hosts with daemons, `doctor` run on one of them, and harm that comes and goes.
+//! Hosts with daemons, `doctor` run on one of them, and damage that is done and repaired.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::support::test_lab::TestLab;
 use crate::support::wait_for;
 
-/// The host that is examined, and a peer of it; etcd is on the remaining one.
+/// The host on which `doctor` runs, and a peer of it; etcd runs on the remaining host.
 pub const HERE: usize = 1;
 pub const PEER: usize = 2;
 
-/// Three hosts with daemons. The one that is examined does not accept forwarded packets by rules of
-/// its own, so that a test may do so or not.
-pub fn ward() -> TestLab {
+/// Three hosts with daemons. The daemon on the examined host installs no forward rules, so that a
+/// test can decide whether forwarded packets are accepted.
+pub fn doctor_lab() -> TestLab {
     let mut lab = TestLab::build(Lab::builder().hosts(3));
     lab.start_etcd(1, lab::CONFIG).expect("etcd");
     for host in [0, PEER] {
@@ -28,10 +28,10 @@ pub fn ward() -> TestLab {
     lab
 }
 
-/// Flags for a look at the host alone.
+/// Flags to examine the host without its peers.
 pub const ALONE: &[&str] = &["--peers=no"];
 
-/// What `doctor` found.
+/// The findings of a run of `doctor`.
 #[derive(Debug)]
 pub struct Diagnosis {
     pub code: Option<i32>,
@@ -41,7 +41,7 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// A finding of this level whose check and words contain these.
+    /// Returns whether there is a finding of this level whose check and text contain these words.
     pub fn has(&self, level: &str, check: &str, words: &str) -> bool {
         let part = |finding: &Value, key: &str, text: &str| {
             finding[key].as_str().is_some_and(|value| value.contains(text))
@@ -59,7 +59,7 @@ impl Diagnosis {
     }
 }
 
-/// The daemon's own flags for the store, and where its files are.
+/// The daemon's flags for the lease store and its files.
 fn flags(lab: &mut TestLab) -> Vec<String> {
     let endpoints = lab.etcd().expect("etcd").endpoints().join(",");
     let directory = lab.host(HERE).directory().display().to_string();
@@ -75,13 +75,13 @@ pub fn examine(lab: &mut TestLab, more: &[&str]) -> Diagnosis {
     examine_by(lab, &[], more)
 }
 
-/// Runs `doctor`, perhaps through another program.
+/// Runs `doctor`, optionally through another program such as `setpriv`.
 pub fn examine_by(lab: &mut TestLab, through: &[&str], more: &[&str]) -> Diagnosis {
     let program = env!("CARGO_BIN_EXE_flannel-udp");
     let words: Vec<&str> = through.iter().copied().chain([program, "doctor", "--json"]).collect();
     let mut own = flags(lab);
     if more.iter().any(|flag| flag.starts_with("--etcd-endpoints")) {
-        // A list of endpoints adds to one before it.
+        // Lists of endpoints on one command line add up.
         own.retain(|flag| !flag.starts_with("--etcd-endpoints"));
     }
     let mut command = Command::new(words[0]);
@@ -110,7 +110,7 @@ pub fn examine_by(lab: &mut TestLab, through: &[&str], more: &[&str]) -> Diagnos
     diagnosis
 }
 
-/// Does harm, looks, mends, looks again.
+/// Does damage, expects the finding, repairs the damage, and expects the finding to go.
 #[track_caller]
 pub fn with(
     lab: &mut TestLab,
@@ -123,7 +123,7 @@ pub fn with(
     let broken = examine(lab, more);
     assert!(broken.has(level, check, words), "{level} {check} {words}: {}", broken.text);
     mend(lab);
-    // Some damage heals only with the next look of the daemon.
+    // Some damage is repaired only by the daemon's next check.
     wait_for(&format!("{check} is mended"), Duration::from_secs(8), || {
         !examine(lab, more).has(level, check, words)
     });

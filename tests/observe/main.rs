@@ -11,6 +11,7 @@ mod support;
 mod capture;
 mod checks;
 mod doctor;
+mod doctor_lab;
 mod inspect;
 mod metrics;
 mod operations;
@@ -18,4 +19,3 @@ mod peers;
 mod reach;
 #[cfg(feature = "top")]
 mod top;
-mod ward;

@@ -9,11 +9,11 @@ use std::time::Duration;
 use flannel_udp::lab::{self, DaemonOptions, Etcd, Lab, Registry, ping};
 use flannel_udp::sys::process::Signal;
 
+use crate::doctor_lab::{HERE, PEER, examine, ip};
 use crate::support::peer::PlainPeer;
 use crate::support::raw::{EXPERIMENT, Ip};
 use crate::support::test_lab::{TestLab, etcd, lease_key, lease_value};
 use crate::support::{exclusive, preload, wait_for};
-use crate::ward::{HERE, PEER, examine, ip};
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 

@@ -1,17 +1,17 @@
-//! `doctor` and the way to a peer: each damage of it is found, and found mended. What is quoted here
-//! stands in `docs/operations.md`.
+//! `doctor` and the path to a peer: each damage is found, and found repaired. `docs/operations.md`
+//! quotes the findings.
 
 use std::time::Duration;
 
 use flannel_udp::lab;
 
+use crate::doctor_lab::{PEER, doctor_lab, examine, sh, with};
 use crate::support::exclusive;
-use crate::ward::{PEER, examine, sh, ward, with};
 
 #[test]
 fn peers_that_cannot_be_reached() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = ward();
+    let mut lab = doctor_lab();
     let peer = lab.host(PEER).address().to_string();
     let only = format!("--peers={peer}");
     let only = [only.as_str()];
