@@ -12,6 +12,7 @@ mod allocation;
 mod captured;
 mod containers;
 mod corruption;
+mod decision;
 mod degrade;
 mod host;
 mod icmp;

@@ -13,6 +13,8 @@ pub struct Direction {
     pub packets: u64,
     pub carried: u64,
     pub icmp: u64,
+    /// ICMP errors that the rate limit held back.
+    pub icmp_limited: u64,
     pub drops: Vec<(String, u64)>,
 }
 
@@ -50,6 +52,7 @@ impl Direction {
             packets: number("packets"),
             carried: number("carried_packets"),
             icmp: number("icmp"),
+            icmp_limited: number("icmp_limited"),
             drops: drops.iter().map(|(k, v)| (k.clone(), v.as_u64().expect("a count"))).collect(),
         }
     }

@@ -16,8 +16,20 @@ impl PlainPeer {
     /// A lab with one daemon, its container and its lease in etcd, and a peer to which the daemon has a
     /// route.
     pub fn with_lab(flags: &[&str]) -> (TestLab, Self) {
+        Self::with_leases(flags, |_| vec![])
+    }
+
+    /// [`Self::with_lab`] with further leases, each a subnet (`10.0.19.0-24`) and its holder, which the
+    /// daemon has read before this returns.
+    pub fn with_leases(
+        flags: &[&str],
+        leases: impl FnOnce(&TestLab) -> Vec<(String, Ipv4Addr)>,
+    ) -> (TestLab, Self) {
         let mut lab = TestLab::with_etcd(2);
         lab.join(0, flags);
+        for (subnet, holder) in leases(&lab) {
+            lab.put(&lease_key(&subnet), &lease_value(holder)).expect("a lease");
+        }
         let peer = Self::register(&mut lab, 1, 0, SUBNET);
         peer.set_timeout(Duration::from_millis(200));
         // Until the daemon has the route, it answers the probe with an ICMP error.
