@@ -1,8 +1,8 @@
-//! Numbers as people read them.
+//! Durations, counts, rates and sizes as text for people.
 
 use std::time::Duration;
 
-/// A time in its two greatest units.
+/// A duration in its two largest units, such as `23 h 59 min`.
 pub fn duration(time: Duration) -> String {
     let (seconds, minutes) = (time.as_secs(), time.as_secs() / 60);
     match minutes {
@@ -13,7 +13,7 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// A time in seconds; tenths as long as they matter.
+/// A number of seconds, with tenths below 10 s; from there on as [`duration`].
 pub fn seconds(seconds: f64) -> String {
     match seconds {
         ..10.0 => format!("{:.1} s", seconds.max(0.0)),
@@ -21,7 +21,7 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A count with its thousands set apart.
+/// A count with thousands separators, such as `1,234,567`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -34,7 +34,7 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// A rate of events a second.
+/// A rate in events per second, without a unit; with tenths below 10.
 pub fn rate(per_second: f64) -> String {
     match per_second {
         0.0 => "0".into(),
@@ -43,12 +43,12 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
-/// A rate of bytes a second, as bits.
+/// A rate in bytes per second, printed in bits per second: `1.0 kbit/s`.
 pub fn bits(bytes_per_second: f64) -> String {
     scaled(bytes_per_second * 8.0, "bit/s")
 }
 
-/// A number of bytes.
+/// A number of bytes, such as `12.3 GB` (decimal prefixes).
 pub fn bytes(number: u64) -> String {
     scaled(number as f64, "B")
 }
@@ -69,12 +69,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_their_greatest_units() {
-        let told = |seconds| duration(Duration::from_secs(seconds));
-        assert_eq!(told(59), "59 s");
-        assert_eq!(told(60), "1 min");
-        assert_eq!(told(86_340), "23 h 59 min");
-        assert_eq!(told(172_800), "2 d 00 h");
+    fn durations_have_their_largest_units() {
+        let text = |seconds| duration(Duration::from_secs(seconds));
+        assert_eq!(text(59), "59 s");
+        assert_eq!(text(60), "1 min");
+        assert_eq!(text(86_340), "23 h 59 min");
+        assert_eq!(text(172_800), "2 d 00 h");
         assert_eq!(seconds(0.34), "0.3 s");
         assert_eq!(seconds(-0.1), "0.0 s");
         assert_eq!(seconds(61.0), "1 min");

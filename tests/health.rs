@@ -122,7 +122,7 @@ fn health_and_watchdog_from_start_to_stop() {
         "found the network config, backend udp",
         "Picking subnet in range 10.0.1.0 ... 10.0.20.0",
         "to current node (10.211.55.10)",
-        "carrying packets on UDP 10.211.55.10:8285",
+        "forwarding packets on UDP 10.211.55.10:8285",
         "wrote the subnet file",
         "ready subnet=",
         "stopping",

@@ -1,15 +1,15 @@
-//! Go's way of writing flags, turned into the one spelling that the parser reads.
+//! Go's spellings of flags, normalized to the one that clap parses.
 //!
-//! Go's `flag` package takes `-name` and `--name` alike, values as `-name=value` or `-name value`
-//! (whatever the next argument is, even if it starts with a dash), and booleans as `-name` or
+//! Go's `flag` package accepts `-name` and `--name` alike, values as `-name=value` or `-name value`
+//! (with any next argument, even one that starts with a dash), and booleans as `-name` or
 //! `-name=true` but never as `-name true`. A bare `-` or anything without a dash ends the flags; so
 //! does `--`.
 
 use std::ffi::{OsStr, OsString};
 
-/// How a flag takes its value.
+/// The kind of a flag: whether its value may be the next argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FlagKind {
     /// Boolean: the value only after `=`; without one it means true.
     Bool,
     /// Any other: the value after `=` or as the next argument.
@@ -18,11 +18,11 @@ pub enum Kind {
 
 /// Rewrites `args` (without the program's name) so that every known flag reads `--name=value`.
 ///
-/// What comes after the end of the flags, and flags that `kind_of` does not know, are left as they
-/// are but for the second dash, for the parser to complain about.
+/// Arguments after the end of the flags are left unchanged. Flags that `kind_of` does not know only get the second
+/// dash, so that clap can report them.
 pub fn normalize(
     args: impl IntoIterator<Item = OsString>,
-    kind_of: impl Fn(&str) -> Option<Kind>,
+    kind_of: impl Fn(&str) -> Option<FlagKind>,
 ) -> Vec<OsString> {
     let mut out = Vec::new();
     let mut args = args.into_iter();
@@ -37,14 +37,14 @@ pub fn normalize(
                 flag.push("=");
                 flag.push(value);
             }
-            (None, Some(Kind::Bool)) => flag.push("=true"),
-            (None, Some(Kind::Value)) => {
+            (None, Some(FlagKind::Bool)) => flag.push("=true"),
+            (None, Some(FlagKind::Value)) => {
                 if let Some(value) = args.next() {
                     flag.push("=");
                     flag.push(value);
                 }
             }
-            // Help, version and what nobody knows.
+            // Help, version and unknown flags.
             (None, None) => {}
         }
         out.push(flag);
@@ -66,7 +66,7 @@ fn split(arg: &OsStr) -> Option<(String, Option<OsString>)> {
     if name.is_empty() || name.starts_with('-') {
         return None;
     }
-    // Go knows no short flags; these two are its spellings of help.
+    // Go has no short flags; `-h` is its other spelling of `-help`.
     let name = if name == "h" { "help" } else { name };
     Some((name.to_owned(), value))
 }
@@ -76,10 +76,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn kind_of(name: &str) -> Option<Kind> {
+    fn kind_of(name: &str) -> Option<FlagKind> {
         match name {
-            "ip-masq" | "version" => Some(Kind::Bool),
-            "iface" | "v" | "etcd-prefix" => Some(Kind::Value),
+            "ip-masq" | "version" => Some(FlagKind::Bool),
+            "iface" | "v" | "etcd-prefix" => Some(FlagKind::Value),
             _ => None,
         }
     }

@@ -1,7 +1,6 @@
-//! Values of flags, read as Go's `flag` package reads them where flannel has the flag too.
-
-use std::fmt;
-use std::str::FromStr;
+//! Values of flanneld's flags, parsed as Go's `flag` package does.
+//!
+//! The error of each function is a sentence for the user.
 
 /// A boolean in one of the spellings of Go's `strconv.ParseBool`.
 pub fn go_bool(text: &str) -> Result<bool, String> {
@@ -58,47 +57,10 @@ pub fn go_int_in<const MIN: i64, const MAX: i64>(text: &str) -> Result<i64, Stri
     }
 }
 
-/// A TCP port in [`go_int`]'s spelling; 0 means off.
+/// A TCP port in [`go_int`]'s spelling; 0 disables the service.
 pub fn go_port(text: &str) -> Result<u16, String> {
     let value = go_int(text)?;
     u16::try_from(value).map_err(|_| format!("{value} is out of range, a port is 0 to 65535"))
-}
-
-/// How many workers carry packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Workers {
-    /// One per available core, at most 8.
-    #[default]
-    Auto,
-    /// This many.
-    Count(u16),
-}
-
-/// Most workers that may be asked for: TUN queues per device, `MAX_TAP_QUEUES` in Linux'
-/// `drivers/net/tun.c`.
-pub const MAX_WORKERS: u16 = 256;
-
-impl FromStr for Workers {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" | "0" => Ok(Self::Auto),
-            _ => match text.parse::<u16>() {
-                Ok(count @ 1..=MAX_WORKERS) => Ok(Self::Count(count)),
-                _ => Err(format!("expected `auto` or a number from 1 to {MAX_WORKERS}")),
-            },
-        }
-    }
-}
-
-impl fmt::Display for Workers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Count(count) => write!(f, "{count}"),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -143,13 +105,5 @@ mod tests {
         assert!(go_int_in::<1, 1439>("0").is_err());
         assert_eq!(go_int_in::<1, 1439>("1439"), Ok(1439));
         assert!(go_port("70000").is_err());
-    }
-
-    #[test]
-    fn choices_print_as_they_are_read() {
-        for text in ["auto", "1", "8", "256"] {
-            assert_eq!(text.parse::<Workers>().unwrap().to_string(), text);
-        }
-        assert!("257".parse::<Workers>().is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The running daemon: one loop that hears the manager, the data plane, the links and the signals.
+//! The event loop of the running daemon: lease manager, data plane, links, status requests, signals, timers.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -6,66 +6,69 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::liveness::Vitals;
+use super::liveness::Liveness;
 use super::node::{Node, NodeEvent};
-use super::signals::Signals;
-use super::status_server::{Observer, View};
+use super::signals::{DaemonSignal, Signals};
+use super::status_server::{DaemonState, StatusServer};
 use crate::dataplane::Event;
 use crate::exit::{Code, Exit};
 use crate::host::systemd;
 use crate::route::RouteWriter;
 use crate::subnet::{Manager, RunError, SubnetStatus};
 
-/// What a started daemon consists of.
+/// The parts of a daemon that has been set up.
 pub(super) struct Running<'a> {
     pub(super) node: Node<'a>,
     pub(super) manager: Manager,
     pub(super) writer: RouteWriter,
     pub(super) status: watch::Sender<SubnetStatus>,
     pub(super) subscriber: watch::Receiver<SubnetStatus>,
-    pub(super) vitals: Vitals,
-    /// The lease store, in words.
+    pub(super) liveness: Liveness,
+    /// A description of the lease store, such as its endpoints.
     pub(super) store_name: String,
 }
 
-/// Runs until told to stop or until there is no lease to be had.
+/// Runs until a signal stops the daemon.
+///
+/// # Errors
+/// [`Code::LeaseLost`] or [`Code::NoLease`] if the host cannot keep or get a lease.
 pub(super) async fn run(
     running: Running<'_>,
     signals: &mut Signals,
-    observer: &mut Observer,
+    server: &mut StatusServer,
 ) -> Result<(), Exit> {
-    let Running { mut node, manager, writer, status, mut subscriber, mut vitals, store_name } =
+    let Running { mut node, manager, writer, status, mut subscriber, mut liveness, store_name } =
         running;
     let public_ip = manager.public_ip();
     let (stop, stopped) = oneshot::channel::<()>();
     let mut manager = pin!(manager.run(writer, status, async {
-        // A dropped sender stops as well.
+        // Dropping the sender stops the manager as well.
         let _ = stopped.await;
     }));
     let mut ready = false;
-    let mut retry = interval(RETRY);
+    let mut retry = interval(RETRY_PERIOD);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut look = interval(vitals.period());
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sample = interval(liveness.period());
+    sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let outcome = loop {
         tokio::select! {
             outcome = &mut manager => break outcome.map_err(run_exit),
-            write = signals.next() => match write {
-                true => node.write_stats(),
-                false => break Ok(()),
+            signal = signals.next() => match signal {
+                DaemonSignal::WriteStats => node.write_stats(),
+                DaemonSignal::Stop => break Ok(()),
             },
             Ok(()) = subscriber.changed() => {
                 let status = subscriber.borrow_and_update().clone();
                 node.set_routes_stale(!(status.synced && status.connected));
                 if status.synced && !ready {
                     ready = true;
-                    vitals.ready(&summary(&status));
+                    liveness.set_ready(&summary(&status));
                     tracing::info!(subnet = %status.lease, peers = status.peers.len(), "ready");
                 }
                 if status.lease != node.subnet()
                     && let Err(exit) = node.move_to(status.lease).await
                 {
-                    tracing::error!("{exit}; trying again");
+                    tracing::error!("{exit}; retrying");
                 }
             }
             event = node.event() => {
@@ -73,10 +76,10 @@ pub(super) async fn run(
                     NodeEvent::Plane(event) => {
                         match event {
                             Event::TunLost => {
-                                tracing::warn!("the TUN device was deleted; making it again");
+                                tracing::warn!("the TUN device was deleted; creating it again");
                             }
                             Event::Failed(error) => {
-                                tracing::error!("a worker failed: {error}; starting anew");
+                                tracing::error!("a worker failed: {error}; restarting the data plane");
                             }
                         }
                         node.replace_plane().await
@@ -84,29 +87,30 @@ pub(super) async fn run(
                     NodeEvent::Link(event) => node.on_link(event).await,
                 };
                 if let Err(exit) = outcome {
-                    tracing::error!("{exit}; trying again");
+                    tracing::error!("{exit}; retrying");
                 }
             }
-            request = observer.request() => {
+            request = server.request() => {
                 let status = subscriber.borrow().clone();
-                observer.answer(request, Some(View { node: &node, status, store: &store_name })).await;
+                let state = DaemonState { node: &node, status, store: &store_name };
+                server.answer(request, Some(state)).await;
             }
-            _ = look.tick() => {
-                node.look();
-                vitals.check(node.plane());
+            _ = sample.tick() => {
+                node.sample();
+                liveness.check(node.plane());
             }
             _ = retry.tick(), if !node.has_plane() => {
                 if let Err(exit) = node.replace_plane().await {
-                    tracing::debug!("still no data plane: {exit}");
+                    tracing::debug!("the data plane still cannot be started: {exit}");
                 } else {
-                    tracing::info!("packets are being carried again");
+                    tracing::info!("forwarding packets again");
                 }
             }
         }
-        // The lease follows once packets are taken at the new address, at whichever try.
+        // The lease is moved to a new address only after the data plane receives packets there.
         if node.has_plane() {
             let now = node.public_ip();
-            public_ip.send_if_modified(|told| std::mem::replace(told, now) != now);
+            public_ip.send_if_modified(|current| std::mem::replace(current, now) != now);
         }
     };
     tracing::info!("stopping");
@@ -125,10 +129,10 @@ fn run_exit(error: RunError) -> Exit {
     Exit::new(code, error.to_string())
 }
 
-/// One line for `systemctl status`.
+/// The state in one line, for `systemctl status`.
 fn summary(status: &SubnetStatus) -> String {
     format!("subnet {}, {} peers", status.lease, status.peers.len())
 }
 
-/// How often a data plane that could not be made is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// Time between two attempts to start a data plane that could not be started.
+const RETRY_PERIOD: Duration = Duration::from_secs(1);

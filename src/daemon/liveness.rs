@@ -1,4 +1,4 @@
-//! Signs of life: what the health port answers, and what feeds the service manager's watchdog.
+//! Liveness of the daemon's threads, for the health port and the service manager's watchdog.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -17,17 +17,20 @@ use crate::observe::http::{self, ListenError};
 use crate::observe::metrics;
 use crate::observe::protocol::Request;
 
-/// The daemon's health, kept by the control thread.
-pub(super) struct Vitals {
+/// The daemon's health, updated by the control thread.
+pub(super) struct Liveness {
     health: Health,
-    /// Each worker's pulse and the count of rounds it was last seen at.
+    /// The heartbeat of each packet thread, and the thread's count of loop iterations at the last check.
     workers: HashMap<String, (Pulse, u64)>,
     period: Duration,
 }
 
-impl Vitals {
-    /// Opens the ports for health checks and metrics, if there shall be any, and starts the control
-    /// thread's own pulse. Scrapes become requests.
+impl Liveness {
+    /// Opens the configured ports for health checks and metrics, and starts the control thread's own heartbeat.
+    /// Each scrape of the metrics sends one of `requests` to the control thread.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] if a port cannot be opened.
     pub(super) fn start(options: &Options, requests: &mpsc::Sender<Request>) -> Result<Self, Exit> {
         let health = Health::default();
         let refused = |error: ListenError| Exit::new(Code::Unavailable, error.to_string());
@@ -35,7 +38,7 @@ impl Vitals {
         if options.healthz_port != 0 {
             let address = SocketAddr::new(options.healthz_ip, options.healthz_port);
             let mut pages = health::pages(health.clone());
-            // One listener serves both where both have the same address.
+            // One listener serves both if both have the same address.
             if metrics.take_if(|metrics| *metrics == address).is_some() {
                 pages = pages.merge(metrics::pages(requests.clone()));
             }
@@ -46,49 +49,51 @@ impl Vitals {
             let listener = metrics::listen(address).map_err(refused)?;
             serve("metrics", listener, metrics::pages(requests.clone()));
         }
-        let pulse = health.register("control", LIMIT);
+        let pulse = health.register("control", HEARTBEAT_LIMIT);
         tokio::spawn(async move {
-            let mut beats = interval(BEAT);
+            let mut beats = interval(HEARTBEAT_PERIOD);
             beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 beats.tick().await;
                 pulse.beat();
             }
         });
-        let period = systemd::watchdog_period().map_or(BEAT, |period| period.min(BEAT));
+        let period = systemd::watchdog_period()
+            .map_or(HEARTBEAT_PERIOD, |period| period.min(HEARTBEAT_PERIOD));
         Ok(Self { health, workers: HashMap::new(), period })
     }
 
-    /// The state of health that this keeps.
+    /// The shared state of health.
     pub(super) fn health(&self) -> Health {
         self.health.clone()
     }
 
-    /// How often [`Self::check`] is due.
+    /// The time between two calls of [`Self::check`] that the caller must keep.
     pub(super) fn period(&self) -> Duration {
         self.period
     }
 
-    /// Not ready, and what for; `systemctl status` shows it as well.
-    pub(super) fn waiting(&self, missing: &str) {
+    /// Marks the daemon as not ready because of `missing`; `systemctl status` shows the text as well.
+    pub(super) fn set_waiting(&self, missing: &str) {
         self.health.set_waiting(missing);
         systemd::status(missing);
     }
 
-    /// Everything is set up and the first full list of routes is in the table.
-    pub(super) fn ready(&self, status: &str) {
+    /// Marks the daemon as ready: set up, with the first complete list of routes in the table.
+    pub(super) fn set_ready(&self, status: &str) {
         self.health.set_ready();
         systemd::ready(status);
     }
 
-    /// Looks whether every worker has moved since the last time, wakes them all for the next, and
-    /// feeds the watchdog if nobody is late.
+    /// Checks that every packet thread has made progress since the last call, wakes all of them so that idle
+    /// threads make progress until the next one, and notifies the watchdog if no heartbeat is overdue.
     pub(super) fn check(&mut self, plane: Option<&Dataplane>) {
         let mut before = std::mem::take(&mut self.workers);
         for (name, counters) in plane.into_iter().flat_map(Dataplane::threads) {
             let rounds = counters.rounds.get();
-            let (pulse, seen) =
-                before.remove(name).unwrap_or_else(|| (self.health.register(name, LIMIT), rounds));
+            let (pulse, seen) = before
+                .remove(name)
+                .unwrap_or_else(|| (self.health.register(name, HEARTBEAT_LIMIT), rounds));
             if rounds != seen {
                 pulse.beat();
             }
@@ -100,8 +105,8 @@ impl Vitals {
         if self.health.alive() {
             systemd::watchdog();
         } else {
-            let late = self.health.heartbeats().into_iter().filter(|beat| !beat.alive());
-            let names: Vec<_> = late.map(|beat| beat.name).collect();
+            let overdue = self.health.heartbeats().into_iter().filter(|beat| !beat.alive());
+            let names: Vec<_> = overdue.map(|beat| beat.name).collect();
             tracing::error!("no sign of life from {}", names.join(", "));
         }
     }
@@ -110,13 +115,13 @@ impl Vitals {
 fn serve(what: &'static str, listener: TcpListener, pages: Router) {
     tokio::spawn(async move {
         if let Err(error) = http::serve(listener, pages).await {
-            tracing::error!("{what} are no longer answered: {error}");
+            tracing::error!("the HTTP server for {what} has stopped: {error}");
         }
     });
 }
 
-/// Time between two looks; an idle worker wakes this often.
-const BEAT: Duration = Duration::from_secs(2);
+/// Time between two heartbeats; an idle packet thread is woken this often.
+const HEARTBEAT_PERIOD: Duration = Duration::from_secs(2);
 
-/// Longest time without a sign of life that counts as alive: a few looks, on a busy machine.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Longest time without a heartbeat that counts as alive: a few periods, to allow for a busy machine.
+const HEARTBEAT_LIMIT: Duration = Duration::from_secs(10);

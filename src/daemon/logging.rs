@@ -1,4 +1,4 @@
-//! The log: to stderr, one line an event.
+//! The log: one line per event on stderr.
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
@@ -8,20 +8,20 @@ use tracing_subscriber::EnvFilter;
 use crate::daemon::Options;
 use crate::exit::{Code, Exit};
 
-/// The log of the process, whose filter can be changed while it runs.
+/// The log of the process; its filter can be changed at run time.
 pub(super) struct Log {
     filter: RefCell<String>,
     reload: Box<dyn Fn(EnvFilter) -> Result<(), String>>,
 }
 
-/// Sets up the log for the whole process.
+/// Sets up the log for the whole process, and writes the warnings that parsing the options gave.
+///
+/// # Errors
+/// A bad filter, or a log that is set up already.
 pub(super) fn init(options: &Options) -> Result<Log, Exit> {
     let level = options.log_filter();
-    // The libraries below have their own idea of what is worth an info line.
-    let text = match options.log_level.is_none() {
-        true => ours(level),
-        false => level.to_owned(),
-    };
+    // A plain level applies to this program's own lines; the libraries log far more at the same level.
+    let text = if options.log_level.is_none() { own_lines(level) } else { level.to_owned() };
     let filter = EnvFilter::try_new(&text)
         .map_err(|error| Exit::usage(format!("error: log level {text:?}: {error}")))?;
     let subscriber = tracing_subscriber::fmt()
@@ -47,12 +47,15 @@ impl Log {
         self.filter.borrow().clone()
     }
 
-    /// Changes the filter: to a level of our own lines, or to a filter of all lines. Returns the one
-    /// before and the new one; the error is a sentence.
+    /// Sets the filter to a level for this program's own lines, or to a filter for all lines. Returns the
+    /// previous filter and the new one.
+    ///
+    /// # Errors
+    /// A sentence for the user.
     pub(super) fn set(&self, text: &str) -> Result<(String, String), String> {
-        let filter = if text.contains(['=', ',']) { text.to_owned() } else { ours(text) };
+        let filter = if text.contains(['=', ',']) { text.to_owned() } else { own_lines(text) };
         let parsed = EnvFilter::try_new(&filter)
-            .map_err(|error| format!("{text:?} is no log level or filter: {error}"))?;
+            .map_err(|error| format!("{text:?} is not a log level or filter: {error}"))?;
         (self.reload)(parsed)?;
         let before = self.filter.replace(filter.clone());
         tracing::info!(%before, now = %filter, "log level changed");
@@ -60,7 +63,7 @@ impl Log {
     }
 }
 
-/// The filter for a level of our own lines.
-fn ours(level: &str) -> String {
+/// The filter that sets `level` for this program's own lines.
+fn own_lines(level: &str) -> String {
     format!("warn,flannel_udp={level}")
 }

@@ -1,8 +1,8 @@
-//! The daemon: from its options to packets, and back to nothing at the end.
+//! The daemon: start-up, event loop and shutdown.
 //!
-//! Everything here runs on one thread: the control thread, with the registry, the firewall, the
-//! links and the health endpoints. The workers of the data plane run beside it and never wait for
-//! it.
+//! All of this module runs on the control thread, together with the lease store's client, the firewall, the
+//! link watcher and the HTTP servers. The workers of the data plane run on threads of their own and never
+//! wait for the control thread.
 
 mod event_loop;
 mod explain;
@@ -14,6 +14,7 @@ mod sandbox;
 mod signals;
 mod stats_file;
 mod status_server;
+mod workers;
 
 use std::sync::Arc;
 
@@ -30,28 +31,29 @@ use crate::runtime;
 use crate::subnet::SubnetFileOrigin;
 use crate::subnet::store;
 use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
-use liveness::Vitals;
+use liveness::Liveness;
 use logging::Log;
 use node::Node;
 use signals::Signals;
-use status_server::Observer;
+use status_server::StatusServer;
 
 pub use options::Options;
-pub use stats_file::Report;
+pub use stats_file::StatsReport;
+pub use workers::Workers;
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until a signal stops it.
 ///
 /// # Errors
-/// What keeps it from starting or going on, with the exit code that says so.
+/// The reason why the daemon cannot start or continue, with its exit code. The log already has the message.
 pub fn run(options: &Options) -> Result<(), Exit> {
     let log = logging::init(options)?;
     Dataplane::prepare();
-    let (confinement, worker) = confine::process(options.harden, &sandbox::of(options));
-    tell(&confinement);
+    let (confinement, worker) = confine::process(options.harden, &sandbox::reach(options));
+    log_confinement(&confinement);
     let helper = worker.clone();
     let runtime = runtime::build(move || {
         if let Err(error) = helper.enter_helper() {
-            tracing::error!("a thread that reads files keeps its rights: {error}");
+            tracing::error!("cannot drop the privileges of a file I/O thread: {error}");
         }
     })?;
     let outcome = runtime.block_on(daemon(options, log, Confined { confinement, worker }));
@@ -59,49 +61,52 @@ pub fn run(options: &Options) -> Result<(), Exit> {
         Ok(()) => tracing::info!("stopped; the lease is kept for the next start"),
         Err(exit) => tracing::error!("{exit}"),
     }
-    // The log has said it; the exit code is left.
+    // The message is in the log already, so only the exit code is returned.
     outcome.map_err(|exit| Exit::new(exit.code, ""))
 }
 
-/// What holds this process and its threads, in one line.
-fn tell(confinement: &Confinement) {
+/// Logs the confinement of the process in one line.
+fn log_confinement(confinement: &Confinement) {
     let (on, off): (Vec<_>, Vec<_>) = confinement.layers.iter().partition(|layer| layer.on);
-    let words = |layers: Vec<&LayerState>| {
-        let words = layers.iter().map(|layer| format!("{} ({})", layer.name, layer.note));
-        words.collect::<Vec<_>>().join("; ")
+    let list = |layers: Vec<&LayerState>| {
+        let layers = layers.iter().map(|layer| format!("{} ({})", layer.name, layer.note));
+        layers.collect::<Vec<_>>().join("; ")
     };
     match (on.is_empty(), off.is_empty()) {
-        (true, _) => tracing::warn!("not confined: {}", words(off)),
-        (false, true) => tracing::info!("confined: {}", words(on)),
-        (false, false) => tracing::warn!("confined: {}; without {}", words(on), words(off)),
+        (true, _) => tracing::warn!("not confined: {}", list(off)),
+        (false, true) => tracing::info!("confined: {}", list(on)),
+        (false, false) => tracing::warn!("confined: {}; without {}", list(on), list(off)),
     }
 }
 
 async fn daemon(options: &Options, log: Log, confined: Confined) -> Result<(), Exit> {
     let mut signals = Signals::listen()
         .map_err(|error| Exit::new(Code::System, format!("cannot listen for signals: {error}")))?;
-    let (mut observer, vitals) = Observer::start(options, log, confined.confinement.clone())?;
+    let (mut server, liveness) = StatusServer::start(options, log, confined.confinement.clone())?;
     let running = tokio::select! {
-        running = start(options, vitals, confined) => running?,
+        running = start(options, liveness, confined) => running?,
         () = signals.stop() => {
-            tracing::info!("stopping before the start was complete");
+            tracing::info!("stopping before start-up was complete");
             return Ok(());
         }
-        never = observer.answer_at_start() => match never {},
+        never = server.answer_during_start() => match never {},
     };
-    event_loop::run(running, &mut signals, &mut observer).await
+    event_loop::run(running, &mut signals, &mut server).await
 }
 
-/// What holds the process, and what shall hold the threads that carry packets.
+/// The confinement of the process, and the one that the packet threads enter.
 struct Confined {
     confinement: Confinement,
     worker: WorkerConfinement,
 }
 
-/// Everything up to the first packet.
+/// Everything up to the first packet: interface, network config, lease, data plane.
+///
+/// # Errors
+/// The step that failed, with the exit code of its kind.
 async fn start(
     options: &Options,
-    vitals: Vitals,
+    liveness: Liveness,
     confined: Confined,
 ) -> Result<event_loop::Running<'_>, Exit> {
     let previous = subnet_file::read_previous(&options.subnet_file);
@@ -123,7 +128,7 @@ async fn start(
         timing: Timing { renew_margin: options.renew_margin(), ..Timing::default() },
         ..ManagerOptions::new(interface.public_ip)
     };
-    vitals.waiting("waiting for the network config");
+    liveness.set_waiting("waiting for the network config");
     let config = Manager::new(Arc::clone(&registry), manager_options.clone())
         .wait_for_config()
         .await
@@ -134,12 +139,12 @@ async fn start(
         port = config.port,
         "found the network config, backend udp"
     );
-    if config.port >= FIRST_FREE_PORT
+    if config.port >= FIRST_UNPRIVILEGED_PORT
         && let Err(error) = confine::give_up_low_ports(&confined.confinement)
     {
-        tracing::warn!("keeping the right to open low ports: {error}");
+        tracing::warn!("cannot drop CAP_NET_BIND_SERVICE: {error}");
     }
-    vitals.waiting("waiting for a subnet lease");
+    liveness.set_waiting("waiting for a subnet lease");
     let store = registry.identity().await.unwrap_or_default();
     let store_name = registry.describe();
     let mut manager = Manager::new(
@@ -155,8 +160,8 @@ async fn start(
         Node::start(options, &config, interface, lease.subnet, routes, &previous, store, confined)
             .await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
-    vitals.waiting("waiting for the list of peers");
-    Ok(event_loop::Running { node, manager, writer, status, subscriber, vitals, store_name })
+    liveness.set_waiting("waiting for the list of peers");
+    Ok(event_loop::Running { node, manager, writer, status, subscriber, liveness, store_name })
 }
 
 /// The subnet that this host had, unless its subnet file was written by another machine or for
@@ -172,14 +177,14 @@ fn trusted_previous_subnet(
     if let Some(why) = &doubt {
         tracing::warn!(
             file = %options.subnet_file.display(), %subnet,
-            "not asking for the subnet of the subnet file: {why}"
+            "not requesting the subnet recorded in the subnet file: {why}"
         );
     }
     doubt.is_none().then_some(subnet)
 }
 
-/// Ports below need a capability, `ip_unprivileged_port_start` in `ip-sysctl.rst`.
-const FIRST_FREE_PORT: u16 = 1024;
+/// Lower ports need CAP_NET_BIND_SERVICE: default of `ip_unprivileged_port_start`, `ip-sysctl.rst`.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 fn interface_options(options: &Options) -> InterfaceOptions {
     InterfaceOptions {

@@ -1,4 +1,4 @@
-//! Every flag of the daemon: flannel's, with its names, defaults and spellings, and ours.
+//! The flags of the daemon: flanneld's, with the same names, defaults and spellings, and this program's own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use crate::args::go_values::{Workers, go_bool, go_int, go_int_in, go_port};
+use super::workers::Workers;
+use crate::args::go_values::{go_bool, go_int, go_int_in, go_port};
 use crate::args::values::log_filter;
 use crate::args::{ListenPath, StoreArgs};
 use crate::confine::Layers;
@@ -27,33 +28,33 @@ pub struct Options {
         help_heading = "Lease store"
     )]
     pub subnet_lease_renew_margin: i64,
-    /// End with exit code 75 when the lease is lost, instead of acquiring one again
+    /// Exit with code 75 when the lease is lost, instead of acquiring another one
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Lease store")]
     pub exit_on_lease_loss: bool,
 
-    /// Interface for traffic between hosts, by name or address; repeatable, the first fit wins
+    /// Interface for traffic between hosts, by name or address; repeatable, the first match wins
     #[arg(long, value_name = "NAME|IP", help_heading = "Interface")]
     pub iface: Vec<String>,
-    /// Regular expression that an address, or else a name, of the interface matches; repeatable,
-    /// tried after all of --iface
+    /// Regular expression for an address, or else the name, of the interface; repeatable, tried after all
+    /// of --iface
     #[arg(long, value_name = "REGEX", help_heading = "Interface")]
     pub iface_regex: Vec<String>,
-    /// Take the interface over which this address is reached; tried after --iface-regex
+    /// Use the interface through which this address is reached; tried after --iface-regex
     #[arg(long, value_name = "IP", help_heading = "Interface")]
     pub iface_can_reach: Option<Ipv4Addr>,
-    /// Address that other hosts send to, if it is not the interface's own
+    /// Address that other hosts send to, if it is not the address of the interface
     #[arg(long, value_name = "IP", help_heading = "Interface")]
     pub public_ip: Option<Ipv4Addr>,
-    /// IPv6 address that other hosts send to: refused, the udp backend carries IPv4
+    /// IPv6 address that other hosts send to: rejected, the udp backend is IPv4 only
     #[arg(long, value_name = "IP", hide = true)]
     pub public_ipv6: Option<String>,
-    /// Name of the TUN device; `%d` is replaced by the first free number
+    /// Name of the TUN device; `%d` becomes the first free number
     #[arg(long, value_name = "NAME", default_value = "flannel%d", value_parser = tun_name,
           help_heading = "Interface")]
     pub tun_name: String,
-    /// Environment file to write the subnet, MTU and network to
+    /// Environment file that receives the network, subnet and MTU
     #[arg(
         long,
         value_name = "FILE",
@@ -67,7 +68,7 @@ pub struct Options {
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Firewall")]
     pub ip_masq: bool,
-    /// Do not use random source ports for masquerading
+    /// Do not randomize the source ports of masqueraded traffic
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Firewall")]
@@ -77,89 +78,89 @@ pub struct Options {
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Firewall")]
     pub iptables_forward_rules: bool,
-    /// Check and restore the rules every so many seconds
+    /// Seconds between two checks of the firewall rules, which restore missing ones
     #[arg(long, value_name = "SECONDS", default_value = "5",
           value_parser = go_int_in::<1, 86_400>, help_heading = "Firewall")]
     pub iptables_resync: i64,
-    /// Keep a blackhole route for this host's subnet, so that packets to containers that do not
-    /// exist go nowhere
+    /// Keep a blackhole route for this host's subnet, so that packets to containers that do not exist
+    /// are dropped
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Firewall")]
     pub ip_blackhole_route: bool,
 
-    /// Packet workers, each with its own TUN queue and socket: `auto` (one for every two cores, at most 8) or a number
+    /// Packet workers, each with its own TUN queues and socket: `auto` (one per two cores, at most 8) or a number
     #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
     pub workers: Workers,
-    /// Threads of a worker: 1 for both directions, 2 for one each, or `auto`: one while traffic is light,
-    /// two while both directions keep it busy
+    /// Threads per worker: 1 for both directions, 2 for one each, or `auto`: one while traffic is light,
+    /// two while both directions are busy
     #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
     pub worker_threads: Threads,
-    /// Kernel features that may be used: `auto` (all that the kernel has), `off` (one packet a system
-    /// call), a list out of vnet,uso,gso,gro,tcp-coalesce,udp-coalesce,batch, or `auto` and what to
-    /// leave out: auto,-udp-coalesce
+    /// Kernel features to use: `auto` (all that the kernel supports), `off` (one packet per system call),
+    /// a list of vnet,uso,gso,gro,tcp-coalesce,udp-coalesce,batch, or `auto` with exceptions:
+    /// auto,-udp-coalesce
     #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Data path")]
     pub offload: Offloads,
-    /// Microseconds a worker looks for more work before it sleeps: 100 unless set, 0 with
-    /// --offload=off
+    /// Microseconds a worker polls for more work before sleeping [default: 100; with --offload=off: 0]
     #[arg(long, value_name = "USEC", value_parser = go_int_in::<0, 1_000_000>,
           help_heading = "Data path")]
     pub spin: Option<i64>,
-    /// Whether the source of an inner packet must belong to the lease of the host that sent it
+    /// What to do with a packet whose inner source is not in the sender's lease: ignore (`off`), `log`, or
+    /// drop (`enforce`)
     #[arg(long, value_name = "MODE", default_value = "log", help_heading = "Data path")]
     pub source_check: CheckMode,
-    /// Whether the destination of an inner packet must be in this host's subnet
+    /// What to do with a received packet whose inner destination is not in this host's subnet: ignore
+    /// (`off`), `log`, or drop (`enforce`)
     #[arg(long, value_name = "MODE", default_value = "off", help_heading = "Data path")]
     pub destination_check: CheckMode,
 
-    /// What the daemon gives up that it does not need: `auto` (as much as the kernel can hold it to),
-    /// `off`, a list out of landlock,capabilities,seccomp, or `auto` and what to leave out:
-    /// auto,-landlock
+    /// Privileges to drop: `auto` (all that the kernel supports), `off`, a list of
+    /// landlock,capabilities,seccomp, or `auto` with exceptions: auto,-landlock
     #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Privileges")]
     pub harden: Layers,
 
     /// Address for health checks
-    #[arg(long, value_name = "IP", default_value = "0.0.0.0", help_heading = "Watching it")]
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0", help_heading = "Monitoring")]
     pub healthz_ip: IpAddr,
-    /// Port for health checks: /healthz, /readyz, /livez; 0 is off
+    /// Port for health checks: /healthz, /readyz, /livez; 0 disables them
     #[arg(long, value_name = "PORT", default_value = "0", value_parser = go_port,
-          help_heading = "Watching it")]
+          help_heading = "Monitoring")]
     pub healthz_port: u16,
-    /// Address and port for metrics, such as 127.0.0.1:9285, in the form that Prometheus reads:
-    /// /metrics; may be those of the health checks
-    #[arg(long, value_name = "IP:PORT", help_heading = "Watching it")]
+    /// Address and port for Prometheus metrics at /metrics, such as 127.0.0.1:9285; may be those of the
+    /// health checks
+    #[arg(long, value_name = "IP:PORT", help_heading = "Monitoring")]
     pub metrics_addr: Option<SocketAddr>,
-    /// Where the daemon answers `flannel-udp status` and the like: /run/flannel/flannel-udp.sock unless
-    /// set; nowhere if empty
-    #[arg(long, value_name = "PATH", value_parser = ListenPath::parse, help_heading = "Watching it")]
+    /// Unix socket for `flannel-udp status` and similar commands [default: /run/flannel/flannel-udp.sock];
+    /// empty disables it
+    #[arg(long, value_name = "PATH", value_parser = ListenPath::parse, help_heading = "Monitoring")]
     pub socket: Option<ListenPath>,
-    /// Write all counters as JSON to this file at exit and on SIGUSR1
-    #[arg(long, value_name = "FILE", help_heading = "Watching it")]
+    /// Write all counters as JSON to this file, at exit and on SIGUSR1
+    #[arg(long, value_name = "FILE", help_heading = "Monitoring")]
     pub stats_json: Option<PathBuf>,
-    /// error, warn, info, debug, trace, or a filter such as `info,flannel_udp::subnet=debug`
-    #[arg(long, value_name = "LEVEL", value_parser = log_filter, help_heading = "Watching it")]
+    /// Log level: error, warn, info, debug, trace, or a filter such as `info,flannel_udp::subnet=debug`
+    #[arg(long, value_name = "LEVEL", value_parser = log_filter, help_heading = "Monitoring")]
     pub log_level: Option<String>,
-    /// klog verbosity as flannel takes it: 0 is info, 1 to 3 debug, 4 and more trace
+    /// Verbosity as in flannel's klog: 0 is info, 1 to 3 debug, 4 and above trace
     #[arg(long, value_name = "N", default_value = "0", value_parser = go_int,
-          help_heading = "Watching it")]
+          help_heading = "Monitoring")]
     pub v: i64,
-    /// klog's per-file verbosity: accepted, without effect
+    /// Verbosity per file, as in klog: accepted without effect
     #[arg(long, value_name = "LIST", hide = true)]
     pub vmodule: Option<String>,
-    /// klog's stack trace switch: accepted, without effect
+    /// Stack traces, as in klog: accepted without effect
     #[arg(long = "log_backtrace_at", value_name = "FILE:LINE", hide = true)]
     pub log_backtrace_at: Option<String>,
 
-    /// Flags of flannel's Kubernetes subnet manager
+    /// Flags of flannel's Kubernetes subnet manager, which this program rejects.
     #[command(flatten)]
     pub kube: KubeFlags,
 
-    /// Things worth a warning once the log is up: unusable environment variables and the like.
+    /// Warnings to log once the log is set up, such as those for unusable environment variables.
     #[arg(skip)]
     pub warnings: Vec<String>,
 }
 
-/// Flags of flannel's Kubernetes subnet manager. Understood, so that the answer is a clear sentence.
+/// Flags of flannel's Kubernetes subnet manager. They are parsed so that the error can be a clear sentence.
 #[derive(Clone, Debug, Args)]
 pub struct KubeFlags {
     #[arg(long, hide = true, default_value = "false", default_missing_value = "true",
@@ -182,7 +183,7 @@ pub struct KubeFlags {
 }
 
 impl Options {
-    /// The filter for the log: `--log-level`, or else what `-v` asks for.
+    /// The filter for the log: `--log-level`, or else the level that `-v` stands for.
     pub fn log_filter(&self) -> &str {
         match (&self.log_level, self.v) {
             (Some(level), _) => level,
@@ -202,38 +203,38 @@ impl Options {
         Duration::from_secs(self.subnet_lease_renew_margin.unsigned_abs() * 60)
     }
 
-    /// How long an idle worker looks for work before it sleeps.
+    /// How long an idle worker polls for packets before it sleeps.
     pub fn spin_time(&self) -> Duration {
         let default = if self.offload == Offloads::OFF { 0 } else { DEFAULT_SPIN };
         Duration::from_micros(self.spin.unwrap_or(default).unsigned_abs())
     }
 
-    /// The first flag that asks for something this program does not do, with the sentence to print.
-    pub fn refused(&self) -> Option<String> {
+    /// The error message for the first flag that asks for something this program does not support.
+    pub fn unsupported(&self) -> Option<String> {
         let kube = &self.kube;
         let manager = [
             (kube.kube_subnet_mgr, "kube-subnet-mgr"),
             (kube.use_multi_cluster_cidr, "use-multi-cluster-cidr"),
             (!kube.set_node_network_unavailable, "set-node-network-unavailable"),
-            (given(&kube.kube_api_url, ""), "kube-api-url"),
-            (given(&kube.kubeconfig_file, ""), "kubeconfig-file"),
+            (is_given(&kube.kube_api_url, ""), "kube-api-url"),
+            (is_given(&kube.kubeconfig_file, ""), "kubeconfig-file"),
             (
-                given(&kube.kube_annotation_prefix, "flannel.alpha.coreos.com"),
+                is_given(&kube.kube_annotation_prefix, "flannel.alpha.coreos.com"),
                 "kube-annotation-prefix",
             ),
-            (given(&kube.net_config_path, "/etc/kube-flannel/net-conf.json"), "net-config-path"),
+            (is_given(&kube.net_config_path, "/etc/kube-flannel/net-conf.json"), "net-config-path"),
         ];
         if let Some((_, flag)) = manager.iter().find(|(asked, _)| *asked) {
             return Some(format!(
                 "--{flag} belongs to flannel's Kubernetes subnet manager, which flannel-udp does not \
-                 have: it keeps leases in etcd (--etcd-endpoints) or in a directory \
-                 (--registry=file:DIR), so drop this flag"
+                 support: it keeps leases in etcd (--etcd-endpoints) or in a directory \
+                 (--registry=file:DIR). Remove this flag"
             ));
         }
-        if given(&self.public_ipv6, "") {
+        if is_given(&self.public_ipv6, "") {
             return Some(
-                "--public-ipv6 has no use here: the udp backend runs between IPv4 addresses, so drop \
-                 this flag and use --public-ip"
+                "--public-ipv6 is not supported: the udp backend runs between IPv4 addresses. Use \
+                 --public-ip instead"
                     .into(),
             );
         }
@@ -241,15 +242,16 @@ impl Options {
     }
 }
 
-/// A flag was given with something else than flannel's own default.
-fn given(value: &Option<String>, default: &str) -> bool {
+/// Whether a flag was given with another value than flannel's default.
+fn is_given(value: &Option<String>, default: &str) -> bool {
     value.as_deref().is_some_and(|v| v != default && !v.is_empty())
 }
 
-/// Microseconds: some wake-ups long, so that a round trip between two busy ends falls into it.
+/// The default of `--spin` in microseconds: several wake-ups long, so that the reply of a busy peer arrives while
+/// the worker still polls.
 const DEFAULT_SPIN: i64 = 100;
 
-/// Room for an interface name, `IFNAMSIZ` less the NUL, in Linux' `include/uapi/linux/if.h`.
+/// Longest interface name in bytes: `IFNAMSIZ` less the NUL, in Linux' `include/uapi/linux/if.h`.
 const MAX_IFNAME: usize = 15;
 
 fn tun_name(text: &str) -> Result<String, String> {
@@ -265,7 +267,7 @@ fn tun_name(text: &str) -> Result<String, String> {
         || text == ".."
         || text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
     {
-        return Err("an interface name has no space, `/` or `:` in it".into());
+        return Err("an interface name cannot contain a space, `/` or `:`".into());
     }
     Ok(text.to_owned())
 }

@@ -1,4 +1,4 @@
-//! What the daemon must still reach once it is confined: from its options to paths and ports.
+//! The sandbox: the files and ports that the confined daemon still needs, derived from its options.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -13,14 +13,14 @@ use crate::host::firewall::Toolbox;
 use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::subnet::store::StoreAccess;
 
-/// Everything that these options need. Directories that the daemon would make later are made now:
-/// only what exists can be allowed.
-pub(super) fn of(options: &Options) -> Reach {
+/// All files and ports that the daemon needs with these options. Directories that the daemon would create later
+/// are created now, because landlock can only allow paths that exist.
+pub(super) fn reach(options: &Options) -> Reach {
     let mut reach = Reach {
         write: vec!["/dev/null".into(), lock_file()],
         read: FILES.into_iter().chain(["/proc", "/sys"]).map(PathBuf::from).collect(),
         execute: PROGRAMS.map(PathBuf::from).into(),
-        // The directory: a node that is made anew is another file.
+        // The directory, because a device node that is created again is another file.
         devices: vec!["/dev/net".into()],
         ..Reach::default()
     };
@@ -28,7 +28,7 @@ pub(super) fn of(options: &Options) -> Reach {
     reach.execute.extend(tools.dirs().iter().filter(|dir| dir.is_absolute()).cloned());
     let files = [Some(&options.subnet_file), options.stats_json.as_ref()];
     for file in files.into_iter().flatten() {
-        reach.write.push(made(parent(file)));
+        reach.write.push(create_dir(parent(file)));
     }
     if options.healthz_port != 0 {
         reach.listen.push(options.healthz_port);
@@ -36,8 +36,8 @@ pub(super) fn of(options: &Options) -> Reach {
     reach.listen.extend(options.metrics_addr.map(|address| address.port()));
     match &options.socket {
         Some(ListenPath::Disabled) => {}
-        Some(ListenPath::At(path)) => reach.write.push(made(parent(path))),
-        None => reach.write.push(made(parent(Path::new(DEFAULT_SOCKET)))),
+        Some(ListenPath::At(path)) => reach.write.push(create_dir(parent(path))),
+        None => reach.write.push(create_dir(parent(Path::new(DEFAULT_SOCKET)))),
     }
     store(&options.store.options().settings().access(), &mut reach);
     reach
@@ -45,38 +45,38 @@ pub(super) fn of(options: &Options) -> Reach {
 
 fn store(access: &StoreAccess, reach: &mut Reach) {
     for file in &access.read_files {
-        // A renewed certificate is another file, and often behind a link into another directory.
+        // The directories, because a renewed certificate is another file, often behind a symbolic link.
         reach.read.push(parent(file).to_owned());
-        reach.read.extend(target(file).map(|target| parent(&target).to_owned()));
+        reach.read.extend(resolved(file).map(|file| parent(&file).to_owned()));
     }
-    reach.write.extend(access.write_dirs.iter().map(|dir| made(dir)));
+    reach.write.extend(access.write_dirs.iter().map(|dir| create_dir(dir)));
     for (host, port) in &access.servers {
         reach.connect.push(*port);
         if host.parse::<IpAddr>().is_err() {
-            names(reach);
+            name_resolution(reach);
         }
     }
 }
 
-/// What the C library needs to look a host's name up. Its files are replaced by others at any time,
-/// which takes all of their directory.
-fn names(reach: &mut Reach) {
+/// What the C library needs to resolve a host name. Its files may be replaced at any time, so the whole of their
+/// directory is allowed.
+fn name_resolution(reach: &mut Reach) {
     reach.read.push("/etc".into());
-    reach.read.extend(target(Path::new("/etc/resolv.conf")).map(|file| parent(&file).to_owned()));
+    reach.read.extend(resolved(Path::new("/etc/resolv.conf")).map(|file| parent(&file).to_owned()));
     reach.connect.push(DNS);
 }
 
-/// The file that keeps two iptables of the old kind from working at the same time. It makes it where
-/// it is missing, in a directory that is not ours to write to.
+/// The lock file of legacy iptables, which serialises its instances. iptables creates a missing lock file in a
+/// directory that the daemon may not write to, so the file is created here.
 fn lock_file() -> PathBuf {
     let path = std::env::var_os("XTABLES_LOCKFILE").unwrap_or_else(|| "/run/xtables.lock".into());
-    // Without the right to make it there is nothing to allow.
+    // If the file cannot be created now, iptables cannot create it either.
     let _ = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
     path.into()
 }
 
-/// Makes a directory. An error is met again, and told, by what wants to write there.
-fn made(dir: &Path) -> PathBuf {
+/// Creates a directory. An error is ignored: whatever writes there meets and reports it again.
+fn create_dir(dir: &Path) -> PathBuf {
     let _: io::Result<()> = fs::DirBuilder::new().recursive(true).mode(0o755).create(dir);
     dir.to_owned()
 }
@@ -88,12 +88,12 @@ fn parent(file: &Path) -> &Path {
     }
 }
 
-/// The file itself, behind links.
-fn target(file: &Path) -> Option<PathBuf> {
+/// The path with all symbolic links resolved; `None` if the file does not exist.
+fn resolved(file: &Path) -> Option<PathBuf> {
     file.canonicalize().ok()
 }
 
-/// Files that this program, the C library and the firewall's programs read.
+/// Files that this program, the C library and the firewall tools read.
 const FILES: [&str; 11] = [
     "/etc/machine-id",
     "/etc/hosts",
@@ -108,9 +108,10 @@ const FILES: [&str; 11] = [
     "/dev/random",
 ];
 
-/// Where programs and libraries are, beside `PATH`.
+/// Directories of programs and libraries, in addition to `PATH`.
 const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32"];
 
+/// The port of name servers (RFC 1035).
 const DNS: u16 = 53;
 
 #[cfg(test)]
@@ -125,15 +126,15 @@ mod tests {
         options: Options,
     }
 
-    fn reach(args: &[&str]) -> Reach {
-        of(&CommandLine::parse_from(["flannel-udp"].iter().chain(args)).options)
+    fn reach_of(args: &[&str]) -> Reach {
+        reach(&CommandLine::parse_from(["flannel-udp"].iter().chain(args)).options)
     }
 
     #[test]
-    fn what_options_ask_for() {
+    fn options_determine_paths_and_ports() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        let reach = reach(&[
+        let reach = reach_of(&[
             &format!("--registry=file:{}", path("leases").display()),
             &format!("--subnet-file={}", path("run/subnet.env").display()),
             "--healthz-port=8471",
@@ -148,16 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn what_etcd_needs() {
+    fn etcd_needs_certificates_ports_and_name_resolution() {
         let dir = tempfile::tempdir().unwrap();
         let subnet_file = format!("--subnet-file={}/subnet.env", dir.path().display());
         let ca = format!("--etcd-cafile={}/ca.pem", dir.path().display());
         let by_address =
-            reach(&[&subnet_file, &ca, "--etcd-endpoints=https://10.0.0.1:2379,[::1]:4001"]);
+            reach_of(&[&subnet_file, &ca, "--etcd-endpoints=https://10.0.0.1:2379,[::1]:4001"]);
         assert_eq!(by_address.connect, [2379, 4001]);
         assert!(by_address.read.contains(&dir.path().into()));
         assert!(!by_address.read.contains(&"/etc".into()));
-        let by_name = reach(&[&subnet_file, "--etcd-endpoints=http://etcd.example:2379/"]);
+        let by_name = reach_of(&[&subnet_file, "--etcd-endpoints=http://etcd.example:2379/"]);
         assert_eq!(by_name.connect, [2379, DNS]);
         assert!(by_name.read.contains(&"/etc".into()));
     }

@@ -1,10 +1,19 @@
-//! Signals that the daemon acts on.
+//! The signals that the daemon handles.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM, SIGINT and SIGHUP stop; SIGUSR1 writes the statistics.
+/// What a signal asks the daemon to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum DaemonSignal {
+    /// SIGTERM, SIGINT or SIGHUP: stop.
+    Stop,
+    /// SIGUSR1: write the statistics file.
+    WriteStats,
+}
+
+/// Receives the signals that the daemon handles.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -13,6 +22,10 @@ pub(super) struct Signals {
 }
 
 impl Signals {
+    /// Installs the handlers.
+    ///
+    /// # Errors
+    /// The kernel refuses a handler.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -22,22 +35,18 @@ impl Signals {
         })
     }
 
-    /// Ready when the daemon shall stop.
+    /// Waits for a signal that stops the daemon.
     pub(super) async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
+        while self.next().await != DaemonSignal::Stop {}
     }
 
-    /// Ready when the daemon shall stop (false) or write its statistics (true).
-    pub(super) async fn next(&mut self) -> bool {
+    /// Waits for the next signal.
+    pub(super) async fn next(&mut self) -> DaemonSignal {
         tokio::select! {
-            _ = self.terminate.recv() => false,
-            _ = self.interrupt.recv() => false,
-            _ = self.hangup.recv() => false,
-            _ = self.user.recv() => true,
+            _ = self.terminate.recv() => DaemonSignal::Stop,
+            _ = self.interrupt.recv() => DaemonSignal::Stop,
+            _ = self.hangup.recv() => DaemonSignal::Stop,
+            _ = self.user.recv() => DaemonSignal::WriteStats,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The statistics file: all counters as JSON, at the end and on SIGUSR1.
+//! The statistics file: all counters as JSON, written at exit and on SIGUSR1.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use crate::confine::Confinement;
 use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, RecentMismatch, Stats};
 use crate::host::subnet_file::write_text;
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Serialize)]
-pub struct Report<'a> {
+pub struct StatsReport<'a> {
     /// Version of this layout.
     pub version: u32,
     /// The TUN device.
@@ -19,23 +19,23 @@ pub struct Report<'a> {
     pub subnet: String,
     /// Number of routes in the table.
     pub routes: usize,
-    /// How every feature of the kernel stands.
+    /// The state of every kernel feature.
     pub features: Vec<FeatureState>,
-    /// What holds the process.
+    /// The confinement of the process.
     pub confinement: &'a Confinement,
-    /// What was carried to and from each peer.
+    /// Traffic to and from each peer.
     pub peers: Vec<PeerTraffic>,
-    /// What was carried and belongs to none of them.
+    /// Traffic that belongs to no peer.
     pub other_traffic: OtherTraffic,
-    /// Who failed a check lately, the last one first.
+    /// Recent senders of packets that failed a check, the latest first.
     pub mismatches: Vec<RecentMismatch>,
     /// All counters since the start of the process.
     #[serde(flatten)]
     pub stats: &'a Stats,
 }
 
-impl Report<'_> {
-    /// Replaces the file at `path` in one step.
+impl StatsReport<'_> {
+    /// Replaces the file at `path` atomically; an error is logged.
     pub(super) fn write(&self, path: &Path) {
         let text = serde_json::to_string_pretty(self).expect("numbers and strings make JSON");
         match write_text(path, &(text + "\n")) {

@@ -1,4 +1,4 @@
-//! Answers what is asked through the status socket, on the control thread.
+//! The control thread's side of the status socket: answers each request.
 
 use std::convert::Infallible;
 use std::time::{Instant, SystemTime};
@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::explain::explain;
-use super::liveness::Vitals;
+use super::liveness::Liveness;
 use super::logging::Log;
 use super::node::Node;
 use crate::args::ListenPath;
@@ -20,98 +20,95 @@ use crate::observe::protocol::{Answer, Command, DEFAULT_SOCKET, Request};
 use crate::observe::server::{SocketError, StatusSocket};
 use crate::subnet::{Instance, SubnetStatus};
 
-/// The one who answers.
-pub(super) struct Observer {
+/// Answers the requests of the status socket and of the metrics port.
+pub(super) struct StatusServer {
     requests: mpsc::Receiver<Request>,
-    /// Keeps the channel open.
+    /// Keeps the channel open while no socket and no metrics port has a sender.
     _sender: mpsc::Sender<Request>,
     log: Log,
     confinement: Confinement,
     health: Health,
     instance: Instance,
     started: SystemTime,
-    born: Instant,
+    started_at: Instant,
 }
 
-/// What there is to see once the daemon is set up.
-pub(super) struct View<'a> {
+/// The state that requests are answered from once the daemon is set up.
+pub(super) struct DaemonState<'a> {
     pub(super) node: &'a Node<'a>,
     pub(super) status: SubnetStatus,
-    /// The lease store, in words.
+    /// A description of the lease store, such as its endpoints.
     pub(super) store: &'a str,
 }
 
-impl Observer {
-    /// Opens the ports for health checks and metrics and the status socket, as far as they are
-    /// wanted.
+impl StatusServer {
+    /// Opens the configured ports for health checks and metrics, and the status socket.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] if a port or a requested socket cannot be opened.
     pub(super) fn start(
         options: &Options,
         log: Log,
         confinement: Confinement,
-    ) -> Result<(Self, Vitals), Exit> {
-        let (sender, requests) = mpsc::channel(WAITING);
-        let vitals = Vitals::start(options, &sender)?;
+    ) -> Result<(Self, Liveness), Exit> {
+        let (sender, requests) = mpsc::channel(MAX_PENDING_REQUESTS);
+        let liveness = Liveness::start(options, &sender)?;
         if let Some(socket) = socket(options)? {
             tokio::spawn(socket.serve(sender.clone()));
         }
-        let observer = Self {
+        let server = Self {
             requests,
             _sender: sender,
             log,
             confinement,
-            health: vitals.health(),
+            health: liveness.health(),
             instance: Instance::current(),
             started: SystemTime::now(),
-            born: Instant::now(),
+            started_at: Instant::now(),
         };
-        Ok((observer, vitals))
+        Ok((server, liveness))
     }
 
-    /// The next question.
+    /// Waits for the next request.
     pub(super) async fn request(&mut self) -> Request {
-        // Our own sender keeps the channel open.
-        self.requests.recv().await.expect("a channel with a sender")
+        self.requests.recv().await.expect("the server holds a sender, so the channel is open")
     }
 
-    /// Answers while the daemon is being set up.
-    pub(super) async fn answer_at_start(&mut self) -> Infallible {
+    /// Answers requests while the daemon is being set up; never returns.
+    pub(super) async fn answer_during_start(&mut self) -> Infallible {
         loop {
             let request = self.request().await;
             self.answer(request, None).await;
         }
     }
 
-    /// Answers one question; there is no `view` before the daemon is set up.
-    pub(super) async fn answer(&self, request: Request, view: Option<View<'_>>) {
+    /// Answers one request; `state` is `None` until the daemon is set up.
+    pub(super) async fn answer(&self, request: Request, state: Option<DaemonState<'_>>) {
         let answer = match request.command {
-            Command::Status => Answer::Snapshot(Box::new(self.snapshot(view).await)),
-            Command::Explain(query) => match view {
-                Some(View { node, status, .. }) => {
+            Command::Status => Answer::Snapshot(Box::new(self.snapshot(state).await)),
+            Command::Explain(query) => match state {
+                Some(DaemonState { node, status, .. }) => {
                     let explanation = explain(node, &status.peers, query).await;
                     serde_json::to_value(explanation)
                         .map_or_else(|error| Answer::Error(error.to_string()), Answer::Value)
                 }
-                None => {
-                    Answer::Error("the daemon is not set up yet; see flannel-udp status".into())
-                }
+                None => Answer::Error(STARTING.into()),
             },
-            Command::Capture(request) => match view {
-                Some(View { node, .. }) => node.capture(&request),
-                None => {
-                    Answer::Error("the daemon is not set up yet; see flannel-udp status".into())
-                }
+            Command::Capture(request) => match state {
+                Some(DaemonState { node, .. }) => node.capture(&request),
+                None => Answer::Error(STARTING.into()),
             },
             Command::LogLevel { level } => match self.log.set(&level) {
                 Ok((before, now)) => Answer::Value(json!({ "before": before, "now": now })),
                 Err(error) => Answer::Error(error),
             },
         };
-        // Whoever asked may be gone.
+        // The client may have closed its connection meanwhile.
         let _ = request.answer.send(answer);
     }
 
-    async fn snapshot(&self, view: Option<View<'_>>) -> Snapshot {
-        let late = self.health.heartbeats().into_iter().filter(|beat| !Heartbeat::alive(beat));
+    async fn snapshot(&self, state: Option<DaemonState<'_>>) -> Snapshot {
+        let overdue = self.health.heartbeats().into_iter().filter(|beat| !Heartbeat::alive(beat));
         let missing = self.health.missing();
         let mut snapshot = Snapshot {
             taken: snapshot::unix(SystemTime::now()),
@@ -121,18 +118,18 @@ impl Observer {
                 host: self.instance.name.clone(),
                 instance: self.instance.fingerprint().to_string(),
                 started: snapshot::unix(self.started),
-                uptime: self.born.elapsed().as_secs_f64(),
+                uptime: self.started_at.elapsed().as_secs_f64(),
                 log_level: self.log.filter(),
             },
             health: snapshot::Health {
                 ready: missing.is_none(),
                 missing,
-                late: late.map(|beat| beat.name).collect(),
+                late: overdue.map(|beat| beat.name).collect(),
             },
             confinement: self.confinement.clone(),
             ..Snapshot::default()
         };
-        if let Some(View { node, status, store }) = view {
+        if let Some(DaemonState { node, status, store }) = state {
             node.describe(&mut snapshot, &status).await;
             snapshot.lease = Some(snapshot::Lease {
                 subnet: status.lease,
@@ -155,18 +152,21 @@ impl Observer {
     }
 }
 
-/// The socket that `--socket` asks for. One that was asked for and is not to be had is an error; the
-/// usual one may be missing, as on a host where two daemons run.
+/// Opens the status socket. A path given with `--socket` that cannot be opened is an error; without the flag
+/// the daemon continues without a socket, as on a host where another daemon holds the default path.
 fn socket(options: &Options) -> Result<Option<StatusSocket>, Exit> {
     let refused = |error: SocketError| Exit::new(Code::Unavailable, error.to_string());
     match &options.socket {
         Some(ListenPath::Disabled) => Ok(None),
         Some(ListenPath::At(path)) => StatusSocket::listen(path).map(Some).map_err(refused),
         None => Ok(StatusSocket::listen(DEFAULT_SOCKET.as_ref())
-            .inspect_err(|error| tracing::warn!("{error}; going on without a status socket"))
+            .inspect_err(|error| tracing::warn!("{error}; continuing without a status socket"))
             .ok()),
     }
 }
 
-/// Questions that may wait for the control loop.
-const WAITING: usize = 32;
+/// The answer to requests that need the data plane, until there is one.
+const STARTING: &str = "the daemon is still starting; see flannel-udp status";
+
+/// Requests that may wait for the event loop.
+const MAX_PENDING_REQUESTS: usize = 32;

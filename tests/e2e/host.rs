@@ -109,7 +109,7 @@ fn an_address_that_cannot_be_followed_at_once_is_followed_later() {
     let rival = net::udp_at(lab.host(1).netns(), SocketAddrV4::new(new, 8285));
     lab::tool::ip_in(&host, "link set eth0 mtu 1400").expect("another MTU");
     lab::tool::ip_in(&host, "addr del 10.211.55.11/24 dev eth0").expect("no old address");
-    wait_for("the failure", Duration::from_secs(5), || lab.log(1).contains("trying again"));
+    wait_for("the failure", Duration::from_secs(5), || lab.log(1).contains("retrying"));
     let env = |lab: &TestLab| lab.host(1).daemon().unwrap().subnet().expect("its subnet file");
     assert!(!lab.log(0).contains(&new.to_string()), "not told before it holds");
     drop(rival);

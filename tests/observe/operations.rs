@@ -140,7 +140,7 @@ fn lease_lost(lab: &mut TestLab) {
     wait_for(meaning, Duration::from_secs(10), || lab.log(HERE).contains(meaning));
     row("journalctl -u flannel-udp", meaning, &lab.log(HERE));
     wait_for("another subnet", Duration::from_secs(10), || {
-        lab.log(HERE).contains("this host has another subnet")
+        lab.log(HERE).contains("the subnet of this host has changed")
     });
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::clap_command;
-use crate::args::go_flags::Kind;
+use crate::args::go_flags::FlagKind;
 use crate::args::go_values::{go_bool, go_int};
 use crate::exit::Exit;
 
@@ -107,8 +107,8 @@ impl Flags {
         None
     }
 
-    pub(super) fn kind(&self, name: &str) -> Option<Kind> {
+    pub(super) fn kind(&self, name: &str) -> Option<FlagKind> {
         let (_, go_type) = self.0.iter().find(|(known, _)| known == name)?;
-        Some(if *go_type == GoType::Bool { Kind::Bool } else { Kind::Value })
+        Some(if *go_type == GoType::Bool { FlagKind::Bool } else { FlagKind::Value })
     }
 }

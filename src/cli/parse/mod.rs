@@ -98,7 +98,7 @@ pub fn parse_from(
         args = go_flags::normalize(args, |name| flags.kind(name));
         if let Some(stray) = flags.first_stray(&args) {
             return Err(Exit::usage(format!(
-                "error: unexpected argument '{stray}'; flags come as --name=value, a boolean one as \
+                "error: unexpected argument '{stray}'; write flags as --name=value, boolean flags as \
                  --name or --name=false\n\nFor more information, try '--help'."
             )));
         }
@@ -115,7 +115,7 @@ pub fn parse_from(
         return Ok(Invocation::Tool(Box::new(tool)));
     }
     let mut options = cli.options;
-    if let Some(sentence) = options.refused() {
+    if let Some(sentence) = options.unsupported() {
         return Err(Exit::usage(format!("error: {sentence}")));
     }
     options.warnings = warnings;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::args::go_values::Workers;
 use crate::daemon::Options;
+use crate::daemon::Workers;
 use crate::dataplane::{CheckMode, Offloads};
 use crate::subnet::StoreKind;
 
@@ -203,7 +203,7 @@ fn help_and_version_end_well() {
     for arg in ["-h", "-help", "--help"] {
         let Err(exit) = run(&[arg], &[("FLANNELD_PUBLIC_IP", "bogus")]) else { panic!() };
         assert_eq!(exit.code, Code::Ok);
-        for heading in ["Lease store:", "Interface:", "Firewall:", "Data path:", "Watching it:"] {
+        for heading in ["Lease store:", "Interface:", "Firewall:", "Data path:", "Monitoring:"] {
             assert!(exit.message.contains(heading), "{heading}");
         }
     }

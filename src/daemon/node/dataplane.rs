@@ -1,17 +1,17 @@
-//! A node's data plane: what it is asked to do, its start and its end.
+//! The data plane of a node: its configuration, its start and its end.
 
 use std::net::SocketAddrV4;
 use std::thread::available_parallelism;
 
 use super::Node;
-use crate::args::go_values::Workers;
+use crate::daemon::Workers;
 use crate::dataplane::{self, Dataplane, Offloads, StartError, ThreadInit, Threads};
 use crate::exit::{Code, Exit};
 use crate::packet::wire;
 
 impl Node<'_> {
     pub(super) fn stop_plane(&mut self) {
-        self.look();
+        self.sample();
         if let Some(plane) = self.plane.take() {
             self.past += &plane.stop();
         }
@@ -28,7 +28,7 @@ impl Node<'_> {
             mtu = config.mtu,
             workers = config.workers,
             without = ?lost.iter().map(|feature| &feature.name).collect::<Vec<_>>(),
-            "carrying packets on UDP {}", config.bind
+            "forwarding packets on UDP {}", config.bind
         );
         plane.set_routes_stale(self.routes_stale);
         self.plane = Some(plane);
@@ -38,7 +38,7 @@ impl Node<'_> {
     pub(in crate::daemon) fn plane_config(&self) -> dataplane::Config {
         let cores = available_parallelism().map_or(1, usize::from);
         dataplane::Config {
-            // A device that comes back shall have the name it had.
+            // A device that is created again keeps its name.
             tun_name: self.tun_name.clone(),
             address: self.subnet.network(),
             network: self.network,
@@ -50,7 +50,7 @@ impl Node<'_> {
                 Workers::Count(count) => count.into(),
             },
             threads: match self.options.worker_threads {
-                // Without offloads this is the loop of stock flannel, in one thread as there.
+                // Without offloads this is the loop of stock flannel, which has one thread.
                 Threads::Auto if cores == 1 || self.options.offload == Offloads::OFF => {
                     Threads::One
                 }
@@ -68,13 +68,13 @@ impl Node<'_> {
         }
     }
 
-    /// Greatest inner packet.
+    /// The MTU of the TUN device in bytes: the longest inner packet that fits the underlay interface's MTU.
     pub(super) fn mtu(&self) -> u16 {
         wire::overlay_mtu(self.interface.mtu)
     }
 }
 
-/// A worker for every two cores: it is a pair of threads.
+/// One worker per two cores, because a worker is a pair of threads.
 fn default_workers(cores: usize) -> usize {
     (cores / 2).clamp(1, MAX_DEFAULT_WORKERS)
 }
@@ -88,5 +88,5 @@ fn start_exit(error: StartError) -> Exit {
     Exit::new(code, error.to_string())
 }
 
-/// More workers than this need more flows than most hosts have.
+/// Most workers by default: more of them need more flows than most hosts have.
 const MAX_DEFAULT_WORKERS: usize = 8;

@@ -1,4 +1,4 @@
-//! This host's end of the overlay: the data plane, the TUN device's place in the system, the files.
+//! This host's node of the overlay: data plane, TUN device, firewall rules, subnet file.
 
 mod dataplane;
 mod snapshot;
@@ -25,15 +25,15 @@ use crate::observe::protocol::{Answer, capture};
 use crate::route::{Cidr, RouteTable};
 use crate::subnet::{NetworkConfig, SubnetFileOrigin};
 
-/// Something that [`Node::event`] tells.
+/// An event that [`Node::event`] returns.
 pub(super) enum NodeEvent {
-    /// Of the data plane.
+    /// An event of the data plane.
     Plane(Event),
-    /// Of the TUN device or the interface between hosts.
+    /// A change of the TUN device or of the underlay interface.
     Link(LinkEvent),
 }
 
-/// This host, carrying packets.
+/// This host as a node of the overlay.
 pub(super) struct Node<'a> {
     options: &'a Options,
     network: Cidr,
@@ -46,32 +46,32 @@ pub(super) struct Node<'a> {
     /// True while the route table may lack leases.
     routes_stale: bool,
     netlink: Netlink,
-    /// What the watcher of the links keeps the TUN device at.
+    /// The state in which the link watcher keeps the TUN device; `None` until the watcher runs.
     overlays: Option<watch::Sender<Overlay>>,
     link_events: mpsc::UnboundedReceiver<LinkEvent>,
     /// `None` only while it is being replaced.
     plane: Option<Dataplane>,
     tun_name: String,
-    /// Counters of data planes that have ended.
+    /// Counters of previous data planes.
     past: Stats,
-    /// What the kernel dropped in front of TUN devices that are gone.
+    /// Packets that the kernel dropped in the queues of previous TUN devices.
     past_queue_drops: u64,
-    /// The firewall rules that shall be in force.
+    /// The firewall rules that the firewall task keeps in force.
     rules: watch::Sender<Spec>,
-    /// Which lease store the subnet comes from.
+    /// The identity of the lease store that the subnet comes from.
     store: String,
-    /// What the subnet file says.
+    /// The content of the subnet file, once it was written.
     written: Option<SubnetFile>,
     captures: Captures,
     confined: Confined,
 }
 
 impl<'a> Node<'a> {
-    /// Starts the data plane, routes the overlay to it and writes the subnet file.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what has been found out before the first packet"
-    )]
+    /// Starts the data plane, routes the overlay to it, installs the firewall rules and writes the subnet file.
+    ///
+    /// # Errors
+    /// The step that failed; a subnet file that cannot be written is only logged.
+    #[expect(clippy::too_many_arguments, reason = "the results of every step of start-up")]
     pub(super) async fn start(
         options: &'a Options,
         config: &NetworkConfig,
@@ -117,7 +117,7 @@ impl<'a> Node<'a> {
         Ok(node)
     }
 
-    /// The next thing that happens on the data plane or to the links.
+    /// Waits for the next event of the data plane or the links.
     pub(super) async fn event(&mut self) -> NodeEvent {
         let plane = async {
             match &mut self.plane {
@@ -137,8 +137,10 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Puts a new data plane in the place of the old one; the subnet file follows it. After a
-    /// failure there is none, and nothing is told that does not hold.
+    /// Replaces the data plane, and updates the subnet file.
+    ///
+    /// # Errors
+    /// The new data plane cannot be started; then there is none, and the subnet file is unchanged.
     pub(super) async fn replace_plane(&mut self) -> Result<(), Exit> {
         self.past_queue_drops += self.queue_drops().await;
         self.stop_plane();
@@ -151,7 +153,7 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    /// This host's address between hosts.
+    /// The underlay address of this host.
     pub(super) fn address(&self) -> Ipv4Addr {
         self.interface.address
     }
@@ -161,42 +163,48 @@ impl<'a> Node<'a> {
         self.subnet
     }
 
-    /// Takes another subnet, because the old one was lost.
+    /// Moves to another subnet after the old one was lost.
+    ///
+    /// # Errors
+    /// Those of [`Self::replace_plane`].
     pub(super) async fn move_to(&mut self, subnet: Cidr) -> Result<(), Exit> {
         tracing::warn!(
             from = %self.subnet, to = %subnet,
-            "this host has another subnet: containers must be restarted with the new subnet file"
+            "the subnet of this host has changed: restart its containers with the new subnet file"
         );
         self.subnet = subnet;
         self.rules.send_modify(|rules| rules.subnet = subnet);
         self.replace_plane().await
     }
 
-    /// Where other hosts reach this one.
+    /// The address at which other hosts reach this one.
     pub(super) fn public_ip(&self) -> Ipv4Addr {
         self.interface.public_ip
     }
 
-    /// Acts on a change of the TUN device or of the interface below it.
+    /// Handles a change of the TUN device or of the underlay interface.
+    ///
+    /// # Errors
+    /// Those of [`Self::replace_plane`].
     pub(super) async fn on_link(&mut self, event: LinkEvent) -> Result<(), Exit> {
         match event {
-            // The watcher has told of both.
+            // The watcher has logged both.
             LinkEvent::Repaired(_) | LinkEvent::Conflicts(_) => {}
-            // The workers notice as well, and sooner.
+            // The workers report this too, and sooner.
             LinkEvent::Gone(_) => {}
             LinkEvent::Underlay(UnderlayState { address: None, .. }) => tracing::warn!(
                 interface = %self.interface.name,
-                "the interface between hosts has no address; waiting for one"
+                "the underlay interface has no address; waiting for one"
             ),
             LinkEvent::Underlay(UnderlayState { index, mtu, address: Some(address) }) => {
-                return self.follow(index, mtu, address).await;
+                return self.adopt_underlay(index, mtu, address).await;
             }
         }
         Ok(())
     }
 
-    /// Follows the interface between hosts to another MTU or address.
-    async fn follow(
+    /// Adopts another index, MTU or address of the underlay interface.
+    async fn adopt_underlay(
         &mut self,
         index: Option<u32>,
         mtu: u32,
@@ -213,22 +221,22 @@ impl<'a> Node<'a> {
         }
         tracing::warn!(
             interface = %before.name, %address, mtu,
-            "the interface between hosts has changed (it had {}, MTU {}); following it",
+            "the underlay interface has changed (before: {}, MTU {}); adopting the change",
             before.address, before.mtu
         );
-        match (before.mtu, before.address) == (mtu, address) {
-            true => Ok(()),
-            false => self.replace_plane().await,
+        if (before.mtu, before.address) == (mtu, address) {
+            return Ok(());
         }
+        self.replace_plane().await
     }
 
-    /// Routes the overlay to the TUN device and has the watcher keep it so.
+    /// Routes the overlay to the TUN device, and has the link watcher maintain that route.
     async fn route_overlay(&mut self) -> Result<(), LinkError> {
         let overlay = self.overlay().await?;
-        // What is in the way the watcher tells, at its first look.
+        // The watcher logs conflicting routes at its first check.
         link::ensure(&self.netlink, &overlay).await?;
         match &self.overlays {
-            // Nobody watching is a trouble that the watcher's own end has told.
+            // The channel is closed if the watcher has stopped, which is logged when it happens.
             Some(overlays) => drop(overlays.send(overlay)),
             None => self.watch(overlay),
         }
@@ -242,22 +250,24 @@ impl<'a> Node<'a> {
         let interface = self.interface.clone();
         tokio::spawn(async move {
             if let Err(error) = host::watch::run(receiver, interface, events).await {
-                tracing::error!("nobody looks after the TUN device's address and route: {error}");
+                tracing::error!(
+                    "the watcher of the TUN device's address and route has stopped: {error}"
+                );
             }
         });
     }
 
-    /// Begins a capture.
+    /// Starts a capture.
     pub(super) fn capture(&self, request: &capture::Request) -> Answer {
         self.captures.begin(request, &self.interface.name)
     }
 
-    /// Ends the capture that runs, with its last words.
+    /// Ends the running capture; its client still gets the final statistics.
     pub(super) async fn end_captures(&self) {
         self.captures.end().await;
     }
 
-    /// Stops the data plane; the TUN device goes with it. Writes the statistics file.
+    /// Stops the data plane, which removes the TUN device, and writes the statistics file.
     pub(super) fn stop(mut self) {
         let features = self.plane.as_ref().map(Dataplane::features).unwrap_or_default();
         self.stop_plane();
@@ -266,8 +276,8 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Looks which peers are active and who failed a check; due every other second.
-    pub(super) fn look(&mut self) {
+    /// Samples which peers are active, and collects failed checks from the workers; due every two seconds.
+    pub(super) fn sample(&mut self) {
         self.peers().sample();
         if let Some(plane) = &self.plane {
             self.mismatches.record(plane.take_mismatches());
@@ -299,7 +309,7 @@ impl<'a> Node<'a> {
         })
     }
 
-    /// Writes the subnet file, unless it says already what holds.
+    /// Writes the subnet file if its content has changed.
     fn write_subnet_file(&mut self) {
         let file = SubnetFile {
             network: self.network,
@@ -311,19 +321,20 @@ impl<'a> Node<'a> {
             return;
         }
         let path = &self.options.subnet_file;
-        // The note first: without its file it says nothing, a file without it is believed anywhere.
+        // The origin is written first: alone it has no effect, while a subnet file without an origin would be
+        // trusted on any machine.
         if let Err(error) =
             SubnetFileOrigin::here(&self.store, self.subnet).save(&SubnetFileOrigin::path(path))
         {
-            tracing::debug!(%error, "cannot note where the subnet file comes from");
+            tracing::debug!(%error, "cannot record the origin of the subnet file");
         }
         match subnet_file::write(path, &file) {
             Ok(()) => {
                 tracing::info!(file = %path.display(), subnet = %self.subnet, "wrote the subnet file");
                 self.written = Some(file);
             }
-            // As flannel: the overlay works without it.
-            Err(error) => tracing::warn!("{error}; going on without it"),
+            // As flannel does: the overlay works without the file.
+            Err(error) => tracing::warn!("{error}; continuing without it"),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What observers see of a node: counters, peers, features, and its part of the snapshot.
+//! What status requests see of a node: counters, peers, features, and its part of the snapshot.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::Node;
-use crate::daemon::stats_file::Report;
+use crate::daemon::stats_file::StatsReport;
 use crate::dataplane::counters::ThreadCounters;
 use crate::dataplane::{
     self, Dataplane, GraceReason, MismatchLog, MismatchReason, PeerAccounting, Stats,
@@ -25,7 +25,7 @@ impl Node<'_> {
         self.peers.routes()
     }
 
-    /// The firewall rules that shall be in force.
+    /// The firewall rules that the firewall task keeps in force.
     pub(in crate::daemon) fn rules(&self) -> Spec {
         self.rules.borrow().clone()
     }
@@ -55,14 +55,14 @@ impl Node<'_> {
         }
     }
 
-    /// Whether packets are being carried.
+    /// Whether the data plane runs.
     pub(in crate::daemon) fn has_plane(&self) -> bool {
         self.plane.is_some()
     }
 
-    /// Writes the statistics file, if there shall be one.
+    /// Writes the statistics file, if `--stats-json` names one.
     pub(in crate::daemon) fn write_stats(&mut self) {
-        self.look();
+        self.sample();
         if let Some(path) = &self.options.stats_json {
             let features = self.plane.as_ref().map(Dataplane::features).unwrap_or_default();
             self.report(features, &self.stats()).write(path);
@@ -78,12 +78,12 @@ impl Node<'_> {
         stats
     }
 
-    /// Traffic by peer since the start of the process, whether or not a data plane runs.
+    /// Traffic by peer since the start of the process; it outlives a data plane.
     pub(in crate::daemon) fn peers(&self) -> &PeerAccounting {
         &self.peers
     }
 
-    /// Who failed a check lately.
+    /// Recent senders of packets that failed a check.
     pub(in crate::daemon) fn mismatches(&self) -> &MismatchLog {
         &self.mismatches
     }
@@ -92,8 +92,8 @@ impl Node<'_> {
         &'r self,
         features: Vec<dataplane::FeatureState>,
         stats: &'r Stats,
-    ) -> Report<'r> {
-        Report {
+    ) -> StatsReport<'r> {
+        StatsReport {
             version: 1,
             tun: &self.tun_name,
             subnet: self.subnet.to_string(),
@@ -107,7 +107,7 @@ impl Node<'_> {
         }
     }
 
-    /// This host's part of what an observer sees.
+    /// Fills in this host's part of the snapshot.
     pub(in crate::daemon) async fn describe(&self, snapshot: &mut Snapshot, status: &SubnetStatus) {
         let config = self.plane_config();
         snapshot.underlay = Some(snapshot::Underlay {
@@ -151,7 +151,7 @@ impl Node<'_> {
         snapshot.mismatches = self.mismatches.recent();
     }
 
-    /// What the kernel dropped in front of the TUN device that there is now.
+    /// Packets that the kernel dropped because the queue of the current TUN device was full.
     pub(super) async fn queue_drops(&self) -> u64 {
         match &self.plane {
             Some(_) => self.netlink.send_drops(&self.tun_name).await.unwrap_or_default(),
@@ -161,7 +161,7 @@ impl Node<'_> {
 }
 
 fn thread((name, counters): (&str, &ThreadCounters)) -> snapshot::Thread {
-    // Before the time awake, of which it is a part.
+    // Read before the busy time, which includes it, so that it is never the larger one.
     let spinning = Duration::from_nanos(counters.spinning_nanos.get());
     let (busy, lifetime) = counters.busy.read();
     snapshot::Thread {
