@@ -1,4 +1,4 @@
-//! `capture`: packets as the daemon sees them, into a file or a pipe.
+//! `capture`: records packets as the daemon sees them, into a file or a pipe.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -24,56 +24,56 @@ use crate::runtime::block_on;
 /// Arguments of `capture`.
 #[derive(Clone, Debug, Args)]
 pub struct CaptureArgs {
-    /// Where the capture goes: a file, which is replaced, or - for standard output
+    /// Output: a file, which is overwritten, or - for standard output
     #[arg(short = 'w', long, value_name = "FILE")]
     pub write: PathBuf,
-    /// End after so many packets; one that is seen at both interfaces counts once
+    /// Stop after N packets; a packet seen at both interfaces counts once
     #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// End after so many seconds
+    /// Stop after this time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<u64>,
-    /// End once the capture has so many bytes
+    /// Stop when the capture has this size
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_bytes: Option<u64>,
-    /// Keep so many bytes of each packet
+    /// Record this many bytes of each packet
     #[arg(
         short = 's', long, value_name = "BYTES", default_value_t = 65_535,
         value_parser = clap::value_parser!(u32).range(1..=65_535)
     )]
     pub snaplen: u32,
-    /// Only packets to or from the host with this address, that between hosts
+    /// Only packets to or from the host with this underlay address
     #[arg(long, value_name = "ADDRESS")]
     pub peer: Option<Ipv4Addr>,
-    /// Only packets to or from this container or subnet; given twice: between the two
+    /// Only packets to or from this container or subnet; given twice, between the two
     #[arg(long, value_name = "ADDRESS[/LEN]", value_parser = address_or_prefix)]
     pub host: Vec<Cidr>,
-    /// Only packets to or from this TCP or UDP port; may be given several times
+    /// Only packets to or from this TCP or UDP port; repeatable
     #[arg(long, value_name = "PORT")]
     pub port: Vec<u16>,
     /// Only packets of this protocol: tcp, udp, icmp or a number
     #[arg(long, value_name = "PROTOCOL", value_parser = ip_protocol)]
     pub proto: Option<u8>,
     /// Only packets from the other hosts (in) or to them (out)
-    #[arg(long, value_name = "WAY")]
+    #[arg(long, value_name = "DIRECTION")]
     pub direction: Option<Way>,
-    /// Only dropped packets; with =REASON,… those dropped for one of these reasons
+    /// Only dropped packets; with =REASON,… only those dropped for one of these reasons
     #[arg(long, value_name = "REASON,…", num_args = 0..=1, require_equals = true, value_delimiter = ',')]
     pub drops: Option<Vec<String>>,
-    /// Only one of the two interfaces: flannel0's, or that of the datagrams
+    /// Only one of the two interfaces: the TUN device (inner) or the UDP socket (outer)
     #[arg(long, value_name = "SIDE")]
-    pub interface: Option<Side>,
+    pub interface: Option<CaptureSide>,
     /// Which daemon is queried, and the form of the output.
     #[command(flatten)]
     pub query: QueryArgs,
 }
 
-/// An interface of a capture.
+/// One of the two interfaces of a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Side {
-    /// The TUN device.
+pub enum CaptureSide {
+    /// The TUN device, with inner packets.
     Inner,
-    /// The datagrams.
+    /// The UDP socket, with outer datagrams.
     Outer,
 }
 
@@ -86,8 +86,8 @@ impl CaptureArgs {
             protocol: self.proto,
             direction: self.direction,
             drops: self.drops.clone().map(Drops),
-            inner_only: self.interface == Some(Side::Inner),
-            outer_only: self.interface == Some(Side::Outer),
+            inner_only: self.interface == Some(CaptureSide::Inner),
+            outer_only: self.interface == Some(CaptureSide::Outer),
             snap_len: Some(self.snaplen),
             count: self.count,
             milliseconds: self.duration,
@@ -96,62 +96,66 @@ impl CaptureArgs {
     }
 }
 
-/// Runs `capture`.
+/// Records packets until the capture ends, and prints how many.
+///
+/// # Errors
+/// The daemon does not answer or ends the capture early, or the output cannot be written.
 pub(super) fn run(args: &CaptureArgs) -> Result<(), Exit> {
     let to_stdout = args.write.as_os_str() == "-";
     if to_stdout && io::stdout().is_terminal() {
         return Err(Exit::usage(
-            "error: a capture is no text for a terminal: write it to a file (-w FILE) or into a \
-             program, such as: flannel-udp capture -w - | tcpdump -n -r -",
+            "error: a capture is binary: write it to a file (-w FILE) or pipe it into a program, such as: \
+             flannel-udp capture -w - | tcpdump -n -r -",
         ));
     }
-    // Asked before the file is touched: one that exists is not lost to a question that is refused.
+    // The daemon is asked before the file is opened, so that a rejected request does not truncate the file.
     let command = Command::Capture(Box::new(args.request()));
     let (interfaces, stream): (serde_json::Value, Stream) = args.query.client().open(&command)?;
-    let mut output: Box<dyn Write> = match to_stdout {
-        true => Box::new(io::stdout()),
-        false => Box::new(File::create(&args.write).map_err(|error| {
+    let mut output: Box<dyn Write> = if to_stdout {
+        Box::new(io::stdout())
+    } else {
+        Box::new(File::create(&args.write).map_err(|error| {
             let file = args.write.display();
             Exit::new(Code::CannotCreate, format!("error: cannot write {file}: {error}"))
-        })?),
+        })?)
     };
     if !args.query.json {
         let name = |side: &str| interfaces[side].as_str().unwrap_or(side).to_owned();
-        eprintln!("capturing at {} and {}; Ctrl-C ends it", name("inner"), name("outer"));
+        eprintln!("capturing at {} and {}; press Ctrl-C to stop", name("inner"), name("outer"));
     }
     let mut blocks = BlockReader::default();
-    let mut outcome = Outcome::Whole;
+    let mut outcome = StreamEnd::Complete;
     block_on(async {
-        outcome = follow(stream, &mut *output, &mut blocks).await?;
+        outcome = copy(stream, &mut *output, &mut blocks).await?;
         Ok(())
     })?;
     report(args, &blocks, outcome);
     match outcome {
-        Outcome::Cut => Err(Exit::new(
+        StreamEnd::Truncated => Err(Exit::new(
             Code::Unavailable,
-            "error: the daemon went away; the capture is whole up to there",
+            "error: the daemon stopped; the capture is complete up to that point",
         )),
         _ => Ok(()),
     }
 }
 
-/// How a capture ended.
+/// How the stream of a capture ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// With its last words.
-    Whole,
-    /// The daemon's end of the socket closed before them.
-    Cut,
-    /// Nobody reads what is written any more.
-    NotRead,
+enum StreamEnd {
+    /// With its final statistics.
+    Complete,
+    /// The daemon closed the socket before the final statistics.
+    Truncated,
+    /// The reader of the output closed its pipe.
+    ReaderGone,
 }
 
-/// Copies the stream until it ends; a signal asks the daemon to end it.
-async fn follow(
+/// Copies the stream to `output` until it ends; SIGINT and SIGTERM ask the daemon to end it.
+async fn copy(
     stream: Stream,
     output: &mut dyn Write,
     blocks: &mut BlockReader,
-) -> Result<Outcome, Exit> {
+) -> Result<StreamEnd, Exit> {
     let system = |error: io::Error| Exit::new(Code::System, format!("error: {error}"));
     blocks.input().extend_from_slice(stream.buffer());
     let socket = stream.into_inner();
@@ -164,47 +168,50 @@ async fn follow(
             .whole_blocks()
             .map_err(|error| Exit::new(Code::BadData, format!("error: {error}")))?;
         match output.write_all(&whole).and_then(|()| output.flush()) {
-            // Before the next read, which then uses its memory again.
+            // Dropped before the next read, which then reuses the memory.
             Ok(()) => drop(whole),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Outcome::NotRead),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(StreamEnd::ReaderGone);
+            }
             Err(error) => {
-                let words = format!("error: cannot write the capture: {error}");
-                return Err(Exit::new(Code::CannotCreate, words));
+                let text = format!("error: cannot write the capture: {error}");
+                return Err(Exit::new(Code::CannotCreate, text));
             }
         }
-        blocks.input().reserve(PIECE);
+        blocks.input().reserve(READ_SIZE);
         let len = loop {
             tokio::select! {
                 len = reader.read_buf(blocks.input()) => break len,
-                // The daemon sends what is left, says what was lost, and closes.
+                // The daemon then sends the remaining packets and the number of lost ones, and closes the socket.
                 _ = interrupt.recv() => drop(writer.shutdown().await),
                 _ = terminate.recv() => drop(writer.shutdown().await),
             }
         };
         match len {
-            Ok(0) | Err(_) if blocks.is_complete => return Ok(Outcome::Whole),
-            Ok(0) | Err(_) => return Ok(Outcome::Cut),
+            Ok(0) | Err(_) if blocks.is_complete => return Ok(StreamEnd::Complete),
+            Ok(0) | Err(_) => return Ok(StreamEnd::Truncated),
             Ok(_) => {}
         }
     }
 }
 
-fn report(args: &CaptureArgs, blocks: &BlockReader, outcome: Outcome) {
+fn report(args: &CaptureArgs, blocks: &BlockReader, outcome: StreamEnd) {
     let BlockReader { packets, lost, .. } = blocks;
     if args.query.json {
-        let complete = outcome == Outcome::Whole;
+        let complete = outcome == StreamEnd::Complete;
         let report = json!({ "version": 1, "frames": packets, "lost": lost, "complete": complete });
-        match args.write.as_os_str() == "-" {
-            true => eprintln!("{report}"),
-            false => println!("{report}"),
+        if args.write.as_os_str() == "-" {
+            eprintln!("{report}");
+        } else {
+            println!("{report}");
         }
         return;
     }
     eprintln!("{packets} frames captured");
     if *lost > 0 {
         eprintln!(
-            "{lost} packets lost to the capture: it was not read fast enough (a filter or a smaller \
-             --snaplen helps)"
+            "{lost} packets are missing from the capture: it was not read fast enough (use a filter or a \
+             smaller --snaplen)"
         );
     }
 }
@@ -212,12 +219,12 @@ fn report(args: &CaptureArgs, blocks: &BlockReader, outcome: Outcome) {
 fn seconds(text: &str) -> Result<u64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.001..=1e9).contains(&seconds) => Ok((seconds * 1e3) as u64),
-        _ => Err("not a time in seconds, such as 10 or 0.5".into()),
+        _ => Err("must be a time in seconds, such as 10 or 0.5".into()),
     }
 }
 
-/// Bytes that are read at a time.
-const PIECE: usize = 256 << 10;
+/// Bytes read from the socket at a time.
+const READ_SIZE: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -14,10 +14,10 @@ use crate::subnet::SubnetFileOrigin;
 /// Arguments of `cleanup`.
 #[derive(Clone, Debug, Args)]
 pub struct CleanupArgs {
-    /// Say what would be removed, remove nothing
+    /// Print what would be removed, remove nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// The subnet file to remove too
+    /// The subnet file to remove
     #[arg(long, value_name = "FILE", default_value = "/run/flannel/subnet.env")]
     pub subnet_file: PathBuf,
 }
@@ -34,7 +34,7 @@ pub(super) async fn run(args: &CleanupArgs) -> Result<(), Exit> {
     removed.extend(blackholes(args.dry_run).await?);
     removed.extend(subnet_files(&args.subnet_file, args.dry_run)?);
     if removed.is_empty() {
-        println!("nothing of flannel's is left on this host");
+        println!("nothing to remove: flannel left nothing on this host");
     }
     for line in removed {
         println!("{}{line}", if args.dry_run { "would run: " } else { "" });
@@ -42,7 +42,7 @@ pub(super) async fn run(args: &CleanupArgs) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Blackhole routes with the daemon's own metric.
+/// Removes blackhole routes with the daemon's own metric.
 async fn blackholes(dry_run: bool) -> Result<Vec<String>, Exit> {
     use rtnetlink::packet_route::route::RouteType;
     let fail = |error| Exit::new(Code::System, format!("error: {error}"));
@@ -63,11 +63,11 @@ async fn blackholes(dry_run: bool) -> Result<Vec<String>, Exit> {
     Ok(removed)
 }
 
-/// The subnet file and the note about its origin beside it.
+/// Removes the subnet file and the record of its origin beside it.
 fn subnet_files(path: &Path, dry_run: bool) -> Result<Vec<String>, Exit> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     if docker_opts::subnet_of(&text).is_none() {
-        // There is none, or --subnet-file names some other file.
+        // There is no subnet file, or --subnet-file names a file of another kind.
         return Ok(vec![]);
     }
     let mut removed = vec![];

@@ -11,22 +11,22 @@ use crate::host::docker_opts::{self, DockerOptsError, DockerOptsForm};
 /// Arguments of `docker-opts`, those of flannel's `mk-docker-opts.sh`.
 #[derive(Clone, Debug, Args)]
 pub struct DockerOptsArgs {
-    /// Environment file written by the daemon
+    /// Environment file that the daemon wrote
     #[arg(short = 'f', value_name = "FILE", default_value = "/run/flannel/subnet.env")]
     pub flannel_env: PathBuf,
     /// Environment file to write for dockerd
     #[arg(short = 'd', value_name = "FILE", default_value = "/run/docker_opts.env")]
     pub docker_env: PathBuf,
-    /// Write each option as a variable of its own, e.g. DOCKER_OPT_MTU
+    /// Write each option as a separate variable, such as DOCKER_OPT_MTU
     #[arg(short = 'i')]
     pub individual: bool,
-    /// Write all options as one variable; without -i and -c both are written
+    /// Write all options as one variable; without -i and -c both forms are written
     #[arg(short = 'c')]
     pub combined: bool,
-    /// Name of that one variable
+    /// Name of the combined variable
     #[arg(short = 'k', value_name = "NAME", default_value = "DOCKER_OPTS")]
     pub combined_key: String,
-    /// Leave --ip-masq out
+    /// Omit --ip-masq
     #[arg(short = 'm')]
     pub omit_ip_masq: bool,
 }
@@ -40,7 +40,7 @@ pub(super) async fn run(args: &DockerOptsArgs) -> Result<(), Exit> {
     let source = &args.flannel_env;
     let text = std::fs::read_to_string(source).map_err(|error| {
         let hint = match error.kind() {
-            io::ErrorKind::NotFound => "; the daemon writes it when it has a lease",
+            io::ErrorKind::NotFound => "; the daemon writes it once it has a lease",
             _ => "",
         };
         Exit::new(Code::NoInput, format!("error: cannot read {}: {error}{hint}", source.display()))

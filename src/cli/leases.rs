@@ -1,10 +1,11 @@
-//! `leases`: look at the subnets of the network, reserve one, release one.
+//! `leases`: lists, reserves and releases the subnets of the network.
 
 use std::net::Ipv4Addr;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::table::{self, Layout};
 use crate::args::StoreArgs;
 use crate::exit::{Code, Exit};
 use crate::humanize;
@@ -15,63 +16,67 @@ use crate::subnet::{LeaseStore, NetworkConfig, StoreError, store};
 /// Arguments of `leases`.
 #[derive(Clone, Debug, Args)]
 pub struct LeasesArgs {
-    /// What to do with the leases.
+    /// The action.
     #[command(subcommand)]
     pub action: LeasesAction,
-    /// Where they are kept, by the daemon's own flags.
+    /// The lease store.
     #[command(flatten)]
     pub store: StoreArgs,
 }
 
-/// What `leases` does.
+/// The actions of `leases`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LeasesAction {
-    /// Show every subnet, who holds it and until when
+    /// Show every subnet, its holder and its expiry
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Bind a subnet to an address for ever
+    /// Bind a subnet permanently to the address of a host
     Reserve {
         /// The subnet, such as 10.0.7.0/24
         subnet: Cidr,
-        /// The address of the host that shall have it
+        /// The address of the host that gets it
         public_ip: Ipv4Addr,
     },
     /// Delete the key of a subnet
     Release {
         /// The subnet, such as 10.0.7.0/24
         subnet: Cidr,
-        /// Release it even if a live host holds it
+        /// Release it even if a running host holds it
         #[arg(long)]
         force: bool,
     },
 }
 
-/// Does what the arguments ask for.
+/// Lists, reserves or releases subnets.
+///
+/// # Errors
+/// The lease store cannot be used or refuses the change.
 pub(super) async fn run(args: &LeasesArgs) -> Result<(), Exit> {
-    let registry = store::open(&args.store.options()).map_err(|error| {
+    let store = store::open(&args.store.options()).map_err(|error| {
         Exit::new(Code::Config, format!("error: cannot use the lease store: {error}"))
     })?;
     match &args.action {
         LeasesAction::List { json } => {
-            let rows = admin::list(&*registry).await.map_err(unavailable)?;
-            match json {
-                true => print_json(&rows),
-                false => print_table(&rows),
+            let rows = admin::list(&*store).await.map_err(unavailable)?;
+            if *json {
+                print_json(&rows);
+            } else {
+                print_table(&rows);
             }
         }
         LeasesAction::Reserve { subnet, public_ip } => {
-            let config = config(&*registry).await?;
-            admin::reserve(&*registry, &config, *subnet, *public_ip).await.map_err(refused)?;
+            let config = config(&*store).await?;
+            admin::reserve(&*store, &config, *subnet, *public_ip).await.map_err(refused)?;
             println!("{subnet} is reserved for {public_ip}");
         }
         LeasesAction::Release { subnet, force } => {
-            for row in admin::release(&*registry, *subnet, *force).await.map_err(refused)? {
+            for row in admin::release(&*store, *subnet, *force).await.map_err(refused)? {
                 match row.lease {
                     Ok(holding) => println!("{subnet} of {} is released", holding.public_ip),
-                    Err(why) => println!("{} is removed; it was no lease: {why}", row.key),
+                    Err(why) => println!("{} is removed; it was not a lease: {why}", row.key),
                 }
             }
         }
@@ -79,9 +84,9 @@ pub(super) async fn run(args: &LeasesArgs) -> Result<(), Exit> {
     Ok(())
 }
 
-async fn config(registry: &dyn LeaseStore) -> Result<NetworkConfig, Exit> {
-    let Some(text) = registry.config().await.map_err(unavailable)? else {
-        let text = format!("error: there is no network config in {}", registry.describe());
+async fn config(store: &dyn LeaseStore) -> Result<NetworkConfig, Exit> {
+    let Some(text) = store.config().await.map_err(unavailable)? else {
+        let text = format!("error: there is no network config in {}", store.describe());
         return Err(Exit::new(Code::BadData, text));
     };
     NetworkConfig::parse(&text)
@@ -89,20 +94,29 @@ async fn config(registry: &dyn LeaseStore) -> Result<NetworkConfig, Exit> {
 }
 
 fn print_table(rows: &[LeaseRow]) {
-    println!("{:<18} {:<15} {:<10} {:<12} KEY", "SUBNET", "HOST", "BACKEND", "EXPIRES IN");
+    let mut table = table::new([
+        ("SUBNET", Layout::Key),
+        ("HOST", Layout::Key),
+        ("BACKEND", Layout::Text),
+        ("EXPIRES IN", Layout::Text),
+        ("KEY", Layout::Text),
+    ]);
     for row in rows {
         match &row.lease {
-            Ok(holding) => println!(
-                "{:<18} {:<15} {:<10} {:<12} {}",
+            Ok(holding) => table.add_row([
                 holding.subnet.to_string(),
                 holding.public_ip.to_string(),
-                holding.backend_type.as_deref().unwrap_or("udp"),
+                holding.backend_type.as_deref().unwrap_or("udp").to_owned(),
                 term(holding.term),
-                row.key
-            ),
-            Err(why) => println!("{:<58} {}: {why}", "not a lease", row.key),
-        }
+                row.key.clone(),
+            ]),
+            Err(why) => {
+                let no_lease = ["not a lease".to_owned(), "-".into(), "-".into(), "-".into()];
+                table.add_row(no_lease.into_iter().chain([format!("{}: {why}", row.key)]))
+            }
+        };
     }
+    print!("{}", table::text(&table));
 }
 
 fn print_json(rows: &[LeaseRow]) {

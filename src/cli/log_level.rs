@@ -1,4 +1,4 @@
-//! `log-level`: another level for the running daemon's log.
+//! `log-level`: changes the log level of the running daemon.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -11,8 +11,8 @@ use crate::observe::protocol::Command;
 /// Arguments of `log-level`.
 #[derive(Clone, Debug, Args)]
 pub struct LogLevelArgs {
-    /// error, warn, info, debug, trace, or a filter such as `info,flannel_udp::subnet=debug`; until
-    /// the daemon is started again
+    /// error, warn, info, debug, trace, or a filter such as `info,flannel_udp::subnet=debug`; in force until
+    /// the daemon restarts
     #[arg(value_parser = log_filter)]
     pub level: String,
     /// Which daemon is queried, and the form of the output.
@@ -20,21 +20,18 @@ pub struct LogLevelArgs {
     pub query: QueryArgs,
 }
 
-/// Changes it and says what it was.
+/// Changes the level and prints the previous one.
+///
+/// # Errors
+/// The daemon does not answer.
 pub(super) fn run(args: &LogLevelArgs) -> Result<(), Exit> {
     let command = Command::LogLevel { level: args.level.clone() };
     let changed: Value = args.query.client().ask(&command)?;
-    match args.query.json {
-        true => {
-            println!(
-                "{}",
-                json!({ "version": 1, "before": changed["before"], "now": changed["now"] })
-            );
-        }
-        false => {
-            let word = |name: &str| changed[name].as_str().unwrap_or("?").to_owned();
-            println!("log level {}, was {}", word("now"), word("before"));
-        }
+    if args.query.json {
+        println!("{}", json!({ "version": 1, "before": changed["before"], "now": changed["now"] }));
+    } else {
+        let level = |name: &str| changed[name].as_str().unwrap_or("?").to_owned();
+        println!("log level {}, was {}", level("now"), level("before"));
     }
     Ok(())
 }

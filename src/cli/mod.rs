@@ -7,7 +7,6 @@ mod capture;
 mod cleanup;
 mod completions;
 mod docker_opts;
-
 mod explain;
 mod leases;
 mod log_level;
@@ -16,6 +15,7 @@ mod peers;
 mod routes;
 mod samples;
 mod status;
+mod table;
 #[cfg(feature = "top")]
 mod top;
 

@@ -1,4 +1,4 @@
-//! `peers`: the other hosts, and what is carried to and from them.
+//! `peers`: the other hosts, and the traffic to and from each.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::samples::{IntervalArgs, Samples};
+use super::table::{self, Layout};
 use crate::args::QueryArgs;
 use crate::dataplane::PeerTraffic;
 use crate::exit::Exit;
@@ -30,22 +31,38 @@ pub(super) fn run(args: &PeersArgs) -> Result<(), Exit> {
     let samples = Samples::take(&args.query.client(), args.interval)?;
     let rows = rows(&samples);
     if args.query.json {
-        let peers: Vec<_> = rows.iter().map(Row::json).collect();
+        let peers: Vec<_> = rows.iter().map(PeerRow::json).collect();
         let seconds = samples.seconds();
         println!("{:#}", json!({ "version": 1, "rate_seconds": seconds, "peers": peers }));
         return Ok(());
     }
-    println!(
-        "{:<18} {:<15} {:>11} {:>13} {:>11} {:>13} {:>9} {:>9} {:>14}  STATE",
-        "SUBNET", "HOST", "OUT pkt/s", "OUT", "IN pkt/s", "IN", "LAST OUT", "LAST IN", "UNSENT"
-    );
-    for row in &rows {
+    if rows.is_empty() {
+        println!("no other hosts");
+    } else {
+        print!("{}", in_words(&rows));
+    }
+    Ok(())
+}
+
+fn in_words(rows: &[PeerRow<'_>]) -> String {
+    let mut table = table::new([
+        ("SUBNET", Layout::Key),
+        ("HOST", Layout::Key),
+        ("OUT pkt/s", Layout::Number),
+        ("OUT", Layout::Number),
+        ("IN pkt/s", Layout::Number),
+        ("IN", Layout::Number),
+        ("LAST OUT", Layout::Number),
+        ("LAST IN", Layout::Number),
+        ("UNSENT", Layout::Number),
+        ("STATE", Layout::Text),
+    ]);
+    for row in rows {
         let last = |ago: Option<Duration>| {
             ago.map_or_else(|| "never".into(), |ago| humanize::seconds(ago.as_secs_f64().floor()))
         };
         let rate = |rate: Option<f64>, text: fn(f64) -> String| rate.map_or("-".into(), text);
-        println!(
-            "{:<18} {:<15} {:>11} {:>13} {:>11} {:>13} {:>9} {:>9} {:>14}  {}",
+        table.add_row([
             row.peer.subnet.to_string(),
             row.peer.public_ip.to_string(),
             rate(row.rates.map(|r| r.sent_packets), humanize::rate),
@@ -55,23 +72,20 @@ pub(super) fn run(args: &PeersArgs) -> Result<(), Exit> {
             last(row.traffic.and_then(|t| t.last_sent)),
             last(row.traffic.and_then(|t| t.last_received)),
             row.unsent(),
-            row.state().words()
-        );
+            row.state().description().to_owned(),
+        ]);
     }
-    if rows.is_empty() {
-        println!("no other host");
-    }
-    Ok(())
+    table::text(&table)
 }
 
-/// One lease of a peer. Traffic is a host's: where it has several leases each shows all of it.
-struct Row<'a> {
+/// One lease of a peer. Traffic is counted per host: each lease of a host shows all of the host's traffic.
+struct PeerRow<'a> {
     peer: &'a Peer,
     traffic: Option<&'a PeerTraffic>,
     rates: Option<Rates>,
 }
 
-/// A second's worth of traffic.
+/// Traffic per second.
 #[derive(Clone, Copy)]
 struct Rates {
     sent_packets: f64,
@@ -81,19 +95,19 @@ struct Rates {
     unsent_packets: f64,
 }
 
-/// What the counters say about the way to a peer. A tunnel without a protocol of its own knows of
-/// loss behind this host's kernel no more than this; `doctor` sends probes.
+/// The state of the path to a peer, as far as the counters show it. The tunnel has no protocol of its own, so
+/// loss beyond this host is only visible as silence; `doctor` sends probes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// Packets go and come.
+enum PathState {
+    /// Packets are received from the peer.
     Talking,
-    /// Packets go and none has come for a while.
+    /// Packets are sent, and none was received for some time.
     Silent,
-    /// Nothing goes.
+    /// No packets are sent.
     Idle,
 }
 
-impl State {
+impl PathState {
     fn name(self) -> &'static str {
         match self {
             Self::Talking => "talking",
@@ -102,16 +116,16 @@ impl State {
         }
     }
 
-    fn words(self) -> &'static str {
+    fn description(self) -> &'static str {
         match self {
             Self::Talking => "talking",
-            Self::Silent => "SILENT: it is sent to and does not answer",
+            Self::Silent => "SILENT: packets are sent, none are received",
             Self::Idle => "idle",
         }
     }
 }
 
-fn rows(samples: &Samples) -> Vec<Row<'_>> {
+fn rows(samples: &Samples) -> Vec<PeerRow<'_>> {
     let by_address = |snapshot: &'_ Snapshot| -> HashMap<Ipv4Addr, usize> {
         snapshot.traffic.iter().enumerate().map(|(at, traffic)| (traffic.address, at)).collect()
     };
@@ -135,23 +149,23 @@ fn rows(samples: &Samples) -> Vec<Row<'_>> {
                 unsent_packets: rate(|t| t.unsent_packets),
             }
         });
-        Row { peer, traffic, rates }
+        PeerRow { peer, traffic, rates }
     });
     rows.collect()
 }
 
-impl Row<'_> {
-    fn state(&self) -> State {
-        let recent = |ago: Option<Duration>| ago.is_some_and(|ago| ago < LATELY);
-        let Some(traffic) = self.traffic else { return State::Idle };
+impl PeerRow<'_> {
+    fn state(&self) -> PathState {
+        let recent = |ago: Option<Duration>| ago.is_some_and(|ago| ago < RECENT);
+        let Some(traffic) = self.traffic else { return PathState::Idle };
         match (recent(traffic.last_sent), recent(traffic.last_received)) {
-            (_, true) => State::Talking,
-            (true, false) => State::Silent,
-            (false, false) => State::Idle,
+            (_, true) => PathState::Talking,
+            (true, false) => PathState::Silent,
+            (false, false) => PathState::Idle,
         }
     }
 
-    /// What the kernel did not send, and what part of all that is.
+    /// Packets that the kernel did not send, and their share of all packets to the peer.
     fn unsent(&self) -> String {
         let Some(traffic) = self.traffic.filter(|traffic| traffic.unsent_packets > 0) else {
             return "0".into();
@@ -183,15 +197,16 @@ impl Row<'_> {
     }
 }
 
-/// Longer than a TCP connection waits for its first answers (RFC 6298: 1, 2, 4 s).
-const LATELY: Duration = Duration::from_secs(10);
+/// Age up to which a packet counts as recent: longer than the first retransmissions of TCP take (RFC 6298: 1, 2,
+/// 4 s).
+const RECENT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::observe::protocol::snapshot::Process;
 
-    fn look(uptime: f64, sent: u64, last_received: Option<u64>) -> Snapshot {
+    fn snapshot(uptime: f64, sent: u64, last_received: Option<u64>) -> Snapshot {
         Snapshot {
             process: Process { uptime, ..Process::default() },
             peers: vec![Peer {
@@ -217,11 +232,15 @@ mod tests {
 
     #[test]
     fn rates_come_from_two_samples_and_the_state_from_the_last() {
-        for (last_received, state) in
-            [(None, State::Silent), (Some(60), State::Silent), (Some(1), State::Talking)]
-        {
-            let samples =
-                Samples { before: Some(look(10.0, 50, None)), now: look(12.0, 150, last_received) };
+        for (last_received, state) in [
+            (None, PathState::Silent),
+            (Some(60), PathState::Silent),
+            (Some(1), PathState::Talking),
+        ] {
+            let samples = Samples {
+                before: Some(snapshot(10.0, 50, None)),
+                now: snapshot(12.0, 150, last_received),
+            };
             let rows = rows(&samples);
             assert_eq!(rows[0].rates.unwrap().sent_packets, 50.0);
             assert_eq!(rows[0].rates.unwrap().sent_bytes, 5000.0);
@@ -234,7 +253,7 @@ mod tests {
             );
             assert_eq!(rows[0].unsent(), "50 (25.0 %)");
         }
-        let samples = Samples { before: None, now: look(12.0, 150, None) };
+        let samples = Samples { before: None, now: snapshot(12.0, 150, None) };
         assert!(rows(&samples)[0].rates.is_none());
     }
 }

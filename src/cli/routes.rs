@@ -1,8 +1,9 @@
-//! `routes`: the route table, as the threads that carry packets read it.
+//! `routes`: the route table that the packet threads read.
 
 use clap::Args;
 use serde_json::json;
 
+use super::table::{self, Layout};
 use crate::args::QueryArgs;
 use crate::exit::Exit;
 
@@ -44,17 +45,20 @@ pub(super) fn run(args: &RoutesArgs) -> Result<(), Exit> {
         );
         return Ok(());
     }
-    println!("{:<18} {:<21} KEY", "SUBNET", "NEXT HOP");
+    let columns = [("SUBNET", Layout::Key), ("NEXT HOP", Layout::Key), ("KEY", Layout::Text)];
+    let mut table = table::new(columns);
     if let (Some(lease), Some(overlay)) = (&now.lease, &now.overlay) {
-        println!("{:<18} {:<21} -", lease.subnet.to_string(), format!("here ({})", overlay.device));
+        let here = format!("here ({})", overlay.device);
+        table.add_row([lease.subnet.to_string(), here, "-".into()]);
     }
     for peer in &now.peers {
-        let wanted = format!("{}:{port}", peer.public_ip);
+        let expected = format!("{}:{port}", peer.public_ip);
         let hop = peer.next_hop.as_deref().unwrap_or("none");
-        // A shorter prefix may have the first address of a longer one: told as it is.
-        let note = if hop == wanted { "" } else { " (a change is under way)" };
-        println!("{:<18} {hop:<21} {}{note}", peer.subnet.to_string(), peer.key);
+        // The lookup is by address, so a longer prefix at the same address shows its own next hop.
+        let note = if hop == expected { "" } else { " (a change is in progress)" };
+        table.add_row([peer.subnet.to_string(), hop.to_owned(), format!("{}{note}", peer.key)]);
     }
+    print!("{}", table::text(&table));
     println!("{} routes, table revision {}", now.routes.count, now.routes.revision);
     Ok(())
 }

@@ -26,7 +26,10 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Samples, waits, looks again.
+    /// Takes a snapshot, waits for the interval, and takes another one.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
     pub(super) fn take(client: &Client, args: IntervalArgs) -> Result<Self, Exit> {
         let mut before = None;
         if args.interval > 0 {

@@ -1,4 +1,4 @@
-//! `status`: one screen about the daemon.
+//! `status`: the state of the daemon on one screen.
 
 use std::fmt::Write as _;
 
@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::samples::{IntervalArgs, Samples};
+use super::table::{self, Layout};
 use crate::args::QueryArgs;
 use crate::dataplane::counters::DirectionStats;
 use crate::dataplane::{DropReason, FeatureState};
@@ -24,26 +25,31 @@ pub struct StatusArgs {
     pub interval: IntervalArgs,
 }
 
-/// Prints the screen, or the snapshot with rates.
+/// Prints the screen, or the snapshot with rates as JSON.
+///
+/// # Errors
+/// The daemon does not answer.
 pub(super) fn run(args: &StatusArgs) -> Result<(), Exit> {
     let samples = Samples::take(&args.query.client(), args.interval)?;
-    match args.query.json {
-        true => println!("{:#}", in_json(&samples)),
-        false => print!("{}", screen(&samples)),
+    if args.query.json {
+        println!("{:#}", in_json(&samples));
+    } else {
+        print!("{}", screen(&samples));
     }
     Ok(())
 }
 
-/// The counters of a direction, and one counter of it all.
-type Direction = fn(&Snapshot) -> &DirectionStats;
-type Count = fn(&Snapshot) -> u64;
+/// Selects the counters of one direction.
+type DirectionOf = fn(&Snapshot) -> &DirectionStats;
+/// Selects one counter.
+type CounterOf = fn(&Snapshot) -> u64;
 
-/// The two directions, as people call them.
-const DIRECTIONS: [(&str, Direction); 2] =
+/// The two directions, and their names for users.
+const DIRECTIONS: [(&str, DirectionOf); 2] =
     [("out", |snapshot| &snapshot.stats.egress), ("in", |snapshot| &snapshot.stats.ingress)];
 
-/// What the kernel dropped for us, with its name and what it means.
-const KERNEL_DROPS: [(&str, &str, Count); 2] = [
+/// Packets that the kernel dropped at the daemon's device and sockets: direction, reason, counter.
+const KERNEL_DROPS: [(&str, &str, CounterOf); 2] = [
     ("out", "TUN queue full (kernel)", |snapshot| snapshot.tun_queue_drops),
     ("in", "socket buffer full (kernel)", |snapshot| snapshot.stats.socket_overflows),
 ];
@@ -66,9 +72,9 @@ fn in_json(samples: &Samples) -> Value {
 fn screen(samples: &Samples) -> String {
     let mut out = String::new();
     heading(&mut out, &samples.now);
-    place(&mut out, &samples.now);
-    registry(&mut out, &samples.now);
-    kernel(&mut out, &samples.now);
+    addresses(&mut out, &samples.now);
+    lease_store(&mut out, &samples.now);
+    features(&mut out, &samples.now);
     traffic(&mut out, samples);
     drops(&mut out, samples);
     threads(&mut out, samples);
@@ -96,22 +102,22 @@ fn heading(out: &mut String, now: &Snapshot) {
     out.push('\n');
 }
 
-/// What an operator should look at first.
+/// The conditions that need an operator's attention.
 fn warnings(now: &Snapshot) -> Vec<String> {
     let mut warnings = Vec::new();
     if !now.health.ready {
-        let missing = now.health.missing.as_deref().unwrap_or("it does not say why");
+        let missing = now.health.missing.as_deref().unwrap_or("no reason given");
         warnings.push(format!("not ready: {missing}"));
     }
     if !now.health.late.is_empty() {
-        warnings.push(format!("no sign of life from {}", now.health.late.join(", ")));
+        warnings.push(format!("no heartbeat from {}", now.health.late.join(", ")));
     }
     if now.overlay.as_ref().is_some_and(|overlay| !overlay.carrying) {
-        warnings.push("no packets are carried: the TUN device is being made again".into());
+        warnings.push("no packets are forwarded: the TUN device is being created again".into());
     }
     if let Some(lease) = &now.lease {
         if !lease.held {
-            warnings.push(format!("the lease of {} is not known to be ours", lease.subnet));
+            warnings.push(format!("the lease of {} is not confirmed", lease.subnet));
         }
         if lease.expires.is_some_and(|expires| expires <= now.taken) {
             warnings.push(format!("the lease of {} has expired", lease.subnet));
@@ -119,32 +125,32 @@ fn warnings(now: &Snapshot) -> Vec<String> {
     }
     if let Some(registry) = now.registry.as_ref().filter(|registry| !registry.connected) {
         let why = registry.last_error.as_deref().unwrap_or("no answer yet");
-        warnings.push(format!("the lease store is away, routes stay as they are: {why}"));
+        warnings.push(format!("the lease store is unreachable, routes stay unchanged: {why}"));
     }
     for feature in &now.features {
-        // Switched off by a flag is no surprise.
+        // A feature that a flag disables is no reason for a warning.
         if let Some(why) = feature.why.as_deref().filter(|why| *why != "switched off") {
             warnings.push(format!(
-                "going on without {}: {why}{}",
+                "continuing without {}: {why}{}",
                 feature.name,
                 since(now, feature)
             ));
         }
     }
-    for mismatch in now.late_mismatches().take(MOST_NAMED) {
+    for mismatch in now.late_mismatches().take(MAX_NAMED_SENDERS) {
         let ago = humanize::seconds(mismatch.last_ago.floor());
         warnings.push(format!("{} ({ago} ago)", mismatch.latest.sentence()));
     }
     warnings
 }
 
-/// How long ago a feature was lost, in brackets.
+/// The age of a feature's loss, in parentheses; empty if the feature was never lost.
 fn since(now: &Snapshot, feature: &FeatureState) -> String {
     let ago = |lost| humanize::seconds((now.taken - unix(lost)).max(0.0).floor());
     feature.lost.map_or_else(String::new, |lost| format!(" ({} ago)", ago(lost)))
 }
 
-fn place(out: &mut String, now: &Snapshot) {
+fn addresses(out: &mut String, now: &Snapshot) {
     if let Some(lease) = &now.lease {
         let network = now.overlay.as_ref().map(|overlay| format!(" of {}", overlay.network));
         let term = match lease.expires {
@@ -157,9 +163,10 @@ fn place(out: &mut String, now: &Snapshot) {
         line(out, "lease", &format!("{}{network}, {term}, renewals {renewals}", lease.subnet));
     }
     if let Some(underlay) = &now.underlay {
-        let public = match underlay.public_ip == underlay.address {
-            true => String::new(),
-            false => format!(" (announced as {})", underlay.public_ip),
+        let public = if underlay.public_ip == underlay.address {
+            String::new()
+        } else {
+            format!(" (announced as {})", underlay.public_ip)
         };
         line(
             out,
@@ -187,16 +194,16 @@ fn place(out: &mut String, now: &Snapshot) {
     }
 }
 
-fn registry(out: &mut String, now: &Snapshot) {
+fn lease_store(out: &mut String, now: &Snapshot) {
     let Some(registry) = &now.registry else { return };
-    let state = if registry.connected { "connected" } else { "AWAY" };
+    let state = if registry.connected { "connected" } else { "UNREACHABLE" };
     let contact = match registry.last_contact_ago {
-        Some(ago) => format!("last heard of {} ago", humanize::seconds(ago)),
-        None => "never heard of".to_owned(),
+        Some(ago) => format!("last contact {} ago", humanize::seconds(ago)),
+        None => "no contact yet".to_owned(),
     };
     line(out, "registry", &format!("{}: {state}, {contact}", registry.store));
     let mut more = format!(
-        "revision {}, watch restarts {}, entries that are no leases {}",
+        "revision {}, watch restarts {}, invalid entries {}",
         registry.revision, registry.watch_restarts, registry.skipped_keys
     );
     if let Some(error) = &registry.last_error {
@@ -215,21 +222,25 @@ fn registry(out: &mut String, now: &Snapshot) {
     );
 }
 
-fn kernel(out: &mut String, now: &Snapshot) {
+fn features(out: &mut String, now: &Snapshot) {
     if now.features.is_empty() {
         return;
     }
     let on: Vec<_> = now.features.iter().filter(|f| f.on).map(|f| f.name.as_ref()).collect();
-    let on = if on.is_empty() { "one packet a system call".into() } else { on.join(", ") };
+    let on = if on.is_empty() { "one packet per system call".into() } else { on.join(", ") };
     line(out, "kernel", &on);
     for feature in now.features.iter().filter(|feature| !feature.on) {
-        let why = feature.why.as_deref().unwrap_or("no reason known");
+        let why = feature.why.as_deref().unwrap_or("reason unknown");
         line(out, "", &format!("without {}: {why}{}", feature.name, since(now, feature)));
     }
     let layers = &now.confinement.layers;
     let on: Vec<_> = layers.iter().filter(|layer| layer.on).map(|layer| &*layer.name).collect();
     if !layers.is_empty() {
-        line(out, "confined", &if on.is_empty() { "by nothing".into() } else { on.join(", ") });
+        line(
+            out,
+            "confined",
+            &if on.is_empty() { "no layer in force".into() } else { on.join(", ") },
+        );
     }
     for layer in layers.iter().filter(|layer| !layer.on) {
         line(out, "", &format!("without {}: {}", layer.name, layer.note));
@@ -242,29 +253,28 @@ fn traffic(out: &mut String, samples: &Samples) {
     }
     let over =
         samples.seconds().map(|seconds| format!("over the last {}", humanize::seconds(seconds)));
-    let _ = writeln!(
-        out,
-        "\n{:<10} {:>14} {:>14} {:>18} {:>12}   {}",
-        "carried",
-        "packets/s",
-        "",
-        "packets",
-        "",
-        over.unwrap_or_default()
-    );
+    let over = over.unwrap_or_default();
+    let mut table = table::new([
+        ("carried", Layout::Key),
+        ("packets/s", Layout::Number),
+        ("", Layout::Number),
+        ("packets", Layout::Number),
+        ("", Layout::Number),
+        (&over, Layout::Text),
+    ]);
     for (name, direction) in DIRECTIONS {
         let packets = samples.rate(|s| direction(s).carried_packets).map(humanize::rate);
         let bytes = samples.rate(|s| direction(s).carried_bytes).map(humanize::bits);
         let total = direction(&samples.now);
-        let _ = writeln!(
-            out,
-            "  {name:<8} {:>14} {:>14} {:>18} {:>12}",
+        table.add_row([
+            format!("  {name}"),
             packets.unwrap_or_else(dash),
             bytes.unwrap_or_else(dash),
             humanize::count(total.carried_packets),
-            humanize::bytes(total.carried_bytes)
-        );
+            humanize::bytes(total.carried_bytes),
+        ]);
     }
+    let _ = write!(out, "\n{}", table::text(&table));
 }
 
 fn drops(out: &mut String, samples: &Samples) {
@@ -287,11 +297,17 @@ fn drops(out: &mut String, samples: &Samples) {
         line(out, "dropped", "nothing");
         return;
     }
-    let _ = writeln!(out, "{:<10} {:<30} {:>10} {:>18}", "dropped", "", "packets/s", "packets");
+    let mut table = table::new([
+        ("dropped", Layout::Key),
+        ("", Layout::Text),
+        ("packets/s", Layout::Number),
+        ("packets", Layout::Number),
+    ]);
     for (name, reason, total, rate) in rows {
         let rate = rate.map_or_else(dash, humanize::rate);
-        let _ = writeln!(out, "  {name:<8} {reason:<30} {rate:>10} {:>18}", humanize::count(total));
+        table.add_row([format!("  {name}"), reason.to_owned(), rate, humanize::count(total)]);
     }
+    out.push_str(&table::text(&table));
 }
 
 fn threads(out: &mut String, samples: &Samples) {
@@ -320,8 +336,8 @@ fn dash() -> String {
     "-".into()
 }
 
-/// Senders that are named.
-const MOST_NAMED: usize = 3;
+/// Most senders of mismatching packets that warnings name.
+const MAX_NAMED_SENDERS: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -329,7 +345,7 @@ mod tests {
 
     use super::*;
 
-    fn look(lifetime: f64, busy: f64, spinning: f64) -> Snapshot {
+    fn snapshot(lifetime: f64, busy: f64, spinning: f64) -> Snapshot {
         let name = "egress-0".to_owned();
         let threads = vec![Thread { name, busy, spinning, lifetime, ..Thread::default() }];
         Snapshot { threads, ..Snapshot::default() }
@@ -337,15 +353,15 @@ mod tests {
 
     #[test]
     fn polling_for_packets_does_not_count_as_busy() {
-        let samples = |before| Samples { before, now: look(12.0, 5.0, 2.5) };
+        let samples = |before| Samples { before, now: snapshot(12.0, 5.0, 2.5) };
         let whole = screen(&samples(None));
         assert!(whole.contains("egress-0      21 % busy,  21 % polling"), "{whole}");
-        let lately = screen(&samples(Some(look(10.0, 4.0, 2.0))));
-        assert!(lately.contains("egress-0      25 % busy,  25 % polling"), "{lately}");
+        let recent = screen(&samples(Some(snapshot(10.0, 4.0, 2.0))));
+        assert!(recent.contains("egress-0      25 % busy,  25 % polling"), "{recent}");
     }
 
     #[test]
-    fn a_lost_feature_is_told_with_its_age() {
+    fn a_lost_feature_is_shown_with_its_age() {
         let lost = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         let feature = |name, lost: Option<SystemTime>, why: &str| FeatureState {
             name: std::borrow::Cow::Borrowed(name),
@@ -358,7 +374,7 @@ mod tests {
         let now = Snapshot { taken: 1_250.0, features, ..Snapshot::default() };
         let samples = Samples { before: None, now };
         let screen = screen(&samples);
-        assert!(screen.contains("! going on without gso: EIO (4 min ago)"), "{screen}");
+        assert!(screen.contains("! continuing without gso: EIO (4 min ago)"), "{screen}");
         assert!(screen.contains("without gro: switched off\n"), "{screen}");
         let json = in_json(&samples);
         assert_eq!(json["status"]["features"][0]["lost"], "1970-01-01T00:16:40Z");

@@ -274,7 +274,7 @@ fn the_end_of_the_daemon_ends_the_capture() {
     let (file, output) = capture.wait();
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(code(&output), Code::Unavailable as i32, "{words}");
-    assert!(words.contains("the daemon went away"), "{words}");
+    assert!(words.contains("the daemon stopped"), "{words}");
     assert_eq!(read(&file, &[]).len(), 1);
 }
 

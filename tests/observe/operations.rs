@@ -222,10 +222,10 @@ fn forged(lab: &mut TestLab) {
 
 fn etcd_away(lab: &mut TestLab) {
     lab.etcd().expect("etcd").stop().expect("etcd stops");
-    let meaning = "the lease store is away, routes stay as they are";
+    let meaning = "the lease store is unreachable, routes stay unchanged";
     status_row(lab, HERE, meaning);
     let said = status(lab, HERE);
-    assert!(said.contains("AWAY, last heard of") && said.contains("last error: "), "{said}");
+    assert!(said.contains("UNREACHABLE, last contact") && said.contains("last error: "), "{said}");
     // And so it is.
     ping::between(lab.host(HERE).container(), lab.host(PEER).container(), PATIENCE)
         .expect("an answer without etcd");
@@ -261,9 +261,9 @@ fn feature_lost(lab: &mut TestLab) {
     let mut options = preload::with_faults(lab.host(HERE).directory(), "no-vnet", &[]);
     options.registry = Registry::Etcd;
     lab.start_daemon(HERE, options).expect("a daemon");
-    status_row(lab, HERE, "going on without vnet");
+    status_row(lab, HERE, "continuing without vnet");
     let warning = status(lab, HERE);
-    let warning = warning.lines().find(|line| line.contains("going on without vnet"));
+    let warning = warning.lines().find(|line| line.contains("continuing without vnet"));
     assert!(warning.is_some_and(|line| line.ends_with(" s ago)")), "{warning:?}");
     let told = ask(lab, HERE, &["status", "--interval=0", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");

@@ -92,10 +92,10 @@ fn trouble(state: &State, now: &Snapshot) -> Line<'static> {
         return alarm(format!("not ready: {}", now.health.missing.as_deref().unwrap_or("?")));
     }
     if !now.health.late.is_empty() {
-        return alarm(format!("no sign of life from {}", now.health.late.join(", ")));
+        return alarm(format!("no heartbeat from {}", now.health.late.join(", ")));
     }
     if now.registry.as_ref().is_some_and(|registry| !registry.connected) {
-        return alarm("the lease store is away, routes stay as they are".into());
+        return alarm("the lease store is unreachable, routes stay unchanged".into());
     }
     let lost: Vec<_> = now.features.iter().filter(|feature| !feature.on).collect();
     if lost.is_empty() {
