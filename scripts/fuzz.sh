@@ -17,7 +17,7 @@ seconds=${FUZZ_SECONDS:-60}
 export RUSTC_BOOTSTRAP=1
 
 packet=(ipv4 ipv6 transport vnet checksum segment coalesce round_trip forward icmp_error wire)
-daemon=(control_message subnet_key lease_value network_config subnet_file routes)
+daemon=(control_message subnet_key lease_value network_config subnet_file routes decision)
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
   targets=("${packet[@]}")

@@ -1,4 +1,4 @@
-//! What the data plane is asked to do.
+//! The configuration of a data plane.
 
 use std::fmt;
 use std::io;
@@ -22,15 +22,15 @@ pub struct Config {
     pub network: Cidr,
     /// The subnet leased to this host.
     pub subnet: Cidr,
-    /// Greatest inner packet, in bytes: the underlay's MTU less 28.
+    /// Length of the longest inner packet in bytes: the underlay's MTU less 28.
     pub mtu: u16,
-    /// Where the UDP sockets are bound: the underlay address and the backend's port.
+    /// Address and port of the UDP sockets: the underlay address and the backend's port.
     pub bind: SocketAddrV4,
     /// Number of workers, each with a TUN queue and a UDP socket of its own.
     pub workers: usize,
-    /// How a worker is made of threads.
+    /// The threads of each worker.
     pub threads: Threads,
-    /// Which features of the kernel may be used.
+    /// The features of the kernel that may be used.
     pub offloads: Offloads,
     /// How long an idle thread polls for packets before it sleeps.
     pub spin: Duration,
@@ -38,7 +38,7 @@ pub struct Config {
     pub source_check: CheckMode,
     /// Whether the inner destination must lie in the own subnet.
     pub destination_check: CheckMode,
-    /// Where captures listen.
+    /// The attachment point of captures.
     pub tap: Tap,
     /// What each packet thread runs before its first packet.
     pub on_thread_start: ThreadInit,
@@ -66,10 +66,10 @@ impl fmt::Debug for ThreadInit {
     }
 }
 
-/// How a worker is made of threads.
+/// The threads of a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Threads {
-    /// One for both directions while traffic is light, and one for each while there is much.
+    /// One for both directions while traffic is light, one for each direction while it is heavy.
     #[default]
     Auto,
     /// One for both directions.
@@ -86,7 +86,7 @@ impl FromStr for Threads {
             "auto" => Ok(Self::Auto),
             "1" => Ok(Self::One),
             "2" => Ok(Self::Two),
-            _ => Err(format!("{text:?} is none of auto, 1, 2")),
+            _ => Err(format!("unknown value {text:?}: use auto, 1 or 2")),
         }
     }
 }
@@ -94,12 +94,12 @@ impl FromStr for Threads {
 /// What to do with a packet that fails a check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum CheckMode {
-    /// Nothing: do not look.
+    /// The check is not made.
     Off,
-    /// Count it and carry it.
+    /// Count it, report it, and deliver it.
     #[default]
     Log,
-    /// Count it and drop it.
+    /// Count it, report it, and drop it.
     Enforce,
 }
 
@@ -111,7 +111,7 @@ impl FromStr for CheckMode {
             "off" => Ok(Self::Off),
             "log" => Ok(Self::Log),
             "enforce" => Ok(Self::Enforce),
-            _ => Err(format!("{text:?} is none of off, log, enforce")),
+            _ => Err(format!("unknown value {text:?}: use off, log or enforce")),
         }
     }
 }

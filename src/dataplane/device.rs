@@ -1,4 +1,4 @@
-//! Opening the TUN device and the sockets, and asking the kernel for each feature.
+//! Opening the TUN device and the sockets, and probing each feature of the kernel.
 
 use std::io;
 use std::net::UdpSocket;
@@ -15,19 +15,19 @@ use crate::sys::udp;
 /// The TUN device, configured and up.
 pub(super) struct Device {
     pub(super) name: String,
-    /// For each worker the queues that it reads; of two the second is for TCP.
+    /// For each worker the queues that it reads. If there are two, the second holds TCP.
     pub(super) queues: Vec<Vec<Arc<TunQueue>>>,
 }
 
-/// Packets that the TUN device holds for a worker that is late. The kernel's default of 500 is
-/// short for bursts of small packets.
+/// Packets that the TUN device queues for its reader. The kernel's default of 500 is short for bursts
+/// of small packets.
 const TX_QUEUE_LEN: u16 = 1_000;
 
 /// How long a send waits for room in the socket's buffer before its packets are dropped.
 const SEND_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Opens the device, gives it its address and MTU, and brings it up. Each worker has two queues where
-/// the kernel can be told to keep TCP in one of them, else one.
+/// Opens the device, gives it its address and MTU, and brings it up. Each worker has two queues if
+/// the kernel can be made to keep TCP in one of them, else one.
 pub(super) fn open(config: &Config, offloads: &ActiveOffloads) -> Result<Device, StartError> {
     let tun_error = |error| StartError::tun(&config.tun_name, error);
     let (first, name, lanes) = attach_first(config, offloads).map_err(tun_error)?;
@@ -44,14 +44,14 @@ pub(super) fn open(config: &Config, offloads: &ActiveOffloads) -> Result<Device,
     if !config.offloads.profile().is_stock()
         && let Err(error) = tun::set_tx_queue_len(&name, TX_QUEUE_LEN)
     {
-        tracing::debug!(%name, %error, "the queue length of the TUN device stays as it is");
+        tracing::debug!(%name, %error, "cannot set the queue length of the TUN device");
     }
     let queues = queues.chunks(per_worker).map(<[_]>::to_vec).collect();
     Ok(Device { name, queues })
 }
 
-/// Makes the device, or takes an existing one, by its first queue; says what the kernel takes its
-/// queues for, if there can be several and it can be told.
+/// Creates the device, or attaches to an existing one, by its first queue. Returns how the kernel
+/// selects a queue, if there can be several and a steering program is installed.
 fn attach_first(
     config: &Config,
     offloads: &ActiveOffloads,
@@ -63,7 +63,7 @@ fn attach_first(
     let mut several = shared || apart;
     let mut attached = attach(several);
     if several && !shared && attached.as_ref().is_err_and(is_invalid) {
-        // Somebody has made the device with one queue, or this kernel knows no more.
+        // The device was created with one queue, or this kernel has no multi-queue devices (before 3.8).
         several = false;
         attached = attach(several);
     }
@@ -83,14 +83,13 @@ fn attach_first(
     match steering::by_header(&queue, lanes) {
         Ok(()) => Ok((queue, name, Some(lanes))),
         Err(error) => {
-            let cost = match shared {
-                true => {
-                    "a flow may change its queue, and its order, once when its first answer comes"
-                }
-                false => "what is not TCP waits behind bulk TCP",
+            let cost = if shared {
+                "a flow may change its queue, and so be reordered, once, at its first reply"
+            } else {
+                "non-TCP packets may queue behind bulk TCP"
             };
             tracing::info!(
-                "the kernel chooses the queue of each packet by itself ({error}): {cost}"
+                "cannot install the TUN steering program, which needs CAP_BPF ({error}): {cost}"
             );
             Ok((queue, name, None))
         }
@@ -103,7 +102,8 @@ pub(super) fn bind(
     offloads: &ActiveOffloads,
 ) -> Result<Vec<UdpSocket>, StartError> {
     let shared = config.workers > 1;
-    // Sockets that share would share with another daemon's too, which one that does not finds out.
+    // Sockets with SO_REUSEPORT would share the port with those of another daemon as well; a bind without
+    // it fails then.
     let sockets = udp::bind(config.bind, false)
         .and_then(|alone| match shared {
             false => Ok(vec![alone]),
@@ -114,7 +114,6 @@ pub(super) fn bind(
         })
         .and_then(|sockets: Vec<_>| {
             sockets.iter().try_for_each(|socket| socket.set_write_timeout(Some(SEND_TIMEOUT)))?;
-            // Without offloads this is the loop of stock flannel, whose buffers are the kernel's own.
             if !config.offloads.profile().is_stock() {
                 sockets.iter().for_each(udp::grow_buffers);
             }

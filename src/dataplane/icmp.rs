@@ -14,13 +14,13 @@ pub(super) struct IcmpErrors {
     packet: [u8; PACKET],
 }
 
-/// What became of a packet that deserved an error.
+/// The answer to a packet whose sender is to get an error.
 pub(super) enum Reply<'a> {
     /// Send this.
     Error(&'a [u8]),
     /// RFC 1812 forbids one.
     Forbidden,
-    /// There were too many lately.
+    /// The rate limit holds it back.
     Limited,
 }
 
@@ -48,12 +48,12 @@ impl IcmpErrors {
     }
 }
 
-/// Where errors that this host's own kernel shall believe come from.
+/// The source of errors that this host's own kernel must accept.
 ///
-/// It throws away a packet whose source is an address of its own (`fib_validate_source`), as stock
-/// flannel's are, and one whose source it does not reach through the device. The overlay's own
-/// network address is nobody's and is routed to the device, unless it lies in our subnet, which the
-/// container bridge has: then the overlay's last address is taken.
+/// The kernel discards a packet whose source is one of its own addresses (`fib_validate_source`), as
+/// that of stock flannel's errors is, and one whose source it does not reach through the device. The
+/// network address of the overlay belongs to no host and is routed to the device, unless it is in this
+/// host's subnet, which the container bridge has: then it is the overlay's last address.
 pub(super) fn local_source(network: Cidr, subnet: Cidr) -> Ipv4Addr {
     match subnet.contains(network.network()) {
         false => network.network(),
@@ -61,9 +61,9 @@ pub(super) fn local_source(network: Cidr, subnet: Cidr) -> Ipv4Addr {
     }
 }
 
-/// Errors at once before the limit bites.
+/// Errors in one burst.
 const BURST: u32 = 50;
-/// Time that earns one error beyond the burst: 100 a second, a tenth of the kernel's own
+/// Time after which one further error is allowed: 100 per second, a tenth of the kernel's own
 /// `icmp_msgs_per_sec`.
 const INTERVAL: Duration = Duration::from_millis(10);
 /// Longest error: two greatest headers, ICMP's own and eight bytes.

@@ -2,7 +2,26 @@
 //!
 //! Worker *i* owns TUN queue *i* and UDP socket *i*, as one thread for both directions or as a pair
 //! of threads, one for each. A packet is read, changed and written by one thread in one visit.
-//! Nothing on that way allocates, locks, logs or waits for a batch to fill.
+//! On that path nothing allocates, locks, logs or waits for a batch to fill.
+//!
+//! Three files have the life of a packet: `worker` runs the threads, `egress` (or `ingress`) reads,
+//! writes and sends, and [`forward`] decides.
+//!
+//! # Terms
+//!
+//! | term | meaning |
+//! |---|---|
+//! | packet | one inner IPv4 packet, as it is on the wire |
+//! | super-packet | several packets of one flow under one header, which the TUN device reads or writes as one |
+//! | segment | one of the packets of a super-packet, or one of the datagrams of a train |
+//! | datagram | one UDP datagram, whose payload is one packet |
+//! | train | a run of datagrams to one next hop that one `UDP_SEGMENT` send carries |
+//! | message | one entry of `sendmmsg` or `recvmmsg`: a datagram, a train, or a run that `UDP_GRO` joined |
+//! | batch | what one turn of a worker reads, in one direction |
+//! | peer | another host of the overlay, or what its traffic is counted under |
+//! | next hop | the underlay address and UDP port of a peer |
+//! | worker | a UDP socket with one or two TUN queues, and the one or two threads that serve them |
+//! | feature | something that the kernel may offer to the data path ([`Feature`]) |
 
 mod checks;
 mod config;
@@ -17,6 +36,7 @@ mod ingress;
 mod offload;
 mod plane;
 mod polling;
+mod span;
 mod syscalls;
 pub mod tap;
 mod worker;

@@ -1,4 +1,5 @@
-//! From the TUN device to UDP: read, look up, cut, gather into trains, send.
+//! From the TUN device to UDP: read a batch, decide about each packet, segment it, collect the
+//! segments into trains, send.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::icmp::{IcmpErrors, Reply};
 use super::offload::gso::GsoBlocklist;
 use super::offload::{ActiveOffloads, Feature};
 use super::polling::{ArrivalPattern, Ready, RecentEvent, Turn};
+use super::span::Span;
 use super::syscalls::{MessageSocket, PacketQueue};
 use super::tap::{Direction, Probe};
 use crate::packet::segment::{MAX_HEADER_LEN, Segments};
@@ -20,14 +22,14 @@ use crate::route::{Route, RouteTable};
 use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::{MAX_SEGMENTS, SendBatch};
 use crate::sys::tun::TunQueue;
-use train::{MAX_DATAGRAMS, MAX_TRAINS, Span, Trains};
+use train::{MAX_DATAGRAMS, MAX_TRAINS, Trains};
 
 mod send;
-pub(super) mod train;
+mod train;
 
-/// One worker's way from its TUN queues to its socket.
+/// The egress direction of one worker: from its TUN queues to its socket.
 pub(super) struct Egress<Q = TunQueue, S = UdpSocket> {
-    /// Read in turn; of two the second is for TCP.
+    /// The queues are read in turn. If there are two, the second holds TCP.
     queues: Vec<Arc<Q>>,
     routes: Arc<RouteTable>,
     offloads: Arc<ActiveOffloads>,
@@ -36,13 +38,13 @@ pub(super) struct Egress<Q = TunQueue, S = UdpSocket> {
     prefix: usize,
     policy: Policy,
     depth: usize,
-    /// Packets as read, one after the other.
+    /// The packets of the batch as they were read, one after the other.
     packets: Box<[u8]>,
-    /// Where each packet of the batch lies in `packets`, its prefix included.
+    /// Where each packet of the batch is in `packets`, its prefix included.
     reads: Vec<Span>,
-    /// The queue whose turn it is.
+    /// The queue that is read first in the next turn.
     next: usize,
-    /// The queue that had something last.
+    /// The queue that held packets last.
     last: usize,
     pattern: ArrivalPattern,
     /// True while interactive (non-TCP) packets were read within the last 2 ms by any worker.
@@ -56,9 +58,10 @@ pub(super) struct Egress<Q = TunQueue, S = UdpSocket> {
 /// The trains of a batch and what sends them.
 struct Sender<S> {
     socket: Arc<S>,
-    /// Headers stamped for segments, one after the other, with small payloads behind them.
+    /// Headers written for segments, one after the other, with small payloads behind them.
     headers: Box<[u8]>,
-    stamped: usize,
+    /// Bytes of `headers` in use.
+    headers_len: usize,
     trains: Trains,
     batch: SendBatch,
     gso_blocklist: GsoBlocklist,
@@ -95,7 +98,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
             sender: Sender {
                 socket,
                 headers: vec![0; HEADER_BYTES].into(),
-                stamped: 0,
+                headers_len: 0,
                 trains: Trains::new(),
                 batch: SendBatch::new(MAX_TRAINS, 2 * MAX_DATAGRAMS, batched),
                 gso_blocklist: GsoBlocklist::default(),
@@ -107,7 +110,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
         }
     }
 
-    /// Carries what one of the queues that may be `ready` holds, up to one batch.
+    /// Sends what one of the `ready` queues holds, up to one batch.
     pub(super) fn turn(&mut self, ready: Ready) -> Turn {
         self.probe.look();
         let (queue, turn) = self.read(ready);
@@ -136,7 +139,8 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
         turn
     }
 
-    /// Reads a batch from the queue whose turn it is, or if that is empty from the other; says which.
+    /// Reads a batch from the next queue, or if that is empty from the other. Returns which queue it was
+    /// and what was found.
     fn read(&mut self, ready: Ready) -> (usize, Turn) {
         self.reads.clear();
         let count = self.queues.len();
@@ -152,7 +156,8 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
                 return (queue, turn);
             }
         }
-        // What comes after a silence mostly comes where the last came, as an answer's answer does.
+        // After a pause, packets mostly arrive at the queue that held the last ones: a reply follows a
+        // reply.
         self.next = self.last;
         self.pattern.record_empty();
         (self.next, Turn::Idle)
@@ -197,7 +202,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
         turn
     }
 
-    /// Puts one packet into the trains, or drops it.
+    /// Decides about the packet at `span`, and plans it or drops it.
     fn forward(&mut self, span: Span) {
         let read = &mut self.packets[span.range()];
         let (vnet, start) = match forward::vnet_header(read, self.prefix) {
@@ -230,23 +235,23 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
                 );
             }
             let packet = &self.packets[start..start + len];
-            let at = self.sender.stamped;
+            let at = self.sender.headers_len;
             let (header, rest) = self.sender.headers[at..].split_at_mut(header_len);
             let payload = segments.write_header(packet, index, header);
             let mut body = Span::new(start + payload.start, payload.len());
-            let mut stamped = header_len;
+            let mut copied = header_len;
             if payload.len() <= COPIED {
                 rest[..payload.len()].copy_from_slice(&packet[payload]);
-                stamped += body.len as usize;
+                copied += body.len as usize;
                 body = Span::default();
             }
-            self.sender.stamped += stamped;
-            self.sender.trains.push(route, Span::new(at, stamped), body, max_segments);
+            self.sender.headers_len += copied;
+            self.sender.trains.push(route, Span::new(at, copied), body, max_segments);
         }
     }
 
-    /// Counts the packet at `start` of `span` as dropped, shows it to a capture as the segments that
-    /// it would have become, and sends the ICMP error that its sender is due.
+    /// Counts the packet at `start` of `span` as dropped, shows a capture the segments that it would
+    /// have been sent as, and writes the ICMP error to its sender.
     #[cold]
     fn drop_packet(&mut self, dropped: &Dropped, span: Span, start: usize) {
         let packet = &self.packets[span.range()][start..][..dropped.len];
@@ -286,10 +291,10 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
     }
 }
 
-/// Packets of one batch.
+/// Packets of one batch at most.
 const READS: usize = 128;
 /// Bytes of one batch after which no further packet is read: two or three super-packets, so that
-/// a batch stays in the second-level cache and the other end does not wait for it.
+/// a batch stays in the second-level cache and the peer does not wait for it.
 const BATCH_BYTES: usize = 192 << 10;
 /// How long traffic counts as interactive after a non-TCP packet: some round trips on a busy host.
 pub(super) const INTERACTIVE_WINDOW: Duration = Duration::from_millis(2);
@@ -297,8 +302,8 @@ pub(super) const INTERACTIVE_WINDOW: Duration = Duration::from_millis(2);
 const MAX_READ: usize = VnetHeader::LEN + 65_535;
 /// Packets begin on a cache line.
 const ALIGN: usize = 64;
-/// Payloads up to this length are copied behind their header: small datagrams of a train then lie
-/// side by side and need one entry of the scatter list instead of two each.
+/// Payloads up to this length in bytes are copied behind their header: small datagrams of a train are
+/// then adjacent and need one entry of the scatter list instead of two each.
 const COPIED: usize = 256;
-/// Stamped bytes of one batch; a batch of greater ones is sent in parts.
+/// Bytes of headers and copied payloads of one batch; a batch that needs more is sent in parts.
 const HEADER_BYTES: usize = 128 << 10;

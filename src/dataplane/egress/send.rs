@@ -1,4 +1,4 @@
-//! Sending trains, and what to do when the kernel refuses one.
+//! Sending trains, and the reaction to each refusal of the kernel.
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -13,10 +13,10 @@ use crate::route::NextHop;
 use crate::sys::mmsg::Filling;
 
 impl<S: MessageSocket> Sender<S> {
-    /// Whether a datagram of which `stamped` bytes are stamped has no room.
+    /// Whether there is no room for a further datagram with `header_len` bytes of headers.
     #[inline]
-    pub(super) fn is_full(&self, stamped: usize) -> bool {
-        self.trains.is_full() || self.stamped + stamped > self.headers.len()
+    pub(super) fn is_full(&self, header_len: usize) -> bool {
+        self.trains.is_full() || self.headers_len + header_len > self.headers.len()
     }
 
     /// How many datagrams a train to `hop` may have.
@@ -25,7 +25,7 @@ impl<S: MessageSocket> Sender<S> {
         if self.gso_blocklist.contains(hop) { 1 } else { self.max_segments }
     }
 
-    /// Sends all trains in their order and empties the plan. A refused train costs only itself.
+    /// Sends all trains in their order, and empties the list. A refused train costs only itself.
     pub(super) fn flush(
         &mut self,
         packets: &[u8],
@@ -75,11 +75,11 @@ impl<S: MessageSocket> Sender<S> {
             }
         }
         self.trains.clear();
-        self.stamped = 0;
+        self.headers_len = 0;
     }
 
-    /// Sends a train that the kernel would not cut as one message for each datagram. Returns how
-    /// many left.
+    /// Sends a train that the kernel did not segment as one message per datagram. Returns how many were
+    /// sent.
     fn send_singly(
         &mut self,
         train: &Train,
@@ -134,8 +134,8 @@ impl<S: MessageSocket> Sender<S> {
     }
 }
 
-/// Sends `filling` from message `first` on; returns how many messages left and the error of the next
-/// one.
+/// Sends `filling` from message `first` on. Returns how many messages were sent, and the error of the
+/// next one.
 fn send(
     filling: &mut Filling<'_, '_>,
     socket: &impl MessageSocket,

@@ -1,68 +1,49 @@
 //! Trains: runs of datagrams that one `UDP_SEGMENT` send carries.
 //!
-//! A train goes to one next hop; all its datagrams have one length but the last, which may be
-//! shorter and closes it. Only the newest train of a next hop grows, and trains leave in the order
+//! A train goes to one next hop. All its datagrams have one length but the last, which may be shorter
+//! and closes it. Only the newest train of a next hop grows, and trains leave in the order
 //! in which they were opened, so the packets to a next hop are never reordered. Trains to different
 //! next hops are filled side by side.
 
-use std::ops::Range;
-
+use crate::dataplane::span::Span;
 use crate::packet::wire;
 use crate::route::{NextHop, PeerIndex, Route};
 use crate::sys::mmsg::MAX_SEGMENTS;
 
-/// A stretch of one of the buffers that datagrams are gathered from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(in crate::dataplane) struct Span {
-    pub(in crate::dataplane) start: u32,
-    pub(in crate::dataplane) len: u32,
-}
-
-impl Span {
-    pub(in crate::dataplane) fn new(start: usize, len: usize) -> Self {
-        Self { start: start as u32, len: len as u32 }
-    }
-
-    #[inline]
-    pub(in crate::dataplane) fn range(self) -> Range<usize> {
-        self.start as usize..self.start as usize + self.len as usize
-    }
-}
-
-/// One datagram: a stamped header, which may be empty, and a stretch of a packet.
+/// One datagram: a written header, which may be empty, and a range of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::dataplane) struct Datagram {
-    pub(in crate::dataplane) header: Span,
-    pub(in crate::dataplane) body: Span,
+pub(super) struct Datagram {
+    pub(super) header: Span,
+    pub(super) body: Span,
     next: u32,
 }
 
 impl Datagram {
     #[inline]
-    pub(in crate::dataplane) fn len(&self) -> u32 {
+    pub(super) fn len(&self) -> u32 {
         self.header.len + self.body.len
     }
 }
 
 /// A run of datagrams to one next hop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::dataplane) struct Train {
-    pub(in crate::dataplane) hop: NextHop,
-    /// The number under which it is counted.
-    pub(in crate::dataplane) peer: PeerIndex,
+pub(super) struct Train {
+    pub(super) hop: NextHop,
+    /// The peer that it is counted under.
+    pub(super) peer: PeerIndex,
     /// Length of every datagram but the last.
-    pub(in crate::dataplane) size: u32,
+    pub(super) size: u32,
     /// Number of datagrams.
-    pub(in crate::dataplane) count: u32,
+    pub(super) count: u32,
     /// Their bytes.
-    pub(in crate::dataplane) bytes: u32,
+    pub(super) bytes: u32,
     first: u32,
     last: u32,
     closed: bool,
 }
 
 /// The trains of one batch. Storage is allocated once.
-pub(in crate::dataplane) struct Trains {
+pub(super) struct Trains {
     datagrams: Vec<Datagram>,
     trains: Vec<Train>,
     /// The newest train of a next hop, by a hash of it.
@@ -70,7 +51,7 @@ pub(in crate::dataplane) struct Trains {
 }
 
 impl Trains {
-    pub(in crate::dataplane) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             datagrams: Vec::with_capacity(MAX_DATAGRAMS),
             trains: Vec::with_capacity(MAX_TRAINS),
@@ -78,7 +59,7 @@ impl Trains {
         }
     }
 
-    pub(in crate::dataplane) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         for train in &self.trains {
             self.newest[bucket(train.hop)] = NONE;
         }
@@ -88,16 +69,16 @@ impl Trains {
 
     /// Whether a further datagram has room.
     #[inline]
-    pub(in crate::dataplane) fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.datagrams.len() == MAX_DATAGRAMS || self.trains.len() == MAX_TRAINS
     }
 
-    pub(in crate::dataplane) fn trains(&self) -> &[Train] {
+    pub(super) fn trains(&self) -> &[Train] {
         &self.trains
     }
 
     /// The datagrams of `train`, in order.
-    pub(in crate::dataplane) fn datagrams(&self, train: &Train) -> impl Iterator<Item = &Datagram> {
+    pub(super) fn datagrams(&self, train: &Train) -> impl Iterator<Item = &Datagram> {
         let mut next = train.first;
         (0..train.count).map(move |_| {
             let datagram = &self.datagrams[next as usize];
@@ -109,13 +90,7 @@ impl Trains {
     /// Appends a datagram to the newest train of the route's next hop, or opens one, of up to
     /// `max_segments`.
     #[inline]
-    pub(in crate::dataplane) fn push(
-        &mut self,
-        route: Route,
-        header: Span,
-        body: Span,
-        max_segments: u32,
-    ) {
+    pub(super) fn push(&mut self, route: Route, header: Span, body: Span, max_segments: u32) {
         let Route { hop, peer } = route;
         let datagram = Datagram { header, body, next: u32::MAX };
         let len = datagram.len();
@@ -160,9 +135,9 @@ const BUCKETS: usize = 64;
 const NONE: u16 = u16::MAX;
 
 /// Datagrams that one batch may hold.
-pub(in crate::dataplane) const MAX_DATAGRAMS: usize = 1_024;
+pub(super) const MAX_DATAGRAMS: usize = 1_024;
 /// Trains that one batch may hold: messages of one `sendmmsg`.
-pub(in crate::dataplane) const MAX_TRAINS: usize = 256;
+pub(super) const MAX_TRAINS: usize = 256;
 
 const _: () = assert!(2 * MAX_SEGMENTS <= crate::sys::iovec::MAX_IOVECS);
 

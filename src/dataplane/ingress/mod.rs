@@ -1,4 +1,4 @@
-//! From UDP to the TUN device: receive, check, join segments, write.
+//! From UDP to the TUN device: receive a batch, decide about each datagram, coalesce segments, write.
 
 use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::checks::Checks;
 use super::config::Config;
 use super::counters::{DropReason, ThreadCounters};
-use super::egress::train::Span;
 use super::forward::{self, Dropped, Incoming, Policy};
 use super::icmp::{IcmpErrors, Reply};
 use super::offload::{ActiveOffloads, Feature};
 use super::polling::{ArrivalPattern, Ready, Turn};
+use super::span::Span;
 use super::syscalls::PacketQueue;
 use super::tap::{Direction, Probe};
 use crate::packet::coalesce::{Coalescer, Protocols};
@@ -23,7 +23,7 @@ use crate::sys::tun::TunQueue;
 
 mod write;
 
-/// One worker's way from its socket to its TUN queue.
+/// The ingress direction of one worker: from its socket to its TUN queue.
 pub(super) struct Ingress<Q = TunQueue> {
     queue: Arc<Q>,
     socket: Arc<UdpSocket>,
@@ -37,7 +37,7 @@ pub(super) struct Ingress<Q = TunQueue> {
     depth: Depth,
     pattern: ArrivalPattern,
     batch: RecvBatch,
-    /// Where each accepted packet of the coalescer's lies in the batch, by its number there.
+    /// Where each packet of the coalescer is in the batch, by its number there.
     packets: Vec<Packet>,
     coalescer: Box<Coalescer<PACKETS>>,
     parts: GatherBuffer,
@@ -45,11 +45,11 @@ pub(super) struct Ingress<Q = TunQueue> {
     probe: Probe,
 }
 
-/// A packet that waits to be written.
+/// A packet that is about to be written.
 #[derive(Clone, Copy)]
 struct Packet {
     span: Span,
-    /// Whose traffic it is.
+    /// The peer that its traffic is attributed to.
     peer: PeerIndex,
 }
 
@@ -86,7 +86,7 @@ impl<Q: PacketQueue> Ingress<Q> {
         }
     }
 
-    /// Carries what the socket holds, up to one batch.
+    /// Writes to the TUN device what the socket holds, up to one batch.
     pub(super) fn turn(&mut self, ready: Ready) -> Turn {
         self.probe.look();
         let depth = if self.pattern.is_single(ready) { 1 } else { self.depth.now };
@@ -96,7 +96,7 @@ impl<Q: PacketQueue> Ingress<Q> {
                 self.pattern.record_empty();
                 return Turn::Idle;
             }
-            // What an earlier send has left on the socket; this call has cleared it.
+            // The error of an earlier send on this socket, which this call has cleared.
             Err(_) => return Turn::Worked,
         };
         self.probe.came();
@@ -122,7 +122,7 @@ impl<Q: PacketQueue> Ingress<Q> {
             bytes += len;
             counters.in_unit_packets.record(len.div_ceil(segment) as u64);
             let start = RecvBatch::offset(index);
-            // A datagram without a payload is one packet, too short.
+            // A datagram without a payload is one packet that is too short.
             for at in (0..len.max(1)).step_by(segment) {
                 if self.coalescer.is_full() {
                     turn = turn.max(self.write_groups());
@@ -131,7 +131,7 @@ impl<Q: PacketQueue> Ingress<Q> {
             }
         }
         turn = turn.max(self.write_groups());
-        // A batch is what one call has brought.
+        // A batch is what one call has received.
         let packets = counters.packets.get() - before;
         counters.batch.record(packets);
         counters.socket_call_packets.record(packets);
@@ -141,7 +141,7 @@ impl<Q: PacketQueue> Ingress<Q> {
         turn
     }
 
-    /// Hands one datagram to the coalescer, or drops it.
+    /// Decides about the datagram at `span`, and passes its packet to the coalescer or drops it.
     fn forward(&mut self, from: SocketAddrV4, span: Span) {
         let counters = &self.counters.ingress;
         let datagram = &mut self.batch.bytes_mut()[span.range()];
@@ -166,8 +166,8 @@ impl<Q: PacketQueue> Ingress<Q> {
         }
     }
 
-    /// Counts the packet in the datagram at `span` as dropped, shows the datagram to a capture, and
-    /// sends the ICMP error that the packet's sender is due to the peer that it came from.
+    /// Counts the packet in the datagram at `span` as dropped, shows a capture the datagram, and sends
+    /// the ICMP error to the packet's sender, through the peer that the datagram came from.
     #[cold]
     fn drop_datagram(&mut self, dropped: &Dropped, from: SocketAddrV4, span: Span) {
         let datagram = &self.batch.bytes()[span.range()];
@@ -188,8 +188,8 @@ impl<Q: PacketQueue> Ingress<Q> {
     }
 }
 
-/// How many messages one `recvmmsg` may bring: few while they are long, so that a batch stays in
-/// the cache and the other end does not wait for it, many while they are short.
+/// How many messages one `recvmmsg` may receive: few while they are long, so that a batch stays in the
+/// cache and the peer does not wait for it, many while they are short.
 struct Depth {
     now: usize,
     max: usize,
@@ -210,9 +210,10 @@ impl Depth {
     }
 }
 
-/// Packets that are joined and written together; more of a batch follow in further parts.
+/// Packets that are coalesced and written together; the rest of a longer batch follows in further
+/// parts.
 const PACKETS: usize = 1_024;
 const MIN_DEPTH: usize = 4;
 const MAX_DEPTH: usize = 64;
-/// Bytes of one batch beyond which the next is made of fewer messages.
+/// Bytes of one batch beyond which the next has fewer messages.
 const BATCH_BYTES: usize = 256 << 10;

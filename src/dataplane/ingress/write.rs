@@ -1,4 +1,4 @@
-//! Writing what the coalescer made of a batch.
+//! Writing the groups of packets that the coalescer made of a batch.
 
 use std::io;
 
@@ -32,7 +32,7 @@ impl<Q: PacketQueue> Ingress<Q> {
         turn
     }
 
-    /// Writes a group as one super-packet; one by one where the kernel does not take it.
+    /// Writes a group as one super-packet, or packet by packet if the kernel does not accept that.
     fn write_joined(&mut self, group: &Group) -> io::Result<()> {
         let Packet { span, peer } = self.packets[group.first()];
         let first = span.range();
@@ -55,7 +55,7 @@ impl<Q: PacketQueue> Ingress<Q> {
         counters.out_calls.add(1);
         match self.queue.write(&parts) {
             Ok(_) => {
-                // One flow comes from one host.
+                // All packets of a flow come from one host.
                 counters.carry(peer, group.count() as u64, bytes as u64);
                 counters.out_units.add(1);
                 counters.out_unit_packets.record(group.count() as u64);
@@ -81,7 +81,7 @@ impl<Q: PacketQueue> Ingress<Q> {
         }
     }
 
-    /// Writes the members of a group one by one, as they came but for the TTL.
+    /// Writes the packets of a group one by one, as they were received but for the TTL.
     fn write_plain(&mut self, group: &Group) -> io::Result<()> {
         let prefix = VnetHeader::NONE.encode();
         let counters = &self.counters.ingress;
@@ -116,8 +116,8 @@ impl<Q: PacketQueue> Ingress<Q> {
         result
     }
 
-    /// Shows a capture the members of a group that was written joined, the first with the header
-    /// that it had, and why they were dropped if they were.
+    /// Shows a capture the packets of a coalesced group, the first with the header that it was received
+    /// with, and the reason if they were dropped.
     #[inline]
     fn show_joined(&mut self, group: &Group, header: &[u8], dropped: Option<DropReason>) {
         if !self.probe.is_on() {
@@ -140,6 +140,7 @@ impl<Q: PacketQueue> Ingress<Q> {
     }
 }
 
+/// The reason for which the packets of a refused write are dropped.
 fn reason(error: &io::Error) -> DropReason {
     match error.raw_os_error() {
         Some(libc::EIO) => DropReason::TunDown,

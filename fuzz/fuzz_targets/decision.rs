@@ -1,0 +1,103 @@
+//! The decision about a packet, in both directions: any bytes, from any sender, under any leases.
+#![no_main]
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use flannel_packet::ipv4::Ipv4;
+use flannel_packet::vnet::VnetHeader;
+use flannel_udp::dataplane::forward::{self, Policy};
+use flannel_udp::dataplane::tap::Tap;
+use flannel_udp::dataplane::{CheckMode, Config, MismatchReason, Offloads, ThreadInit, Threads};
+use flannel_udp::route::{NextHop, table};
+use libfuzzer_sys::fuzz_target;
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    mtu: u16,
+    checks: [u8; 2],
+    /// Third octets of leases, and the hosts that hold them.
+    leases: Vec<(u8, u8)>,
+    sender: u8,
+    has_vnet: bool,
+    read: Vec<u8>,
+}
+
+fn policy(input: &Input) -> Policy {
+    let mode = |number: u8| match number % 3 {
+        0 => CheckMode::Off,
+        1 => CheckMode::Log,
+        _ => CheckMode::Enforce,
+    };
+    Policy::from(&Config {
+        tun_name: String::new(),
+        address: Ipv4Addr::new(10, 0, 1, 0),
+        network: "10.0.0.0/16".parse().unwrap(),
+        subnet: "10.0.1.0/24".parse().unwrap(),
+        mtu: input.mtu,
+        bind: SocketAddrV4::new(host(1), 8285),
+        workers: 1,
+        threads: Threads::One,
+        offloads: Offloads::AUTO,
+        spin: Duration::ZERO,
+        source_check: mode(input.checks[0]),
+        destination_check: mode(input.checks[1]),
+        tap: Tap::default(),
+        on_thread_start: ThreadInit::default(),
+    })
+}
+
+fn host(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, number)
+}
+
+/// Whether nothing but the time to live and the header checksum differs.
+fn differs_in_ttl_only(before: &[u8], after: &[u8]) -> bool {
+    let same = |at: usize| before[at] == after[at] || [8, 10, 11].contains(&at);
+    before.len() == after.len() && (0..before.len()).all(same)
+}
+
+fuzz_target!(|input: Input| {
+    let policy = policy(&input);
+    let (mut writer, routes) = table("10.0.0.0/16".parse().unwrap(), 24);
+    for (octet, holder) in input.leases.iter().take(20) {
+        let prefix = format!("10.0.{octet}.0/24").parse().unwrap();
+        let hop = NextHop { ip: host(*holder), port: 8285 };
+        writer.insert(prefix, hop).unwrap();
+    }
+
+    let prefix = if input.has_vnet { VnetHeader::LEN } else { 0 };
+    if let Ok((vnet, start)) = forward::vnet_header(&input.read, prefix) {
+        let packet = &input.read[start..];
+        let mut sent = packet.to_vec();
+        match forward::egress(&policy, &routes, &vnet, &mut sent) {
+            Ok(out) => {
+                let (before, after) = (Ipv4::parse(packet).unwrap(), Ipv4::parse(&sent[..]).unwrap());
+                assert_eq!(Some(out.route.hop), routes.lookup(before.destination()));
+                assert_eq!((out.len, after.ttl() + 1), (before.total_len(), before.ttl()));
+                assert!(out.segments.full_len() <= policy.mtu);
+            }
+            Err(dropped) => {
+                assert!(dropped.len <= packet.len() && dropped.size().0 > 0);
+                let _ = dropped.icmp_error(policy.egress_icmp_source, &sent[..dropped.len]);
+            }
+        }
+        assert!(differs_in_ttl_only(packet, &sent));
+    }
+
+    let mut received = input.read.clone();
+    let sender = SocketAddrV4::new(host(input.sender), 8285);
+    let grace_of = || Err(MismatchReason::GraceOver);
+    let (checked, result) = forward::ingress(&policy, &routes, sender, grace_of, &mut received);
+    match result {
+        Ok(incoming) => {
+            let checked = checked.expect("a packet that is carried has been checked");
+            assert!(!checked.source_check.drops() && !checked.destination_check.drops());
+            let before = Ipv4::parse(&input.read[..]).unwrap();
+            assert_eq!(incoming.packet.ttl() + 1, before.ttl());
+            assert!(incoming.packet.total_len() <= policy.mtu);
+        }
+        Err(dropped) => assert!(dropped.len <= input.read.len()),
+    }
+    assert!(differs_in_ttl_only(&input.read, &received));
+});
