@@ -67,7 +67,9 @@ lint:  ## formatting, clippy, documentation, licences of the dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --profile checked --workspace --no-deps --document-private-items
 	scripts/deny.sh
 	scripts/dependencies.sh
-	scripts/public-api.sh --check
+
+public-api:  ## record the packet library's public interface in crates/packet/public-api.txt
+	UPDATE_PUBLIC_API=1 $(CARGO) test --locked --package flannel-packet --test public_api
 
 fuzz:  ## fuzz every parser and operation, FUZZ_SECONDS each; prints the coverage reached
 	@scripts/setup.sh build fuzz
@@ -107,5 +109,5 @@ deb: build man  ## a Debian package, under target/debian (needs cargo-deb: cargo
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo bench profile check test test-long test-docker lint doc man deb clean fuzz test-arch \
+.PHONY: help setup build demo bench profile check test test-long test-docker lint doc man deb clean fuzz public-api test-arch \
 	test-loom test-asan test-miri msrv

@@ -1,4 +1,4 @@
-//! Sums in pieces and at once, and the incremental update, against the plainest loop.
+//! Sums in pieces and at once, and the incremental update, against a plain loop.
 #![no_main]
 use flannel_packet::checksum::{self, Sum};
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Batches of packets that look alike, since each is the one before it with a few bytes changed.
+//! Batches of similar packets: each is the one before it with a few bytes changed.
 #![no_main]
 use arbitrary::Arbitrary;
 use flannel_packet::coalesce::{Coalescer, MAX_TOTAL_LEN, Protocols};

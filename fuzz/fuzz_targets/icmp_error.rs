@@ -1,4 +1,4 @@
-//! ICMP errors about any bytes: whole, right, and never about an error.
+//! ICMP errors about any bytes: whole, with right checksums, and never about an ICMP error.
 #![no_main]
 use std::net::Ipv4Addr;
 

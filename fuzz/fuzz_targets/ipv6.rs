@@ -1,9 +1,14 @@
-//! Any bytes as IPv6: the walk over extension headers ends inside the packet.
+//! Any bytes as IPv6: the walk over extension headers ends inside the packet, also where it is cut.
 #![no_main]
 use flannel_packet::ipv6::Ipv6;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
+    if let Ok(ip) = Ipv6::parse_truncated(bytes) {
+        assert!(bytes.starts_with(ip.as_bytes()) && ip.header_len() <= bytes.len());
+        assert!(ip.ports().is_none() || ip.payload().len() >= 4);
+        assert!(ip.to_string().starts_with("IP6 "));
+    }
     let Ok(ip) = Ipv6::parse(bytes) else { return };
     assert!(ip.header_len() >= 40 && ip.header_len() <= ip.total_len());
     assert_eq!(ip.header_len() + ip.payload().len(), ip.total_len());

@@ -1,4 +1,4 @@
-//! `virtio_net_hdr`: what is read is written again, but for flags that say nothing to us.
+//! `virtio_net_hdr`: decoding and encoding give the same bytes, but for flags that are not kept.
 #![no_main]
 use flannel_packet::vnet::VnetHeader;
 use libfuzzer_sys::fuzz_target;

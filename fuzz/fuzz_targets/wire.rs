@@ -1,4 +1,4 @@
-//! Any datagram: what is let through is one whole packet that fits.
+//! Any datagram: one that is accepted holds one whole packet that fits the MTU.
 #![no_main]
 use flannel_packet::wire;
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Runs one operation of `benches/packet` a number of times, for `scripts/callgrind.sh` to count
-//! its instructions: `instructions list`, or `instructions INDEX TIMES`.
+//! Runs one operation of `benches/packet` a given number of times, so that `scripts/callgrind.sh` can
+//! count its instructions: `instructions list`, or `instructions INDEX TIMES`.
 
 #[path = "packet/inputs.rs"]
 mod inputs;

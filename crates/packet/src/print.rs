@@ -8,9 +8,9 @@ use super::icmpv4::{self, Icmpv4};
 use super::icmpv6::{self, Icmpv6};
 use super::ipv4::Ipv4;
 use super::ipv6::Ipv6;
-use super::protocol;
-use super::tcp::{Flags, Tcp};
+use super::tcp::{Flags, Tcp, TcpOption};
 use super::udp::Udp;
+use super::{Malformed, protocol};
 
 impl<T: AsRef<[u8]>> Display for Ipv4<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -78,7 +78,7 @@ impl<A: Display> Upper<'_, A> {
         let Self { version, addresses: [source, destination], payload, payload_len, .. } = self;
         write!(f, "{version} {source}")?;
         let shows_ports = match self.protocol {
-            protocol::TCP => Tcp::parse(payload).is_ok() || !self.is_whole,
+            protocol::TCP => self.tcp().is_ok() || !self.is_whole,
             protocol::UDP => self.udp().is_some() || !self.is_whole,
             _ => false,
         };
@@ -87,7 +87,7 @@ impl<A: Display> Upper<'_, A> {
             _ => write!(f, " > {destination}: ")?,
         }
         match self.protocol {
-            protocol::TCP => match Tcp::parse(payload) {
+            protocol::TCP => match self.tcp() {
                 Ok(tcp) => fmt_tcp(&tcp, payload_len.saturating_sub(tcp.header_len()), f),
                 Err(error) => self.fmt_cut("tcp", &error, f),
             },
@@ -104,13 +104,28 @@ impl<A: Display> Upper<'_, A> {
                 Ok(icmp) => fmt_icmpv6(&icmp, *payload_len, f),
                 Err(error) => self.fmt_cut("icmp6", &error, f),
             },
+            // The walk along the extension headers ended at one that is cut.
+            protocol::HOP_BY_HOP
+            | protocol::ROUTING
+            | protocol::FRAGMENT
+            | protocol::AUTHENTICATION
+            | protocol::DESTINATION_OPTIONS
+            | protocol::MOBILITY
+                if *version == "IP6" && !self.is_whole =>
+            {
+                f.write_str("[|ip6]")
+            }
             protocol::NO_NEXT_HEADER if *version == "IP6" => f.write_str("no next header"),
             number => write!(f, "{} {payload_len}", protocol::Name(number)),
         }
     }
 
-    /// The UDP header; its length field may say more than is there where the packet is cut or a
-    /// fragment.
+    /// The TCP header, whose options may be cut where the packet is.
+    fn tcp(&self) -> Result<Tcp<&[u8]>, Malformed> {
+        if self.is_whole { Tcp::parse(self.payload) } else { Tcp::parse_truncated(self.payload) }
+    }
+
+    /// The UDP header, whose datagram is longer than the bytes where the packet is cut or a fragment.
     fn udp(&self) -> Option<Udp<&[u8]>> {
         match Udp::parse(self.payload) {
             Err(_) if !self.is_whole => Udp::parse_truncated(self.payload).ok(),
@@ -118,7 +133,7 @@ impl<A: Display> Upper<'_, A> {
         }
     }
 
-    fn fmt_cut(&self, name: &str, error: &super::Malformed, f: &mut Formatter<'_>) -> fmt::Result {
+    fn fmt_cut(&self, name: &str, error: &Malformed, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "[|{name}]")?;
         if self.is_whole { write!(f, " ({error})") } else { Ok(()) }
     }
@@ -147,7 +162,14 @@ fn fmt_tcp<T: AsRef<[u8]>>(tcp: &Tcp<T>, len: usize, f: &mut Formatter<'_>) -> f
     if flags.contains(Flags::URG) {
         write!(f, ", urg {}", tcp.urgent_pointer())?;
     }
-    if !tcp.option_bytes().is_empty() {
+    let is_cut = tcp.option_bytes().len() < tcp.header_len() - Tcp::<T>::MIN_HEADER_LEN;
+    if is_cut {
+        f.write_str(", options [")?;
+        for option in tcp.options().take_while(|option| *option != TcpOption::Truncated) {
+            write!(f, "{option},")?;
+        }
+        f.write_str("[|tcp]]")?;
+    } else if !tcp.option_bytes().is_empty() {
         write!(f, ", options [{}]", tcp.options())?;
     }
     write!(f, ", length {len}")

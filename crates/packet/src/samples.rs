@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 5, 20, 2);
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 5, 31, 3);
 
-/// What a TCP segment says.
+/// The fields of a TCP segment.
 #[derive(Clone, Debug)]
 pub(crate) struct TcpSample {
     pub(crate) ports: (u16, u16),
@@ -133,7 +133,7 @@ pub(crate) fn reference_checksum(bytes: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// The bytes that these digits say.
+/// The bytes with these hexadecimal digits.
 pub(crate) fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
     digits

@@ -1,5 +1,5 @@
-//! `virtio_net_hdr`: what the kernel says before each packet on a TUN with `IFF_VNET_HDR`, and
-//! what it wants to be told before each write.
+//! `virtio_net_hdr`: the header that precedes each packet read from or written to a TUN device with
+//! `IFF_VNET_HDR`.
 //!
 //! The layout is that of `<linux/virtio_net.h>`, in the machine's byte order, as TUN has it unless
 //! `TUNSETVNETLE` or `TUNSETVNETBE` was used.
@@ -8,7 +8,7 @@ use core::fmt;
 
 use super::bytes::array_at;
 
-/// How a packet must be cut into segments.
+/// How a packet must be segmented.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum GsoType {
     /// Not at all.
@@ -18,24 +18,24 @@ pub enum GsoType {
     TcpV4,
     /// TCP over IPv6.
     TcpV6,
-    /// UDP into IP fragments ("UFO"); the kernel has ceased to make these.
+    /// UDP into IP fragments ("UFO"), which kernels since 4.14 no longer produce.
     UdpFragments,
     /// UDP into datagrams, over IPv4 or IPv6 ("USO").
     UdpL4,
 }
 
-/// The header. Fields are raw claims until [`super::segment`] has checked them against a packet.
+/// The header. Its fields are unverified until [`super::segment`] has checked them against a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct VnetHeader {
-    /// The checksum field holds the pseudo-header's sum only; whoever sends must complete it.
+    /// The checksum field holds the pseudo-header's sum only; the sender must complete it.
     pub needs_csum: bool,
     /// The checksum has been verified.
     pub data_valid: bool,
-    /// How to cut the packet.
+    /// How to segment the packet.
     pub gso: GsoType,
     /// The TCP segments carry ECN's congestion window reduced.
     pub ecn: bool,
-    /// Length of the headers in bytes, a hint; on forwarded packets the kernel gets it wrong.
+    /// Length of the headers in bytes: a hint, which is wrong on packets that the kernel forwards.
     pub hdr_len: u16,
     /// Payload bytes in each segment.
     pub gso_size: u16,
@@ -56,7 +56,7 @@ impl VnetHeader {
     /// Length of the encoded header in bytes.
     pub const LEN: usize = 10;
 
-    /// Nothing to cut, nothing to complete: the kernel checks the packet as if it came off a wire.
+    /// Nothing to segment, nothing to complete: the kernel checks the packet as one from the wire.
     pub const NONE: Self = Self {
         needs_csum: false,
         data_valid: false,
@@ -164,7 +164,7 @@ mod tests {
                         assert!(!matches!(gso_type & 0x7f, 0 | 1 | 3 | 4 | 5));
                     }
                 }
-                // Flags that say nothing to us (RSC_INFO) are not kept.
+                // Flags that carry no information for a TUN device (RSC_INFO) are not kept.
                 bytes[0] |= 0xfc;
                 if let Ok(header) = VnetHeader::decode(&bytes) {
                     assert_eq!(header.encode()[0], flags);

@@ -1,4 +1,5 @@
-//! The same packets for every library, made by one that is none of those measured on them.
+//! The same packets for every library, made by `etherparse`, which is not measured on them except in
+//! parsing and checksums.
 
 use etherparse::{PacketBuilder, TcpOptionElement};
 

@@ -1,4 +1,4 @@
-//! Wall time of the packet library beside others on the same inputs: `cargo bench --bench packet`.
+//! Wall time of the packet library and of others on the same inputs: `cargo bench --bench packet`.
 
 mod inputs;
 mod ops;

@@ -1,4 +1,4 @@
-//! What is measured: one operation of one library a closure, the same for wall time and for
+//! The measured operations: one closure per operation and library, the same for wall time and for
 //! instruction counts.
 
 use std::cell::RefCell;

@@ -105,7 +105,7 @@ pub const fn finish(sum: Sum) -> u16 {
     !fold(sum)
 }
 
-/// As [`finish`], but 0xffff for 0, which in UDP says that there is no checksum (RFC 768).
+/// As [`finish`], but 0xffff for 0, which in UDP means that there is no checksum (RFC 768).
 #[inline(always)]
 pub const fn finish_udp(sum: Sum) -> u16 {
     match finish(sum) {
@@ -114,7 +114,7 @@ pub const fn finish_udp(sum: Sum) -> u16 {
     }
 }
 
-/// Whether a sum over data *and* its checksum field says that the data are intact.
+/// Whether a sum over data *and* its checksum field shows that the data are intact.
 #[inline(always)]
 pub const fn is_valid(sum: Sum) -> bool {
     fold(sum) == 0xffff

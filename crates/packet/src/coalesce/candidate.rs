@@ -1,4 +1,4 @@
-//! What a packet is to the coalescer, read once.
+//! The fields of a packet that coalescing depends on, read once.
 
 use super::super::bytes::{between, u16_at, u32_at};
 use super::super::checksum;
@@ -14,17 +14,17 @@ pub(super) const IP_HEADER: usize = 20;
 /// has it the other way round, and its 0 is no checksum.)
 const MINUS_ZERO: u16 = 0xffff;
 
-/// Whom a packet must not overtake.
+/// The packets that a packet must not overtake.
 pub(super) enum Order {
-    /// Nobody: no protocol of which any packet is joined.
+    /// None: packets of its protocol are never joined.
     Free,
-    /// Whatever passes between these addresses.
+    /// All packets between these addresses.
     Fragment(u64),
-    /// Its flow.
+    /// The packets of its flow.
     Flow(Key),
 }
 
-/// Names a flow.
+/// The key of a flow.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key {
     /// Source and destination.
@@ -52,7 +52,7 @@ impl Order {
     }
 }
 
-/// A packet that may be joined with others, as far as it alone can tell.
+/// A packet whose own fields allow joining it with others.
 pub(super) struct Candidate {
     pub(super) protocol: u8,
     pub(super) header_len: u8,

@@ -5,12 +5,12 @@ use super::super::protocol;
 use super::NO_GROUP;
 use super::candidate::{Candidate, Key};
 
-/// A small hash table that is emptied by counting batches.
+/// A small hash table. Counting the batches empties it without touching its slots.
 #[derive(Clone)]
 pub(super) struct Flows<const FLOWS: usize> {
     slots: [Flow; FLOWS],
     batch: u64,
-    /// What a slot beyond the table would be; never found.
+    /// Stands for a slot beyond the table; no flow is ever found in it.
     spare: Flow,
 }
 
@@ -18,14 +18,14 @@ pub(super) struct Flows<const FLOWS: usize> {
 #[derive(Clone, Copy)]
 pub(super) struct Flow {
     key: Key,
-    /// The batch that the flow was seen in; of an earlier one the slot is free.
+    /// Number of the batch in which the flow was last seen; a slot of an earlier batch is free.
     batch: u64,
     /// [`NO_GROUP`] if it is closed.
     pub(super) group: u16,
     pub(super) shape: Shape,
 }
 
-/// What the next packet must look like to follow the last one of a group.
+/// The fields that the next packet must have to follow the last one of a group.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     ip_word: u32,
@@ -121,7 +121,7 @@ impl Key {
 }
 
 impl Shape {
-    /// Takes the shape of a group's first packet.
+    /// The shape that a group's first packet gives it.
     #[inline(always)]
     pub(super) fn begin(&mut self, first: &Candidate, packet: &Ipv4<&[u8]>) {
         self.ip_word = first.ip_word;
@@ -136,7 +136,7 @@ impl Shape {
         }
     }
 
-    /// Whether a packet may follow the `count` that are in the group.
+    /// Whether a packet may follow the `count` packets of the group.
     #[inline(always)]
     pub(super) fn is_followed_by(
         &self,
@@ -164,7 +164,7 @@ impl Shape {
             }
     }
 
-    /// Goes on to the packet that has followed.
+    /// Moves on to the packet that was added.
     #[inline(always)]
     pub(super) fn advance(&mut self, count: usize, next: &Candidate) {
         if count == 1 {
@@ -179,7 +179,7 @@ impl Shape {
 const MAX_OPTIONS: usize = 40;
 /// In [`Candidate::ip_word`].
 const DONT_FRAGMENT: u32 = 0x4000;
-/// How many slots are looked at before one is taken over.
+/// Slots that are probed before one is taken over.
 const PROBES: usize = 8;
 /// 2^64 divided by the golden ratio: spreads keys over the high bits.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

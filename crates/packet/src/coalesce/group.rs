@@ -1,4 +1,4 @@
-//! What becomes one write.
+//! The packets of one write.
 
 use super::super::bytes::{put_u8, put_u16, u8_at, u16_at, u32_at};
 use super::super::ipv4::field as ip;
@@ -7,13 +7,13 @@ use super::super::{checksum, protocol, tcp, udp};
 use super::candidate::{Candidate, IP_HEADER};
 use super::{MAX_TCP_SEGMENTS, MAX_TOTAL_LEN, MAX_UDP_SEGMENTS};
 
-/// What becomes one write: packets of one flow, or one packet alone.
+/// The packets of one write: several of one flow, or a single packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Group {
     first: u16,
     last: u16,
     count: u16,
-    /// Of the whole, headers once.
+    /// Length in bytes of the super-packet, its headers counted once.
     total_len: u16,
     /// Payload bytes of the first packet.
     size: u16,
@@ -31,14 +31,14 @@ impl Group {
         usize::from(self.first)
     }
 
-    /// How many packets are in it, at least 1.
+    /// Number of packets in the group, at least 1.
     #[inline(always)]
     pub fn count(&self) -> usize {
         usize::from(self.count)
     }
 
-    /// Bytes at the head of each of its packets that are header: written of the first, left out of
-    /// the others. 0 for a packet that stood alone from the start.
+    /// Length in bytes of the header of each packet: the first packet's is written, the others' are left
+    /// out. 0 for a packet that was pushed to be single.
     #[inline(always)]
     pub fn header_len(&self) -> usize {
         usize::from(self.header_len)
@@ -128,7 +128,7 @@ impl Group {
         payload_len <= self.size && self.total_len() + usize::from(payload_len) <= MAX_TOTAL_LEN
     }
 
-    /// Adds a packet; says whether it was the last that may be added.
+    /// Adds a packet and returns whether it was the last that may be added.
     #[inline(always)]
     pub(super) fn add(&mut self, number: usize, candidate: &Candidate) -> bool {
         self.last = number as u16;

@@ -1,4 +1,4 @@
-//! Joining packets of one flow into super-packets for a TUN: the mirror of [`super::segment`].
+//! Joining packets of one flow into super-packets for a TUN device: the reverse of [`super::segment`].
 //!
 //! A **batch** is what is pushed between two [`Coalescer::clear`]s; packets are numbered in it. A
 //! **flow** is addresses, protocol and ports. A **group** is what becomes one write: packets of one
@@ -14,18 +14,18 @@
 //! - TCP: acknowledgment, window and options are the group's, the sequence number follows, no flag
 //!   but ACK and PSH is set, there is a payload, and it is no longer than the first;
 //! - UDP: there is a checksum and a payload no longer than the first;
-//! - both its checksums are right: the kernel is told to trust the super-packet, so damage would be
-//!   laundered otherwise; and neither IP's nor TCP's is the other zero, 0xffff.
+//! - both its checksums are right, since the kernel does not verify those of a super-packet and would
+//!   pass a damaged one on as sound; and neither IP's nor TCP's is the other zero, 0xffff.
 //!
 //! A PSH, a payload shorter than the first, or a limit closes the group. Any other packet of a flow
-//! closes the flow's group and stands alone; a fragment, which hides its ports, closes all groups
-//! between its two addresses.
+//! closes the flow's group and forms a group of its own; a fragment, whose ports are unknown, closes
+//! all groups between its two addresses.
 //!
-//! Three things differ from GRO. ECE closes a group as CWR does, so that every mark is delivered as
-//! it came. A checksum of 0xffff, which some write for 0, stays what it is. And a group of constant identification is written like any other, since
-//! `virtio_net_hdr` cannot say `SKB_GSO_TCP_FIXEDID`: if the kernel cuts it again it counts the
-//! identification up, which changes nothing, because RFC 6864 §4.1 forbids to read meaning into the
-//! identification of a packet with DF.
+//! Three rules differ from GRO's. ECE closes a group as CWR does, so that every mark is delivered on
+//! the packet that carried it. A checksum of 0xffff, which some senders write for 0, is not changed.
+//! A group of constant identification is written like any other, since `virtio_net_hdr` cannot
+//! express `SKB_GSO_TCP_FIXEDID`: if the kernel segments the group again, the identifications count
+//! up, which RFC 6864 §4.1 declares meaningless for a packet with DF.
 
 mod candidate;
 mod flows;
@@ -42,14 +42,15 @@ use flows::Flows;
 /// Most datagrams in a group: `UDP_MAX_SEGMENTS` of kernels before 6.9.
 pub const MAX_UDP_SEGMENTS: usize = 64;
 
-/// Most TCP segments in a group: what a scatter list should bear (`UIO_MAXIOV` is 1,024) rather
-/// than a limit of the kernel's.
+/// Most TCP segments in a group. The kernel has no such limit; this one keeps the scatter list of a
+/// write far below `UIO_MAXIOV`, 1,024.
 pub const MAX_TCP_SEGMENTS: usize = 128;
 
-/// The longest super-packet, by IPv4's total length; the kernel would take more and break it.
+/// Length in bytes of the longest super-packet, by IPv4's total length. The kernel accepts a longer
+/// one and truncates that field.
 pub const MAX_TOTAL_LEN: usize = 65_535;
 
-/// What may be joined.
+/// The protocols whose packets may be joined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Protocols {
     /// TCP segments.

@@ -1,4 +1,4 @@
-//! ICMP errors that a router sends about packets it cannot forward (RFC 792, RFC 1812 §4.3).
+//! ICMP errors that a router sends about packets that it cannot forward (RFC 792, RFC 1812 §4.3).
 
 use core::net::Ipv4Addr;
 
@@ -6,7 +6,7 @@ use super::icmpv4::{self, Icmpv4, kind};
 use super::ipv4::{self, Ipv4};
 use super::protocol;
 
-/// What the router could not do.
+/// Why the router could not forward the packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ErrorKind {
     /// No route: destination unreachable, network unreachable.
@@ -18,8 +18,8 @@ pub enum ErrorKind {
 /// Length in bytes of the longest message that [`error`] writes.
 pub const MAX_LEN: usize = HEADERS + Ipv4::<&[u8]>::MAX_HEADER_LEN + QUOTED_PAYLOAD;
 
-/// Writes to `out` the packet that tells the sender of `offender` of an error, with `source` as
-/// its own source address; returns its length.
+/// Writes to `out` the ICMP error for the sender of `offender`, with `source` as the error's source
+/// address; returns the packet's length in bytes.
 ///
 /// It quotes the offender's header and eight bytes after it, as flannel does. `offender` is the
 /// packet as it came, its time to live not yet decremented.
@@ -30,7 +30,7 @@ pub const MAX_LEN: usize = HEADERS + Ipv4::<&[u8]>::MAX_HEADER_LEN + QUOTED_PAYL
 /// also if `out` is shorter than the message; [`MAX_LEN`] is always enough.
 pub fn error(kind: ErrorKind, offender: &[u8], source: Ipv4Addr, out: &mut [u8]) -> Option<usize> {
     let offender = Ipv4::parse(offender).ok()?;
-    if !may_be_told(&offender) {
+    if !may_be_answered(&offender) {
         return None;
     }
     let quoted = offender.as_bytes();
@@ -54,7 +54,7 @@ pub fn error(kind: ErrorKind, offender: &[u8], source: Ipv4Addr, out: &mut [u8])
 }
 
 /// RFC 1812 §4.3.2.7, as far as a packet shows it.
-fn may_be_told(offender: &Ipv4<&[u8]>) -> bool {
+fn may_be_answered(offender: &Ipv4<&[u8]>) -> bool {
     let (source, destination) = (offender.source(), offender.destination());
     let is_icmp_error = || {
         // An ICMP message too short to show its type is no better than an error.

@@ -80,7 +80,7 @@ impl<T: AsRef<[u8]>> Icmpv4<T> {
     }
 
     /// Whether the message reports an error, to which no error may be sent (RFC 1812 §4.3.2.7).
-    /// Types that nobody has defined count as errors.
+    /// Types that IANA has not assigned count as errors.
     pub fn is_error(&self) -> bool {
         !matches!(self.kind(), kind::ECHO_REPLY | kind::ECHO_REQUEST | 9 | 10 | 13..=18 | 42 | 43)
     }

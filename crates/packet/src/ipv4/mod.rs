@@ -57,7 +57,7 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     /// As [`Ipv4::parse`], for a packet of which only the start may be there: one quoted by an ICMP
     /// error, or cut to the snap length of a capture. The first 20 bytes must be there.
     ///
-    /// [`Ipv4::header_len`] and [`Ipv4::total_len`] are then what the header says; accessors of bytes
+    /// [`Ipv4::header_len`] and [`Ipv4::total_len`] are then the values in the header; accessors of bytes
     /// give those that are there, and checksums over the rest cannot be verified.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use extensions::Upper;
 /// An IPv6 packet or fragment.
 ///
 /// [`Ipv6::parse`] also walks the extension headers, never further than the packet, so that the
-/// protocol above is known afterwards. Jumbograms (RFC 2675) are not understood: they look like
+/// protocol above is known afterwards. Jumbograms (RFC 2675) are not supported: they parse as
 /// packets that end after their extension headers, and are refused if those reach further.
 ///
 /// Over bytes that can be changed, such as `&mut [u8]`, the view sets fields as well; a new header is
@@ -57,7 +57,7 @@ impl<T: AsRef<[u8]>> Ipv6<T> {
     /// As [`Ipv6::parse`], for a packet of which only the start may be there: one quoted by an ICMPv6
     /// error, or cut to the snap length of a capture. The first 40 bytes must be there.
     ///
-    /// Lengths are then what the header says, and accessors of bytes give those that are there. Where
+    /// Lengths are then the values in the header, and accessors of bytes give those that are there. Where
     /// an extension header is cut, [`Ipv6::protocol`] is the number of that header.
     ///
     /// # Errors

@@ -1,27 +1,27 @@
-//! Why a packet cannot be cut.
+//! Why a packet cannot be segmented.
 
 use core::fmt;
 
 use super::super::Malformed;
 
-/// Why a packet off a TUN cannot be cut or completed.
+/// Why a packet from a TUN device cannot be segmented or its checksum completed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SegmentError {
-    /// It is not the packet that the segmentation type says.
+    /// The packet is not of the IP version that the segmentation type names.
     Malformed(Malformed),
-    /// The length in its IP header is not its own.
+    /// The length in the IP header is not that of the packet.
     BadLength,
-    /// It is a fragment.
+    /// The packet is a fragment.
     Fragment,
-    /// It is not of the protocol that the segmentation type says.
+    /// The packet is not of the protocol that the segmentation type names.
     WrongProtocol,
-    /// A segmentation type that was never asked for.
+    /// The segmentation type is UDP fragmentation (UFO), which no TUN device is asked for.
     UnsupportedType,
-    /// Segments of no payload.
+    /// The segment size is zero.
     ZeroSize,
-    /// The checksum field is not where the protocol has it, or not in the packet.
+    /// The checksum field is not at the protocol's offset, or not inside the packet.
     BadChecksumField,
-    /// Headers longer than [`super::MAX_HEADER_LEN`].
+    /// The headers are longer than [`super::MAX_HEADER_LEN`].
     HeaderTooLong,
 }
 

@@ -1,12 +1,12 @@
-//! Cutting a super-packet, as a TUN with segmentation offload hands it over, into the packets that
-//! belong on the wire.
+//! Cutting a super-packet, as a TUN device with segmentation offload delivers it, into packets for the
+//! wire.
 //!
-//! No payload is copied: [`Segments`] writes one header for each packet and says which bytes of
+//! No payload is copied: [`Segments`] writes one header for each packet and returns which bytes of
 //! the super-packet follow it, ready for a scatter list. The rules are the kernel's
 //! (`net/ipv4/tcp_offload.c`, `net/ipv4/udp_offload.c`, `inet_gso_segment`):
 //!
 //! - IPv4 identification counts up from the super-packet's;
-//! - TCP sequence numbers go on; FIN and PSH are on the last only, CWR on the first only;
+//! - TCP sequence numbers continue; FIN and PSH are on the last only, CWR on the first only;
 //! - every length and checksum is that of the packet; a UDP checksum is never 0.
 
 mod error;
@@ -76,7 +76,7 @@ enum Layout {
 impl Segments {
     /// Checks every field of `vnet` that is used against `packet`, and `packet` itself.
     ///
-    /// `hdr_len` is not used: the kernel gets it wrong on packets that it forwards.
+    /// `hdr_len` is not used: it is wrong on packets that the kernel forwards.
     ///
     /// # Errors
     /// [`SegmentError`] says why the packet cannot be sent.

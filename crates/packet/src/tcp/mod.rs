@@ -10,7 +10,7 @@ pub use header::Header;
 pub use options::{Options, TcpOption};
 
 use super::Malformed;
-use super::bytes::{between, from, u8_at, u16_at, u32_at};
+use super::bytes::{from, u8_at, u16_at, u32_at, up_to};
 use super::checksum::{self, Sum};
 
 /// A TCP segment.
@@ -41,6 +41,26 @@ impl<T: AsRef<[u8]>> Tcp<T> {
         }
         let header_len = (u8_at(raw, field::DATA_OFFSET) >> 4) * 4;
         if usize::from(header_len) < Self::MIN_HEADER_LEN || usize::from(header_len) > raw.len() {
+            return Err(Malformed::BadHeaderLength);
+        }
+        Ok(Self { bytes, header_len })
+    }
+
+    /// As [`Tcp::parse`], for a segment of which only the start may be there, as in a capture. The first
+    /// 20 bytes must be there.
+    ///
+    /// [`Tcp::header_len`] is then the value in the header, and accessors of bytes give those that are
+    /// there.
+    ///
+    /// # Errors
+    /// [`Malformed`] where the header length is below 20.
+    pub fn parse_truncated(bytes: T) -> Result<Self, Malformed> {
+        let raw = bytes.as_ref();
+        if raw.len() < Self::MIN_HEADER_LEN {
+            return Err(Malformed::TooShort);
+        }
+        let header_len = (u8_at(raw, field::DATA_OFFSET) >> 4) * 4;
+        if usize::from(header_len) < Self::MIN_HEADER_LEN {
             return Err(Malformed::BadHeaderLength);
         }
         Ok(Self { bytes, header_len })
@@ -115,7 +135,7 @@ impl<T: AsRef<[u8]>> Tcp<T> {
     /// The options as they stand, padding included.
     #[inline(always)]
     pub fn option_bytes(&self) -> &[u8] {
-        between(self.bytes.as_ref(), Self::MIN_HEADER_LEN, self.header_len())
+        up_to(self.bytes.as_ref(), Self::MIN_HEADER_LEN, self.header_len())
     }
 
     /// What follows the header.

@@ -15,7 +15,7 @@ pub enum TcpOption<'a> {
     MaximumSegmentSize(u16),
     /// Window scale, as a shift (kind 3, RFC 7323).
     WindowScale(u8),
-    /// Selective acknowledgments are welcome (kind 4, RFC 2018).
+    /// Selective acknowledgments are permitted (kind 4, RFC 2018).
     SackPermitted,
     /// Selective acknowledgments: blocks of two 32-bit sequence numbers (kind 5, RFC 2018).
     Sack(&'a [u8]),

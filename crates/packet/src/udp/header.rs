@@ -14,7 +14,7 @@ pub struct Header {
     pub destination_port: u16,
     /// Length of header and payload in bytes.
     pub total_len: u16,
-    /// Checksum; 0 says that there is none, which IPv6 does not allow.
+    /// Checksum; 0 means that there is none, which IPv6 does not allow.
     pub checksum: u16,
 }
 

@@ -43,7 +43,7 @@ impl<T: AsRef<[u8]>> Udp<T> {
     /// As [`Udp::parse`], for a datagram of which only the start may be there: in a fragment, quoted
     /// by an ICMP error, or cut to the snap length of a capture. The first 8 bytes must be there.
     ///
-    /// [`Udp::total_len`] is then what the header says, and accessors of bytes give those that are
+    /// [`Udp::total_len`] is then the value in the header, and accessors of bytes give those that are
     /// there.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl<T: AsRef<[u8]>> Udp<T> {
         usize::from(self.len)
     }
 
-    /// Checksum as it stands; 0 says that there is none.
+    /// Checksum as it stands; 0 means that there is none.
     #[inline(always)]
     pub fn checksum(&self) -> u16 {
         u16_at(self.bytes.as_ref(), field::CHECKSUM)
