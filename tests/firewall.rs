@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use flannel_udp::host::firewall::{Firewall, Spec, Toolbox, cleanup};
+use flannel_udp::host::firewall::{Firewall, RuleSpec, Toolbox, cleanup};
 use flannel_udp::host::subnet_file::PreviousSubnetFile;
 use flannel_udp::sys::netns::Netns;
 
@@ -123,7 +123,7 @@ impl Bench {
             .unwrap()
     }
 
-    fn install(&self, spec: Spec) -> Firewall {
+    fn install(&self, spec: RuleSpec) -> Firewall {
         self.block_on(async |tools| {
             Firewall::install(spec, &PreviousSubnetFile::default(), tools).await
         })
@@ -139,8 +139,8 @@ impl Bench {
     }
 }
 
-fn spec() -> Spec {
-    Spec {
+fn spec() -> RuleSpec {
+    RuleSpec {
         network: "10.0.0.0/16".parse().unwrap(),
         subnet: "10.0.7.0/24".parse().unwrap(),
         masquerade: true,
@@ -163,13 +163,13 @@ fn each_flavour(test: impl Fn(Bench)) {
 fn every_combination_of_flags_gives_flannels_text() {
     each_flavour(|bench| {
         for (masquerade, forward) in [(true, true), (true, false), (false, true), (false, false)] {
-            bench.install(Spec { masquerade, forward, ..spec() });
+            bench.install(RuleSpec { masquerade, forward, ..spec() });
             let saved = bench.saved();
             let text = |table: &str| saved.get(table).cloned().unwrap_or_default();
             assert_eq!(text("nat"), if masquerade { NAT } else { &[] }, "{masquerade} {forward}");
             assert_eq!(text("filter"), if forward { FILTER } else { &[] });
         }
-        bench.install(Spec { fully_random: false, ..spec() });
+        bench.install(RuleSpec { fully_random: false, ..spec() });
         let expected: Vec<_> = NAT.iter().map(|rule| rule.replace(" --random-fully", "")).collect();
         assert_eq!(bench.rules("nat"), expected);
     });
@@ -235,7 +235,7 @@ fn another_network_leaves_nothing_of_the_old_one() {
     each_flavour(|bench| {
         let old = spec();
         bench.install(old.clone());
-        let new = Spec {
+        let new = RuleSpec {
             network: "10.9.0.0/16".parse().unwrap(),
             subnet: "10.9.48.0/24".parse().unwrap(),
             ..spec()
@@ -309,7 +309,7 @@ fn nftables_hold_the_same_meaning_and_are_looked_after() {
 fn changing_over_to_nftables_takes_the_iptables_rules_along() {
     let Some(bench) = Bench::new("iptables-nft", true) else { return };
     bench.install(spec());
-    bench.install(Spec { nftables: true, ..spec() });
+    bench.install(RuleSpec { nftables: true, ..spec() });
     assert!(!bench.run("iptables-save", &[]).contains("flanneld"));
     bench.install(spec());
     assert_eq!(bench.rules("nat"), NAT);
@@ -319,21 +319,21 @@ fn changing_over_to_nftables_takes_the_iptables_rules_along() {
 #[test]
 fn a_missing_tool_matters_only_if_a_rule_is_wanted() {
     let Some(bench) = Bench::new("", false) else { return };
-    let install = |spec: Spec| {
+    let install = |spec: RuleSpec| {
         bench.block_on(async |tools| {
             Firewall::install(spec, &PreviousSubnetFile::default(), tools).await
         })
     };
-    let nothing = Spec { masquerade: false, forward: false, ..spec() };
+    let nothing = RuleSpec { masquerade: false, forward: false, ..spec() };
     assert_eq!(install(nothing).unwrap().tool(), "none");
     let message = install(spec()).unwrap_err().to_string();
     assert!(message.contains("--ip-masq") && message.contains("neither iptables"), "{message}");
-    let message = install(Spec { nftables: true, ..spec() }).unwrap_err().to_string();
+    let message = install(RuleSpec { nftables: true, ..spec() }).unwrap_err().to_string();
     assert!(message.contains("EnableNFTables"), "{message}");
     assert!(bench.cleanup(false).is_empty());
     // Forward rules are on by default: a host without a firewall tool runs without them, and gets
     // them as soon as a tool is installed.
-    let mut firewall = install(Spec { masquerade: false, ..spec() }).unwrap();
+    let mut firewall = install(RuleSpec { masquerade: false, ..spec() }).unwrap();
     assert_eq!(firewall.tool(), "none");
     let (outcome, firewall) = bench.block_on(async |_| (firewall.check().await.is_err(), firewall));
     assert!(outcome);

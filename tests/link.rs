@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use flannel_udp::host::interface::{self, Interface, InterfaceOptions};
-use flannel_udp::host::link::{Overlay, Repair, ensure};
+use flannel_udp::host::interface::{self, ExternalInterface, InterfaceOptions};
+use flannel_udp::host::link::{OverlayDevice, Repair, ensure};
 use flannel_udp::host::netlink::Netlink;
 use flannel_udp::host::watch::{self, LinkEvent, UnderlayState};
 use flannel_udp::sys::netns::Netns;
@@ -66,8 +66,8 @@ async fn index_of(name: &str) -> u32 {
     links.iter().find(|link| link.name == name).unwrap().index
 }
 
-fn overlay(index: u32) -> Overlay {
-    Overlay {
+fn overlay(index: u32) -> OverlayDevice {
+    OverlayDevice {
         index,
         name: "flannel0".into(),
         address: Ipv4Addr::new(10, 0, 20, 0),
@@ -78,7 +78,7 @@ fn overlay(index: u32) -> Overlay {
     }
 }
 
-async fn chosen() -> Interface {
+async fn chosen() -> ExternalInterface {
     interface::choose(&InterfaceOptions::default()).await.unwrap()
 }
 
@@ -131,7 +131,7 @@ fn flannel0_is_set_up_as_flannel_does() {
     let Some(netns) = host() else { return };
     let repairs = block_on(&netns, async || {
         let netlink = Netlink::connect().unwrap();
-        let overlay = Overlay { blackhole: true, ..overlay(index_of("flannel0").await) };
+        let overlay = OverlayDevice { blackhole: true, ..overlay(index_of("flannel0").await) };
         let first = ensure(&netlink, &overlay).await.unwrap();
         assert_eq!(ensure(&netlink, &overlay).await.unwrap(), Default::default());
         first.repairs
@@ -218,7 +218,7 @@ fn what_is_taken_from_flannel0_comes_back_and_the_rest_is_told() {
         expect(&mut events, |e| matches!(e, LinkEvent::Repaired(r) if r.len() == 4)).await;
 
         // Another lease: nothing of the old one remains.
-        let third = Overlay {
+        let third = OverlayDevice {
             address: Ipv4Addr::new(10, 0, 5, 0),
             subnet: "10.0.5.0/24".parse().unwrap(),
             ..second

@@ -7,7 +7,7 @@ use crate::dataplane::forward::{self, Policy};
 use crate::dataplane::{
     CheckMode, CheckOutcome, Config, DropReason, GRACE, GraceReason, MismatchReason,
 };
-use crate::host::firewall::{Spec, masquerade_rule};
+use crate::host::firewall::{RuleSpec, masquerade_rule};
 use crate::humanize;
 use crate::observe::protocol::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
 use crate::packet::icmp::ErrorKind;
@@ -22,7 +22,7 @@ struct Expert<'a> {
     config: Config,
     routes: &'a RouteTable,
     peers: &'a [Peer],
-    rules: Spec,
+    rules: RuleSpec,
     device: &'a str,
     host: Ipv4Addr,
     /// Through which interface the kernel sends packets to the destination.

@@ -3,8 +3,8 @@
 use super::docker;
 use super::facts::HostFacts;
 use super::finding::Finding;
-use crate::host::link::{self, Overlay};
-use crate::host::netlink::Route;
+use crate::host::link::{self, OverlayDevice};
+use crate::host::netlink::KernelRoute;
 
 /// Checks the device, the route of the overlay network, and where the kernel sends packets for each
 /// peer's subnet.
@@ -63,7 +63,7 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
         let text = format!("{network} does not lead into {name}");
         findings.push(Finding::fault("route", text).remedy(remedy));
     }
-    let overlay = Overlay {
+    let overlay = OverlayDevice {
         index: tun.index,
         name: name.clone(),
         address: subnet.network(),
@@ -75,7 +75,7 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     // A route that exists only because of the bridge's wrong address disappears with that address,
     // which docker::check reports.
     let (bridge, others) = facts.routes.iter().cloned().partition(|r| docker::explains(facts, r));
-    let [bridge, others]: [Vec<Route>; 2] = [bridge, others];
+    let [bridge, others]: [Vec<KernelRoute>; 2] = [bridge, others];
     let conflicts = link::conflicts(&others, &facts.links, &overlay);
     for conflict in &conflicts {
         let text = format!("the route {conflict} diverts traffic from the overlay");

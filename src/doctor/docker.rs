@@ -7,7 +7,7 @@ use std::path::Path;
 use super::facts::HostFacts;
 use super::finding::Finding;
 use super::ports;
-use crate::host::netlink::{Link, Route};
+use crate::host::netlink::{KernelRoute, Link};
 use crate::host::subnet_file::variable;
 
 /// The options for dockerd from one source.
@@ -89,7 +89,7 @@ fn compare(facts: &HostFacts<'_>, source: &str, options: &DockerOptions, remedy:
 
 /// Returns whether a route exists only because the bridge has an address that [`check`] reports as
 /// wrong.
-pub(super) fn explains(facts: &HostFacts<'_>, route: &Route) -> bool {
+pub(super) fn explains(facts: &HostFacts<'_>, route: &KernelRoute) -> bool {
     let bridge = facts.links.iter().find(|link| link.name == BRIDGE);
     facts.file.subnet.is_some()
         && route.gateway.is_none()

@@ -6,8 +6,8 @@ use super::DoctorArgs;
 use super::status;
 use super::store::StoreFacts;
 use crate::exit::{Code, Exit};
-use crate::host::interface::{self, Interface, InterfaceOptions};
-use crate::host::netlink::{Address, Link, LinkDetails, Netlink, Route};
+use crate::host::interface::{self, ExternalInterface, InterfaceOptions};
+use crate::host::netlink::{Address, KernelRoute, Link, LinkDetails, Netlink};
 use crate::host::subnet_file::{self, PreviousSubnetFile};
 use crate::observe::protocol::snapshot::Snapshot;
 use crate::packet::wire;
@@ -24,7 +24,7 @@ pub(super) struct HostFacts<'a> {
     pub(super) links: Vec<Link>,
     pub(super) details: Vec<LinkDetails>,
     pub(super) addresses: Vec<Address>,
-    pub(super) routes: Vec<Route>,
+    pub(super) routes: Vec<KernelRoute>,
     /// Network and subnet from the subnet file.
     pub(super) file: PreviousSubnetFile,
     /// Text of the subnet file.
@@ -33,7 +33,7 @@ pub(super) struct HostFacts<'a> {
     /// This host's subnet: from the subnet file, else from the daemon, else from this host's lease.
     pub(super) subnet: Option<Cidr>,
     /// The interface that carries the traffic between hosts, or why none was found.
-    pub(super) interface: Result<Interface, String>,
+    pub(super) interface: Result<ExternalInterface, String>,
     /// The other hosts' leases.
     pub(super) peers: Vec<&'a Holding>,
 }

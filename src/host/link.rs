@@ -5,12 +5,12 @@ use std::net::Ipv4Addr;
 
 use rtnetlink::packet_route::route::RouteType;
 
-use super::netlink::{Link, Netlink, NetlinkError, Route};
+use super::netlink::{KernelRoute, Link, Netlink, NetlinkError};
 use crate::route::Cidr;
 
 /// The wanted set-up of the TUN device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overlay {
+pub struct OverlayDevice {
     /// Interface index of the device.
     pub index: u32,
     /// Name of the device, for messages.
@@ -71,7 +71,7 @@ impl fmt::Display for Conflict {
 
 /// Result of a check of the device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Checked {
+pub struct DeviceCheck {
     /// Differences that were repaired.
     pub repairs: Vec<Repair>,
     /// Routes of other programs that divert overlay traffic; the daemon reports them and leaves
@@ -99,8 +99,8 @@ pub const BLACKHOLE_METRIC: u32 = u32::MAX - 1;
 ///
 /// # Errors
 /// The device is gone, or the kernel rejects a request.
-pub async fn ensure(netlink: &Netlink, overlay: &Overlay) -> Result<Checked, LinkError> {
-    let mut checked = Checked::default();
+pub async fn ensure(netlink: &Netlink, overlay: &OverlayDevice) -> Result<DeviceCheck, LinkError> {
+    let mut checked = DeviceCheck::default();
     let gone = || LinkError::Gone(overlay.name.clone());
     let link = netlink.link(overlay.index).await?.ok_or_else(gone)?;
     ensure_mtu_and_up(netlink, overlay, &link, &mut checked).await?;
@@ -126,7 +126,11 @@ pub async fn ensure(netlink: &Netlink, overlay: &Overlay) -> Result<Checked, Lin
 ///
 /// # Errors
 /// The kernel rejects a request.
-pub async fn retire(netlink: &Netlink, old: &Overlay, new: &Overlay) -> Result<(), LinkError> {
+pub async fn retire(
+    netlink: &Netlink,
+    old: &OverlayDevice,
+    new: &OverlayDevice,
+) -> Result<(), LinkError> {
     if (old.index, old.network) != (new.index, new.network) {
         ignore_missing(netlink.remove_device_route(old.network, old.index).await)?;
     }
@@ -144,9 +148,9 @@ pub async fn retire(netlink: &Netlink, old: &Overlay, new: &Overlay) -> Result<(
 
 async fn ensure_mtu_and_up(
     netlink: &Netlink,
-    overlay: &Overlay,
+    overlay: &OverlayDevice,
     link: &Link,
-    checked: &mut Checked,
+    checked: &mut DeviceCheck,
 ) -> Result<(), LinkError> {
     if link.mtu != overlay.mtu {
         checked.repairs.push(Repair::Mtu(link.mtu));
@@ -162,8 +166,8 @@ async fn ensure_mtu_and_up(
 
 async fn ensure_address(
     netlink: &Netlink,
-    overlay: &Overlay,
-    checked: &mut Checked,
+    overlay: &OverlayDevice,
+    checked: &mut DeviceCheck,
 ) -> Result<(), LinkError> {
     let addresses = netlink.addresses().await?;
     if addresses.iter().any(|a| a.index == overlay.index && a.local == overlay.address) {
@@ -182,11 +186,11 @@ async fn ensure_address(
 /// Adds the network route unless it exists, and reports every route that the kernel prefers to it.
 async fn ensure_route(
     netlink: &Netlink,
-    overlay: &Overlay,
-    checked: &mut Checked,
+    overlay: &OverlayDevice,
+    checked: &mut DeviceCheck,
 ) -> Result<(), LinkError> {
     let routes = netlink.routes().await?;
-    let ours = |r: &&Route| r.destination == overlay.network && r.oif == Some(overlay.index);
+    let ours = |r: &&KernelRoute| r.destination == overlay.network && r.oif == Some(overlay.index);
     if !routes.iter().any(|r| ours(&r)) {
         match netlink.add_device_route(overlay.network, overlay.index).await {
             Ok(()) => checked.repairs.push(Repair::Route(overlay.network)),
@@ -200,7 +204,7 @@ async fn ensure_route(
 }
 
 /// Returns those of `routes` that divert overlay traffic from the device.
-pub fn conflicts(routes: &[Route], links: &[Link], overlay: &Overlay) -> Vec<Conflict> {
+pub fn conflicts(routes: &[KernelRoute], links: &[Link], overlay: &OverlayDevice) -> Vec<Conflict> {
     let diverting = routes.iter().filter(|route| diverts_overlay_traffic(route, overlay));
     diverting.map(|route| describe(route, links)).collect()
 }
@@ -210,7 +214,7 @@ pub fn conflicts(routes: &[Route], links: &[Link], overlay: &Overlay) -> Vec<Con
 /// A route to this host's own subnet or a part of it is that of the container bridge. Any other
 /// route within the overlay network is preferred to the overlay's own, because its prefix is longer
 /// or it was added first with the same prefix and metric.
-fn diverts_overlay_traffic(route: &Route, overlay: &Overlay) -> bool {
+fn diverts_overlay_traffic(route: &KernelRoute, overlay: &OverlayDevice) -> bool {
     let local = matches!(route.kind, RouteType::Local | RouteType::Broadcast);
     overlay.network.covers(route.destination)
         && !overlay.subnet.covers(route.destination)
@@ -219,7 +223,7 @@ fn diverts_overlay_traffic(route: &Route, overlay: &Overlay) -> bool {
         && (route.destination != overlay.network || route.priority == 0)
 }
 
-fn describe(route: &Route, links: &[Link]) -> Conflict {
+fn describe(route: &KernelRoute, links: &[Link]) -> Conflict {
     let mut text = Vec::new();
     if route.kind != RouteType::Unicast {
         text.push(format!("{:?}", route.kind).to_lowercase());
@@ -255,8 +259,8 @@ fn ignore_missing(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError>
 mod tests {
     use super::*;
 
-    fn overlay() -> Overlay {
-        Overlay {
+    fn overlay() -> OverlayDevice {
+        OverlayDevice {
             index: 7,
             name: "flannel0".into(),
             address: Ipv4Addr::new(10, 0, 20, 0),
@@ -281,7 +285,7 @@ mod tests {
             ("0.0.0.0/0", 2, 0, false),
             ("192.168.0.0/16", 2, 0, false),
         ] {
-            let route = Route {
+            let route = KernelRoute {
                 destination: destination.parse().unwrap(),
                 oif: Some(oif),
                 gateway: None,
@@ -300,7 +304,7 @@ mod tests {
     #[test]
     fn a_conflict_reads_like_ip_route() {
         let links = [Link { index: 2, name: "eth1".into(), mtu: 1500, up: true }];
-        let route = Route {
+        let route = KernelRoute {
             destination: "10.0.0.0/16".parse().unwrap(),
             oif: Some(2),
             gateway: Some(Ipv4Addr::new(192, 168, 1, 1)),

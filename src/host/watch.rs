@@ -13,8 +13,8 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage}
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::interface::{self, Interface};
-use super::link::{Conflict, LinkError, Overlay, Repair, ensure, retire};
+use super::interface::{self, ExternalInterface};
+use super::link::{Conflict, LinkError, OverlayDevice, Repair, ensure, retire};
 use super::netlink::{Netlink, NetlinkError, link_of};
 use crate::route::Cidr;
 
@@ -22,9 +22,9 @@ use crate::route::Cidr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
     /// The TUN device with this interface index is gone; the caller creates another and sends its
-    /// [`Overlay`].
+    /// [`OverlayDevice`].
     Gone(u32),
-    /// The TUN device differed from its [`Overlay`] and has been repaired.
+    /// The TUN device differed from its [`OverlayDevice`] and has been repaired.
     Repaired(Vec<Repair>),
     /// The set of routes that divert overlay traffic has changed to this one.
     Conflicts(Vec<Conflict>),
@@ -62,8 +62,8 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// A new value in `overlays` is applied at once: the new address and routes are added, the old ones
 /// removed.
 pub async fn run(
-    overlays: watch::Receiver<Overlay>,
-    underlay: Interface,
+    overlays: watch::Receiver<OverlayDevice>,
+    underlay: ExternalInterface,
     events: mpsc::UnboundedSender<LinkEvent>,
 ) -> Result<(), NetlinkError> {
     let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route];
@@ -96,8 +96,8 @@ pub async fn run(
 
 struct LinkWatcher {
     netlink: Netlink,
-    overlays: watch::Receiver<Overlay>,
-    overlay: Overlay,
+    overlays: watch::Receiver<OverlayDevice>,
+    overlay: OverlayDevice,
     underlay_name: String,
     underlay: UnderlayState,
     events: mpsc::UnboundedSender<LinkEvent>,
@@ -110,8 +110,8 @@ struct LinkWatcher {
 
 impl LinkWatcher {
     fn new(
-        mut overlays: watch::Receiver<Overlay>,
-        underlay: Interface,
+        mut overlays: watch::Receiver<OverlayDevice>,
+        underlay: ExternalInterface,
         events: mpsc::UnboundedSender<LinkEvent>,
     ) -> Result<Self, NetlinkError> {
         let overlay = overlays.borrow_and_update().clone();
@@ -219,7 +219,7 @@ impl LinkWatcher {
         }
         let conflicts: HashSet<_> = checked.conflicts.iter().cloned().collect();
         if conflicts != self.conflicts {
-            let Overlay { name, network, .. } = &self.overlay;
+            let OverlayDevice { name, network, .. } = &self.overlay;
             for conflict in conflicts.difference(&self.conflicts) {
                 tracing::error!(
                     "route {conflict} diverts traffic of the overlay network {network} from \

@@ -14,9 +14,9 @@ use crate::daemon::Options;
 use crate::dataplane::{Dataplane, Event, MismatchLog, PeerAccounting, Stats};
 use crate::exit::{Code, Exit};
 use crate::host;
-use crate::host::firewall::{Firewall, Spec, Toolbox};
-use crate::host::interface::Interface;
-use crate::host::link::{self, LinkError, Overlay};
+use crate::host::firewall::{Firewall, RuleSpec, Toolbox};
+use crate::host::interface::ExternalInterface;
+use crate::host::link::{self, LinkError, OverlayDevice};
 use crate::host::netlink::Netlink;
 use crate::host::subnet_file::{self, PreviousSubnetFile, SubnetFile};
 use crate::host::watch::{LinkEvent, UnderlayState};
@@ -38,7 +38,7 @@ pub(super) struct Node<'a> {
     options: &'a Options,
     network: Cidr,
     port: u16,
-    interface: Interface,
+    interface: ExternalInterface,
     subnet: Cidr,
     peers: Arc<PeerAccounting>,
     /// Senders whose packets failed a check recently.
@@ -47,7 +47,7 @@ pub(super) struct Node<'a> {
     routes_stale: bool,
     netlink: Netlink,
     /// The state in which the link watcher keeps the TUN device; `None` until the watcher runs.
-    overlays: Option<watch::Sender<Overlay>>,
+    overlays: Option<watch::Sender<OverlayDevice>>,
     link_events: mpsc::UnboundedReceiver<LinkEvent>,
     /// `None` only while it is being replaced.
     plane: Option<Dataplane>,
@@ -57,7 +57,7 @@ pub(super) struct Node<'a> {
     /// Packets that the kernel dropped in the queues of previous TUN devices.
     past_queue_drops: u64,
     /// The firewall rules that the firewall task keeps in force.
-    rules: watch::Sender<Spec>,
+    rules: watch::Sender<RuleSpec>,
     /// The identity of the lease store that the subnet comes from.
     store: String,
     /// The content of the subnet file, once it was written.
@@ -75,7 +75,7 @@ impl<'a> Node<'a> {
     pub(super) async fn start(
         options: &'a Options,
         config: &NetworkConfig,
-        interface: Interface,
+        interface: ExternalInterface,
         subnet: Cidr,
         routes: Arc<RouteTable>,
         previous: &PreviousSubnetFile,
@@ -243,7 +243,7 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    fn watch(&mut self, overlay: Overlay) {
+    fn watch(&mut self, overlay: OverlayDevice) {
         let (sender, receiver) = watch::channel(overlay);
         let (events, link_events) = mpsc::unbounded_channel();
         (self.overlays, self.link_events) = (Some(sender), link_events);
@@ -292,13 +292,13 @@ impl<'a> Node<'a> {
         }
     }
 
-    async fn overlay(&self) -> Result<Overlay, LinkError> {
+    async fn overlay(&self) -> Result<OverlayDevice, LinkError> {
         let links = self.netlink.links().await?;
         let link = links
             .into_iter()
             .find(|link| link.name == self.tun_name)
             .ok_or_else(|| LinkError::Gone(self.tun_name.clone()))?;
-        Ok(Overlay {
+        Ok(OverlayDevice {
             index: link.index,
             name: link.name,
             address: self.subnet.network(),
@@ -339,8 +339,8 @@ impl<'a> Node<'a> {
     }
 }
 
-fn rules(options: &Options, config: &NetworkConfig, subnet: Cidr) -> Spec {
-    Spec {
+fn rules(options: &Options, config: &NetworkConfig, subnet: Cidr) -> RuleSpec {
+    RuleSpec {
         network: config.network,
         subnet,
         masquerade: options.ip_masq,

@@ -9,7 +9,7 @@ use crate::dataplane::counters::ThreadCounters;
 use crate::dataplane::{
     self, Dataplane, GraceReason, MismatchLog, MismatchReason, PeerAccounting, Stats,
 };
-use crate::host::firewall::Spec;
+use crate::host::firewall::RuleSpec;
 use crate::observe::protocol::snapshot::{self, Snapshot};
 use crate::route::RouteTable;
 use crate::subnet::SubnetStatus;
@@ -26,7 +26,7 @@ impl Node<'_> {
     }
 
     /// The firewall rules that the firewall task keeps in force.
-    pub(in crate::daemon) fn rules(&self) -> Spec {
+    pub(in crate::daemon) fn rules(&self) -> RuleSpec {
         self.rules.borrow().clone()
     }
 

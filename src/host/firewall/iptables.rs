@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::rules::{CHAINS, FlannelChain, Spec};
+use super::rules::{CHAINS, FlannelChain, RuleSpec};
 use super::tools::{ToolError, Toolbox, run};
 
 /// The programs of one iptables flavour (nft or legacy).
@@ -38,7 +38,7 @@ impl Iptables {
 
     /// Replaces the content of the daemon's chains with the wanted rules, and removes chains that
     /// are no longer wanted.
-    pub(super) async fn install(&self, spec: &Spec) -> Result<IptablesRules, ToolError> {
+    pub(super) async fn install(&self, spec: &RuleSpec) -> Result<IptablesRules, ToolError> {
         let fully_random = spec.fully_random && spec.masquerade && self.knows_fully_random().await;
         match self.restore(spec, fully_random).await {
             // The tool supports --random-fully and the kernel does not.
@@ -88,7 +88,11 @@ impl Iptables {
         Ok(removed)
     }
 
-    async fn restore(&self, spec: &Spec, fully_random: bool) -> Result<IptablesRules, ToolError> {
+    async fn restore(
+        &self,
+        spec: &RuleSpec,
+        fully_random: bool,
+    ) -> Result<IptablesRules, ToolError> {
         let mut installed = IptablesRules::default();
         for chain in CHAINS {
             let rules = chain.rules(spec, fully_random);

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use self::iptables::{Iptables, IptablesRules};
 use self::nft::{Nft, NftRules};
 use self::rules::CHAINS;
-pub use self::rules::{Spec, masquerade_rule};
+pub use self::rules::{RuleSpec, masquerade_rule};
 pub(crate) use self::tools::run;
 pub use self::tools::{ToolError, Toolbox};
 use super::subnet_file::PreviousSubnetFile;
@@ -50,7 +50,7 @@ pub enum FirewallError {
 #[derive(Debug)]
 pub struct Firewall {
     tools: Toolbox,
-    spec: Spec,
+    spec: RuleSpec,
     rules: ActiveRules,
 }
 
@@ -73,7 +73,7 @@ impl Firewall {
     /// # Errors
     /// Masquerade rules are wanted and cannot be installed.
     pub async fn install(
-        spec: Spec,
+        spec: RuleSpec,
         previous: &PreviousSubnetFile,
         tools: Toolbox,
     ) -> Result<Self, FirewallError> {
@@ -147,7 +147,7 @@ impl Firewall {
     ///
     /// # Errors
     /// The tool fails; the old rules stay.
-    pub async fn replace(&mut self, spec: Spec) -> Result<(), FirewallError> {
+    pub async fn replace(&mut self, spec: RuleSpec) -> Result<(), FirewallError> {
         self.rules = apply(&spec, &self.tools).await?;
         self.spec = spec;
         Ok(())
@@ -155,7 +155,7 @@ impl Firewall {
 
     /// Checks the rules every `period`, and applies changes of the wanted ones, until the sender of
     /// `specs` is dropped.
-    pub async fn run(mut self, period: Duration, mut specs: watch::Receiver<Spec>) {
+    pub async fn run(mut self, period: Duration, mut specs: watch::Receiver<RuleSpec>) {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ticks.reset();
@@ -213,7 +213,7 @@ pub async fn cleanup(tools: &Toolbox, dry_run: bool) -> Result<Vec<String>, Tool
     Ok(removed)
 }
 
-async fn apply(spec: &Spec, tools: &Toolbox) -> Result<ActiveRules, FirewallError> {
+async fn apply(spec: &RuleSpec, tools: &Toolbox) -> Result<ActiveRules, FirewallError> {
     let flags = match (spec.masquerade, spec.forward) {
         (false, false) => {
             remove_all(spec, tools).await;
@@ -240,7 +240,7 @@ async fn apply(spec: &Spec, tools: &Toolbox) -> Result<ActiveRules, FirewallErro
 }
 
 /// Removes the rules of an earlier run where no rules are wanted, if a tool is installed.
-async fn remove_all(spec: &Spec, tools: &Toolbox) {
+async fn remove_all(spec: &RuleSpec, tools: &Toolbox) {
     let outcome = async {
         if let Some(tool) = Iptables::find(tools, "iptables") {
             tool.install(spec).await?;

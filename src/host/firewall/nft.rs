@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::rules::{NFT_TABLE, Spec, nft_removal, nft_transaction};
+use super::rules::{NFT_TABLE, RuleSpec, nft_removal, nft_transaction};
 use super::tools::{ToolError, Toolbox, run};
 
 /// The nft program.
@@ -23,7 +23,7 @@ impl Nft {
     }
 
     /// Installs the wanted rules.
-    pub(super) async fn install(&self, spec: &Spec) -> Result<NftRules, ToolError> {
+    pub(super) async fn install(&self, spec: &RuleSpec) -> Result<NftRules, ToolError> {
         let random = spec.masquerade && spec.fully_random && self.accepts(spec).await;
         run(&self.program, &["-f", "-"], &nft_transaction(spec, random)).await?;
         Ok(NftRules { listing: self.listing().await?.unwrap_or_default() })
@@ -46,7 +46,7 @@ impl Nft {
     }
 
     /// Returns whether tool and kernel support random source ports.
-    async fn accepts(&self, spec: &Spec) -> bool {
+    async fn accepts(&self, spec: &RuleSpec) -> bool {
         run(&self.program, &["--check", "-f", "-"], &nft_transaction(spec, true)).await.is_ok()
     }
 

@@ -6,7 +6,7 @@ use crate::route::Cidr;
 
 /// The wanted rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spec {
+pub struct RuleSpec {
     /// The overlay network.
     pub network: Cidr,
     /// This host's subnet.
@@ -57,7 +57,7 @@ impl FlannelChain {
     }
 
     /// Returns the rules of this chain in order, without `-A`; empty if the chain is not wanted.
-    pub(super) fn rules(&self, spec: &Spec, fully_random: bool) -> Vec<String> {
+    pub(super) fn rules(&self, spec: &RuleSpec, fully_random: bool) -> Vec<String> {
         let network = spec.network;
         let bodies: Vec<(String, &str)> = match *self {
             MASQ if spec.masquerade => {
@@ -104,8 +104,8 @@ enum MasqueradeTarget {
 }
 
 /// Returns the rules for masquerading, in order.
-fn masquerade_rules(spec: &Spec) -> [(MasqueradeMatch, MasqueradeTarget); 6] {
-    let Spec { network, subnet, .. } = *spec;
+fn masquerade_rules(spec: &RuleSpec) -> [(MasqueradeMatch, MasqueradeTarget); 6] {
+    let RuleSpec { network, subnet, .. } = *spec;
     let multicast = Cidr::new(Ipv4Addr::new(224, 0, 0, 0), 4);
     let between = |source, destination| MasqueradeMatch {
         marked: false,
@@ -166,7 +166,7 @@ impl MasqueradeMatch {
 /// syntax, and whether it rewrites the source; `None` if no rule matches or masquerading is not
 /// wanted.
 pub fn masquerade_rule(
-    spec: &Spec,
+    spec: &RuleSpec,
     source: Ipv4Addr,
     destination: Ipv4Addr,
 ) -> Option<(String, bool)> {
@@ -184,7 +184,7 @@ pub fn masquerade_rule(
 pub(super) const NFT_TABLE: &str = "flannel-ipv4";
 
 /// Returns a transaction for `nft -f` after which the table holds exactly the rules of `spec`.
-pub(super) fn nft_transaction(spec: &Spec, fully_random: bool) -> String {
+pub(super) fn nft_transaction(spec: &RuleSpec, fully_random: bool) -> String {
     let network = spec.network;
     let mut text = nft_removal();
     let mut line = |statement: String| {
@@ -231,8 +231,8 @@ pub(super) fn nft_removal() -> String {
 mod tests {
     use super::*;
 
-    fn spec() -> Spec {
-        Spec {
+    fn spec() -> RuleSpec {
+        RuleSpec {
             network: "10.0.0.0/16".parse().unwrap(),
             subnet: "10.0.7.0/24".parse().unwrap(),
             masquerade: true,
@@ -287,16 +287,16 @@ mod tests {
         assert_eq!(rule("9.9.9.9", "10.0.8.2"), masked("! -s 10.0.0.0/16 -d 10.0.0.0/16"));
         assert_eq!(rule("10.0.7.2", "224.0.0.9"), None);
         assert_eq!(rule("9.9.9.9", "8.8.8.8"), None);
-        let off = Spec { masquerade: false, ..spec() };
+        let off = RuleSpec { masquerade: false, ..spec() };
         assert_eq!(masquerade_rule(&off, [10, 0, 7, 2].into(), [9, 9, 9, 9].into()), None);
     }
 
     #[test]
     fn what_is_not_wanted_is_not_there() {
-        let neither = Spec { masquerade: false, forward: false, ..spec() };
+        let neither = RuleSpec { masquerade: false, forward: false, ..spec() };
         assert!(CHAINS.iter().all(|chain| chain.rules(&neither, true).is_empty()));
         assert!(!nft_transaction(&neither, true).contains("chain"));
-        let text = nft_transaction(&Spec { masquerade: false, ..spec() }, true);
+        let text = nft_transaction(&RuleSpec { masquerade: false, ..spec() }, true);
         assert!(text.contains("forward") && !text.contains("postrtg"));
     }
 }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use regex::Regex;
 use rtnetlink::packet_route::route::RouteType;
 
-use super::netlink::{Address, Link, Netlink, NetlinkError, Route};
+use super::netlink::{Address, KernelRoute, Link, Netlink, NetlinkError};
 use crate::packet::wire::OVERHEAD;
 use crate::route::Cidr;
 
@@ -23,9 +23,9 @@ pub struct InterfaceOptions {
     pub public_ip: Option<Ipv4Addr>,
 }
 
-/// The interface that was chosen.
+/// The interface that carries the traffic between hosts; the name is that of flannel's source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub struct ExternalInterface {
     /// Interface index.
     pub index: u32,
     /// Interface name.
@@ -68,7 +68,7 @@ const MIN_OVERLAY_MTU: u32 = 68;
 ///
 /// # Errors
 /// No interface is usable, a regular expression is invalid, or the kernel rejects a request.
-pub async fn choose(options: &InterfaceOptions) -> Result<Interface, InterfaceError> {
+pub async fn choose(options: &InterfaceOptions) -> Result<ExternalInterface, InterfaceError> {
     let netlink = Netlink::connect()?;
     let reach = match options.can_reach {
         Some(target) => Some((target, netlink.route_to(target).await)),
@@ -86,17 +86,17 @@ pub async fn choose(options: &InterfaceOptions) -> Result<Interface, InterfaceEr
 struct HostInterfaces {
     links: Vec<Link>,
     addresses: Vec<Address>,
-    routes: Vec<Route>,
+    routes: Vec<KernelRoute>,
 }
 
 /// Tries every flag in order and collects why each did not yield an interface.
 fn choose_among(
     host: &HostInterfaces,
     options: &InterfaceOptions,
-    reach: Option<(Ipv4Addr, Result<Route, NetlinkError>)>,
-) -> Result<Interface, InterfaceError> {
+    reach: Option<(Ipv4Addr, Result<KernelRoute, NetlinkError>)>,
+) -> Result<ExternalInterface, InterfaceError> {
     let mut refused: Vec<(String, String)> = Vec::new();
-    let done = |found: ChosenAddress, reason: String| Interface {
+    let done = |found: ChosenAddress, reason: String| ExternalInterface {
         index: found.link.index,
         name: found.link.name.clone(),
         address: found.address,
@@ -198,7 +198,7 @@ impl HostInterfaces {
     }
 
     /// Returns the output interface of a route, with the route's preferred source address.
-    fn of_route(&self, route: &Route) -> Result<ChosenAddress<'_>, String> {
+    fn of_route(&self, route: &KernelRoute) -> Result<ChosenAddress<'_>, String> {
         let link = route.oif.and_then(|index| self.links.iter().find(|l| l.index == index));
         let link = link.ok_or("its route has no interface")?;
         match route.source {

@@ -29,14 +29,14 @@ fn host() -> HostInterfaces {
         routes: vec![
             default_route(3, 100, None),
             default_route(2, 10, None),
-            Route { destination: "10.0.0.0/8".parse().unwrap(), ..default_route(3, 0, None) },
-            Route { kind: RouteType::BlackHole, ..default_route(4, 0, None) },
+            KernelRoute { destination: "10.0.0.0/8".parse().unwrap(), ..default_route(3, 0, None) },
+            KernelRoute { kind: RouteType::BlackHole, ..default_route(4, 0, None) },
         ],
     }
 }
 
-fn default_route(oif: u32, priority: u32, source: Option<Ipv4Addr>) -> Route {
-    Route {
+fn default_route(oif: u32, priority: u32, source: Option<Ipv4Addr>) -> KernelRoute {
+    KernelRoute {
         destination: crate::route::Cidr::new(Ipv4Addr::UNSPECIFIED, 0),
         oif: Some(oif),
         gateway: None,

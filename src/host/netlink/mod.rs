@@ -109,7 +109,7 @@ pub struct Address {
 
 /// An IPv4 route of the main table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct KernelRoute {
     /// Destination.
     pub destination: Cidr,
     /// Index of the output interface; the first one of a multipath route.

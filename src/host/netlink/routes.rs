@@ -9,12 +9,12 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
 
-use super::{Netlink, NetlinkError, Route, to};
+use super::{KernelRoute, Netlink, NetlinkError, to};
 use crate::route::Cidr;
 
 impl Netlink {
     /// Lists every IPv4 route of the main table.
-    pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+    pub async fn routes(&self) -> Result<Vec<KernelRoute>, NetlinkError> {
         let _turn = self.turn().await;
         let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let messages: Vec<RouteMessage> = self
@@ -29,7 +29,7 @@ impl Netlink {
     }
 
     /// Returns the route that the kernel uses to `destination` now, policy routing included.
-    pub async fn route_to(&self, destination: Ipv4Addr) -> Result<Route, NetlinkError> {
+    pub async fn route_to(&self, destination: Ipv4Addr) -> Result<KernelRoute, NetlinkError> {
         let _turn = self.turn().await;
         let question =
             RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, 32).build();
@@ -120,9 +120,9 @@ fn table_of(message: &RouteMessage) -> u32 {
     attribute.unwrap_or_else(|| message.header.table.into())
 }
 
-fn route_of(message: &RouteMessage) -> Route {
+fn route_of(message: &RouteMessage) -> KernelRoute {
     let mut destination = Ipv4Addr::UNSPECIFIED;
-    let mut route = Route {
+    let mut route = KernelRoute {
         destination: Cidr::new(destination, 0),
         oif: None,
         gateway: None,
