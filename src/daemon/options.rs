@@ -11,7 +11,7 @@ use crate::args::go_values::{go_bool, go_int, go_int_in, go_port};
 use crate::args::values::log_filter;
 use crate::args::{ListenPath, StoreArgs};
 use crate::confine::Layers;
-use crate::dataplane::{CheckMode, Offloads, Threads};
+use crate::dataplane::{CheckMode, Feature, Offloads, Threads};
 
 /// The daemon's options.
 #[derive(Clone, Debug, Args)]
@@ -96,10 +96,9 @@ pub struct Options {
     /// two while both directions are busy
     #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
     pub worker_threads: Threads,
-    /// Kernel features to use: `auto` (all that the kernel supports), `off` (one packet per system call),
-    /// a list of vnet,uso,gso,gro,tcp-coalesce,udp-coalesce,batch, or `auto` with exceptions:
-    /// auto,-udp-coalesce
-    #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Data path")]
+    /// The kernel features that may be used.
+    #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Data path",
+          help = offload_help())]
     pub offload: Offloads,
     /// Microseconds a worker polls for more work before sleeping [default: 100; with --offload=off: 0]
     #[arg(long, value_name = "USEC", value_parser = go_int_in::<0, 1_000_000>,
@@ -205,7 +204,7 @@ impl Options {
 
     /// How long an idle worker polls for packets before it sleeps.
     pub fn spin_time(&self) -> Duration {
-        let default = if self.offload == Offloads::OFF { 0 } else { DEFAULT_SPIN };
+        let default = if self.offload.profile().is_stock() { 0 } else { DEFAULT_SPIN };
         Duration::from_micros(self.spin.unwrap_or(default).unsigned_abs())
     }
 
@@ -270,4 +269,11 @@ fn tun_name(text: &str) -> Result<String, String> {
         return Err("an interface name cannot contain a space, `/` or `:`".into());
     }
     Ok(text.to_owned())
+}
+fn offload_help() -> String {
+    format!(
+        "Kernel features to use: `auto` (all that the kernel supports), `off` (one packet per system \
+         call), a list of {}, or `auto` with exceptions: auto,-udp-coalesce",
+        Feature::ALL.map(Feature::name).join(",")
+    )
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use caps::{CapSet, Capability};
 
 use super::finding::Finding;
-use crate::sys::mmsg::{RecvBatch, SendBatch};
+use crate::dataplane::{Description, Feature};
 use crate::sys::netns::Netns;
 use crate::sys::steering::{self, Lanes};
 use crate::sys::tun::{Offload, TunQueue};
@@ -128,15 +128,23 @@ fn probe_tun() -> Vec<Finding> {
         let fault = Finding::fault("TUNSETIFF", error.to_string());
         return vec![fault.remedy("run as root or with CAP_NET_ADMIN")];
     }
-    findings.push(feature("IFF_VNET_HDR (vnet)", vnet.as_ref().map(drop).map_err(text), VNET));
-    findings.push(feature("TSO on the TUN (vnet)", on(tso).map_err(|e| text(&e)), TSO));
+    findings.push(finding(
+        "IFF_VNET_HDR (vnet)",
+        vnet.as_ref().map(drop).map_err(text),
+        &Feature::Vnet.cost(),
+    ));
+    findings.push(finding("TSO on the TUN (vnet)", on(tso).map_err(|e| text(&e)), TSO));
     let uso = on(Offload { uso: true, ..tso });
-    findings.push(feature("USO on the TUN (uso, udp-coalesce)", uso.map_err(|e| text(&e)), USO));
+    findings.push(finding(
+        "USO on the TUN (uso, udp-coalesce)",
+        uso.map_err(|e| text(&e)),
+        &Feature::Uso.cost(),
+    ));
     let queue = TunQueue::attach("queue%d", true, false).map(|(queue, _)| queue);
-    findings.push(feature("IFF_MULTI_QUEUE", queue.as_ref().map(drop).map_err(text), QUEUES));
+    findings.push(finding("IFF_MULTI_QUEUE", queue.as_ref().map(drop).map_err(text), QUEUES));
     if let Ok(queue) = queue {
         let steered = steering::by_header(&queue, Lanes::OnePair);
-        findings.push(feature("TUNSETSTEERINGEBPF", steered.map_err(|e| text(&e)), STEERING));
+        findings.push(finding("TUNSETSTEERINGEBPF", steered.map_err(|e| text(&e)), STEERING));
     }
     findings
 }
@@ -146,41 +154,23 @@ fn socket_features() -> Vec<Finding> {
         Ok(socket) => socket,
         Err(error) => return vec![Finding::note("UDP features", format!("not checked: {error}"))],
     };
-    let segment =
-        if udp::has_segment(&socket) { Ok(()) } else { Err("setsockopt rejects it".to_owned()) };
-    let gro = udp::set_gro(&socket, true).map_err(|error| text(&error));
-    vec![
-        feature("UDP_SEGMENT (gso)", segment, GSO),
-        feature("UDP_GRO (gro)", gro, GRO),
-        feature("sendmmsg and recvmmsg (batch)", batch(&socket).map_err(|e| text(&e)), BATCH),
-    ]
-}
-
-/// Sends two datagrams with one call and receives them with another.
-fn batch(socket: &std::net::UdpSocket) -> io::Result<()> {
-    let std::net::SocketAddr::V4(own) = socket.local_addr()? else {
-        return Err(io::Error::other("no IPv4 address"));
-    };
-    let mut batch = SendBatch::new(2, 2, true);
-    let mut filling = batch.begin();
-    for part in [b"a", b"b"] {
-        filling.open(own, None);
-        filling.push(part);
-    }
-    let sent = filling.send(socket, 0)?;
-    socket.set_nonblocking(true)?;
-    let received = RecvBatch::new(2, true).receive(socket, 2)?;
-    match (sent, received) {
-        (2, 1..) => Ok(()),
-        (sent, received) => Err(io::Error::other(format!("{sent} sent, {received} received"))),
-    }
+    let outcome = |feature: Feature| Some((feature, feature.probe_socket(&socket)?));
+    Feature::ALL
+        .into_iter()
+        .filter_map(outcome)
+        .map(|(feature, outcome)| {
+            let Description { name, uses, .. } = feature.description();
+            let name = format!("{} ({name})", uses.replace('`', ""));
+            finding(&name, outcome, &feature.cost())
+        })
+        .collect()
 }
 
 fn text(error: &io::Error) -> String {
     error.to_string()
 }
 
-fn feature(name: &str, outcome: Result<(), String>, cost: &str) -> Finding {
+fn finding(name: &str, outcome: Result<(), String>, cost: &str) -> Finding {
     match outcome {
         Ok(()) => Finding::ok(name, "supported by the kernel"),
         Err(error) => Finding::note(name, format!("the kernel rejects it ({error}): {cost}"))
@@ -189,16 +179,8 @@ fn feature(name: &str, outcome: Result<(), String>, cost: &str) -> Finding {
 }
 
 const NODE: &str = "/dev/net/tun";
-const VNET: &str = "one packet per system call on the TUN device, no coalescing: TCP is several times \
-                    slower, as with stock flannel";
 const TSO: &str = "TCP leaves the containers in single packets instead of 64 KiB";
-const USO: &str = "UDP passes the TUN device in single packets (needs Linux 6.2)";
 const QUEUES: &str = "more than one worker is not possible: use --workers=1; a ping or a DNS reply \
                       waits behind bulk TCP";
 const STEERING: &str = "a ping or a DNS reply may wait behind bulk TCP, and with several workers a UDP \
                         flow may change its queue once (needs Linux 4.16, and root or CAP_BPF)";
-const GSO: &str = "one datagram per message instead of up to 64: more CPU per packet sent (needs \
-                   Linux 4.18)";
-const GRO: &str = "one datagram per message on arrival: more CPU per packet received (needs Linux \
-                   5.0)";
-const BATCH: &str = "one packet per system call";

@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 
 use super::Node;
 use crate::daemon::Workers;
-use crate::dataplane::{self, Dataplane, Offloads, StartError, ThreadInit, Threads};
+use crate::dataplane::{self, Dataplane, StartError, ThreadInit, Threads};
 use crate::exit::{Code, Exit};
 use crate::packet::wire;
 
@@ -51,7 +51,7 @@ impl Node<'_> {
             },
             threads: match self.options.worker_threads {
                 // Without offloads this is the loop of stock flannel, which has one thread.
-                Threads::Auto if cores == 1 || self.options.offload == Offloads::OFF => {
+                Threads::Auto if cores == 1 || self.options.offload.profile().is_stock() => {
                     Threads::One
                 }
                 threads => threads,

@@ -10,7 +10,7 @@ pub(super) const BATCH: Description = Description {
     name: "batch",
     uses: "`sendmmsg`, `recvmmsg`",
     since: None,
-    without: "one message per call",
+    without: "one packet per system call of the socket",
     requires: &[],
     probe: Probe::Sockets(probe),
 };

@@ -10,7 +10,7 @@ pub(super) const GRO: Description = Description {
     name: "gro",
     uses: "`UDP_GRO`",
     since: Some("5.0"),
-    without: "one datagram per message",
+    without: "one datagram per message: more CPU per packet received",
     requires: &[],
     probe: Probe::Sockets(probe),
 };

@@ -93,6 +93,27 @@ impl Feature {
     }
 }
 
+impl Feature {
+    /// Asks the kernel for the feature with `socket`, as a data plane does. `None` if a socket is not
+    /// what the kernel is asked with.
+    ///
+    /// # Errors
+    /// The request, and what the kernel answered.
+    pub fn probe_socket(self, socket: &UdpSocket) -> Option<Result<(), String>> {
+        match self.description().probe {
+            Probe::Sockets(probe) => Some(probe(std::slice::from_ref(socket))),
+            Probe::Attach(_) | Probe::Queue(_) | Probe::FirstUse => None,
+        }
+    }
+
+    /// What the data path does without the feature, and the kernel that has it.
+    pub fn cost(self) -> String {
+        let Description { without, since, .. } = self.description();
+        let since = since.map(|version| format!(" (needs Linux {version})")).unwrap_or_default();
+        format!("{without}{since}")
+    }
+}
+
 /// Asks the kernel for what the device can do, by its first queue, and disables what it refuses.
 pub(super) fn probe_queue(queue: &TunQueue, active: &ActiveOffloads) {
     disable_dependents(active);

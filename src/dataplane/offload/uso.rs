@@ -8,7 +8,7 @@ pub(super) const USO: Description = Description {
     name: "uso",
     uses: "`TUN_F_USO4` and `TUN_F_USO6`",
     since: Some("6.2"),
-    without: "UDP is read in single packets",
+    without: "UDP passes the TUN device in single packets",
     requires: &[Feature::Vnet],
     probe: Probe::Queue(probe),
 };
