@@ -1,5 +1,5 @@
-//! Numbers of the hosts that routes lead to, so that a packet thread counts traffic per host without
-//! a search.
+//! Numbers of the hosts that routes lead to, so that a packet thread counts traffic per host
+//! without a search.
 //!
 //! Each word of the route table that leads to a host carries the host's number. A number belongs to
 //! one address until the control thread releases it. That is some time after the host's last route,

@@ -55,7 +55,8 @@ pub enum AdminError {
     Store(#[from] StoreError),
     /// The subnet is not one that hosts may lease.
     #[error(
-        "{subnet} is not a subnet that may be leased: the network config allows /{len}s from {min} to {max}"
+        "{subnet} is not a subnet that may be leased: \
+         the network config allows /{len}s from {min} to {max}"
     )]
     NotLeasable {
         /// The requested subnet.

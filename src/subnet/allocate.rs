@@ -71,8 +71,8 @@ mod tests {
     }
 
     proptest! {
-        /// For any leases and any config, the choice lies in the network, is aligned, and overlaps no
-        /// lease; and if there is no choice, no subnet is free.
+        /// For any leases and any config, the choice lies in the network, is aligned, and overlaps
+        /// no lease; and if there is no choice, no subnet is free.
         #[test]
         fn never_outside_never_overlapping(
             network_len in 16u8..=28,

@@ -82,9 +82,9 @@ impl fmt::Display for LeaseId {
     }
 }
 
-/// Top 16 bits of the numbers of this program's leases. A number that the etcd server chooses begins
-/// with bits of the member's ID (`pkg/idutil`); one in 65,536 has these bits by chance, which
-/// matters only if the lease also announces this host's public IP.
+/// Top 16 bits of the numbers of this program's leases. A number that the etcd server chooses
+/// begins with bits of the member's ID (`pkg/idutil`); one in 65,536 has these bits by chance,
+/// which matters only if the lease also announces this host's public IP.
 const MARK: i64 = 0x0f1a;
 const FINGERPRINT_MASK: u32 = 0xff_ffff;
 const RANDOM_MASK: u32 = 0xff_ffff;

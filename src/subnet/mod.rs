@@ -5,7 +5,7 @@
 //! | [`config`] | the network config, by flannel's rules |
 //! | [`lease`] | keys and values of leases, in flannel's format |
 //! | [`store`] | lease stores: etcd, a directory |
-//! | [`manager`] | acquires and renews this host's lease, watches the others, updates the route table |
+//! | [`manager`] | acquires and renews this host's lease, updates the route table |
 //! | [`allocate`] | the choice of a subnet for a new host |
 //! | [`instance`], [`origin`] | which host a lease and a subnet file belong to |
 //! | [`admin`] | listing, reserving and releasing by an operator |

@@ -1,5 +1,5 @@
-//! Five hosts, seven subnets, short leases, and faults in random order: two running hosts never hold
-//! one subnet.
+//! Five hosts, seven subnets, short leases, and faults in random order: two running hosts never
+//! hold one subnet.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};

@@ -88,8 +88,8 @@ fn explore(before: &[TableChange], changes: &[TableChange], readers: &[&[&str]])
     builder.check(move || {
         let (mut writer, table) = table(cidr(NETWORK), SUBNET_LEN);
         before.iter().for_each(|change| apply(&mut writer, *change));
-        // loom need not model `begun`: it bounds the answers by the execution as it is. What a reader
-        // knows of `done` depends on the memory model, so `done` is loom's.
+        // loom need not model `begun`: it bounds the answers by the execution as it is. What a
+        // reader knows of `done` depends on the memory model, so `done` is loom's.
         let begun = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let done = Arc::new(AtomicUsize::new(0));
         let start = |lookups: &Vec<(Ipv4Addr, Vec<_>)>| {

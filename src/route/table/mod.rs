@@ -236,8 +236,8 @@ impl RouteWriter {
         self.write_slots(&table.root, table.network, table.shift, changed)
     }
 
-    /// Writes those of `slots` that overlap `changed`. The slots divide `area` into parts of `shift`
-    /// address bits each.
+    /// Writes those of `slots` that overlap `changed`. The slots divide `area` into parts of
+    /// `shift` address bits each.
     fn write_slots(
         &mut self,
         slots: &[AtomicU64],

@@ -5,9 +5,9 @@
 //! an unclear message, the check is here and says what to do.
 //!
 //! The document is read as Go's `encoding/json` reads it into flannel's struct: a key matches
-//! without regard to case, the last of a repeated key counts, unknown keys are ignored, `null` means
-//! absent, and bytes that are not UTF-8 become U+FFFD. Only the message for text that is not JSON is
-//! this program's own: it gives the line and the column.
+//! without regard to case, the last of a repeated key counts, unknown keys are ignored, `null`
+//! means absent, and bytes that are not UTF-8 become U+FFFD. Only the message for text that is not
+//! JSON is this program's own: it gives the line and the column.
 
 use std::net::Ipv4Addr;
 
@@ -80,8 +80,8 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// Whether the daemon ends instead of waiting for a corrected config: the cases in which flannel
-    /// exits at once.
+    /// Whether the daemon ends instead of waiting for a corrected config: the cases in which
+    /// flannel exits at once.
     pub fn is_fatal(&self) -> bool {
         self.fatal
     }

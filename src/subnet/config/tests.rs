@@ -189,7 +189,8 @@ proptest! {
         let _ = NetworkConfig::parse(&text);
     }
 
-    /// Every subnet of every accepted config lies in the network, is aligned, and has the right length.
+    /// Every subnet of every accepted config lies in the network, is aligned, and has the right
+    /// length.
     #[test]
     fn subnets_are_inside(base: u32, len in 1u8..=30, subnet in 0u8..=32, min: u32, max: u32) {
         let network = Cidr::new(Ipv4Addr::from_bits(base), len);

@@ -73,7 +73,7 @@ impl LeaseWatcher {
         self.on_contact();
         self.to.send(WatcherEvent::List(snapshot)).await.ok()?;
         let began = Instant::now();
-        let error = self.follow(stream).await?;
+        let error = self.stream_changes(stream).await?;
         if began.elapsed() > STABLE {
             self.backoff.reset();
         }
@@ -88,7 +88,7 @@ impl LeaseWatcher {
     /// A connection can die without a FIN or RST. A silent watch is therefore asked for a sign of
     /// life, and if none comes in time a second watch is started beside it. The one that answers
     /// first is followed from then on.
-    async fn follow(&mut self, mut stream: Box<dyn WatchStream>) -> Option<StoreError> {
+    async fn stream_changes(&mut self, mut stream: Box<dyn WatchStream>) -> Option<StoreError> {
         let mut asked: Option<Instant> = None;
         let mut probe_at = Instant::now() + self.timing.probe;
         let mut resync_at = self.resync_at();

@@ -167,7 +167,10 @@ impl Keeper {
     fn on_address(&mut self) {
         let address = *self.public_ip.borrow_and_update();
         if address != self.held.public_ip {
-            info!(old = %self.held.public_ip, new = %address, "the public IP changed; updating the lease");
+            info!(
+                old = %self.held.public_ip, new = %address,
+                "the public IP changed; updating the lease"
+            );
             self.options.public_ip = address;
             self.next = Some((Instant::now(), NextAction::Renew));
         }
@@ -239,8 +242,8 @@ impl Keeper {
         }
     }
 
-    /// Plans the next renewal or check, whichever is first. A renewal comes a random time before the
-    /// margin, so that hosts that started together do not renew together. The checks in between
+    /// Plans the next renewal or check, whichever is first. A renewal comes a random time before
+    /// the margin, so that hosts that started together do not renew together. The checks in between
     /// find a lost entry without a watch.
     fn plan(&mut self, check_in: Duration) {
         let margin = self.options.timing.renew_margin;

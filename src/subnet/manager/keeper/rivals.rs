@@ -18,9 +18,9 @@ use crate::subnet::store::StoreRecord;
 use crate::subnet::{LeaseKey, LeaseValue};
 
 impl Keeper {
-    /// Another instance with this host's address wrote the entry. That instance waits to see whether
-    /// the entry is written back, and gives up if it is. If it does not give up, the instance with
-    /// the higher fingerprint does, so that one of the two remains.
+    /// Another instance with this host's address wrote the entry. That instance waits to see
+    /// whether the entry is written back, and gives up if it is. If it does not give up, the
+    /// instance with the higher fingerprint does, so that one of the two remains.
     pub(super) async fn rewritten_by(
         &mut self,
         other: Fingerprint,

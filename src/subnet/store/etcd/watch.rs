@@ -30,9 +30,9 @@ pub(super) async fn watch(connector: &Arc<Connector>) -> Result<ListAndWatch, St
             }
         };
         match begin(connector, &connection).await {
-            Ok(follow) => {
+            Ok(started) => {
                 connector.rotation.mark_healthy(attempt);
-                return Ok(follow);
+                return Ok(started);
             }
             Err((error, false)) => return Err(error),
             Err((error, true)) => {

@@ -244,7 +244,10 @@ impl LeaseDirectory {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
         if let Err(error) = flock(&file, FlockOperation::LockExclusive) {
-            warn!(dir = %self.dir.display(), %error, "the file system does not lock; relying on hard links to keep leases distinct");
+            warn!(
+                dir = %self.dir.display(), %error,
+                "the file system does not lock; relying on hard links to keep leases distinct"
+            );
         }
         file.write_all(b"\n")?;
         let theirs = file.metadata()?.modified()?;
