@@ -1,4 +1,4 @@
-//! `flannel-udp demo` and `flannel-udp bench` as a newcomer runs them, and what they leave: nothing.
+//! `flannel-udp demo` and `flannel-udp bench`, which leave nothing behind.
 
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -101,7 +101,7 @@ fn the_bench_measures_and_writes_its_files() {
     assert!(read("x.md").ends_with(" after"));
 }
 
-/// The program with these arguments, or nothing and a loud word where it may not build labs.
+/// Starts the program with these arguments; `None`, after a line on standard error, where no lab can be built.
 fn start(arguments: &[&str]) -> Option<Child> {
     if let Err(missing) = have_privilege() {
         eprintln!("SKIPPED: no network namespaces here: {missing}");

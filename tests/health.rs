@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use flannel_udp::lab::{self, Lab, Process};
+use flannel_udp::lab::{self, Lab, LabProcess};
 use flannel_udp::sys::netns::Netns;
 
 const PORT: u16 = 10254;
@@ -21,11 +21,11 @@ fn lab() -> Option<Lab> {
         .ok()
 }
 
-fn daemon(lab: &Lab, flags: &[&str], notify: Option<&Path>) -> Process {
+fn daemon(lab: &Lab, flags: &[&str], notify: Option<&Path>) -> LabProcess {
     let host = lab.host(0);
     let mut command = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
     command
-        .arg(format!("--registry=file:{}", lab.registry_directory().display()))
+        .arg(format!("--registry=file:{}", lab.store_directory().display()))
         .arg(format!("--subnet-file={}", host.directory().join("subnet.env").display()))
         .arg("--iptables-forward-rules=false")
         .arg(format!("--socket={}", host.directory().join("flannel-udp.sock").display()))
@@ -34,7 +34,7 @@ fn daemon(lab: &Lab, flags: &[&str], notify: Option<&Path>) -> Process {
         command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", "1000000");
     }
     let log = host.directory().join("daemon.log");
-    Process::start(host.netns(), command, "the daemon", log).unwrap()
+    LabProcess::start(host.netns(), command, "the daemon", log).unwrap()
 }
 
 /// Status code and body of a request; `None` while nobody listens.
@@ -65,7 +65,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 #[test]
 fn health_and_watchdog_from_start_to_stop() {
     let Some(lab) = lab() else { return };
-    std::fs::create_dir_all(lab.registry_directory()).unwrap();
+    std::fs::create_dir_all(lab.store_directory()).unwrap();
     let socket = lab.directory().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
     manager.set_nonblocking(true).unwrap();
@@ -96,7 +96,7 @@ fn health_and_watchdog_from_start_to_stop() {
     });
     assert_eq!(heard("READY=1"), 0);
 
-    lab.create_file_registry(lab::CONFIG).unwrap();
+    lab.create_store_directory(lab::CONFIG).unwrap();
     wait_for("readiness", || get(netns, "/readyz").filter(|(status, _)| *status == 200));
     assert_eq!(heard("READY=1"), 1);
 
@@ -110,7 +110,7 @@ fn health_and_watchdog_from_start_to_stop() {
     assert!(!body.contains("LATE"), "{body}");
 
     let status = process.stop(Duration::from_secs(5)).unwrap();
-    assert!(status.success(), "{status}: {}", process.last_words());
+    assert!(status.success(), "{status}: {}", process.last_lines());
     assert_eq!(heard("STOPPING=1"), 1);
 
     // The log tells the same in order.
@@ -136,7 +136,7 @@ fn health_and_watchdog_from_start_to_stop() {
 #[test]
 fn each_failure_has_its_exit_code() {
     let Some(lab) = lab() else { return };
-    lab.create_file_registry(lab::CONFIG).unwrap();
+    lab.create_store_directory(lab::CONFIG).unwrap();
     let _busy = lab
         .host(0)
         .netns()
@@ -155,7 +155,7 @@ fn each_failure_has_its_exit_code() {
     ] {
         let mut process = daemon(&lab, flags, None);
         let status = wait_for("an end", || process.ended());
-        let log = process.last_words();
+        let log = process.last_lines();
         assert_eq!(status.code(), Some(code), "{flags:?}: {log}");
         assert!(log.contains(words), "{flags:?}: {log}");
     }

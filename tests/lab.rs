@@ -1,12 +1,12 @@
-//! The lab itself: kernel paths between its hosts, traffic that is verified, and nothing left over.
+//! The lab: kernel paths between its hosts, verified traffic, and a complete removal.
 
 use std::time::Duration;
 
 use flannel_udp::lab::traffic::{Agent, EchoReport, SinkReport, TcpReport, UdpReport};
 use flannel_udp::lab::traffic::{ECHO_PORT, SINK_PORT};
-use flannel_udp::lab::{self, Lab, LabBuilder, Underlay, ping, tool};
+use flannel_udp::lab::{self, Lab, LabBuilder, UnderlayKind, ping, tool};
 
-/// A lab to build, or a loud word that nothing is proved here.
+/// The options of a lab; `None`, after a line on standard error, where no lab can be built.
 fn builder() -> Option<LabBuilder> {
     match lab::have_privilege() {
         Ok(_) => Some(Lab::builder().binary(env!("CARGO_BIN_EXE_flannel-udp"))),
@@ -20,7 +20,7 @@ fn builder() -> Option<LabBuilder> {
 #[test]
 fn plain_routes_carry_verified_traffic_and_nothing_is_left() {
     let Some(builder) = builder() else { return };
-    let mut lab = builder.underlay(Underlay::Nic).build().unwrap();
+    let mut lab = builder.underlay(UnderlayKind::Nic).build().unwrap();
     let (prefix, directory) = (lab.prefix().to_owned(), lab.directory().to_owned());
     lab.route_plainly().unwrap();
     let (from, to) = (lab.host(0).container(), lab.host(1).container());
@@ -78,7 +78,7 @@ fn etcd_has_two_members_and_survives_a_stop() {
     assert_eq!(lab.keys(lab::ETCD_PREFIX).unwrap(), expected);
     lab.etcd().unwrap().stop().unwrap();
     assert!(lab.keys(lab::ETCD_PREFIX).is_err());
-    lab::Etcd::start_again(&mut lab).unwrap();
+    lab.restart_etcd().unwrap();
     assert_eq!(lab.keys(lab::ETCD_PREFIX).unwrap(), expected);
 }
 

@@ -9,14 +9,14 @@ use crate::exit::{Code, Exit};
 /// Subcommands that work in a lab.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum LabCommand {
-    /// Two hosts on this machine: packets across, a transfer, a short measurement
+    /// Run two hosts on this machine: ping, a verified transfer, a short measurement
     Demo(DemoArgs),
-    /// The tunnel measured beside the kernel's VXLAN and the plain underlay
+    /// Compare the tunnel with kernel VXLAN and the plain underlay
     Bench(Box<BenchArgs>),
-    /// A generator, sink or janitor of a lab
+    /// Run a generator, sink or janitor of a lab
     #[command(hide = true)]
     LabAgent {
-        /// What it does
+        /// The kind of agent
         #[command(subcommand)]
         agent: AgentCommand,
     },
@@ -35,9 +35,7 @@ pub fn run(command: LabCommand) -> Result<(), Exit> {
         }
     };
     outcome.map_err(|error| match error {
-        LabError::Interrupted => {
-            Exit::new(Code::Interrupted, "interrupted; everything is taken down")
-        }
+        LabError::Interrupted => Exit::new(Code::Interrupted, "interrupted; the lab was removed"),
         error => Exit::new(Code::CheckFailed, format!("flannel-udp: {error}")),
     })
 }

@@ -1,4 +1,4 @@
-//! A daemon on a lab host, run as an operator would run it.
+//! A daemon on a host of the lab, started as an operator would start it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,148 +7,68 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, SystemTime};
 
-use super::host::{Host, Subnet};
-use super::process::Process;
-use super::topology::Lab;
-use super::{LabError, etcd, tool};
+use super::node::Node;
+use super::process::LabProcess;
+use super::subnet::Subnet;
+use super::{LabError, tool};
 use crate::sys::process::Signal;
 
-/// Where the daemons keep their leases.
+/// The lease store of the daemons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Registry {
-    /// A directory of the lab's.
+pub enum StoreKind {
+    /// A directory of the lab.
     #[default]
-    Files,
+    Directory,
     /// The lab's etcd cluster.
     Etcd,
 }
 
-/// How to start a daemon.
+/// Options of a daemon's start.
 #[derive(Debug, Clone, Default)]
 pub struct DaemonOptions {
-    /// Where leases are kept.
-    pub registry: Registry,
-    /// More flags, after the lab's own.
+    /// The lease store.
+    pub lease_store: StoreKind,
+    /// Flags in addition to the lab's own.
     pub flags: Vec<OsString>,
-    /// Another program than the lab's.
+    /// The program, if not the lab's.
     pub binary: Option<PathBuf>,
 }
 
-/// A daemon that runs, or ran.
+/// A daemon, running or exited.
 #[derive(Debug)]
 pub struct Daemon {
-    process: Process,
+    process: LabProcess,
     subnet_file: PathBuf,
     stats_file: PathBuf,
     socket: PathBuf,
-    /// The subnet file an earlier run left.
+    /// The subnet file that an earlier run left, by inode and modification time.
     before: Option<(u64, SystemTime)>,
     options: DaemonOptions,
 }
 
 impl DaemonOptions {
-    /// Options with these flags and the file registry.
+    /// Options with these flags and leases in a directory.
     pub fn with_flags<S: Into<OsString>>(flags: impl IntoIterator<Item = S>) -> Self {
         Self { flags: flags.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// The same with another registry.
+    /// Sets the lease store.
     #[must_use]
-    pub fn registry(mut self, registry: Registry) -> Self {
-        self.registry = registry;
+    pub fn lease_store(mut self, store: StoreKind) -> Self {
+        self.lease_store = store;
         self
     }
 }
 
-impl Lab {
-    /// The directory of the file registry, made with `config` as the network's configuration.
-    pub fn create_file_registry(&self, config: &str) -> Result<PathBuf, LabError> {
-        let directory = self.registry_directory();
-        fs::create_dir_all(&directory).map_err(|e| LabError::file(&directory, e))?;
-        let file = directory.join("config");
-        fs::write(&file, config).map_err(|e| LabError::file(&file, e))?;
-        Ok(directory)
-    }
-
-    /// Where the file registry is.
-    pub fn registry_directory(&self) -> PathBuf {
-        self.directory().join("registry")
-    }
-
-    /// Starts a daemon on every host and waits until all are ready.
-    pub fn start_daemons(&mut self, options: &DaemonOptions) -> Result<(), LabError> {
-        for number in 0..self.hosts().len() {
-            self.spawn_daemon(number, options.clone())?;
-        }
-        (0..self.hosts().len()).try_for_each(|number| self.wait_for_daemon(number))
-    }
-
-    /// Starts a daemon on host `number` and waits until it is ready.
-    pub fn start_daemon(&mut self, number: usize, options: DaemonOptions) -> Result<(), LabError> {
-        self.spawn_daemon(number, options)?;
-        self.wait_for_daemon(number)
-    }
-
-    /// Starts a daemon on host `number` without waiting. One that ran there is stopped first.
-    pub fn spawn_daemon(&mut self, number: usize, options: DaemonOptions) -> Result<(), LabError> {
-        let binary = options.binary.clone().map_or_else(|| self.binary(), Ok)?;
-        let registry = match options.registry {
-            Registry::Files => {
-                vec![format!("--registry=file:{}", self.registry_directory().display())]
-            }
-            Registry::Etcd => {
-                let urls: Vec<String> = self.etcd().map(|e| e.endpoints()).unwrap_or_default();
-                vec![
-                    format!("--etcd-endpoints={}", urls.join(",")),
-                    format!("--etcd-prefix={}", etcd::PREFIX),
-                ]
-            }
-        };
-        let host = self.host_mut(number);
-        host.daemon = None;
-        let daemon = Daemon::spawn(host, &binary, &registry, options)?;
-        host.daemon = Some(daemon);
-        Ok(())
-    }
-
-    /// Waits until the daemon on host `number` carries packets.
-    pub fn wait_for_daemon(&mut self, number: usize) -> Result<(), LabError> {
-        let host = self.host_mut(number);
-        let netns = host.netns_name().to_owned();
-        match &mut host.daemon {
-            Some(daemon) => daemon.wait_until_ready(&netns),
-            None => Err(LabError::Unusable(format!("{} has no daemon", host.name))),
-        }
-    }
-
-    /// Stops the daemon on host `number` with SIGTERM and says how it ended.
-    pub fn stop_daemon(&mut self, number: usize) -> Result<ExitStatus, LabError> {
-        let host = self.host_mut(number);
-        match &mut host.daemon {
-            Some(daemon) => daemon.process.stop(PATIENCE),
-            None => Err(LabError::Unusable(format!("{} has no daemon", host.name))),
-        }
-    }
-
-    /// Adds a container to host `number`, with what its daemon's `subnet.env` says.
-    pub fn add_container(&mut self, number: usize) -> Result<(), LabError> {
-        let host = self.host_mut(number);
-        let subnet = match &host.daemon {
-            Some(daemon) => daemon.subnet()?,
-            None => return Err(LabError::Unusable(format!("{} has no daemon", host.name))),
-        };
-        host.add_container(subnet).map(drop)
-    }
-}
-
 impl Daemon {
-    fn spawn(
-        host: &Host,
+    /// Starts `binary` on `node` with the flags of its lease store, `store`, and those of `options`.
+    pub(super) fn spawn(
+        node: &Node,
         binary: &Path,
-        registry: &[String],
+        store: &[String],
         options: DaemonOptions,
     ) -> Result<Self, LabError> {
-        let directory = host.directory();
+        let directory = &node.directory;
         let subnet_file = directory.join("subnet.env");
         let stats_file = directory.join("stats.json");
         let _ = fs::remove_file(&stats_file);
@@ -158,26 +78,26 @@ impl Daemon {
                 command.env_remove(name);
             }
         }
-        // A variable, not a flag: other versions of the program do not know it.
+        // The environment, because other versions of the program may not know the flag.
         let socket = directory.join("flannel-udp.sock");
         command
             .env("FLANNELD_SOCKET", &socket)
             .current_dir(directory)
-            .args(registry)
-            .arg(format!("--iface={}", host.address()))
+            .args(store)
+            .arg(format!("--iface={}", node.address))
             .arg(format!("--subnet-file={}", subnet_file.display()))
             .arg(format!("--stats-json={}", stats_file.display()))
             .args(&options.flags);
-        let what = format!("the daemon on {}", host.name());
+        let what = format!("the daemon on {}", node.name);
         let before = identity(&subnet_file);
-        let process = Process::start(host.netns(), command, what, directory.join("daemon.log"))?;
+        let process = LabProcess::start(&node.netns, command, what, directory.join("daemon.log"))?;
         Ok(Self { process, subnet_file, stats_file, socket, before, options })
     }
 
-    /// Ready: this run has written its subnet file and its device is up with the network's route.
-    fn wait_until_ready(&mut self, netns: &str) -> Result<(), LabError> {
+    /// Waits until this run has written its subnet file and its device has the route to the network.
+    pub(super) fn wait_until_ready(&mut self, netns: &str) -> Result<(), LabError> {
         let (file, before) = (self.subnet_file.clone(), self.before);
-        self.process.wait_until(READY_WITHIN, || {
+        self.process.wait_until(READY_TIMEOUT, || {
             identity(&file) != before
                 && file.exists()
                 && tool::ip_in(netns, "-4 route show").is_ok_and(|t| t.contains("dev flannel"))
@@ -185,7 +105,7 @@ impl Daemon {
     }
 
     /// The process.
-    pub fn process(&mut self) -> &mut Process {
+    pub fn process(&mut self) -> &mut LabProcess {
         &mut self.process
     }
 
@@ -194,45 +114,50 @@ impl Daemon {
         self.process.pid()
     }
 
-    /// What it told the containers' side.
+    /// The subnet in its `subnet.env`.
     pub fn subnet(&self) -> Result<Subnet, LabError> {
         Subnet::read(&self.subnet_file)
     }
 
-    /// Where its `subnet.env` is.
+    /// The path of its `subnet.env`.
     pub fn subnet_file(&self) -> &Path {
         &self.subnet_file
     }
 
-    /// Where it answers `status` and the like.
+    /// The path of its status socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Everything it has logged, over all its runs.
+    /// The log of all its runs.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.process.log()).unwrap_or_default()).into_owned()
     }
 
-    /// The file with everything it has logged.
+    /// The file with the log of all its runs.
     pub fn log_file(&self) -> &Path {
         self.process.log()
     }
 
-    /// How it was started.
+    /// The options of its start.
     pub fn options(&self) -> &DaemonOptions {
         &self.options
     }
 
-    /// Its counters now: asks with SIGUSR1 while it runs, reads what it left at its end otherwise.
+    /// Its counters: those of now, requested with SIGUSR1, if it runs, otherwise those of its exit.
     pub fn stats(&mut self) -> Result<serde_json::Value, LabError> {
         let file = self.stats_file.clone();
         if self.process.ended().is_none() {
             let _ = fs::remove_file(&file);
             self.process.signal(Signal::User1)?;
-            self.process.wait_until(STATS_WITHIN, || read_json(&file).is_ok())?;
+            self.process.wait_until(STATS_TIMEOUT, || read_json(&file).is_ok())?;
         }
         read_json(&file)
+    }
+
+    /// Ends it with SIGTERM and returns its exit status.
+    pub(super) fn stop(&mut self) -> Result<ExitStatus, LabError> {
+        self.process.stop(STOP_TIMEOUT)
     }
 
     pub(super) fn keep(&mut self) {
@@ -245,12 +170,15 @@ fn read_json(path: &Path) -> Result<serde_json::Value, LabError> {
     serde_json::from_str(&text).map_err(|e| LabError::file(path, e.into()))
 }
 
-/// Tells a file from one that replaced it.
+/// Inode and modification time, by which a file differs from one that replaced it.
 fn identity(path: &Path) -> Option<(u64, SystemTime)> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.ino(), metadata.modified().ok()?))
 }
 
-const READY_WITHIN: Duration = Duration::from_secs(20);
-const STATS_WITHIN: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(10);
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+const STATS_TIMEOUT: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The network configuration of demo and benchmark.
+pub const CONFIG: &str = r#"{"Network": "10.0.0.0/16", "SubnetLen": 24, "SubnetMin": "10.0.1.0", "SubnetMax": "10.0.20.0", "Backend": {"Type": "udp"}}"#;

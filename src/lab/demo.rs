@@ -1,25 +1,27 @@
-//! `flannel-udp demo`: two hosts on this machine, and packets between their containers.
+//! `flannel-udp demo`: two hosts on this machine, and traffic between their containers.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use super::daemon::{DaemonOptions, Registry};
-use super::host::Host;
+use super::daemon::{DaemonOptions, StoreKind};
+use super::host::LabHost;
 use super::topology::Lab;
 use super::traffic::{Agent, SINK_PORT, SinkReport, TcpReport};
-use super::{CONFIG, LabError, Privilege, Underlay, interrupt, janitor, ping, privilege, scratch};
+use super::{
+    CONFIG, LabError, Privilege, UnderlayKind, interrupt, janitor, ping, privilege, scratch,
+};
 use crate::sys::netns::Netns;
 
 /// Options of the demonstration.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
-    /// Keep leases in a real two-member etcd cluster on the two hosts, not in a directory
+    /// Keep leases in an etcd cluster of two members on the two hosts, not in a directory
     #[arg(long)]
     pub etcd: bool,
-    /// Leave everything running and print commands to look around
+    /// Leave everything running and print commands to inspect it
     #[arg(long)]
     pub keep: bool,
-    /// Take down what --keep left running, and end; with a name, only that one
+    /// Remove what --keep left running, and exit; with a name, only that lab
     #[arg(
         long,
         value_name = "NAME",
@@ -38,17 +40,17 @@ pub struct DemoArgs {
     /// MTU of the underlay
     #[arg(long, value_name = "BYTES", default_value_t = 1500)]
     pub mtu: u32,
-    /// Offload settings of the underlay
-    #[arg(long, value_enum, default_value_t = Underlay::Nic)]
-    pub underlay: Underlay,
-    /// One more flag for both daemons (repeatable), such as --daemon-flag=--offload=off
+    /// Offloads of the underlay's links
+    #[arg(long, value_enum, default_value_t = UnderlayKind::Nic)]
+    pub underlay: UnderlayKind,
+    /// Additional flag for both daemons (repeatable), such as --daemon-flag=--offload=off
     #[arg(long = "daemon-flag", value_name = "FLAG", allow_hyphen_values = true)]
     pub daemon_flags: Vec<String>,
 }
 
-/// What was measured in one direction.
+/// The results of one direction.
 #[derive(Debug)]
-struct Direction {
+struct DirectionResults {
     label: String,
     ttl: u8,
     round_trip: Duration,
@@ -63,45 +65,45 @@ struct Transfer {
     checksum: u64,
 }
 
-/// Shows the daemon at work, and cleans up whatever happens.
+/// Runs the demonstration, and removes the lab even if it fails.
 pub(super) fn run(arguments: &DemoArgs) -> Result<(), LabError> {
     let privilege = privilege::ensure()?;
     if let Some(name) = &arguments.remove {
         return remove(name);
     }
     if privilege == Privilege::UserNamespace {
-        println!("not root: working in a user namespace of its own");
+        println!("not root: using a user namespace");
     }
     let mut lab = build(arguments)?;
     let result = show(&lab, arguments);
-    let stays = arguments.keep && !matches!(result, Err(LabError::Interrupted));
-    if stays {
-        print_ways_in(&lab, privilege);
+    let keep = arguments.keep && !matches!(result, Err(LabError::Interrupted));
+    if keep {
+        print_commands(&lab, privilege);
     }
-    if stays && privilege == Privilege::Root {
+    if keep && privilege == Privilege::Root {
         lab.keep();
         return result;
     }
-    // In a user namespace of its own, names and mounts end with this process: stay until told to go.
-    while stays && interrupt::sleep(Duration::from_secs(3600)).is_ok() {}
+    // The names and mounts of a user namespace end with this process, so it stays until a signal.
+    while keep && interrupt::sleep(Duration::from_secs(3600)).is_ok() {}
     drop(lab);
-    println!("\neverything is taken down again");
+    println!("\nthe lab was removed");
     result
 }
 
 fn build(arguments: &DemoArgs) -> Result<Lab, LabError> {
     println!("underlay: two hosts on a veth pair, MTU {}", arguments.mtu);
     let mut lab = Lab::builder().mtu(arguments.mtu).underlay(arguments.underlay).build()?;
-    let registry = if arguments.etcd { Registry::Etcd } else { Registry::Files };
+    let store = if arguments.etcd { StoreKind::Etcd } else { StoreKind::Directory };
     if arguments.etcd {
-        println!("etcd: a cluster with a member on each host");
+        println!("lease store: etcd cluster with a member on each host");
         lab.start_etcd(2, CONFIG)?;
     } else {
-        let directory = lab.create_file_registry(CONFIG)?;
-        println!("registry: files in {}", directory.display());
+        let directory = lab.create_store_directory(CONFIG)?;
+        println!("lease store: directory {}", directory.display());
     }
     let flags = ["--ip-masq=true"].into_iter().chain(arguments.daemon_flags.iter().map(|f| &f[..]));
-    lab.start_daemons(&DaemonOptions::with_flags(flags).registry(registry))?;
+    lab.start_daemons(&DaemonOptions::with_flags(flags).lease_store(store))?;
     for number in 0..lab.hosts().len() {
         lab.add_container(number)?;
         describe(lab.host(number));
@@ -109,7 +111,7 @@ fn build(arguments: &DemoArgs) -> Result<Lab, LabError> {
     Ok(lab)
 }
 
-fn describe(host: &Host) {
+fn describe(host: &LabHost) {
     println!("{}: {} in namespace {}", host.name(), host.address(), host.netns_name());
     if let Some(daemon) = host.daemon() {
         if let Ok(subnet) = daemon.subnet() {
@@ -128,7 +130,12 @@ fn show(lab: &Lab, arguments: &DemoArgs) -> Result<(), LabError> {
     Ok(())
 }
 
-fn measure(lab: &Lab, arguments: &DemoArgs, from: &Host, to: &Host) -> Result<Direction, LabError> {
+fn measure(
+    lab: &Lab,
+    arguments: &DemoArgs,
+    from: &LabHost,
+    to: &LabHost,
+) -> Result<DirectionResults, LabError> {
     let label = format!("{} → {}", from.name(), to.name());
     eprintln!("{label}: ping, {} MB, throughput …", arguments.megabytes);
     let (source, sink) = (from.container(), to.container());
@@ -142,10 +149,10 @@ fn measure(lab: &Lab, arguments: &DemoArgs, from: &Host, to: &Host) -> Result<Di
     let tunnel_gbit = throughput(lab, source.netns(), sink.netns(), sink.address(), arguments)?;
     let plain_gbit = throughput(lab, from.netns(), to.netns(), to.address(), arguments)?;
     let (ttl, round_trip) = (best.ttl, best.round_trip);
-    Ok(Direction { label, ttl, round_trip, transfer, tunnel_gbit, plain_gbit })
+    Ok(DirectionResults { label, ttl, round_trip, transfer, tunnel_gbit, plain_gbit })
 }
 
-/// Sends a given amount and compares what arrived with what was sent.
+/// Sends a number of bytes and compares the bytes received with those sent.
 fn transfer(
     lab: &Lab,
     from: &Netns,
@@ -169,7 +176,7 @@ fn transfer(
         if let ([verified], [sent]) = (&report.verified[..], &report.checksums[..]) {
             if !verified.is(bytes, *sent) {
                 return Err(LabError::Unusable(format!(
-                    "the transfer is damaged: {bytes} bytes with checksum {sent:016x} sent, {} \
+                    "the transfer was corrupted: {bytes} bytes with checksum {sent:016x} sent, {} \
                      with {:016x} received, first difference at {:?}",
                     verified.bytes, verified.checksum, verified.first_wrong
                 )));
@@ -179,12 +186,12 @@ fn transfer(
         stalled = if report.sent == before { stalled + 1 } else { 0 };
         before = report.sent;
         if stalled > STALLED {
-            return Err(LabError::Unusable(format!("the transfer stands still at {before} bytes")));
+            return Err(LabError::Unusable(format!("the transfer stalled at {before} bytes")));
         }
     }
 }
 
-/// Gigabits a second of one TCP stream, as received.
+/// Throughput of one TCP stream at the receiver, in Gbit/s.
 fn throughput(
     lab: &Lab,
     from: &Netns,
@@ -203,15 +210,15 @@ fn throughput(
     Ok((after.tcp_bytes - before.tcp_bytes) as f64 * 8.0 / (after.at_ns - before.at_ns) as f64)
 }
 
-fn print_table(directions: &[Direction], arguments: &DemoArgs) {
-    let row = |name: &str, cell: &dyn Fn(&Direction) -> String| {
+fn print_table(directions: &[DirectionResults], arguments: &DemoArgs) {
+    let row = |name: &str, cell: &dyn Fn(&DirectionResults) -> String| {
         let cells: Vec<String> = directions.iter().map(|d| format!("{:<28}", cell(d))).collect();
         println!("{name:<26}{}", cells.concat().trim_end());
     };
     println!();
     row("", &|d| d.label.clone());
     row("ping, best of 21", &|d| {
-        format!("{:.0} µs, answer's TTL {}", d.round_trip.as_secs_f64() * 1e6, d.ttl)
+        format!("{:.0} µs, reply TTL {}", d.round_trip.as_secs_f64() * 1e6, d.ttl)
     });
     row(&format!("{} MB, verified", arguments.megabytes), &|d| {
         format!("equal, {:.2} s", d.transfer.seconds)
@@ -222,10 +229,10 @@ fn print_table(directions: &[Direction], arguments: &DemoArgs) {
     row("  tunnel / underlay", &|d| format!("{:.2}", d.tunnel_gbit / d.plain_gbit));
 }
 
-fn print_ways_in(lab: &Lab, privilege: Privilege) {
+fn print_commands(lab: &Lab, privilege: Privilege) {
     let container = lab.host(0).container();
     let other = lab.host(1).container().address();
-    println!("\neverything is left running; look around with");
+    println!("\neverything is left running; inspect it with");
     if privilege == Privilege::UserNamespace {
         let pid = std::process::id();
         println!("  nsenter --target {pid} --user --preserve-credentials --mount --net    # first");
@@ -243,13 +250,13 @@ fn print_ways_in(lab: &Lab, privilege: Privilege) {
     match privilege {
         Privilege::Root => {
             let name = lab.prefix().trim_end_matches('-');
-            println!("and take it down with\n  flannel-udp demo --remove={name}");
+            println!("and remove it with\n  flannel-udp demo --remove={name}");
         }
-        Privilege::UserNamespace => println!("and take it down with Ctrl-C"),
+        Privilege::UserNamespace => println!("and remove it with Ctrl-C"),
     }
 }
 
-/// Takes down the lab called `name` that was left running; all of them where `name` is empty.
+/// Removes the lab called `name` that was left running; all such labs if `name` is empty.
 fn remove(name: &str) -> Result<(), LabError> {
     let mut names = Vec::new();
     let wanted = |prefix: &String| name.is_empty() || prefix.trim_end_matches('-') == name;
@@ -265,11 +272,11 @@ fn remove(name: &str) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Until packets flow for the first time.
+/// Time limit for the first ping, before which routes and neighbours are resolved.
 const FIRST_PING: Duration = Duration::from_secs(5);
 const NEXT_PING: Duration = Duration::from_secs(1);
 const PINGS: usize = 20;
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Tenths of a second without a byte after which a transfer has failed.
+/// Tenths of a second without progress after which a transfer has failed.
 const STALLED: u32 = 100;

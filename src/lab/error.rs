@@ -1,32 +1,32 @@
-//! What can go wrong while a lab is built or used.
+//! Errors of building and using a lab.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why the lab could not be built or used, and what to do about it.
+/// An error of building or using a lab. The message says what to do, where something can be done.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say what each field is")]
+#[allow(missing_docs, reason = "the messages describe the fields")]
 pub enum LabError {
     #[error("{program} is missing: install the package {package}")]
     Missing { program: String, package: String },
     #[error("cannot start {program}: {source}")]
     Start { program: String, source: io::Error },
-    #[error("`{command}` failed: {said}")]
-    Tool { command: String, said: String },
+    #[error("`{command}` failed: {message}")]
+    Tool { command: String, message: String },
     #[error("network namespace {name}: {source}")]
     Netns { name: String, source: io::Error },
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
-    #[error("{what} ended early ({status}); its last words:\n{log}")]
+    #[error("{what} exited unexpectedly ({status}); the end of its log:\n{log}")]
     Ended { what: String, status: String, log: String },
-    #[error("{what} was not ready after {seconds} s; its last words:\n{log}")]
+    #[error("{what} was not ready after {seconds} s; the end of its log:\n{log}")]
     NotReady { what: String, seconds: u64, log: String },
     #[error("etcd: {0}")]
     Etcd(String),
-    #[error("the lab needs root or an unprivileged user namespace, and has neither:\n{0}")]
+    #[error("the lab needs root or an unprivileged user namespace; neither is available:\n{0}")]
     Privilege(String),
-    #[error("traffic agent in {place}: {said}")]
-    Agent { place: String, said: String },
+    #[error("traffic agent in {agent}: {message}")]
+    Agent { agent: String, message: String },
     #[error("{0}")]
     Unusable(String),
     #[error("interrupted")]

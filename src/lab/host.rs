@@ -1,25 +1,21 @@
-//! One host of the lab: a network namespace with an underlay address, a bridge for its containers,
-//! and whatever carries packets to the other hosts.
+//! A host of the lab: a node with a daemon, and a bridge with containers behind it.
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::daemon::Daemon;
+use super::node::{Node, create_netns};
+use super::subnet::Subnet;
 use super::{LabError, tool};
-use crate::route::Cidr;
 use crate::sys::netns::Netns;
 
 /// A host of the lab.
 #[derive(Debug)]
-pub struct Host {
-    // Dropped in this order: the daemon stops before its network goes.
+pub struct LabHost {
+    // Fields are dropped in this order: the daemon must stop before its namespace is removed.
     pub(super) daemon: Option<Daemon>,
     pub(super) containers: Vec<Container>,
-    pub(super) netns: Netns,
-    pub(super) name: String,
-    pub(super) address: Ipv4Addr,
-    pub(super) directory: PathBuf,
+    pub(super) node: Node,
 }
 
 /// A container's network: a namespace behind its host's bridge.
@@ -29,55 +25,35 @@ pub struct Container {
     pub(super) address: Ipv4Addr,
 }
 
-/// What a host hands to its containers, as `subnet.env` says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Subnet {
-    /// The host's own address in its subnet: the bridge's.
-    pub gateway: Ipv4Addr,
-    /// Prefix length of the subnet.
-    pub prefix_len: u8,
-    /// The largest packet a container may send, in bytes.
-    pub mtu: u32,
-}
-
-impl Host {
-    pub(super) fn create(
-        prefix: &str,
-        number: usize,
-        address: Ipv4Addr,
-        scratch: &Path,
-    ) -> Result<Self, LabError> {
-        let name = format!("node{}", number + 1);
-        let netns = create_netns(&format!("{prefix}{name}"))?;
-        set(&netns, "net/ipv4/ip_forward", "1")?;
-        let directory = scratch.join(&name);
-        fs::create_dir(&directory).map_err(|e| LabError::file(&directory, e))?;
-        Ok(Self { daemon: None, containers: Vec::new(), netns, name, address, directory })
+impl LabHost {
+    /// A host without daemon and containers on `node`.
+    pub(super) fn new(node: Node) -> Self {
+        Self { daemon: None, containers: Vec::new(), node }
     }
 
     /// `node1`, `node2`, …
     pub fn name(&self) -> &str {
-        &self.name
+        &self.node.name
     }
 
     /// Its address on the underlay.
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.node.address
     }
 
     /// Its namespace.
     pub fn netns(&self) -> &Netns {
-        &self.netns
+        &self.node.netns
     }
 
     /// The name of its namespace, for `ip -n`.
     pub fn netns_name(&self) -> &str {
-        self.netns.name().unwrap_or_default()
+        self.node.netns_name()
     }
 
-    /// A directory of its own for files.
+    /// The directory for its files.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        &self.node.directory
     }
 
     /// Its daemon, if one was started.
@@ -90,17 +66,20 @@ impl Host {
         self.daemon.as_mut()
     }
 
-    /// Its containers, in the order they were added.
+    /// Its containers, in the order in which they were added.
     pub fn containers(&self) -> &[Container] {
         &self.containers
     }
 
-    /// The first container; a lab without containers is a programmer's error.
+    /// Its first container.
+    ///
+    /// # Panics
+    /// The host has no container.
     pub fn container(&self) -> &Container {
         self.containers.first().expect("a container was added to this host")
     }
 
-    /// Adds a container behind the bridge, which is made for the first one.
+    /// Adds a container behind the bridge, which is created with the first one.
     pub fn add_container(&mut self, subnet: Subnet) -> Result<&Container, LabError> {
         let Subnet { gateway, prefix_len, mtu } = subnet;
         let host = self.netns_name().to_owned();
@@ -126,13 +105,13 @@ impl Host {
         Ok(&self.containers[number as usize])
     }
 
-    /// Sets `net.…` in this host's namespace, `key` with slashes (`net/ipv4/ip_forward`).
+    /// Sets a sysctl in the host's namespace; `key` with slashes (`net/ipv4/ip_forward`).
     pub fn sysctl(&self, key: &str, value: &str) -> Result<(), LabError> {
-        set(&self.netns, key, value)
+        self.node.sysctl(key, value)
     }
 
     pub(super) fn keep(&mut self) {
-        self.netns.keep();
+        self.node.netns.keep();
         self.containers.iter_mut().for_each(|c| c.netns.keep());
         if let Some(daemon) = &mut self.daemon {
             daemon.keep();
@@ -157,57 +136,5 @@ impl Container {
     }
 }
 
-impl Subnet {
-    /// Reads `FLANNEL_SUBNET` and `FLANNEL_MTU` from a `subnet.env`.
-    pub fn read(path: &Path) -> Result<Self, LabError> {
-        let text = fs::read_to_string(path).map_err(|e| LabError::file(path, e))?;
-        Self::parse(&text).ok_or_else(|| {
-            LabError::Unusable(format!(
-                "{}: no FLANNEL_SUBNET and FLANNEL_MTU in it",
-                path.display()
-            ))
-        })
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let value = |key: &str| text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
-        let (gateway, prefix_len) = value("FLANNEL_SUBNET")?.split_once('/')?;
-        Some(Self {
-            gateway: gateway.parse().ok()?,
-            prefix_len: prefix_len.parse().ok().filter(|len| *len <= 32)?,
-            mtu: value("FLANNEL_MTU")?.parse().ok()?,
-        })
-    }
-
-    /// The subnet as a prefix.
-    pub fn cidr(&self) -> Cidr {
-        Cidr::new(self.gateway, self.prefix_len)
-    }
-}
-
-pub(super) fn create_netns(name: &str) -> Result<Netns, LabError> {
-    Netns::create(name).map_err(|source| LabError::Netns { name: name.to_owned(), source })
-}
-
-fn set(netns: &Netns, key: &str, value: &str) -> Result<(), LabError> {
-    let path = Path::new("/proc/sys").join(key);
-    let written = netns.enter(|| fs::write(&path, value)).and_then(|r| r);
-    written.map_err(|e| LabError::file(path, e))
-}
-
-/// The containers' bridge, called as Docker calls its own.
+/// Name of the bridge, the same as Docker's.
 pub const BRIDGE: &str = "docker0";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_a_subnet_file() {
-        let text = "FLANNEL_NETWORK=10.0.0.0/16\nFLANNEL_SUBNET=10.0.13.1/24\nFLANNEL_MTU=1472\n";
-        let subnet = Subnet::parse(text).unwrap();
-        assert_eq!((subnet.gateway, subnet.mtu), (Ipv4Addr::new(10, 0, 13, 1), 1472));
-        assert_eq!(subnet.cidr().to_string(), "10.0.13.0/24");
-        assert_eq!(Subnet::parse("FLANNEL_MTU=1472\n"), None);
-    }
-}

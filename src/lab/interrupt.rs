@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM while a lab stands: remember the wish, so that every wait ends early and the
-//! lab is taken down the ordinary way.
+//! SIGINT and SIGTERM while a lab exists: a flag makes every wait end early, so that the lab is removed in
+//! the ordinary way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use super::LabError;
 
-/// Listens for SIGINT and SIGTERM from now on. Children are started in process groups of their
-/// own, so that Ctrl-C reaches only this process.
+/// Handles SIGINT and SIGTERM from now on. Child processes have process groups of their own, so Ctrl-C
+/// reaches only this process.
 pub fn listen() -> Result<(), LabError> {
-    let problem = |e: std::io::Error| LabError::Unusable(format!("cannot watch signals: {e}"));
+    let failed = |e: std::io::Error| LabError::Unusable(format!("cannot handle signals: {e}"));
     let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(problem)?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (mut interrupt, mut terminate) = {
         use tokio::signal::unix::{SignalKind, signal};
         let _inside = runtime.enter();
         (
-            signal(SignalKind::interrupt()).map_err(problem)?,
-            signal(SignalKind::terminate()).map_err(problem)?,
+            signal(SignalKind::interrupt()).map_err(failed)?,
+            signal(SignalKind::terminate()).map_err(failed)?,
         )
     };
     thread::Builder::new()
@@ -34,16 +34,16 @@ pub fn listen() -> Result<(), LabError> {
                 }
             });
         })
-        .map_err(problem)?;
+        .map_err(failed)?;
     Ok(())
 }
 
-/// An error once a stop was asked for.
+/// Fails with [`LabError::Interrupted`] after a signal.
 pub fn check() -> Result<(), LabError> {
     if REQUESTED.load(Ordering::SeqCst) { Err(LabError::Interrupted) } else { Ok(()) }
 }
 
-/// Sleeps for `duration`, or ends early with an error when a stop is asked for.
+/// Sleeps for `duration`, or fails with [`LabError::Interrupted`] as soon as a signal arrives.
 pub fn sleep(duration: Duration) -> Result<(), LabError> {
     let end = Instant::now() + duration;
     loop {
@@ -56,7 +56,7 @@ pub fn sleep(duration: Duration) -> Result<(), LabError> {
     }
 }
 
-/// How soon a wait notices the wish to stop.
+/// The time after which a wait notices a signal.
 const STEP: Duration = Duration::from_millis(50);
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);

@@ -1,5 +1,5 @@
-//! Cleaning up after a lab whose owner could not (SIGKILL, a crash without unwinding): a small
-//! process that waits for the other end of its standard input to close.
+//! A small process that cleans up a lab if its owner dies without doing so (SIGKILL, abort). It notices by
+//! its standard input, whose other end the owner holds.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -8,12 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::topology::PREFIX;
 use super::{LabError, tool};
 use crate::sys::netns;
 use crate::sys::process::{Signal, signal_pid};
 
-/// The owner's end. Dropping it tells the janitor that the lab is gone and nothing is left to do.
+/// The owner's side. Dropping it dismisses the janitor, as the lab has been removed.
 #[derive(Debug)]
 pub(super) struct Janitor {
     child: Child,
@@ -45,7 +44,7 @@ impl Drop for Janitor {
     }
 }
 
-/// The janitor's side: returns once the owner has dismissed it or it has cleaned up.
+/// The janitor's side: returns once the owner has dismissed the janitor or the janitor has cleaned up.
 pub(in crate::lab) fn wait_and_clean(prefix: &str, scratch: PathBuf) {
     let mut line = String::new();
     let _ = BufReader::new(std::io::stdin()).read_line(&mut line);
@@ -76,7 +75,7 @@ pub(super) fn remove_labs(prefix: &str) -> Vec<String> {
     names
 }
 
-/// Prefixes of the labs whose owner no longer runs, oldest name first.
+/// Name prefixes of the labs whose owner no longer runs, sorted.
 pub(super) fn labs_without_owner() -> Vec<String> {
     let mut prefixes: Vec<String> = names_of_namespaces()
         .filter_map(|name| {
@@ -102,4 +101,8 @@ fn processes_in(netns: &str) -> Vec<u32> {
     listed.lines().filter_map(|line| line.trim().parse().ok()).collect()
 }
 
+/// Prefix of the names of all labs' namespaces.
+pub(super) const PREFIX: &str = "fu";
+
+/// The line with which the owner dismisses the janitor.
 const DISMISSED: &str = "dismissed\n";

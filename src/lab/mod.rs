@@ -1,7 +1,7 @@
-//! Two or more hosts on one machine, in network namespaces: demo, benchmark and tests.
+//! Two or more hosts in network namespaces of one machine, for the demo, the benchmark and the tests.
 //!
-//! [`Lab`] builds the hosts, runs daemons (and etcd) on them and takes everything down on drop.
-//! [`traffic`] has the generators, [`ping`] a ping that tells the TTL it saw.
+//! [`Lab`] creates the hosts, runs daemons and etcd on them, and removes everything on drop. [`traffic`]
+//! has the generators, [`ping`] a ping that reports the TTL of the reply.
 
 mod bench;
 mod command;
@@ -12,11 +12,12 @@ mod etcd;
 mod host;
 pub mod interrupt;
 mod janitor;
-mod kernel;
+mod node;
 pub mod ping;
 mod privilege;
 mod process;
 mod scratch;
+mod subnet;
 pub mod tool;
 mod topology;
 pub mod traffic;
@@ -24,16 +25,13 @@ mod underlay;
 
 pub use bench::BenchArgs;
 pub use command::{LabCommand, run};
-pub use daemon::{Daemon, DaemonOptions, Registry};
+pub use daemon::{CONFIG, Daemon, DaemonOptions, StoreKind};
 pub use demo::DemoArgs;
 pub use error::LabError;
 pub use etcd::{Etcd, PREFIX as ETCD_PREFIX};
-pub use host::{BRIDGE, Container, Host, Subnet};
-pub use kernel::subnet as kernel_subnet;
+pub use host::{BRIDGE, Container, LabHost};
 pub use privilege::{Privilege, ensure as ensure_privilege, have as have_privilege};
-pub use process::Process;
-pub use topology::{Lab, LabBuilder};
-pub use underlay::Underlay;
-
-/// The network configuration of demo and benchmark.
-pub const CONFIG: &str = r#"{"Network": "10.0.0.0/16", "SubnetLen": 24, "SubnetMin": "10.0.1.0", "SubnetMax": "10.0.20.0", "Backend": {"Type": "udp"}}"#;
+pub use process::LabProcess;
+pub use subnet::Subnet;
+pub use topology::{Lab, LabBuilder, kernel_subnet};
+pub use underlay::UnderlayKind;

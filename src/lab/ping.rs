@@ -1,4 +1,4 @@
-//! A ping of our own: needs no package, and tells the TTL the answer arrived with.
+//! A ping that needs no package and reports the TTL of the reply.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -12,16 +12,16 @@ use crate::packet::icmpv4::{self, Icmpv4, kind};
 use crate::packet::ipv4::Ipv4;
 use crate::sys::netns::Netns;
 
-/// An answer to a ping.
+/// The reply to a ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pong {
-    /// The TTL in the answer's IP header.
+    /// The TTL in the reply's IP header.
     pub ttl: u8,
     /// Time from sending to receiving.
     pub round_trip: Duration,
 }
 
-/// Pings `to` from inside `netns`, asking again every `timeout / 5` until `timeout` is over.
+/// Pings `to` from `netns`, with a new request every `timeout / 5`, until `timeout` has passed.
 pub fn ping(netns: &Netns, to: Ipv4Addr, timeout: Duration) -> io::Result<Pong> {
     netns.enter(|| ping_here(to, timeout))?
 }

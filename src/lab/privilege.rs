@@ -1,4 +1,4 @@
-//! The right to make networks: root has it, or an unprivileged user namespace gives it.
+//! The privilege to create networks: as root, or in an unprivileged user namespace.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -10,22 +10,21 @@ use super::{LabError, tool};
 use crate::sys::netns::Netns;
 use crate::sys::process::effective_user;
 
-/// How the lab came to its rights.
+/// Where the privileges of this process come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privilege {
-    /// The process may make network namespaces in the machine's own user namespace.
+    /// The process may create network namespaces in the initial user namespace.
     Root,
-    /// It is root in a user namespace of its own.
+    /// The process is root in a user namespace of its own.
     UserNamespace,
 }
 
-/// Says whether this process may build a lab as it is, or everything that is missing, one reason a
-/// line.
+/// Whether this process may build a lab. The error lists everything that is missing, one item per line.
 pub fn have() -> Result<Privilege, String> {
     let mut missing = Vec::new();
     if let Err(e) = Netns::anonymous() {
         let user = effective_user();
-        missing.push(format!("making a network namespace as user {user}: {e}"));
+        missing.push(format!("creating a network namespace as user {user}: {e}"));
     }
     if let Err(e) = tun_device() {
         missing.push(e);
@@ -35,7 +34,7 @@ pub fn have() -> Result<Privilege, String> {
         let probe = format!("{directory}/.fu{}", std::process::id());
         File::create(&probe).and_then(|_| fs::remove_file(&probe))
     }) {
-        missing.push(format!("writing to {directory}, where namespaces get their names: {e}"));
+        missing.push(format!("writing to {directory}, where named namespaces are mounted: {e}"));
     }
     match (missing.is_empty(), std::env::var_os(MARK).is_some()) {
         (true, true) => Ok(Privilege::UserNamespace),
@@ -44,8 +43,8 @@ pub fn have() -> Result<Privilege, String> {
     }
 }
 
-/// Makes sure that this process may build a lab. Where it may not, it is run again in a user
-/// namespace, with the same arguments, and this call does not return.
+/// Ensures that this process may build a lab. If it may not, this replaces the process by one with the
+/// same arguments in a user namespace, and does not return.
 pub fn ensure() -> Result<Privilege, LabError> {
     let lacking = match have() {
         Ok(privilege) => return Ok(privilege),
@@ -54,7 +53,7 @@ pub fn ensure() -> Result<Privilege, LabError> {
     if std::env::var_os(MARK).is_some() {
         return Err(LabError::Privilege(format!("inside a user namespace: {lacking}")));
     }
-    match again_in_user_namespace() {
+    match rerun_in_user_namespace() {
         Ok(never) => match never {},
         Err(why_not) => {
             Err(LabError::Privilege(format!("as root: {lacking}\nin a user namespace: {why_not}")))
@@ -62,7 +61,7 @@ pub fn ensure() -> Result<Privilege, LabError> {
     }
 }
 
-fn again_in_user_namespace() -> Result<Infallible, String> {
+fn rerun_in_user_namespace() -> Result<Infallible, String> {
     tun_device()?;
     let tried = Command::new("unshare")
         .args(UNSHARE)
@@ -71,13 +70,13 @@ fn again_in_user_namespace() -> Result<Infallible, String> {
         .output()
         .map_err(|e| tool::could_not_start("unshare", e).to_string())?;
     if !tried.status.success() {
-        let said = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
+        let errors = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
         let hints: Vec<&str> = SWITCHES
             .iter()
             .filter(|(file, bad, _)| fs::read_to_string(file).is_ok_and(|v| v.trim() == *bad))
             .map(|(_, _, hint)| *hint)
             .collect();
-        return Err(format!("{said} {}", hints.join("; ")));
+        return Err(format!("{errors} {}", hints.join("; ")));
     }
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let error = Command::new("unshare")
@@ -93,15 +92,15 @@ fn again_in_user_namespace() -> Result<Infallible, String> {
 fn tun_device() -> Result<(), String> {
     let opened = File::options().read(true).write(true).open(TUN);
     opened.map(drop).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => format!("{TUN} is not there (modprobe tun)"),
+        io::ErrorKind::NotFound => format!("{TUN} does not exist (modprobe tun)"),
         io::ErrorKind::PermissionDenied => {
-            format!("{TUN} may not be opened (chmod 666 {TUN} is safe: devices need rights of their own)")
+            format!("no permission to open {TUN} (chmod 666 {TUN} is safe: creating a device needs further privileges)")
         }
         _ => format!("{TUN}: {e}"),
     })
 }
 
-/// Files of the kernel that forbid user namespaces, the value that does, and the way out.
+/// Sysctls that forbid user namespaces, the value that forbids them, and the remedy.
 const SWITCHES: &[(&str, &str, &str)] = &[
     (
         "/proc/sys/kernel/unprivileged_userns_clone",
@@ -118,7 +117,7 @@ const SWITCHES: &[(&str, &str, &str)] = &[
 
 const UNSHARE: [&str; 4] = ["--user", "--map-root-user", "--net", "--mount"];
 
-/// Set in the environment of the second run.
+/// Environment variable that marks a process in its own user namespace.
 const MARK: &str = "FLANNEL_UDP_USER_NAMESPACE";
 
 const TUN: &str = "/dev/net/tun";

@@ -1,4 +1,4 @@
-//! A process of the lab: started in a namespace, its words kept in a log, stopped on drop.
+//! A process in a namespace of the lab, with its output in a log file; it is stopped on drop.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -11,9 +11,10 @@ use super::{LabError, interrupt, tool};
 use crate::sys::netns::Netns;
 use crate::sys::process::{Signal, signal};
 
-/// A running (or ended) process of the lab.
+/// A process of the lab, running or exited.
 #[derive(Debug)]
-pub struct Process {
+pub struct LabProcess {
+    /// Description for error messages.
     what: String,
     child: Child,
     log: PathBuf,
@@ -21,8 +22,8 @@ pub struct Process {
     keep: bool,
 }
 
-impl Process {
-    /// Starts `command` inside `netns`; what it prints goes to the end of the file `log`.
+impl LabProcess {
+    /// Starts `command` in `netns`, with its output appended to the file `log`.
     pub fn start(
         netns: &Netns,
         mut command: Command,
@@ -46,12 +47,12 @@ impl Process {
         self.child.id()
     }
 
-    /// The file with everything it printed.
+    /// The file with its output.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -59,7 +60,10 @@ impl Process {
         self.ended
     }
 
-    /// Sends a signal, unless it has ended.
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// The process has exited.
     pub fn signal(&mut self, wanted: Signal) -> Result<(), LabError> {
         if self.ended().is_some() {
             return Err(self.ended_early());
@@ -68,7 +72,10 @@ impl Process {
             .map_err(|e| LabError::Unusable(format!("cannot signal {}: {e}", self.what)))
     }
 
-    /// Polls `ready` until it says so; an error when the process ends first or `limit` passes.
+    /// Polls `ready` until it returns true.
+    ///
+    /// # Errors
+    /// The process exits first, or `limit` passes.
     pub fn wait_until(
         &mut self,
         limit: Duration,
@@ -83,27 +90,27 @@ impl Process {
                 return Err(self.ended_early());
             }
             if Instant::now() >= end {
-                let (what, log) = (self.what.clone(), self.last_words());
+                let (what, log) = (self.what.clone(), self.last_lines());
                 return Err(LabError::NotReady { what, seconds: limit.as_secs(), log });
             }
             interrupt::sleep(POLL)?;
         }
     }
 
-    /// Asks it to stop, insists after `patience`, and says how it ended.
-    pub fn stop(&mut self, patience: Duration) -> Result<ExitStatus, LabError> {
+    /// Sends SIGTERM, after `timeout` SIGKILL, and returns the exit status.
+    pub fn stop(&mut self, timeout: Duration) -> Result<ExitStatus, LabError> {
         if self.ended().is_none() {
             let _ = signal(&self.child, Signal::Continue);
             let _ = signal(&self.child, Signal::Terminate);
         }
-        let end = Instant::now() + patience;
+        let end = Instant::now() + timeout;
         while self.ended().is_none() && Instant::now() < end {
             thread::sleep(POLL);
         }
         self.kill()
     }
 
-    /// Ends it with SIGKILL and says how it ended.
+    /// Sends SIGKILL and returns the exit status.
     pub fn kill(&mut self) -> Result<ExitStatus, LabError> {
         if let Some(status) = self.ended() {
             return Ok(status);
@@ -116,37 +123,38 @@ impl Process {
         Ok(status)
     }
 
-    /// The last lines it printed.
-    pub fn last_words(&self) -> String {
+    /// The last lines of its output.
+    pub fn last_lines(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
-    /// Lets it run on when this value is dropped.
+    /// Lets the process continue when this value is dropped.
     pub fn keep(&mut self) {
         self.keep = true;
     }
 
     fn ended_early(&self) -> LabError {
         let status = self.ended.map_or_else(|| "unknown".into(), |s| s.to_string());
-        LabError::Ended { what: self.what.clone(), status, log: self.last_words() }
+        LabError::Ended { what: self.what.clone(), status, log: self.last_lines() }
     }
 }
 
-impl Drop for Process {
+impl Drop for LabProcess {
     fn drop(&mut self) {
         if !self.keep {
-            let _ = self.stop(PATIENCE);
+            let _ = self.stop(STOP_TIMEOUT);
         }
     }
 }
 
-/// How often a wait looks again.
+/// Interval at which a wait checks its condition.
 const POLL: Duration = Duration::from_millis(10);
 
-/// How long a process may take to stop by itself when the lab is taken down.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time after which a process that is dropped is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Lines of the log that an error message contains.
 const LAST_LINES: usize = 20;

@@ -1,4 +1,4 @@
-//! A directory of the lab's own, removed with everything in it.
+//! The directory of a lab, which is removed with the lab.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the directory of the lab whose names start with `prefix`.
+    /// Creates the directory of the lab whose names start with `prefix`.
     pub(super) fn new(prefix: &str) -> Result<Self, LabError> {
         let path = path_of(prefix);
         fs::create_dir(&path).map_err(|e| LabError::file(&path, e))?;
         Ok(Self { path, keep: false })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Leaves it in place when this value is dropped.
+    /// Keeps the directory when this value is dropped.
     pub(super) fn keep(&mut self) {
         self.keep = true;
     }
@@ -39,8 +39,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Where the lab whose names start with `prefix` keeps its files: in the system's directory for
-/// temporary files.
+/// The directory of the lab whose names start with `prefix`, in the system's directory for temporary
+/// files.
 pub(super) fn path_of(prefix: &str) -> PathBuf {
     std::env::temp_dir().join(format!("flannel-udp-lab-{}", prefix.trim_end_matches('-')))
 }

@@ -1,11 +1,12 @@
-//! The few programs the lab is set up with, run with errors that say what to do.
+//! The programs that set up the lab, run with errors that say what to do.
 
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 
 use super::LabError;
 
-/// Runs `program` to its end and returns what it printed; its complaint becomes the error.
+/// Runs `program` to its end and returns its standard output. If it fails, the error contains its
+/// standard error.
 pub fn run(program: &str, arguments: &[&str]) -> Result<String, LabError> {
     let output = Command::new(program)
         .args(arguments)
@@ -17,7 +18,7 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String, LabError> {
     }
     Err(LabError::Tool {
         command: format!("{program} {}", arguments.join(" ")),
-        said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     })
 }
 
@@ -27,7 +28,7 @@ pub fn ip_in(netns: &str, line: &str) -> Result<String, LabError> {
     run("ip", &words)
 }
 
-/// Whether `program` can be started at all.
+/// Whether `program` is installed.
 pub fn exists(program: &str) -> bool {
     let tried = Command::new(program)
         .arg("--version")
@@ -38,7 +39,7 @@ pub fn exists(program: &str) -> bool {
     !matches!(tried, Err(e) if e.kind() == ErrorKind::NotFound)
 }
 
-/// The error for a program that did not start, naming the package it is in.
+/// The error for a program that did not start. It names the package to install.
 pub fn could_not_start(program: &str, source: std::io::Error) -> LabError {
     if source.kind() != ErrorKind::NotFound {
         return LabError::Start { program: program.to_owned(), source };
@@ -47,7 +48,7 @@ pub fn could_not_start(program: &str, source: std::io::Error) -> LabError {
     LabError::Missing { program: program.to_owned(), package: package.to_owned() }
 }
 
-/// Debian's names of the packages.
+/// Programs and the Debian packages that contain them.
 const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("bridge", "iproute2"),

@@ -1,26 +1,25 @@
-//! What the wire between the lab's hosts does to packets.
+//! The links between the lab's hosts.
 
 use std::fmt;
 
 use super::{LabError, tool};
 use crate::sys::netns::Netns;
 
-/// The offload settings of the underlay's links.
+/// The offloads of the underlay's links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Underlay {
-    /// A veth pair as it comes: 64 KiB super-packets cross it uncut, which no real wire does.
+pub enum UnderlayKind {
+    /// The defaults of a veth pair, which passes GSO packets of up to 64 KiB whole, as no real link does.
     #[default]
     Veth,
-    /// As a plain network card: nothing larger than the MTU crosses; the kernel cuts packets in
-    /// software just before the link and joins them just behind it (GSO and GRO on), checksums are
-    /// the card's work.
+    /// As a plain network card: the kernel segments packets in software before the link and coalesces them
+    /// behind it (GSO and GRO), so no packet on the link exceeds the MTU. Checksums are offloaded.
     Nic,
-    /// No help at all: neither GSO nor GRO.
+    /// Neither GSO nor GRO.
     None,
 }
 
-impl Underlay {
-    /// The features to switch, as `ethtool -K` names them.
+impl UnderlayKind {
+    /// The features to set, by their names in `ethtool -K`.
     fn features(self) -> &'static [(&'static str, bool)] {
         match self {
             Self::Veth => &[],
@@ -29,8 +28,8 @@ impl Underlay {
         }
     }
 
-    /// Sets the link `device` in the namespace `netns`. What the kernel does not have there, or
-    /// fixes to the wanted value, is left alone; a feature fixed to the other value is an error.
+    /// Sets the features of the link `device` in the namespace `netns`. Features that the link lacks or that
+    /// have the wanted value are skipped; a feature fixed to another value is an error.
     pub(super) fn apply(self, netns: &str, device: &str) -> Result<(), LabError> {
         if self.features().is_empty() {
             return Ok(());
@@ -47,7 +46,7 @@ impl Underlay {
     }
 }
 
-impl fmt::Display for Underlay {
+impl fmt::Display for UnderlayKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Veth => "veth",

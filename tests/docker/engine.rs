@@ -1,22 +1,22 @@
-//! One Docker engine on a host of the lab, started as its operator would.
+//! A Docker engine on a host of the lab, started as an operator would start it.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use flannel_udp::lab::{Host, Process};
+use flannel_udp::lab::{LabHost, LabProcess};
 
 /// A running dockerd. Dropping it removes its containers and stops it.
 pub(crate) struct Engine {
-    process: Process,
+    process: LabProcess,
     socket: String,
 }
 
 impl Engine {
     /// Makes the options with `flannel-udp docker-opts` out of the host's subnet.env and starts
     /// dockerd with them, in the host's network namespace alone: it needs the cgroup mounts.
-    pub(crate) fn start(host: &Host) -> Self {
+    pub(crate) fn start(host: &LabHost) -> Self {
         let directory = host.directory();
         let options = docker_options(host);
         // The engine's own paths; a containerd of the machine's would mix up the two hosts' names.
@@ -38,7 +38,7 @@ impl Engine {
             .args(options);
         let what = format!("dockerd on {}", host.name());
         let process =
-            Process::start(host.netns(), command, what, directory.join("dockerd.log")).unwrap();
+            LabProcess::start(host.netns(), command, what, directory.join("dockerd.log")).unwrap();
         let mut engine = Self { process, socket };
         let ready = client(&engine.socket);
         engine
@@ -59,7 +59,7 @@ impl Engine {
             output.status.success(),
             "docker {args:?}: {said}{}\n{}",
             String::from_utf8_lossy(&output.stderr),
-            self.process.last_words()
+            self.process.last_lines()
         );
         said
     }
@@ -76,7 +76,7 @@ impl Engine {
         self.docker(&["inspect", "-f", format, container]).trim().parse().unwrap()
     }
 
-    /// Makes the image `busybox` out of the machine's own static busybox: no registry is needed.
+    /// Makes the image `busybox` out of the machine's own static busybox: nothing is downloaded.
     pub(crate) fn import_busybox(&self, scratch: &Path) {
         let archive = busybox_archive(scratch);
         self.docker(&["import", &archive.display().to_string(), "busybox"]);
@@ -105,7 +105,7 @@ fn client(socket: &str) -> impl Fn() -> Command + use<> {
 }
 
 /// The value of `DOCKER_OPTS`, split as systemd splits `$DOCKER_OPTS`.
-fn docker_options(host: &Host) -> Vec<String> {
+fn docker_options(host: &LabHost) -> Vec<String> {
     let file = host.directory().join("docker_opts.env");
     let output = Command::new(super::program())
         .arg("docker-opts")

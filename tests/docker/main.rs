@@ -1,5 +1,5 @@
-//! The operator's walk-through, for real: two hosts with a two-member etcd, the daemon, and Docker on
-//! top, set up from the daemon's own files. A third host without the overlay is the outside world.
+//! The steps of the walkthrough: two hosts with an etcd cluster of two members, the daemon, and Docker, which
+//! is configured from the daemon's files. A third host without the overlay is the outside world.
 //!
 //! `make test-docker` runs it; it needs root and docker.io, so plain `cargo test` leaves it out.
 
@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use engine::Engine;
-use flannel_udp::lab::{self, DaemonOptions, Lab, Process, Registry};
+use flannel_udp::lab::{self, DaemonOptions, Lab, LabProcess, StoreKind};
 
 /// Port of every web server here.
 const PORT: u16 = 8080;
@@ -24,7 +24,7 @@ const PAYLOAD: usize = 8 << 20;
 fn containers_of_two_docker_hosts_talk() {
     let mut lab = Lab::builder().hosts(3).binary(program()).build().unwrap();
     lab.start_etcd(2, lab::CONFIG).unwrap();
-    let options = DaemonOptions::with_flags(["--ip-masq=true"]).registry(Registry::Etcd);
+    let options = DaemonOptions::with_flags(["--ip-masq=true"]).lease_store(StoreKind::Etcd);
     for host in 0..2 {
         lab.start_daemon(host, options.clone()).unwrap();
     }
@@ -120,7 +120,7 @@ fn the_outside_sees_the_hosts_address(lab: &Lab, engines: &[Engine; 2], site: &P
     let mut command = Command::new("busybox");
     command.args(["httpd", "-f", "-vv", "-p", &PORT.to_string(), "-h"]).arg(site);
     let mut server =
-        Process::start(outside.netns(), command, "the web server outside", log.clone()).unwrap();
+        LabProcess::start(outside.netns(), command, "the web server outside", log.clone()).unwrap();
     let listening =
         || outside.netns().enter(|| TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)).is_ok());
     server.wait_until(Duration::from_secs(5), || listening().unwrap_or(false)).unwrap();
@@ -135,7 +135,7 @@ fn the_outside_sees_the_hosts_address(lab: &Lab, engines: &[Engine; 2], site: &P
     server.stop(Duration::from_secs(3)).unwrap();
 }
 
-/// Host to a container of the other host: in the name of its own flannel0.
+/// LabHost to a container of the other host: in the name of its own flannel0.
 fn a_host_reaches_remote_containers(lab: &Lab, engines: &[Engine; 2], web: [Ipv4Addr; 2]) {
     let host = lab.host(0);
     let url = format!("http://{}:{PORT}/index.html", web[1]);

@@ -1,11 +1,11 @@
-//! Fifty daemons start at once on a network with exactly fifty subnets.
+//! Fifty daemons start at the same time on a network with exactly fifty subnets.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
 use flannel_udp::cli::Code;
-use flannel_udp::lab::{DaemonOptions, Lab, Registry};
+use flannel_udp::lab::{DaemonOptions, Lab, StoreKind};
 
 use crate::support::test_lab::TestLab;
 use crate::support::{exclusive, wait_for};
@@ -15,19 +15,19 @@ fn fifty_at_once_share_fifty_subnets_in_etcd() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = TestLab::build(Lab::builder().hosts(HOSTS + 1));
     lab.start_etcd(2, CONFIG).expect("etcd");
-    fifty_and_one_more(lab, Registry::Etcd);
+    fifty_and_one_more(lab, StoreKind::Etcd);
 }
 
 #[test]
 fn fifty_at_once_share_fifty_subnets_in_a_directory() {
     let Some(_exclusive) = exclusive() else { return };
     let lab = TestLab::build(Lab::builder().hosts(HOSTS + 1));
-    lab.create_file_registry(CONFIG).expect("the directory");
-    fifty_and_one_more(lab, Registry::Files);
+    lab.create_store_directory(CONFIG).expect("the directory");
+    fifty_and_one_more(lab, StoreKind::Directory);
 }
 
-fn fifty_and_one_more(mut lab: TestLab, registry: Registry) {
-    let options = || DaemonOptions::with_flags(["--workers=1"]).registry(registry);
+fn fifty_and_one_more(mut lab: TestLab, store: StoreKind) {
+    let options = || DaemonOptions::with_flags(["--workers=1"]).lease_store(store);
     for host in 0..HOSTS {
         lab.spawn_daemon(host, options()).expect("a daemon");
     }
@@ -36,7 +36,7 @@ fn fifty_and_one_more(mut lab: TestLab, registry: Registry) {
         wait_for("a lease", Duration::from_secs(60), || {
             let daemon = lab.host_mut(host).daemon_mut().expect("a daemon");
             let ended = daemon.process().ended();
-            assert_eq!(ended, None, "{host} gave up:\n{}", daemon.process().last_words());
+            assert_eq!(ended, None, "{host} gave up:\n{}", daemon.process().last_lines());
             daemon.subnet().is_ok()
         });
         subnets.insert(lab.subnet(host));
@@ -49,7 +49,7 @@ fn fifty_and_one_more(mut lab: TestLab, registry: Registry) {
     lab.spawn_daemon(HOSTS, options()).expect("one more daemon");
     let daemon = lab.host_mut(HOSTS).daemon_mut().expect("a daemon");
     let mut status = None;
-    wait_for("the one too many to give up", Duration::from_secs(30), || {
+    wait_for("the daemon without a subnet to exit", Duration::from_secs(30), || {
         status = daemon.process().ended();
         status.is_some()
     });

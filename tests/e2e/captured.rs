@@ -1,5 +1,5 @@
-//! What somebody can still do who has taken over a thread of the daemon: the tables of
-//! `docs/hardening.md`, tried out inside the very threads.
+//! What an attacker who controls a thread of the daemon can still do: the tables of `docs/hardening.md`,
+//! tried in the threads themselves.
 
 use std::fs::{self, File};
 use std::io;
@@ -24,12 +24,12 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::exclusive;
 
-/// What an attempt came to.
+/// An attempt and its error; `None` if it succeeded.
 type Outcome = (&'static str, Option<i32>);
 
 const ALLOWED: Option<i32> = None;
 const REFUSED: Option<i32> = Some(libc::EPERM);
-/// Landlock's word.
+/// The error of landlock.
 const DENIED: Option<i32> = Some(libc::EACCES);
 
 #[test]
@@ -151,10 +151,10 @@ fn a_captured_control_thread() {
     assert_eq!(outcomes, expected);
 }
 
-/// As this test reports a child's end by SIGSYS.
+/// How this test reports that a child was killed by SIGSYS.
 const KILLED: Option<i32> = Some(1000 + libc::SIGSYS);
 
-/// The process is killed, so it is a child: this test program, asked for the other test below.
+/// The process is killed, so the test runs in a child: this test program with the test [`die`].
 #[test]
 fn fatal_calls_end_the_process() {
     let Some(_exclusive) = exclusive() else { return };
@@ -182,7 +182,7 @@ fn die() {
     let _ = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
 }
 
-/// What the filters add to a call that every packet makes. A measurement, not a test.
+/// Measures the time that the filters add to a system call of the packet path.
 #[test]
 #[ignore = "a measurement: run it alone, with --nocapture"]
 fn what_a_system_call_costs() {
@@ -215,10 +215,10 @@ fn what_a_system_call_costs() {
 
 const CALLS: u32 = 1_000_000;
 
-/// What a worker could lay hands on, opened by a thread with rights.
+/// The descriptors that a worker holds, opened by a thread with all privileges.
 struct Before {
     udp: UdpSocket,
-    /// Where nobody of the daemon's listens.
+    /// An address at which no process listens.
     target: std::net::SocketAddr,
     tun: TunQueue,
     netlink: Socket,
@@ -233,7 +233,7 @@ impl Before {
             tun: TunQueue::attach("held0", false, true).expect("a TUN device").0,
             netlink: Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, None).unwrap(),
         };
-        // The same message from a thread with the right gets as far as the link.
+        // From a thread with the capability, the same message reaches the lookup of the link.
         assert_eq!(before.delete_link().unwrap_err().raw_os_error(), Some(libc::ENODEV));
         before
     }
@@ -259,7 +259,7 @@ impl Before {
         tell(("sleep", ALLOWED));
     }
 
-    /// `RTM_DELLINK` for a link that does not exist: the right is looked at first
+    /// `RTM_DELLINK` for a link that does not exist: the kernel checks the capability first
     /// (`rtnetlink_rcv_msg` of `net/core/rtnetlink.c`).
     fn delete_link(&self) -> io::Result<()> {
         const REQUEST_ACK: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
@@ -283,7 +283,7 @@ fn said<T>(outcome: io::Result<T>) -> Option<i32> {
     outcome.err().map(|error| error.raw_os_error().unwrap_or(-1))
 }
 
-/// Runs `visit` on a thread of its own in a namespace: what it gives up is gone with it.
+/// Runs `visit` on a thread of its own in a namespace; the privileges that it drops end with the thread.
 fn in_namespace<T: Send>(visit: impl FnOnce() -> T + Send) -> T {
     let netns = Netns::anonymous().expect("a namespace");
     netns

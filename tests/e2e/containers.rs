@@ -1,4 +1,4 @@
-//! Container to container: what must cross, both ways, unchanged.
+//! Traffic between containers, which must arrive unchanged in both directions.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -98,7 +98,7 @@ pub fn odd_packets(here: Endpoint<'_>, there: Endpoint<'_>) {
     }
 }
 
-/// A UDP packet made by hand and the socket it is meant for.
+/// A UDP packet with these IP fields, and the socket to which it is addressed.
 fn raw_udp(
     from: Endpoint<'_>,
     to: Endpoint<'_>,
@@ -112,7 +112,7 @@ fn raw_udp(
     (ip.udp((9, port), payload), receiver)
 }
 
-/// Sends a packet until it arrives: beside other traffic a queue on the way may overflow.
+/// Sends a packet until it arrives, as a queue on the path may overflow beside other traffic.
 #[track_caller]
 fn send_and_expect(from: Endpoint<'_>, sent: &(Vec<u8>, UdpSocket), payload: &[u8]) {
     let (packet, receiver) = sent;

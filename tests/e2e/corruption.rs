@@ -1,4 +1,4 @@
-//! A corrupted inner packet is never delivered as good, however packets are joined on the way.
+//! A corrupted inner packet is never delivered as a valid one, with any way of coalescing.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -96,7 +96,7 @@ fn corrupted_tcp(flags: &[&str]) {
     accounting::check_balance(&mut lab);
 }
 
-/// Connects by hand to the listener in the container.
+/// Opens a TCP connection to the listener in the container with packets of this test.
 fn handshake(peer: &PlainPeer, ip: &Ip, from: u16, listener: &TcpListener) -> (TcpStream, Segment) {
     let port = listener.local_addr().expect("its address").port();
     let syn = Segment {
@@ -120,7 +120,7 @@ fn handshake(peer: &PlainPeer, ip: &Ip, from: u16, listener: &TcpListener) -> (T
     (stream, next)
 }
 
-/// Joined on the way in and out, in part, or not at all.
+/// Coalescing on ingress and egress, of some packets, or none.
 const OFFLOADS: [&str; 4] = ["auto", "auto,-gro", "auto,-vnet", "off"];
 
 const SEGMENTS: usize = 40;

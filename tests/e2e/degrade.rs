@@ -1,27 +1,30 @@
-//! What the kernel refuses while packets flow: the daemon does without, says so once, and nobody
-//! else loses a packet.
+//! Kernel features that are missing or fail under traffic: the daemon continues without them, logs it
+//! once, and loses no packets of other destinations.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use flannel_udp::lab::{self, DaemonOptions, Lab, Underlay};
+use flannel_udp::lab::{self, DaemonOptions, Lab, UnderlayKind};
 use serde_json::Value;
 
 use crate::support::test_lab::{Endpoint, TestLab};
 use crate::support::{accounting, bulk, exclusive, flow, net, preload, wait_for};
 
-/// A failure of the kernel, the features that it costs, and what the log says of it.
+/// A fault of the kernel.
 struct Fault {
+    /// As `faults.c` spells it.
     faults: String,
-    costs: &'static [&'static str],
-    says: &'static str,
+    /// The features that the daemon disables.
+    disables: &'static [&'static str],
+    /// Part of the line in the log.
+    logs: &'static str,
 }
 
 #[test]
-fn a_feature_that_the_kernel_lacks_is_done_without() {
+fn a_feature_that_the_kernel_lacks_is_disabled() {
     let Some(_exclusive) = exclusive() else { return };
-    let without = |name: &str, costs, says| Fault { faults: name.into(), costs, says };
+    let without = |name: &str, disables, logs| Fault { faults: name.into(), disables, logs };
     each_fault(&[
         without("no-vnet", &["vnet", "uso", "tcp-coalesce", "udp-coalesce"], "TUNSETIFF"),
         without("no-offload", &["uso", "udp-coalesce"], "TUNSETOFFLOAD"),
@@ -39,28 +42,28 @@ fn a_feature_that_the_kernel_lacks_is_done_without() {
 }
 
 #[test]
-fn a_feature_that_fails_while_packets_flow_is_given_up() {
+fn a_feature_that_fails_under_traffic_is_disabled() {
     let Some(_exclusive) = exclusive() else { return };
-    let fault = |call: &str, error: i32, costs, says| Fault {
+    let fault = |call: &str, error: i32, disables, logs| Fault {
         faults: format!("{call}={error}"),
-        costs,
-        says,
+        disables,
+        logs,
     };
     each_fault(&[
         fault("gso-send", libc::EIO, &["gso"], "segments: Input/output error"),
         fault("gso-send", libc::EOPNOTSUPP, &["gso"], "segments: Operation not supported"),
-        // Blamed on the path, not on the kernel.
+        // Attributed to the path, not to the kernel.
         fault("gso-send", libc::EMSGSIZE, &[], "one by one"),
         fault("gso-send", libc::EINVAL, &[], "one by one"),
         fault("gso-write", libc::EINVAL, &["tcp-coalesce"], "tcp-coalesce"),
     ]);
 }
 
-/// Carries the same traffic under each fault; no byte is lost or changed, the log has one line.
+/// Sends the same traffic under each fault: no byte is lost or changed, and the log has one line.
 fn each_fault(faults: &[Fault]) {
-    let mut lab = two_hosts(Underlay::Nic);
+    let mut lab = two_hosts(UnderlayKind::Nic);
     lab.start_daemon(1, DaemonOptions::default()).expect("a daemon");
-    for Fault { faults, costs, says } in faults {
+    for Fault { faults, disables, logs } in faults {
         println!("{faults}");
         let before = lab.log(0).len();
         let options = preload::with_faults(lab.host(0).directory(), faults, &[]);
@@ -74,10 +77,10 @@ fn each_fault(faults: &[Fault]) {
         traffic(lab.endpoint(0), lab.endpoint(1));
         accounting::check_balance(&mut lab);
         let log = lab.log(0)[before..].to_owned();
-        let told = log.lines().filter(|line| line.contains(says)).count();
-        assert_eq!(told, 1, "{faults}: {says:?} is told once:\n{log}");
+        let lines = log.lines().filter(|line| line.contains(logs)).count();
+        assert_eq!(lines, 1, "{faults}: {logs:?} is logged once:\n{log}");
         for (name, on) in features(&mut lab, 0) {
-            let expected = !costs.contains(&&*name);
+            let expected = !disables.contains(&&*name);
             // Joining UDP is only tried, and given up, where UDP comes in runs.
             if faults.starts_with("gso-write") && name == "udp-coalesce" {
                 continue;
@@ -87,7 +90,7 @@ fn each_fault(faults: &[Fault]) {
     }
 }
 
-/// Bulk TCP both ways and datagrams of odd sizes.
+/// Bulk TCP in both directions and datagrams of odd sizes.
 fn traffic(here: Endpoint<'_>, there: Endpoint<'_>) {
     thread::scope(|scope| {
         scope.spawn(move || bulk::transfer(here, there, 4 << 20, 1));
@@ -101,7 +104,7 @@ fn traffic(here: Endpoint<'_>, there: Endpoint<'_>) {
 #[test]
 fn a_path_that_takes_less_than_a_segment_gets_single_packets() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = two_hosts(Underlay::Nic);
+    let mut lab = two_hosts(UnderlayKind::Nic);
     for host in 0..2 {
         lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
         lab.add_container(host).expect("a container");
@@ -112,7 +115,7 @@ fn a_path_that_takes_less_than_a_segment_gets_single_packets() {
     traffic(lab.endpoint(0), lab.endpoint(1));
     accounting::check_balance(&mut lab);
     let log = lab.log(0);
-    assert_eq!(log.matches("one by one").count(), 1, "told once:\n{log}");
+    assert_eq!(log.matches("one by one").count(), 1, "logged once:\n{log}");
     let stats = stats(&mut lab, 0);
     assert!(stats["egress"]["uncut"].as_u64().expect("a count") > 0, "{stats:#}");
     assert!(features(&mut lab, 0).iter().all(|(_, on)| *on), "no feature is given up");
@@ -121,7 +124,7 @@ fn a_path_that_takes_less_than_a_segment_gets_single_packets() {
 #[test]
 fn an_interface_that_does_no_checksums_carries_everything() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = two_hosts(Underlay::Nic);
+    let mut lab = two_hosts(UnderlayKind::Nic);
     for host in 0..2 {
         TestLab::run(lab.host(host).netns(), "ethtool", &["-K", "eth0", "tx", "off"]);
         lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
@@ -138,8 +141,8 @@ fn an_interface_that_does_no_checksums_carries_everything() {
 #[test]
 fn a_host_that_cannot_be_sent_to_costs_the_others_nothing() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = TestLab::build(Lab::builder().hosts(3).underlay(Underlay::Nic));
-    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    let mut lab = TestLab::build(Lab::builder().hosts(3).underlay(UnderlayKind::Nic));
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
     for host in 0..3 {
         lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
         lab.add_container(host).expect("a container");
@@ -162,11 +165,11 @@ fn a_host_that_cannot_be_sent_to_costs_the_others_nothing() {
         run(&node, &repair);
         flow::in_order(lab.endpoint(0), lab.endpoint(2), 100, |_| 100);
     }
-    // A minute has not passed: each reason was told once.
+    // Within the first minute each reason is logged once.
     let log = lab.log(0);
     for reason in ["send-refused", "send-unreachable", "send-failed"] {
-        let told = log.lines().filter(|line| line.contains(&format!("reason=\"{reason}\"")));
-        assert_eq!(told.count(), 1, "{reason} is told once:\n{log}");
+        let lines = log.lines().filter(|line| line.contains(&format!("reason=\"{reason}\"")));
+        assert_eq!(lines.count(), 1, "{reason} is logged once:\n{log}");
     }
     for (error, reason) in [
         (libc::ENOBUFS, "send-no-buffers"),
@@ -184,8 +187,8 @@ fn a_host_that_cannot_be_sent_to_costs_the_others_nothing() {
     }
 }
 
-/// Floods the third host, which cannot be sent to, while a flow and a transfer go to the second:
-/// these lose nothing, and the flood's packets are counted under `reason`.
+/// Floods the third host, to which sends fail, during a flow and a transfer to the second host: these lose
+/// nothing, and the packets of the flood are counted under `reason`.
 #[track_caller]
 fn beside_a_bad_host(lab: &mut TestLab, reason: &str) {
     let dropped = |lab: &mut TestLab| accounting::balanced(lab, 0).egress.dropped(reason);
@@ -222,7 +225,7 @@ fn beside_a_bad_host(lab: &mut TestLab, reason: &str) {
 #[test]
 fn a_link_that_goes_and_comes_back_is_counted_and_forgotten() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = two_hosts(Underlay::Nic);
+    let mut lab = two_hosts(UnderlayKind::Nic);
     for host in 0..2 {
         lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
         lab.add_container(host).expect("a container");
@@ -243,9 +246,9 @@ fn a_link_that_goes_and_comes_back_is_counted_and_forgotten() {
     flow::in_order(lab.endpoint(0), lab.endpoint(1), 200, |_| 100);
 }
 
-fn two_hosts(underlay: Underlay) -> TestLab {
+fn two_hosts(underlay: UnderlayKind) -> TestLab {
     let lab = TestLab::build(Lab::builder().underlay(underlay));
-    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
     lab
 }
 
@@ -260,7 +263,7 @@ fn features(lab: &mut TestLab, host: usize) -> Vec<(String, bool)> {
     let one = |feature: &Value| {
         let name = feature["name"].as_str().expect("a name").to_owned();
         let (on, why) = (feature["on"].as_bool().expect("on"), &feature["why"]);
-        assert!(on == why.is_null(), "what is off says why: {feature}");
+        assert!(on == why.is_null(), "a disabled feature has a reason: {feature}");
         (name, on)
     };
     features.iter().map(one).collect()

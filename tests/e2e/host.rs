@@ -1,4 +1,4 @@
-//! flannel0 and the interface beneath it, disturbed while containers talk.
+//! Changes to flannel0 and to the interface between hosts while containers communicate.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use flannel_udp::lab::{self, DaemonOptions, Lab, ping};
 use crate::support::test_lab::TestLab;
 use crate::support::{exclusive, net, wait_for};
 
-/// From the disturbance to the next answer between containers.
-const BACK_WITHIN: Duration = Duration::from_secs(1);
+/// Time limit from a change to the next reply between containers.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(1);
 
-/// Where no gap is measured.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for a reply where no outage is measured.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[test]
 fn flannel0_comes_back_whatever_is_done_to_it() {
@@ -29,16 +29,16 @@ fn flannel0_comes_back_whatever_is_done_to_it() {
     ] {
         lab::tool::ip_in(&host, damage).expect(damage);
         let before = Instant::now();
-        answers(&lab, damage, BACK_WITHIN);
-        assert!(before.elapsed() < BACK_WITHIN, "{damage}: {:?}", before.elapsed());
-        wait_for(damage, BACK_WITHIN, || {
+        answers(&lab, damage, RECOVERY_LIMIT);
+        assert!(before.elapsed() < RECOVERY_LIMIT, "{damage}: {:?}", before.elapsed());
+        wait_for(damage, RECOVERY_LIMIT, || {
             let shown = |line| lab::tool::ip_in(&host, line).unwrap_or_default();
             shown("-o link show flannel0").contains("mtu 1472")
                 && shown("-4 -o addr show flannel0").contains(&lab.subnet(0).network().to_string())
                 && shown("route show 10.0.0.0/16").contains("dev flannel0")
         });
     }
-    // The other end hears of none of it.
+    // The daemon on the other host logs no error.
     assert!(!lab.log(1).contains("ERROR"), "{}", lab.log(1));
 }
 
@@ -49,14 +49,14 @@ fn a_route_in_the_way_is_named() {
     let host = lab.host(0).netns_name();
     let thief = format!("{} dev eth0", lab.subnet(1));
     lab::tool::ip_in(host, &format!("route add {thief}")).expect("a route");
-    wait_for("a word about it", Duration::from_secs(2), || lab.log(0).contains(&thief));
-    let told = lab.log(0).lines().filter(|line| line.contains("diverts traffic")).count();
-    assert_eq!(told, 1, "once: {}", lab.log(0));
+    wait_for("a log line about it", Duration::from_secs(2), || lab.log(0).contains(&thief));
+    let lines = lab.log(0).lines().filter(|line| line.contains("diverts traffic")).count();
+    assert_eq!(lines, 1, "once: {}", lab.log(0));
     lab::tool::ip_in(host, &format!("route del {thief}")).expect("no route");
     wait_for("its end", Duration::from_secs(2), || {
         lab.log(0).contains("no longer diverts traffic")
     });
-    answers(&lab, "afterwards", PATIENCE);
+    answers(&lab, "afterwards", REPLY_TIMEOUT);
 }
 
 #[test]
@@ -75,16 +75,16 @@ fn the_underlays_mtu_and_address_are_followed() {
                 && lab.host(number).daemon().unwrap().subnet().is_ok_and(|env| env.mtu == 1372)
         });
     }
-    answers(&lab, "with the smaller MTU", PATIENCE);
+    answers(&lab, "with the smaller MTU", REPLY_TIMEOUT);
 
-    // etcd stays where it was: on an address of loopback now, which is none to bind to.
+    // etcd keeps its address, now on the loopback interface, to which a daemon does not bind.
     lab::tool::ip_in(&hosts[1], "addr add 10.211.55.11/32 dev lo").expect("etcd's address");
     lab::tool::ip_in(&hosts[1], "addr del 10.211.55.11/24 dev eth0").expect("no old address");
     lab::tool::ip_in(&hosts[1], "addr add 10.211.55.77/24 dev eth0").expect("another address");
     wait_for("the new address at the peer", Duration::from_secs(10), || {
         lab.log(0).contains("via 10.211.55.77")
     });
-    answers(&lab, "from the new address", PATIENCE);
+    answers(&lab, "from the new address", REPLY_TIMEOUT);
     assert_eq!(lab.subnet(0), before);
     let status = lab.stop_daemon(1).expect("a stop");
     assert!(status.success(), "{status}");
@@ -94,7 +94,7 @@ fn the_underlays_mtu_and_address_are_followed() {
 fn an_address_that_cannot_be_followed_at_once_is_followed_later() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = TestLab::build(Lab::builder());
-    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
     for host in 0..2 {
         lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
         lab.add_container(host).expect("a container");
@@ -105,19 +105,19 @@ fn an_address_that_cannot_be_followed_at_once_is_followed_later() {
     // The second address of a network stays when the first one goes.
     lab.host(1).sysctl("net/ipv4/conf/all/promote_secondaries", "1").expect("a setting");
     lab::tool::ip_in(&host, &format!("addr add {new}/24 dev eth0")).expect("another address");
-    // Somebody has the port there.
+    // Another process uses the port at that address.
     let rival = net::udp_at(lab.host(1).netns(), SocketAddrV4::new(new, 8285));
     lab::tool::ip_in(&host, "link set eth0 mtu 1400").expect("another MTU");
     lab::tool::ip_in(&host, "addr del 10.211.55.11/24 dev eth0").expect("no old address");
     wait_for("the failure", Duration::from_secs(5), || lab.log(1).contains("retrying"));
     let env = |lab: &TestLab| lab.host(1).daemon().unwrap().subnet().expect("its subnet file");
-    assert!(!lab.log(0).contains(&new.to_string()), "not told before it holds");
+    assert!(!lab.log(0).contains(&new.to_string()), "not published before it is in use");
     drop(rival);
     wait_for("the new address at the peer", Duration::from_secs(5), || {
         lab.log(0).contains(&format!("via {new}"))
     });
     wait_for("MTU 1372", Duration::from_secs(2), || env(&lab).mtu == 1372);
-    answers(&lab, "from the new address", PATIENCE);
+    answers(&lab, "from the new address", REPLY_TIMEOUT);
     lab.stop_daemon(1).expect("a stop");
 }
 
@@ -131,10 +131,10 @@ fn masquerade_in_nftables_reaches_the_outside() {
         lab.join(host, &["--ip-masq=true"]);
     }
     lab.meet(0, 1);
-    // The outside knows no way back to containers: only a masqueraded packet is answered.
+    // The outside has no route to containers, so only a masqueraded packet is answered.
     let (container, outside) = (lab.host(0).container(), lab.host(2).address());
     ping::ping(container.netns(), outside, Duration::from_secs(3)).expect("an answer from outside");
-    // From a host into the overlay, in the name of its flannel0.
+    // From a host into the overlay, with the address of its flannel0.
     let there = lab.host(1).container().address();
     ping::ping(lab.host(0).netns(), there, Duration::from_secs(3)).expect("a container's answer");
     let rules = TestLab::run(lab.host(0).netns(), "nft", &["list", "table", "ip", "flannel-ipv4"]);

@@ -1,4 +1,4 @@
-//! The errors a sender gets: network unreachable at once, and every hop of a traceroute.
+//! The ICMP errors that a sender receives: network unreachable at once, and every hop of a traceroute.
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
@@ -8,13 +8,14 @@ use crate::support::test_lab::TestLab;
 use crate::support::{accounting, exclusive, net};
 
 #[test]
-fn a_connect_to_nobodys_subnet_fails_at_once() {
+fn a_connect_to_an_unleased_subnet_fails_at_once() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = TestLab::two_hosts(&[]);
-    let nobody = Ipv4Addr::new(10, 0, 200, 1);
+    let unleased = Ipv4Addr::new(10, 0, 200, 1);
     for netns in [lab.host(0).netns(), lab.host(0).container().netns()] {
         let start = Instant::now();
-        let error = net::connect(netns, (nobody, 80).into(), net::TIMEOUT).expect_err("nobody");
+        let error =
+            net::connect(netns, (unleased, 80).into(), net::TIMEOUT).expect_err("no such subnet");
         assert_eq!(error.kind(), ErrorKind::NetworkUnreachable, "{error}");
         assert!(start.elapsed() < Duration::from_millis(500), "after {:?}", start.elapsed());
     }

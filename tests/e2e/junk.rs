@@ -1,4 +1,4 @@
-//! Junk under the subnets' prefix: nobody's routes change, and each is named once.
+//! Invalid keys and values under the prefix of leases: no route changes, and each is logged once.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn junk_is_named_once_and_changes_no_route() {
     let mut lab = TestLab::two_hosts(&[]);
     let steady = Background::start(lab.endpoint(0), lab.endpoint(1));
     let own = lab.subnet(1).to_string().replace('/', "-");
-    // Outside what daemons choose from, so that none is ever anybody's own.
+    // Outside the range from which daemons choose, so that none is ever a daemon's own.
     let junk = [
         ("10.0.103.0-24", "gibberish"),
         ("10.0.104.0-24", r#"{"PublicIP":"nonsense"}"#),
@@ -31,7 +31,7 @@ fn junk_is_named_once_and_changes_no_route() {
             });
         }
     }
-    // Deleting junk is junk as well: stock flannel drops all its routes at that.
+    // The deletion of an invalid key is invalid too: stock flannel then drops all its routes.
     for (key, _) in junk {
         lab.delete(&lease_key(key)).expect("the end of a junk key");
     }
@@ -51,7 +51,7 @@ fn junk_is_named_once_and_changes_no_route() {
 }
 
 #[test]
-fn junk_that_is_there_before_the_start_is_passed_over() {
+fn junk_that_exists_before_the_start_is_ignored() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = TestLab::with_etcd(2);
     for (key, value) in [("10.0.103.0-24", "gibberish"), ("bogus", GOOD), ("10.0.109.0-32", GOOD)] {

@@ -1,4 +1,4 @@
-//! Every way of talking to the kernel delivers the same bytes, in order.
+//! Every combination of offloads delivers the same bytes, in order.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,14 +6,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use flannel_udp::lab::{self, DaemonOptions, Lab, Underlay};
+use flannel_udp::lab::{self, DaemonOptions, Lab, UnderlayKind};
 
 use crate::containers::odd_packets;
 use crate::support::conservation::ConservationCheck;
 use crate::support::test_lab::{Endpoint, TestLab};
 use crate::support::{accounting, bulk, exclusive, flow, long, tos};
 
-/// One way of running the daemons of both hosts.
+/// The settings of the daemons on both hosts.
 #[derive(Debug, Clone)]
 struct Case {
     offload: [String; 2],
@@ -21,14 +21,14 @@ struct Case {
 }
 
 #[test]
-fn at_mtu_1500_every_way_delivers_the_same() {
+fn every_combination_delivers_the_same_at_mtu_1500() {
     let Some(_exclusive) = exclusive() else { return };
     let mut cases: Vec<Case> =
         SHORT.iter().map(|(on, workers)| Case::alike(*on, *workers)).collect();
     if long() {
         cases = all();
     }
-    run(1500, Underlay::Nic, &cases);
+    run(1500, UnderlayKind::Nic, &cases);
 }
 
 #[test]
@@ -44,18 +44,18 @@ fn the_short_form_tries_every_pair() {
 }
 
 #[test]
-fn at_mtu_9000_every_way_delivers_the_same() {
+fn every_combination_delivers_the_same_at_mtu_9000() {
     let Some(_exclusive) = exclusive() else { return };
     let mut cases: Vec<Case> =
         [(0b1111, 2), (0, 1), (0b1010, 4), (0b0101, 2)].map(|(on, w)| Case::alike(on, w)).into();
     if long() {
         cases = all();
     }
-    run(9000, Underlay::Nic, &cases);
+    run(9000, UnderlayKind::Nic, &cases);
 }
 
 #[test]
-fn an_offloading_daemon_and_a_plain_one_understand_each_other() {
+fn a_daemon_with_offloads_and_one_without_interoperate() {
     let Some(_exclusive) = exclusive() else { return };
     let ends = |one: &str, other: &str| Case { offload: [one.into(), other.into()], workers: 2 };
     let mut cases = vec![ends("auto", "off"), ends("off", "auto")];
@@ -66,7 +66,7 @@ fn an_offloading_daemon_and_a_plain_one_understand_each_other() {
             cases.extend((0..16).map(one));
         }
     }
-    for underlay in [Underlay::Veth, Underlay::Nic, Underlay::None] {
+    for underlay in [UnderlayKind::Veth, UnderlayKind::Nic, UnderlayKind::None] {
         run(1500, underlay, &cases);
     }
 }
@@ -74,7 +74,7 @@ fn an_offloading_daemon_and_a_plain_one_understand_each_other() {
 #[test]
 fn many_flows_over_four_queues_stay_in_order() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = underlay_lab(1500, Underlay::Veth);
+    let mut lab = underlay_lab(1500, UnderlayKind::Veth);
     start(&mut lab, &Case::alike(0b1111, 4));
     let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let count = if long() { 100_000 } else { 5_000 };
@@ -88,31 +88,33 @@ fn many_flows_over_four_queues_stay_in_order() {
     accounting::check_balance(&mut lab);
 }
 
-/// The kernel spreads flows over a TUN device's queues by a hash of their addresses and ports, not by
-/// the processor that a sender runs on.
+/// The kernel selects the queue of a TUN device by a hash of addresses and ports, not by the CPU that the
+/// sender runs on.
 #[test]
 fn senders_that_move_between_processors_stay_in_order() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = underlay_lab(1500, Underlay::Veth);
+    let mut lab = underlay_lab(1500, UnderlayKind::Veth);
     start(&mut lab, &Case::alike(0b1111, 4));
     let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let count = if long() { 50_000 } else { 5_000 };
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let (tell, told) = mpsc::channel();
+    let (send_id, ids) = mpsc::channel();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let flows: Vec<_> = (0..8usize)
             .map(|number| {
-                let tell = tell.clone();
+                let send_id = send_id.clone();
                 scope.spawn(move || {
                     let thread = std::fs::read_link("/proc/thread-self").expect("this thread");
-                    tell.send(thread.file_name().expect("its number").to_owned()).expect("told");
+                    send_id
+                        .send(thread.file_name().expect("its id").to_owned())
+                        .expect("a receiver");
                     let (from, to) = if number % 2 == 0 { (here, there) } else { (there, here) };
                     flow::in_order(from, to, count, |_| 100 + number);
                 })
             })
             .collect();
-        let threads: Vec<_> = told.iter().take(flows.len()).collect();
+        let threads: Vec<_> = ids.iter().take(flows.len()).collect();
         let done = &done;
         let mover = scope.spawn(move || {
             let mut moves = 0;
@@ -138,7 +140,7 @@ fn senders_that_move_between_processors_stay_in_order() {
 #[test]
 fn tos_and_ecn_survive_segmentation_and_coalescing() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = underlay_lab(1500, Underlay::Nic);
+    let mut lab = underlay_lab(1500, UnderlayKind::Nic);
     for (one, other) in [("auto", "auto"), ("auto", "off"), ("off", "auto")] {
         start(&mut lab, &Case { offload: [one.into(), other.into()], workers: 1 });
         tos::stop_marking(&lab);
@@ -149,12 +151,12 @@ fn tos_and_ecn_survive_segmentation_and_coalescing() {
     }
 }
 
-/// A thousand datagrams a second each way, far below what fits, beside TCP that takes all it gets:
-/// none is lost, or whoever dropped it has counted it.
+/// A thousand datagrams per second in each direction, far below the capacity, beside TCP at full speed: each
+/// arrives, or a counter names its drop.
 #[test]
 fn paced_datagrams_beside_bulk_are_accounted_for() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = underlay_lab(1500, Underlay::Nic);
+    let mut lab = underlay_lab(1500, UnderlayKind::Nic);
     for (one, other) in [("auto", "auto"), ("auto", "off")] {
         start(&mut lab, &Case { offload: [one.into(), other.into()], workers: 1 });
         let conservation = ConservationCheck::start(&mut lab);
@@ -172,24 +174,24 @@ fn paced_datagrams_beside_bulk_are_accounted_for() {
     }
 }
 
-/// The same traffic without any tunnel: what fails here is the tests' own fault, or the kernel's.
+/// The same traffic without a tunnel: a failure here is one of the tests or of the kernel.
 #[test]
 fn plain_routes_deliver_the_same() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = TestLab::build(Lab::builder().underlay(Underlay::Nic));
+    let mut lab = TestLab::build(Lab::builder().underlay(UnderlayKind::Nic));
     lab.route_plainly().expect("plain routes");
     lab.meet(0, 1);
     let _ = mixed(lab.endpoint(0), lab.endpoint(1), 1500, 2);
 }
 
-fn run(mtu: u32, underlay: Underlay, cases: &[Case]) {
+fn run(mtu: u32, underlay: UnderlayKind, cases: &[Case]) {
     let mut lab = underlay_lab(mtu, underlay);
     for case in cases {
         println!("MTU {mtu}, underlay {underlay}: {case:?}");
         start(&mut lab, case);
         let conservation = ConservationCheck::start(&mut lab);
         let congested = [0, 1].map(|host| tos::congestion_marks(&lab, host));
-        // 500 datagrams of 9,000 bytes fill the queue of a device whose daemon carries one a call.
+        // 500 datagrams of 9,000 bytes fill the queue of a device whose daemon reads one per call.
         let part = if mtu == 9000 && case.offload == ["off", "off"] { 5 } else { 2 };
         let mut lost = 0;
         for (one, other) in [(0, 1), (1, 0)] {
@@ -205,10 +207,9 @@ fn run(mtu: u32, underlay: Underlay, cases: &[Case]) {
     }
 }
 
-/// Bulk TCP both ways at once with ECN, some of it marked as having met congestion, small and large
-/// UDP, odd sizes, fragments, IP options and UDP without a checksum, with and without DF: all at the
-/// same time. Returns how many datagrams of the numbered flows were lost, of each flow at most all but one in
-/// `part`.
+/// At the same time: bulk TCP in both directions with ECN, partly with CE set, small and large UDP, odd sizes,
+/// fragments, IP options, UDP without a checksum, with and without DF. Returns how many datagrams of the
+/// numbered flows were lost. At least one in `part` of each flow must arrive.
 fn mixed(here: Endpoint<'_>, there: Endpoint<'_>, mtu: usize, part: u64) -> u64 {
     let full = mtu - 28 - 28;
     let lost = AtomicU64::new(0);
@@ -233,19 +234,19 @@ fn mixed(here: Endpoint<'_>, there: Endpoint<'_>, mtu: usize, part: u64) -> u64 
     lost.into_inner()
 }
 
-/// Beside bulk traffic a queue may overflow, yet not for long.
+/// Checks that at least one packet in `part` arrived: beside bulk traffic a queue may overflow for a while.
 #[track_caller]
 fn some(sent: u64, arrived: u64, part: u64) {
     assert!(arrived >= sent / part, "of {sent} packets {arrived} arrived");
 }
 
-fn underlay_lab(mtu: u32, underlay: Underlay) -> TestLab {
+fn underlay_lab(mtu: u32, underlay: UnderlayKind) -> TestLab {
     let lab = TestLab::build(Lab::builder().mtu(mtu).underlay(underlay));
-    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
     lab
 }
 
-/// Starts both daemons as `case` says, on the subnets they had.
+/// Starts both daemons with the settings of `case`; they keep their subnets.
 fn start(lab: &mut TestLab, case: &Case) {
     let first = lab.host(0).containers().is_empty();
     for host in 0..2 {

@@ -1,4 +1,4 @@
-//! A third host joins and leaves; the first two do not notice.
+//! A third host joins and leaves without effect on the first two.
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;

@@ -1,9 +1,9 @@
-//! etcd goes away in mid-transfer and comes back: nobody's packets notice.
+//! etcd becomes unreachable during a transfer and returns; no packet is lost.
 
 use std::thread;
 use std::time::Duration;
 
-use flannel_udp::lab::{self, Etcd};
+use flannel_udp::lab;
 use flannel_udp::sys::netns::Netns;
 
 use crate::support::flow::Background;
@@ -17,7 +17,7 @@ fn etcd_stopped_and_started_again_costs_no_packet() {
     outage(
         TestLab::with_etcd(3),
         |lab| lab.etcd().expect("etcd").stop().expect("stopping it"),
-        |lab| Etcd::start_again(lab).expect("starting it again"),
+        |lab| lab.restart_etcd().expect("starting it again"),
     );
 }
 
@@ -50,8 +50,8 @@ fn a_lease_put_while_a_daemon_is_cut_off_is_seen_afterwards() {
     accounting::check_balance(&mut lab);
 }
 
-/// Stops etcd in mid-transfer and brings it back. Not one packet is lost, and a lease that somebody
-/// puts as soon as etcd answers is seen.
+/// Makes etcd unreachable during a transfer and reachable again. No packet is lost, and a lease that is
+/// written as soon as etcd answers becomes a route.
 fn outage(mut lab: TestLab, go: impl Fn(&mut TestLab), come_back: impl Fn(&mut TestLab)) {
     lab.join(0, &[]);
     lab.join(1, &[]);
@@ -105,5 +105,5 @@ fn downtime() -> Duration {
     Duration::from_secs(if long() { 30 } else { 8 })
 }
 
-/// A member restarts and elects a leader, and the daemon's next try may be a few seconds away.
+/// Time in which a member restarts, a leader is elected and the daemon tries again.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! What running daemons have given up, and that they still do their work.
+//! The privileges that running daemons have dropped, and that they still work.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,20 +43,20 @@ fn each_thread_keeps_what_it_needs() {
     accounting::check_balance(&mut lab);
 }
 
-/// An unprivileged user whom the service manager hands two capabilities, as
-/// `packaging/systemd/flannel-udp.service.d/user.conf` does.
+/// An unprivileged user with two capabilities from the service manager, as in
+/// `packaging/systemd/flannel-udp.service.d/user.conf`.
 #[test]
 fn a_user_with_two_capabilities_does_it_all() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = TestLab::build(Lab::builder());
-    let registry = lab.create_file_registry(lab::CONFIG).expect("the directory");
+    let store = lab.create_store_directory(lab::CONFIG).expect("the directory");
     let mut options = DaemonOptions::with_flags(["--ip-masq"]);
     options.binary = Some(as_user(&lab));
     for host in 0..2 {
         own(lab.host(host).directory());
     }
-    own(&registry);
-    own(&registry.join("config"));
+    own(&store);
+    own(&store.join("config"));
     lab.start_daemons(&options).expect("the daemons");
     for host in 0..2 {
         lab.add_container(host).expect("a container");
@@ -70,7 +70,7 @@ fn a_user_with_two_capabilities_does_it_all() {
     let rules = TestLab::run(lab.host(0).netns(), "iptables-save", &["-t", "nat"]);
     assert!(rules.contains("MASQUERADE"), "{rules}\n{}", lab.log(0));
     // A lease that is gone is taken again, by the calls of a renewal.
-    let key = registry.join("subnets").join(lab.subnet(0).to_string().replace('/', "-"));
+    let key = store.join("subnets").join(lab.subnet(0).to_string().replace('/', "-"));
     fs::remove_file(&key).expect("no lease");
     wait_for("the lease again", Duration::from_secs(10), || key.exists());
     let host = lab.host(0).netns_name().to_owned();
@@ -88,14 +88,14 @@ fn a_user_with_two_capabilities_does_it_all() {
     assert!(!links.contains("flannel0"), "{links}");
 }
 
-/// Without the capabilities, and without the device node, the daemon says which one it is.
+/// Without the capabilities, or without access to the device node, the daemon names what is missing.
 #[test]
 fn a_user_without_them_is_told_what_is_missing() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = TestLab::build(Lab::builder());
-    let registry = lab.create_file_registry(lab::CONFIG).expect("the directory");
-    own(&registry);
-    own(&registry.join("config"));
+    let store = lab.create_store_directory(lab::CONFIG).expect("the directory");
+    own(&store);
+    own(&store.join("config"));
     own(lab.host(0).directory());
     for (script, code, words) in [
         (script(&lab, 0o666, ""), 77, "CAP_NET_ADMIN is needed"),
@@ -114,7 +114,7 @@ fn a_user_without_them_is_told_what_is_missing() {
 /// Two hosts with a daemon and a container each, leases in a directory.
 fn two_hosts(flags: [&[&str]; 2]) -> TestLab {
     let mut lab = TestLab::build(Lab::builder());
-    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
     for (host, flags) in flags.into_iter().enumerate() {
         lab.start_daemon(host, DaemonOptions::with_flags(flags.iter().copied()))
             .expect("the daemon");
@@ -168,7 +168,7 @@ fn threads(pid: u32) -> BTreeMap<u32, Thread> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process");
     let mut threads = BTreeMap::new();
     for task in tasks.map(|task| task.unwrap()) {
-        // One that helps out may have ended by now.
+        // A helper thread may have ended.
         let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
         let mut thread = Thread::default();
         for (key, value) in status.lines().filter_map(|line| line.split_once(":\t")) {
@@ -191,7 +191,7 @@ fn threads(pid: u32) -> BTreeMap<u32, Thread> {
     threads
 }
 
-/// `nobody`, who owns nothing.
+/// `nobody`, which owns no files.
 const USER: u32 = 65_534;
 
 const CAPABILITIES: &str = "--inh-caps=+net_admin,+net_raw --ambient-caps=+net_admin,+net_raw";
@@ -205,12 +205,12 @@ fn as_user(lab: &TestLab) -> std::path::PathBuf {
     script(lab, 0o666, CAPABILITIES)
 }
 
-/// A program that starts the daemon as [`USER`], with a device node of this mode: the machine's own
-/// one is as it is.
+/// A program that starts the daemon as [`USER`], with a device node of this mode in a mount namespace of its
+/// own.
 fn script(lab: &TestLab, mode: u32, capabilities: &str) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = lab.directory().join(format!("as-user-{mode:o}-{}", capabilities.len()));
-    // Where the tests were built, another user may have no way in.
+    // Another user may have no access to the directory of the build.
     let daemon = lab.directory().join("flannel-udp");
     if !daemon.exists() {
         fs::copy(env!("CARGO_BIN_EXE_flannel-udp"), &daemon).expect("a copy");

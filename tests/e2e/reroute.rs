@@ -1,4 +1,4 @@
-//! A peer's key is replaced with another address in mid-flow.
+//! The lease of a peer is replaced by one with another address during a flow.
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +45,7 @@ fn traffic_moves_to_the_new_address_and_none_goes_astray() {
     accounting::check_balance(&mut lab);
 }
 
-/// Sends numbered packets until told to stop; returns how many.
+/// Sends numbered packets until `stop`; returns how many.
 fn send_until(socket: &UdpSocket, stop: &AtomicBool) -> u64 {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -56,7 +56,7 @@ fn send_until(socket: &UdpSocket, stop: &AtomicBool) -> u64 {
     number
 }
 
-/// The numbers of the packets that reach `peer`, until it has been quiet after the stop.
+/// The numbers of the packets that reach `peer`, until none arrives after `stop`.
 fn numbers(peer: &PlainPeer, stop: &AtomicBool) -> Vec<u64> {
     let mut numbers = Vec::new();
     loop {

@@ -26,7 +26,7 @@ fn a_restarted_daemon_has_the_same_subnet_in_etcd() {
 fn a_restarted_daemon_has_the_same_subnet_in_a_directory() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = TestLab::build(Lab::builder());
-    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
     lab.start_daemons(&DaemonOptions::default()).expect("the daemons");
     for host in 0..2 {
         lab.add_container(host).expect("a container");

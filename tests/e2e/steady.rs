@@ -1,5 +1,5 @@
-//! The steady state: workers under traffic ask for no memory, wait for no lock, and make no system
-//! call but those that move packets and wait for them.
+//! The steady state: workers under traffic do not allocate, do not lock, and make only the system calls
+//! that move packets and wait for them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use flannel_udp::lab::{self, DaemonOptions, Lab, Underlay};
+use flannel_udp::lab::{self, DaemonOptions, Lab, UnderlayKind};
 use flannel_udp::sys::process::{Signal, signal};
 
 use crate::support::test_lab::TestLab;
@@ -30,17 +30,20 @@ fn workers_allocate_nothing() {
         traffic(&lab, Duration::from_millis(300));
         let before = counts.each_ref().map(preload::Counts::now);
         traffic(&lab, Duration::from_secs(1));
-        // Asking for the counters is the control thread's business.
+        // The control thread allocates when it writes the counters.
         accounting::check_balance(&mut lab);
         let after = counts.each_ref().map(preload::Counts::now);
         for (before, after) in before.into_iter().zip(after) {
             println!("{flags:?}: {before:?}, then {after:?}");
-            assert!(before.by_workers > 0, "what a worker asks for at its start is seen");
-            assert!(after.by_others > before.by_others, "the control thread is seen");
-            assert_eq!(after.by_workers, before.by_workers, "{flags:?}: a worker asked for memory");
+            assert!(before.by_workers > 0, "allocations at the start of a worker are counted");
+            assert!(
+                after.by_others > before.by_others,
+                "allocations of the control thread are counted"
+            );
+            assert_eq!(after.by_workers, before.by_workers, "{flags:?}: a worker allocated");
             assert_eq!(
                 after.freed_by_workers, before.freed_by_workers,
-                "{flags:?}: a worker gave some back"
+                "{flags:?}: a worker freed memory"
             );
         }
     }
@@ -49,7 +52,7 @@ fn workers_allocate_nothing() {
 #[test]
 fn workers_make_only_the_calls_that_move_packets() {
     let Some(_exclusive) = exclusive() else { return };
-    // A ring of the bell, when the two threads of a worker change hands, is a `write` and a `read`.
+    // A wake-up between the two threads of a worker is a `write` and a `read` of an eventfd.
     let waiting = ["poll", "ppoll", "sched_yield", "write"];
     for (flags, moving) in [
         (&["--offload=auto"][..], ["read", "writev", "sendmmsg", "recvmmsg"]),
@@ -61,9 +64,9 @@ fn workers_make_only_the_calls_that_move_packets() {
         for call in moving {
             assert!(calls.get(call).is_some_and(|n| *n > 50), "{flags:?}: few {call}: {calls:?}");
         }
-        let rings = calls.get("write").copied().unwrap_or_default();
+        let wakeups = calls.get("write").copied().unwrap_or_default();
         let moves: u64 = moving.iter().filter_map(|call| calls.get(*call)).sum();
-        assert!(rings * 20 < moves, "{flags:?}: hands change all the time: {calls:?}");
+        assert!(wakeups * 20 < moves, "{flags:?}: too many wake-ups: {calls:?}");
         let known = |call: &&String| !moving.contains(&&***call) && !waiting.contains(&&***call);
         let others: Vec<_> = calls.keys().filter(known).collect();
         assert!(others.is_empty(), "{flags:?}: {others:?} beside {calls:?}");
@@ -71,9 +74,9 @@ fn workers_make_only_the_calls_that_move_packets() {
 }
 
 #[test]
-fn packets_that_come_one_at_a_time_are_asked_for_so() {
+fn single_packets_are_received_with_a_batch_of_one() {
     let Some(_exclusive) = exclusive() else { return };
-    // Without looks in between every packet wakes a thread up.
+    // Without polling every packet wakes a thread.
     let lines = traced(&["--spin=0"], &["-e", "raw=recvmmsg"], echo);
     // recvmmsg(0xf, 0x55d0c9f0, 0x1, 0x40, 0) = 0x1
     let asked = |line: &str| {
@@ -81,14 +84,14 @@ fn packets_that_come_one_at_a_time_are_asked_for_so() {
         (result.trim() == "= 0x1").then(|| arguments.split(", ").nth(2) == Some("0x1"))
     };
     let asked: Vec<bool> = lines.lines().filter_map(asked).collect();
-    let alone = asked.iter().filter(|alone| **alone).count();
-    println!("{alone} of {} messages were asked for alone", asked.len());
+    let single = asked.iter().filter(|single| **single).count();
+    println!("{single} of {} messages were received with a batch of one", asked.len());
     assert!(asked.len() > 20, "few round trips: {lines}");
-    assert!(alone * 10 > asked.len() * 9, "{alone} of {}", asked.len());
+    assert!(single * 10 > asked.len() * 9, "{single} of {}", asked.len());
 }
 
 #[test]
-fn a_packet_that_wakes_a_thread_up_is_carried_with_two_calls() {
+fn a_packet_that_wakes_a_thread_takes_two_calls() {
     let Some(_exclusive) = exclusive() else { return };
     for flags in [&["--spin=0"][..], &["--offload=off"]] {
         let calls = counts(&traced(flags, &["-c"], echo));
@@ -97,7 +100,7 @@ fn a_packet_that_wakes_a_thread_up_is_carried_with_two_calls() {
         let (asked, carried) =
             (sum(&["read", "recvmsg", "recvmmsg"]), sum(&["writev", "sendmsg", "sendmmsg"]));
         assert!(carried > 40, "few round trips");
-        assert!(asked * 4 < carried * 5, "{asked} calls asked for {carried} packets");
+        assert!(asked * 4 < carried * 5, "{asked} receive calls for {carried} packets");
     }
 }
 
@@ -113,7 +116,7 @@ fn traced(flags: &[&str], options: &[&str], traffic: impl Fn(&TestLab)) -> Strin
     lab.meet(0, 1);
     let pid = lab.host(0).daemon().expect("a daemon").pid();
     let file = lab.host(0).directory().join("strace");
-    let told = thread::scope(|scope| {
+    let output = thread::scope(|scope| {
         let tracing = scope.spawn(|| strace(pid, options, &file));
         while !tracing.is_finished() {
             traffic(&lab);
@@ -121,7 +124,7 @@ fn traced(flags: &[&str], options: &[&str], traffic: impl Fn(&TestLab)) -> Strin
         tracing.join().expect("strace")
     });
     accounting::check_balance(&mut lab);
-    told
+    output
 }
 
 /// Round trips, one after the other.
@@ -129,7 +132,7 @@ fn echo(lab: &TestLab) {
     flow::echo_within(5, lab.endpoint(0), lab.endpoint(1), [18; 50]);
 }
 
-/// Bulk TCP, datagrams and round trips both ways, for as long.
+/// Bulk TCP, datagrams and round trips in both directions, for `length`.
 fn traffic(lab: &TestLab, length: Duration) {
     let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let bulks = [bulk::Endless::start(here, there, 1), bulk::Endless::start(there, here, 2)];
@@ -140,12 +143,12 @@ fn traffic(lab: &TestLab, length: Duration) {
         bulk.finish();
     }
     for flow in flows {
-        // Beside bulk traffic a queue may overflow: the matrix asks where packets go.
+        // Beside bulk traffic a queue may overflow; the matrix checks where packets are dropped.
         flow.end();
     }
 }
 
-/// What strace says of the workers of `pid` within [`TRACED`].
+/// The output of strace for the workers of `pid` during [`TRACED`].
 fn strace(pid: u32, options: &[&str], file: &Path) -> String {
     let mut strace = Command::new("strace");
     strace.args(options).arg("-o").arg(file).stderr(Stdio::piped());
@@ -155,13 +158,13 @@ fn strace(pid: u32, options: &[&str], file: &Path) -> String {
     let running = strace.spawn().expect("strace");
     thread::sleep(TRACED);
     signal(&running, Signal::Interrupt).expect("an end");
-    let said = running.wait_with_output().expect("its end").stderr;
-    let told = fs::read_to_string(file).unwrap_or_default();
-    assert!(!told.is_empty(), "{}", String::from_utf8_lossy(&said));
-    told
+    let errors = running.wait_with_output().expect("its end").stderr;
+    let output = fs::read_to_string(file).unwrap_or_default();
+    assert!(!output.is_empty(), "{}", String::from_utf8_lossy(&errors));
+    output
 }
 
-/// How often each system call was made, by the table of `strace -c`.
+/// The number of calls of each system call, from the table of `strace -c`.
 fn counts(table: &str) -> BTreeMap<String, u64> {
     // % time, seconds, usecs/call, calls, errors (or nothing), name.
     let row = |line: &str| {
@@ -187,10 +190,10 @@ fn workers(pid: u32) -> Vec<String> {
 }
 
 fn two_hosts() -> TestLab {
-    let lab = TestLab::build(Lab::builder().underlay(Underlay::Nic));
-    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    let lab = TestLab::build(Lab::builder().underlay(UnderlayKind::Nic));
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
     lab
 }
 
-/// How long strace watches.
+/// Duration of a trace.
 const TRACED: Duration = Duration::from_millis(1500);

@@ -1,4 +1,4 @@
-//! What comes in changes hands between a worker's two threads: nothing is lost or overtaken.
+//! Ingress is handed off between the two threads of a worker; no packet is lost or reordered.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::support::test_lab::TestLab;
 use crate::support::{accounting, bulk, exclusive, flow};
 
 #[test]
-fn light_and_bulk_traffic_take_turns() {
+fn alternating_light_and_bulk_traffic() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = TestLab::two_hosts(&[]);
     let start = Instant::now();
@@ -24,12 +24,12 @@ fn light_and_bulk_traffic_take_turns() {
                 scope.spawn(move || flow::in_order(from, to, 300, |n| 8 + n as usize % 1_000));
             }
         });
-        let hands = [0, 1].map(|host| hand_overs(&mut lab, host));
-        // There and back again, on both hosts.
-        if hands.iter().all(|hands| *hands >= 4) {
+        let handoffs = [0, 1].map(|host| handoffs(&mut lab, host));
+        // Handed off and back twice, on both hosts.
+        if handoffs.iter().all(|handoffs| *handoffs >= 4) {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "hands changed {hands:?} times");
+        assert!(start.elapsed() < Duration::from_secs(30), "{handoffs:?} handoffs");
     }
     accounting::check_balance(&mut lab);
 }
@@ -48,15 +48,15 @@ fn packets_one_at_a_time_bring_both_directions_back_to_one_thread() {
             bulk.finish();
         }
         flow::echo(here, there, [8; 200]);
-        let hands = [0, 1].map(|host| hand_overs(&mut lab, host));
+        let handoffs = [0, 1].map(|host| handoffs(&mut lab, host));
         assert!(
-            hands.iter().all(|hands| hands % 2 == 0),
-            "two threads, hands changed {hands:?} times"
+            handoffs.iter().all(|handoffs| handoffs % 2 == 0),
+            "two threads after {handoffs:?} handoffs"
         );
-        if hands.iter().all(|hands| *hands > 0) {
+        if handoffs.iter().all(|handoffs| *handoffs > 0) {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "hands changed {hands:?} times");
+        assert!(start.elapsed() < Duration::from_secs(30), "{handoffs:?} handoffs");
     }
     accounting::check_balance(&mut lab);
 }
@@ -72,13 +72,13 @@ fn every_shape_carries_both_directions() {
             scope.spawn(|| bulk::transfer(there, here, 20 << 20, 2));
         });
         flow::echo(here, there, [8, 100, 1_400]);
-        let hands = hand_overs(&mut lab, 0);
-        assert!(threads == "auto" || hands == 0, "{threads}: hands changed {hands} times");
+        let handoffs = handoffs(&mut lab, 0);
+        assert!(threads == "auto" || handoffs == 0, "{threads}: {handoffs} handoffs");
         accounting::check_balance(&mut lab);
     }
 }
 
-fn hand_overs(lab: &mut TestLab, host: usize) -> u64 {
+fn handoffs(lab: &mut TestLab, host: usize) -> u64 {
     let daemon = lab.host_mut(host).daemon_mut().expect("a daemon");
     daemon.stats().expect("its counters")["hand_overs"].as_u64().expect("a number")
 }

@@ -1,4 +1,4 @@
-//! What is on the wire: exactly one inner packet per datagram and nothing else.
+//! The wire format: each datagram is exactly one inner packet.
 
 use std::io::Write;
 use std::thread;
@@ -32,9 +32,9 @@ fn a_plain_socket_receives_one_inner_packet_per_datagram() {
     accounting::check_balance(&mut lab);
 }
 
-/// What is not TCP waits for one batch of it at most, however much has come earlier.
+/// A non-TCP packet waits for at most one batch of TCP, however much TCP is queued before it.
 #[test]
-fn what_is_not_tcp_does_not_wait_behind_tcp() {
+fn non_tcp_does_not_wait_behind_tcp() {
     let Some(_exclusive) = exclusive() else { return };
     let (mut lab, peer) = PlainPeer::with_lab(&[]);
     if let Some(line) = lab.log(0).lines().find(|line| line.contains("steering program")) {
@@ -42,7 +42,7 @@ fn what_is_not_tcp_does_not_wait_behind_tcp() {
     }
     let here = lab.endpoint(0);
     let (sender, netns) = (net::udp(here.netns, here.address), here.netns);
-    // Both ways are known before: address resolution, routes.
+    // Neighbours and routes are resolved before.
     sender.send_to(b"first", (peer::INSIDE, 7000)).expect("sending");
     next_udp(&peer);
     let daemon = lab.host(0).daemon().expect("a daemon").pid();
@@ -209,5 +209,5 @@ fn receive_stream(peer: &PlainPeer, from: std::net::Ipv4Addr, total: usize) -> u
 
 /// Packets that wait; a socket of the default size holds their datagrams.
 const TCP_PACKETS: u16 = 200;
-/// Packets that the daemon reads from one queue before it looks at the other.
+/// Packets that the daemon reads from one queue before it reads from the other.
 const BATCH: usize = 128;

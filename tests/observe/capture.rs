@@ -300,7 +300,7 @@ fn nonsense_is_answered_in_words() {
 /// Two hosts with a daemon and a container each, which have met.
 fn two_hosts(flags: &[&str]) -> TestLab {
     let mut lab = TestLab::build(Lab::builder().hosts(2));
-    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
     lab.start_daemons(&DaemonOptions::with_flags(flags)).expect("the daemons");
     for host in 0..2 {
         lab.add_container(host).expect("a container");

@@ -139,8 +139,8 @@ fn status_from_the_first_moment_to_the_last() {
     let output = ask(&lab, 0, &["status"]);
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     contains(&String::from_utf8_lossy(&output.stderr), &["no daemon answers at", "start it"]);
-    options.registry = lab::Registry::Files;
-    lab.create_file_registry(lab::CONFIG).expect("a directory");
+    options.lease_store = lab::StoreKind::Directory;
+    lab.create_store_directory(lab::CONFIG).expect("a directory");
     lab.start_daemon(0, options).expect("a daemon");
     contains(&told(&lab, 0, &["status", "--interval=0"]), &["registry   directory"]);
     lab.stop_daemon(0).expect("its end");
@@ -155,7 +155,7 @@ fn address(lab: &TestLab, host: usize) -> Value {
 fn explain_agrees_with_what_happens() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = TestLab::build(Lab::builder().hosts(2));
-    lab.create_file_registry(lab::CONFIG).expect("a directory");
+    lab.create_store_directory(lab::CONFIG).expect("a directory");
     let flags = ["--ip-masq=true", "--source-check=enforce"];
     lab.start_daemons(&DaemonOptions::with_flags(flags)).expect("the daemons");
     for host in 0..2 {
@@ -236,7 +236,7 @@ fn same(expected: &str, told: &Value) {
 fn a_second_daemon_leaves_the_first_its_socket() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = TestLab::build(Lab::builder().hosts(2));
-    lab.create_file_registry(lab::CONFIG).expect("a directory");
+    lab.create_store_directory(lab::CONFIG).expect("a directory");
     lab.start_daemon(0, DaemonOptions::default()).expect("a daemon");
     let socket = lab.host(0).daemon().expect("a daemon").socket().display().to_string();
     let flags = DaemonOptions::with_flags([format!("--socket={socket}")]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use flannel_udp::lab::{self, DaemonOptions, Lab, Process};
+use flannel_udp::lab::{self, DaemonOptions, Lab, LabProcess};
 use flannel_udp::sys::netns::Netns;
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ fn one_port_for_health_and_metrics_or_two() {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let one = ["--healthz-ip=127.0.0.1", "--healthz-port=9285", "--metrics-addr=127.0.0.1:9285"];
     let two = ["--healthz-port=9286", "--metrics-addr=127.0.0.1:9285"];
-    std::fs::create_dir_all(lab.registry_directory()).expect("a directory");
+    std::fs::create_dir_all(lab.store_directory()).expect("a directory");
     for (host, flags, health) in [(0, &one[..], METRICS), (1, &two[..], 9286)] {
         lab.spawn_daemon(host, DaemonOptions::with_flags(flags)).expect("a daemon");
         let netns = lab.host(host).netns();
@@ -90,7 +90,7 @@ fn prometheus_answers_every_query_of_the_dashboard() {
     promtool(&["test", "rules", "flannel-udp.rules.test.yml"]);
 
     let mut lab = TestLab::build(Lab::builder().hosts(2));
-    lab.create_file_registry(lab::CONFIG).expect("a directory");
+    lab.create_store_directory(lab::CONFIG).expect("a directory");
     for host in 0..2 {
         let address = format!("--metrics-addr={}:{METRICS}", lab.host(host).address());
         lab.start_daemon(host, DaemonOptions::with_flags([address])).expect("a daemon");
@@ -143,7 +143,7 @@ fn promtool(args: &[&str]) {
 }
 
 /// Prometheus in the first host's namespace, looking at both daemons.
-fn prometheus(lab: &TestLab) -> Process {
+fn prometheus(lab: &TestLab) -> LabProcess {
     let host = lab.host(0);
     let config = host.directory().join("prometheus.yml");
     let targets: Vec<String> =
@@ -163,7 +163,7 @@ fn prometheus(lab: &TestLab) -> Process {
         .arg(format!("--web.listen-address=127.0.0.1:{PROMETHEUS}"))
         .arg("--log.level=warn");
     let log = host.directory().join("prometheus.log");
-    let process = Process::start(host.netns(), command, "prometheus", log).expect("prometheus");
+    let process = LabProcess::start(host.netns(), command, "prometheus", log).expect("prometheus");
     wait_for("prometheus", Duration::from_secs(15), || {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PROMETHEUS));
         get(host.netns(), address, "/-/ready").is_some_and(|(status, ..)| status == 200)

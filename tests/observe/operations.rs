@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use flannel_udp::lab::{self, DaemonOptions, Etcd, Lab, Registry, ping};
+use flannel_udp::lab::{self, DaemonOptions, Lab, StoreKind, ping};
 use flannel_udp::sys::process::Signal;
 
 use crate::doctor_lab::{HERE, PEER, examine, ip};
@@ -229,7 +229,7 @@ fn etcd_away(lab: &mut TestLab) {
     // And so it is.
     ping::between(lab.host(HERE).container(), lab.host(PEER).container(), PATIENCE)
         .expect("an answer without etcd");
-    Etcd::start_again(lab).expect("etcd starts");
+    lab.restart_etcd().expect("etcd starts");
     wait_for("etcd again", Duration::from_secs(20), || !status(lab, HERE).contains(meaning));
 }
 
@@ -259,7 +259,7 @@ fn overflow(lab: &mut TestLab) {
 /// The kernel refuses a feature: here a library that stands before it does.
 fn feature_lost(lab: &mut TestLab) {
     let mut options = preload::with_faults(lab.host(HERE).directory(), "no-vnet", &[]);
-    options.registry = Registry::Etcd;
+    options.lease_store = StoreKind::Etcd;
     lab.start_daemon(HERE, options).expect("a daemon");
     status_row(lab, HERE, "continuing without vnet");
     let warning = status(lab, HERE);

@@ -93,7 +93,7 @@ fn what_the_kernel_does_not_send_is_told_by_peer() {
 /// Three hosts with a daemon and a container each, each of which has met the first.
 fn three_hosts(flags: &[&str]) -> TestLab {
     let mut lab = TestLab::build(Lab::builder().hosts(3));
-    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
     lab.start_daemons(&DaemonOptions::with_flags(flags)).expect("the daemons");
     for host in 0..3 {
         lab.add_container(host).expect("a container");

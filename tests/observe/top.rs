@@ -145,7 +145,7 @@ fn remove(directory: &Path) {
 /// Two hosts with a daemon and a container each, which have met.
 fn two_hosts() -> TestLab {
     let mut lab = TestLab::build(Lab::builder().hosts(2));
-    lab.create_file_registry(lab::CONFIG).expect("the directory");
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
     lab.start_daemons(&DaemonOptions::default()).expect("the daemons");
     for host in 0..2 {
         lab.add_container(host).expect("a container");

@@ -1,10 +1,10 @@
-//! System calls that moved packets, from the daemons' own counters.
+//! The daemons' packet system calls, from their own counters.
 
 use serde_json::Value;
 
-use super::mode::Stage;
+use super::testbed::Testbed;
 
-/// Counts of both daemons together.
+/// Counts of both daemons, added.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Calls {
     calls: u64,
@@ -12,17 +12,17 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Asks both daemons; nothing where there are none.
-    pub(super) fn read(stage: &mut Stage) -> Option<Self> {
+    /// Reads the counters of both daemons; `None` in a mode without daemons.
+    pub(super) fn read(testbed: &mut Testbed) -> Option<Self> {
         let mut sum = Self::default();
         for number in 0..2 {
-            let stats = stage.lab.host_mut(number).daemon_mut()?.stats().ok()?;
+            let stats = testbed.lab.host_mut(number).daemon_mut()?.stats().ok()?;
             sum.add(&stats);
         }
         (sum.packets > 0).then_some(sum)
     }
 
-    /// Calls per packet taken in since an earlier reading.
+    /// Calls per packet received since the reading `before`.
     pub(super) fn per_packet_since(self, before: Self) -> Option<f64> {
         let packets = self.packets.checked_sub(before.packets).filter(|n| *n > 0)?;
         Some(self.calls.checked_sub(before.calls)? as f64 / packets as f64)

@@ -1,52 +1,51 @@
-//! Processor time: of the whole machine, and of single threads.
+//! CPU time of the whole machine and of single threads.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// Processor time up to one moment.
+/// CPU time up to one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Reading {
     at: Instant,
     busy: f64,
-    carriers: Clocks,
+    daemons: Clocks,
     others: Clocks,
 }
 
-/// Name and seconds of each thread, by the numbers of its process and its own.
+/// Name and CPU seconds of each thread, by process and thread id.
 type Clocks = BTreeMap<(u32, u32), (String, f64)>;
 
-/// Processor time between two moments.
+/// CPU time between two moments.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Used {
     /// Length, in seconds.
     pub(super) elapsed: f64,
-    /// Seconds of all processors: everything but idling, waiting for I/O and time that a
-    /// hypervisor took away.
+    /// CPU seconds of the whole machine, without idle, I/O wait and steal time.
     pub(super) busy: f64,
-    /// Seconds of the lab's processes and of the kernel's threads for network interrupts: unlike
-    /// `busy`, next to nothing of what neighbours do.
+    /// CPU seconds of the lab's processes and the kernel's softirq threads. Unlike `busy` it contains almost
+    /// nothing of other work on the machine.
     pub(super) own: f64,
-    /// Seconds by thread name, threads of one name added up.
+    /// CPU seconds by thread name; threads with the same name are added.
     pub(super) threads: BTreeMap<String, f64>,
 }
 
 impl Reading {
-    /// Reads the clocks of the machine, of all threads of `carriers`, and of `others` of the lab.
-    pub(super) fn take(carriers: &[u32], others: &[u32]) -> Self {
+    /// Reads the CPU time of the machine, of the threads of `daemons`, and of the lab's processes `others`.
+    pub(super) fn take(daemons: &[u32], others: &[u32]) -> Self {
         Self {
             at: Instant::now(),
             busy: machine(),
-            carriers: clocks(carriers),
+            daemons: clocks(daemons),
             others: clocks(others.iter().chain(softirq_threads())),
         }
     }
 
-    /// What was used from `self` to `later`.
+    /// The CPU time from `self` to `later`.
     pub(super) fn until(&self, later: &Self) -> Used {
         let mut threads = BTreeMap::new();
-        for (name, seconds) in used(&self.carriers, &later.carriers) {
+        for (name, seconds) in used(&self.daemons, &later.daemons) {
             *threads.entry(name.to_owned()).or_insert(0.0) += seconds;
         }
         let others: f64 = used(&self.others, &later.others).map(|(_, seconds)| seconds).sum();
@@ -59,7 +58,7 @@ impl Reading {
     }
 }
 
-/// What each thread that is still there has used: one that has ended takes its clock with it.
+/// The CPU time of each thread that still exists: the clock of a thread that has ended is gone.
 fn used<'a>(before: &'a Clocks, later: &'a Clocks) -> impl Iterator<Item = (&'a str, f64)> {
     later.iter().map(|(id, (name, seconds))| {
         let before = before.get(id).map_or(0.0, |(_, seconds)| *seconds);
@@ -67,7 +66,7 @@ fn used<'a>(before: &'a Clocks, later: &'a Clocks) -> impl Iterator<Item = (&'a 
     })
 }
 
-/// Processors that are online.
+/// CPUs that are online.
 pub(super) fn processors() -> usize {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let cpu = |line: &&str| {
@@ -76,7 +75,7 @@ pub(super) fn processors() -> usize {
     text.lines().filter(cpu).count().max(1)
 }
 
-/// Seconds that all processors were busy since boot: `/proc/stat`, proc(5).
+/// CPU seconds of the machine since boot: `/proc/stat`, proc(5).
 fn machine() -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields: Vec<f64> = text
@@ -131,17 +130,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_seen() {
+    fn cpu_time_is_attributed() {
         let me = [std::process::id()];
-        // A thread that has worked, and ends within the window.
-        let (tell, told) = std::sync::mpsc::channel();
+        // A thread that has used CPU time and ends within the window.
+        let (started, has_started) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let gone = std::thread::spawn(move || {
             work(200);
-            tell.send(()).unwrap();
+            started.send(()).unwrap();
             let _ = ended.recv();
         });
-        told.recv().unwrap();
+        has_started.recv().unwrap();
         let before = Reading::take(&me, &[]);
         drop(end);
         gone.join().unwrap();
@@ -155,11 +154,11 @@ mod tests {
         assert!(used.elapsed >= 0.06);
         let threads: f64 = used.threads.values().sum();
         assert!(used.own > 0.01 && threads > 0.01, "{used:?}");
-        assert!(used.own >= threads, "what the ended thread had used is not taken off: {used:?}");
+        assert!(used.own >= threads, "the time of the ended thread is not subtracted: {used:?}");
         assert!(processors() >= 1);
     }
 
-    /// Keeps a processor busy, as far as others let it.
+    /// Keeps a CPU busy.
     fn work(millis: u128) {
         let (began, mut x) = (Instant::now(), 1u64);
         while began.elapsed().as_millis() < millis {

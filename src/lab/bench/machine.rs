@@ -1,4 +1,4 @@
-//! The machine that was measured on.
+//! The machine that runs the benchmark.
 
 use std::fs;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::cpu::{Reading, processors};
 use crate::lab::{LabError, interrupt};
 
-/// What a reader of the figures must know about the machine.
+/// The properties of the machine that affect the figures.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Machine {
     /// Version of the program.
@@ -21,13 +21,13 @@ pub(super) struct Machine {
     pub(super) processor: String,
     /// Processors online.
     pub(super) processors: usize,
-    /// Share of all processors that was busy with something else just before, 0 to 1.
+    /// Share of all CPUs that other work used just before the run, 0 to 1.
     pub(super) busy_before: f64,
 }
 
 impl Machine {
-    /// Looks around, for one second.
-    pub(super) fn look() -> Result<Self, LabError> {
+    /// Reads the properties, and measures the load for one second.
+    pub(super) fn inspect() -> Result<Self, LabError> {
         let before = Reading::take(&[], &[]);
         interrupt::sleep(Duration::from_secs(1))?;
         let used = before.until(&Reading::take(&[], &[]));
@@ -48,17 +48,17 @@ impl Machine {
         })
     }
 
-    /// A warning where something else was running.
+    /// A warning if other work was running.
     pub(super) fn warning(&self) -> Option<String> {
         (self.busy_before > QUIET).then(|| {
             format!(
-                "the machine was {:.0} % busy with something else: figures are too low, trust the \
-                 ratios little",
+                "other work used {:.0} % of the CPUs: the figures are too low and the ratios \
+                 unreliable",
                 self.busy_before * 100.0
             )
         })
     }
 }
 
-/// The share of busy processors that counts as a quiet machine.
+/// Share of the CPUs up to which the machine counts as idle.
 const QUIET: f64 = 0.05;

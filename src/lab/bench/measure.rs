@@ -1,19 +1,22 @@
-//! The measures, and how one sample of each is taken.
+//! The measures, and how a sample of each is taken.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::calls::Calls;
 use super::cpu::{Reading, Used};
-use super::mode::Stage;
+use super::iperf3;
+use super::sample::{BenchSample, Timing};
+use super::testbed::Testbed;
 use crate::lab::traffic::{
-    Agent, ECHO_PORT, EchoReport, Percentiles, SINK_PORT, SinkReport, TcpReport, UdpReport,
+    Agent, ECHO_PORT, EchoReport, SINK_PORT, SinkReport, TcpReport, UdpReport,
 };
 use crate::lab::{LabError, interrupt};
 
-/// Something to measure between the two containers.
+/// A measure of the traffic between the two containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Measure {
@@ -21,9 +24,9 @@ pub(super) enum Measure {
     Tcp1,
     /// Four bulk TCP streams.
     Tcp4,
-    /// One bulk TCP stream the other way.
+    /// One bulk TCP stream in the other direction.
     Tcp1r,
-    /// One bulk TCP stream each way at once, added up.
+    /// One bulk TCP stream in each direction at the same time, added.
     TcpBoth,
     /// UDP packets of 18 bytes, the smallest Ethernet frame.
     Pps18,
@@ -31,61 +34,16 @@ pub(super) enum Measure {
     Pps64,
     /// UDP packets that fill the MTU of every mode.
     PpsFull,
-    /// The highest rate of 18-byte UDP packets of which at most one in a thousand is lost.
+    /// The highest rate of 18-byte UDP packets at which at most one in a thousand is lost.
     Lossless,
-    /// Round trip of 64-byte UDP, one in flight.
+    /// Round-trip time of 64-byte UDP packets, one in flight.
     Rr,
-    /// The same beside one bulk TCP stream.
+    /// [`Self::Rr`] beside one bulk TCP stream.
     RrLoad,
-    /// What the daemons use when nothing moves.
+    /// CPU time of the daemons without traffic.
     Idle,
     /// One bulk TCP stream, measured by iperf3.
     Iperf3,
-}
-
-/// One sample.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Sample {
-    /// In the measure's unit.
-    pub(super) value: f64,
-    /// Processor seconds per gigabyte, or microseconds per packet or round trip; both ends, both
-    /// tunnels and the kernel together.
-    pub(super) cpu: f64,
-    /// The same, of the lab's own processes and the kernel's softirq threads only.
-    pub(super) own_cpu: f64,
-    /// Processors in use on average, by thread of the carrying processes.
-    pub(super) threads: BTreeMap<String, f64>,
-    /// System calls that moved packets, per inner packet, over both directions and both ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) calls_per_packet: Option<f64>,
-    /// Share of what was sent that did not arrive.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) loss: Option<f64>,
-    /// Share of what was sent that the sink's own receive buffer had no room for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) overflow: Option<f64>,
-    /// Share of one processor that the generator used.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) generator: Option<f64>,
-    /// Round-trip times.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) times: Option<Percentiles>,
-    /// Requests without an answer within 200 ms.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) unanswered: Option<u64>,
-    /// Gigabits a second of the bulk stream beside the round trips.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) beside: Option<f64>,
-    /// Packets that arrived after a later one of their flow.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(super) disordered: u64,
-}
-
-/// How long the phases of a sample last.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
-    pub(super) warm_up: Duration,
-    pub(super) window: Duration,
 }
 
 impl Measure {
@@ -103,7 +61,7 @@ impl Measure {
         Self::Idle,
     ];
 
-    /// What `--only` and the tables call it.
+    /// Its name in `--only` and in the tables.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Tcp1 => "tcp1",
@@ -121,7 +79,7 @@ impl Measure {
         }
     }
 
-    /// The measures that one word of `--only` means: a name, or the beginning of several.
+    /// The measures that one word of `--only` selects: a name, or a prefix of names.
     pub(super) fn matching(word: &str) -> Vec<Self> {
         let exact: Vec<Self> = Self::ALL.into_iter().filter(|m| m.name() == word).collect();
         match word {
@@ -144,7 +102,7 @@ impl Measure {
         }
     }
 
-    /// Unit of a sample's processor time.
+    /// Unit of a sample's CPU time.
     pub(super) fn cpu_unit(self) -> &'static str {
         match self {
             Self::Tcp1 | Self::Tcp4 | Self::Tcp1r | Self::TcpBoth | Self::Iperf3 => "CPU s/GB",
@@ -155,70 +113,78 @@ impl Measure {
     }
 
     /// Takes one sample.
-    pub(super) fn sample(self, stage: &mut Stage, pace: Pace) -> Result<Sample, LabError> {
-        stage.sources.clear();
+    pub(super) fn sample(
+        self,
+        testbed: &mut Testbed,
+        timing: Timing,
+    ) -> Result<BenchSample, LabError> {
+        testbed.sources.clear();
         match self {
-            Self::Tcp1 => bulk(stage, pace, &[(0, 1)]),
-            Self::Tcp4 => bulk(stage, pace, &[(0, 4)]),
-            Self::Tcp1r => bulk(stage, pace, &[(1, 1)]),
-            Self::TcpBoth => bulk(stage, pace, &[(0, 1), (1, 1)]),
-            Self::Pps18 => blast(stage, pace, 18),
-            Self::Pps64 => blast(stage, pace, 64),
+            Self::Tcp1 => bulk(testbed, timing, &[(0, 1)]),
+            Self::Tcp4 => bulk(testbed, timing, &[(0, 4)]),
+            Self::Tcp1r => bulk(testbed, timing, &[(1, 1)]),
+            Self::TcpBoth => bulk(testbed, timing, &[(0, 1), (1, 1)]),
+            Self::Pps18 => blast(testbed, timing, 18),
+            Self::Pps64 => blast(testbed, timing, 64),
             Self::PpsFull => {
-                let size = full_size(stage.lab.mtu());
-                blast(stage, pace, size)
+                let size = full_size(testbed.lab.mtu());
+                blast(testbed, timing, size)
             }
-            Self::Lossless => lossless(stage, pace),
-            Self::Rr => round_trips(stage, pace, false),
-            Self::RrLoad => round_trips(stage, pace, true),
-            Self::Idle => idle(stage, pace),
-            Self::Iperf3 => super::iperf3::sample(stage, pace),
+            Self::Lossless => lossless(testbed, timing),
+            Self::Rr => round_trips(testbed, timing, false),
+            Self::RrLoad => round_trips(testbed, timing, true),
+            Self::Idle => idle(testbed, timing),
+            Self::Iperf3 => iperf3::sample(testbed, timing),
         }
     }
 }
 
-/// Bytes of UDP payload that fit each mode's MTU with a little to spare, so that all modes carry
-/// the same: 1,400 at MTU 1500.
+/// Bytes of UDP payload that fit the MTU of every mode, so that all modes carry the same packets: 1,400 at
+/// an underlay MTU of 1500.
 pub(super) fn full_size(mtu: u32) -> u32 {
     mtu - 100
 }
 
 /// Bulk TCP from each of `flows`: (sending host, streams).
-fn bulk(stage: &mut Stage, pace: Pace, flows: &[(usize, usize)]) -> Result<Sample, LabError> {
+fn bulk(
+    testbed: &mut Testbed,
+    timing: Timing,
+    flows: &[(usize, usize)],
+) -> Result<BenchSample, LabError> {
     let mut sources = Vec::new();
     for (from, streams) in flows {
-        let words = format!("tcp --to {} --streams {streams}", target(stage, *from, SINK_PORT));
-        sources.push(start(stage, *from, &words)?);
+        let words = format!("tcp --to {} --streams {streams}", target(testbed, *from, SINK_PORT));
+        sources.push(start(testbed, *from, &words)?);
     }
-    let (before, after, used, calls) = window(stage, pace)?;
+    let (before, after, used, calls) = window(testbed, timing)?;
     for source in &mut sources {
         let report: TcpReport = source.report()?;
         if let Some(error) = report.errors.first() {
-            return Err(LabError::Unusable(format!("{}: {error}", stage.mode.name)));
+            return Err(LabError::Unusable(format!("{}: {error}", testbed.mode.name)));
         }
     }
     let bytes: u64 = (0..2).map(|n| after[n].tcp_bytes - before[n].tcp_bytes).sum();
     let rate: f64 =
         (0..2).map(|n| rate(&before[n], &after[n], |r| r.tcp_bytes)).sum::<f64>() * 8.0 / 1e9;
-    Ok(Sample {
+    Ok(BenchSample {
         value: rate,
         cpu: per(used.busy, bytes as f64 / 1e9),
         own_cpu: per(used.own, bytes as f64 / 1e9),
         threads: shares(&used),
         calls_per_packet: calls,
-        ..Sample::default()
+        ..BenchSample::default()
     })
 }
 
-/// UDP as fast as one generator can.
-fn blast(stage: &mut Stage, pace: Pace, size: u32) -> Result<Sample, LabError> {
-    let words = format!("udp --to {} --size {size}", target(stage, 0, SINK_PORT));
-    let mut source = start(stage, 0, &words)?;
-    interrupt::sleep(pace.warm_up)?;
+/// UDP packets as fast as one generator can send.
+fn blast(testbed: &mut Testbed, timing: Timing, size: u32) -> Result<BenchSample, LabError> {
+    let words = format!("udp --to {} --size {size}", target(testbed, 0, SINK_PORT));
+    let mut source = start(testbed, 0, &words)?;
+    interrupt::sleep(timing.warm_up)?;
     let sent_before: UdpReport = source.report()?;
     let generator = Reading::take(&[source.pid()], &[]);
-    let now = Pace { warm_up: Duration::ZERO, ..pace };
-    let (before, after, used, calls) = window(stage, now)?;
+    let now = Timing { warm_up: Duration::ZERO, ..timing };
+    let (before, after, used, calls) = window(testbed, now)?;
     let generator = generator.until(&Reading::take(&[source.pid()], &[]));
     let sent_after: UdpReport = source.report()?;
     let sent = (sent_after.sent - sent_before.sent) as f64
@@ -226,7 +192,7 @@ fn blast(stage: &mut Stage, pace: Pace, size: u32) -> Result<Sample, LabError> {
         * 1e9;
     let received = after[1].udp_packets - before[1].udp_packets;
     let value = rate(&before[1], &after[1], |r| r.udp_packets);
-    Ok(Sample {
+    Ok(BenchSample {
         value,
         cpu: per(used.busy * 1e6, received as f64),
         own_cpu: per(used.own * 1e6, received as f64),
@@ -236,31 +202,31 @@ fn blast(stage: &mut Stage, pace: Pace, size: u32) -> Result<Sample, LabError> {
         overflow: Some(rate(&before[1], &after[1], |r| r.udp_overflowed) / sent),
         generator: Some(generator.threads.values().sum::<f64>() / generator.elapsed),
         disordered: after[1].udp_disordered - before[1].udp_disordered,
-        ..Sample::default()
+        ..BenchSample::default()
     })
 }
 
-/// Searches the highest rate without loss by halving.
-fn lossless(stage: &mut Stage, pace: Pace) -> Result<Sample, LabError> {
-    let (mut low, mut high) = (0, FASTEST);
-    let mut best = Sample::default();
-    for _ in 0..HALVINGS {
+/// Finds the highest rate without loss by bisection.
+fn lossless(testbed: &mut Testbed, timing: Timing) -> Result<BenchSample, LabError> {
+    let (mut low, mut high) = (0, HIGHEST_RATE);
+    let mut best = BenchSample::default();
+    for _ in 0..BISECTIONS {
         let rate = (low + high) / 2;
-        let before = Reading::take(&stage.carriers(), &stage.agents());
-        let (sent, received, seconds) = trial(stage, rate, pace.window.min(TRIAL))?;
-        let used = before.until(&Reading::take(&stage.carriers(), &stage.agents()));
-        // A generator that cannot keep the pace has not tried that rate.
+        let before = Reading::take(&testbed.daemons(), &testbed.agents());
+        let (sent, received, seconds) = trial(testbed, rate, timing.window.min(TRIAL))?;
+        let used = before.until(&Reading::take(&testbed.daemons(), &testbed.agents()));
+        // A generator that fell behind did not offer that rate.
         let kept_pace = sent as f64 >= rate as f64 * seconds * 0.95;
         if kept_pace && received as f64 >= sent as f64 * (1.0 - TOLERATED_LOSS) {
             low = rate;
-            best = Sample {
+            best = BenchSample {
                 value: received as f64 / seconds,
                 cpu: per(used.busy * 1e6, received as f64),
-                // Each trial's generator is gone before its time can be read.
+                // The generator of a trial has ended before its CPU time can be read.
                 own_cpu: f64::NAN,
                 threads: shares(&used),
                 loss: Some(1.0 - received as f64 / sent as f64),
-                ..Sample::default()
+                ..BenchSample::default()
             };
         } else {
             high = rate;
@@ -269,37 +235,40 @@ fn lossless(stage: &mut Stage, pace: Pace) -> Result<Sample, LabError> {
     Ok(best)
 }
 
-/// Sends at `rate` for a while; packets sent and received, and the seconds it took to send them.
-fn trial(stage: &mut Stage, rate: u64, length: Duration) -> Result<(u64, u64, f64), LabError> {
-    let before: SinkReport = stage.sinks[1].report()?;
-    let words = format!("udp --to {} --size 18 --rate {rate}", target(stage, 0, SINK_PORT));
-    let mut source = start(stage, 0, &words)?;
+/// Sends at `rate` for `length`. Returns the packets sent and received, and the seconds of sending.
+fn trial(testbed: &mut Testbed, rate: u64, length: Duration) -> Result<(u64, u64, f64), LabError> {
+    let before: SinkReport = testbed.sinks[1].report()?;
+    let words = format!("udp --to {} --size 18 --rate {rate}", target(testbed, 0, SINK_PORT));
+    let mut source = start(testbed, 0, &words)?;
     interrupt::sleep(length)?;
     let stopped: UdpReport = source.stop()?;
     interrupt::sleep(DRAIN)?;
     let sent: UdpReport = source.report()?;
-    let after: SinkReport = stage.sinks[1].report()?;
+    let after: SinkReport = testbed.sinks[1].report()?;
     Ok((sent.sent, after.udp_packets - before.udp_packets, stopped.at_ns as f64 / 1e9))
 }
 
-/// Requests one after another, alone or beside a bulk stream.
-fn round_trips(stage: &mut Stage, pace: Pace, loaded: bool) -> Result<Sample, LabError> {
-    let load = match loaded {
-        true => {
-            let words = format!("tcp --to {}", target(stage, 0, SINK_PORT));
-            Some(start(stage, 0, &words)?)
-        }
-        false => None,
+/// Requests one after another, if `loaded` beside a bulk stream.
+fn round_trips(
+    testbed: &mut Testbed,
+    timing: Timing,
+    loaded: bool,
+) -> Result<BenchSample, LabError> {
+    let load = if loaded {
+        let words = format!("tcp --to {}", target(testbed, 0, SINK_PORT));
+        Some(start(testbed, 0, &words)?)
+    } else {
+        None
     };
-    let words = format!("echo --to {}", target(stage, 0, ECHO_PORT));
-    let mut client = start(stage, 0, &words)?;
-    interrupt::sleep(pace.warm_up)?;
+    let words = format!("echo --to {}", target(testbed, 0, ECHO_PORT));
+    let mut client = start(testbed, 0, &words)?;
+    interrupt::sleep(timing.warm_up)?;
     let _: EchoReport = client.mark()?;
-    let now = Pace { warm_up: Duration::ZERO, ..pace };
-    let (before, after, used, calls) = window(stage, now)?;
+    let now = Timing { warm_up: Duration::ZERO, ..timing };
+    let (before, after, used, calls) = window(testbed, now)?;
     let seen: EchoReport = client.report()?;
     drop(load);
-    Ok(Sample {
+    Ok(BenchSample {
         value: if loaded { seen.times.p99 } else { seen.times.p50 },
         cpu: per(used.busy * 1e6, seen.answered as f64),
         own_cpu: per(used.own * 1e6, seen.answered as f64),
@@ -308,57 +277,53 @@ fn round_trips(stage: &mut Stage, pace: Pace, loaded: bool) -> Result<Sample, La
         times: Some(seen.times),
         unanswered: Some(seen.lost),
         beside: loaded.then(|| rate(&before[1], &after[1], |r| r.tcp_bytes) * 8.0 / 1e9),
-        ..Sample::default()
+        ..BenchSample::default()
     })
 }
 
-/// Nothing but time.
-fn idle(stage: &mut Stage, pace: Pace) -> Result<Sample, LabError> {
-    let (_, _, used, _) = window(stage, pace)?;
-    Ok(Sample {
+/// No traffic.
+fn idle(testbed: &mut Testbed, timing: Timing) -> Result<BenchSample, LabError> {
+    let (_, _, used, _) = window(testbed, timing)?;
+    Ok(BenchSample {
         value: used.threads.values().fold(0.0, |sum, seconds| sum + seconds) / used.elapsed * 1e3,
         cpu: used.busy / used.elapsed,
         own_cpu: used.own / used.elapsed,
         threads: shares(&used),
-        ..Sample::default()
+        ..BenchSample::default()
     })
 }
 
 type Window = ([SinkReport; 2], [SinkReport; 2], Used, Option<f64>);
 
-/// Warms up, then reads everything at both ends of the window.
-fn window(stage: &mut Stage, pace: Pace) -> Result<Window, LabError> {
-    interrupt::sleep(pace.warm_up)?;
-    let carriers = stage.carriers();
-    let calls = super::calls::Calls::read(stage);
-    let before = reports(stage)?;
-    let agents = stage.agents();
-    let started = Reading::take(&carriers, &agents);
-    interrupt::sleep(pace.window)?;
-    let after = reports(stage)?;
-    let used = started.until(&Reading::take(&carriers, &agents));
-    let calls = calls.zip(super::calls::Calls::read(stage)).map(|(a, b)| b.per_packet_since(a));
+/// Warms up, then reads all counters at the beginning and the end of the window.
+fn window(testbed: &mut Testbed, timing: Timing) -> Result<Window, LabError> {
+    interrupt::sleep(timing.warm_up)?;
+    let daemons = testbed.daemons();
+    let calls = Calls::read(testbed);
+    let before = reports(testbed)?;
+    let agents = testbed.agents();
+    let started = Reading::take(&daemons, &agents);
+    interrupt::sleep(timing.window)?;
+    let after = reports(testbed)?;
+    let used = started.until(&Reading::take(&daemons, &agents));
+    let calls = calls.zip(Calls::read(testbed)).map(|(a, b)| b.per_packet_since(a));
     Ok((before, after, used, calls.flatten()))
 }
 
-fn reports(stage: &mut Stage) -> Result<[SinkReport; 2], LabError> {
-    Ok([stage.sinks[0].report()?, stage.sinks[1].report()?])
+fn reports(testbed: &mut Testbed) -> Result<[SinkReport; 2], LabError> {
+    Ok([testbed.sinks[0].report()?, testbed.sinks[1].report()?])
 }
 
-fn start(stage: &mut Stage, from: usize, words: &str) -> Result<Agent, LabError> {
-    let place = stage.lab.host(from).container().netns();
-    let agent = Agent::start(&stage.lab.binary()?, place, words)?;
-    stage.sources.push(agent.pid());
+fn start(testbed: &mut Testbed, from: usize, words: &str) -> Result<Agent, LabError> {
+    let place = testbed.lab.host(from).container().netns();
+    let agent = Agent::start(&testbed.lab.binary()?, place, words)?;
+    testbed.sources.push(agent.pid());
     Ok(agent)
 }
 
-/// The sink's address as seen by the container of host `from`.
-fn target(stage: &Stage, from: usize, port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(address(stage, 1 - from), port)
-}
-
-pub(super) fn address(stage: &Stage, host: usize) -> Ipv4Addr {
-    stage.lab.host(host).container().address()
+/// The address of the sink for the container of host `from`.
+fn target(testbed: &Testbed, from: usize, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(testbed.container_address(1 - from), port)
 }
 
 fn rate(before: &SinkReport, after: &SinkReport, count: impl Fn(&SinkReport) -> u64) -> f64 {
@@ -373,16 +338,12 @@ fn per(amount: f64, count: f64) -> f64 {
     if count > 0.0 { amount / count } else { f64::NAN }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
-fn is_zero(value: &u64) -> bool {
-    *value == 0
-}
-
-/// Where the search for the lossless rate starts, in packets a second.
-const FASTEST: u64 = 800_000;
-const HALVINGS: u32 = 9;
+/// Upper limit of the search for the lossless rate, in packets per second.
+const HIGHEST_RATE: u64 = 800_000;
+/// Steps of that search.
+const BISECTIONS: u32 = 9;
 const TRIAL: Duration = Duration::from_millis(400);
 const TOLERATED_LOSS: f64 = 0.001;
 
-/// Until the last packet has arrived.
+/// Time in which the last packets arrive.
 const DRAIN: Duration = Duration::from_millis(60);

@@ -1,92 +1,42 @@
-//! `flannel-udp bench`: the tunnel beside the kernel's VXLAN and the plain underlay.
+//! `flannel-udp bench`: the tunnel compared with kernel VXLAN and the plain underlay.
 //!
-//! Every mode stands in a lab of its own; the modes are measured in turn within each round, so that
-//! drift of the machine hits all alike, and ratios are taken within rounds.
+//! Every mode has a testbed of its own. Each round measures all modes in turn and ratios are taken within
+//! a round, so that drift of the machine affects all modes alike.
 
+mod args;
 mod calls;
 mod cpu;
 mod iperf3;
 mod machine;
 mod measure;
 mod mode;
+mod poller;
 mod results;
+mod sample;
 mod svg;
 mod table;
 mod targets;
-mod watched;
+mod testbed;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+pub use args::BenchArgs;
 use machine::Machine;
-use measure::{Measure, Pace, Sample};
-use mode::{Mode, Stage};
-use results::{Results, Row, Table};
+use measure::Measure;
+use mode::Mode;
+use results::{MeasureRow, Results, Table};
+use sample::{BenchSample, Timing};
+use testbed::Testbed;
 
-use super::{LabError, Underlay, interrupt, privilege, tool};
+use super::{LabError, UnderlayKind, interrupt, privilege, tool};
 
-/// Options of the benchmark.
-#[derive(Debug, Clone, clap::Args)]
-pub struct BenchArgs {
-    /// Rounds; each measures everything once
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub rounds: usize,
-    /// Length of each measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
-    pub seconds: f64,
-    /// Only these measures: tcp1, tcp4, tcp1r, tcpboth, pps18 (or pps), pps64, ppsfull, lossless,
-    /// rr, rrload, idle; a beginning such as tcp means all that start so
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub only: Vec<String>,
-    /// Modes: underlay, vxlan, flannel-udp, off, spin0 (--spin=0), half (offloads on one end only),
-    /// watched (metrics scraped and status asked for every second)
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "underlay,vxlan,flannel-udp,off"
-    )]
-    pub modes: Vec<String>,
-    /// One more mode: the daemon with other flags, or another build of it; repeatable.
-    /// NAME=--flag …, or NAME=/path/to/flannel-udp --flag …
-    #[arg(long = "variant", value_name = "NAME=FLAGS", allow_hyphen_values = true)]
-    pub variants: Vec<String>,
-    /// One more mode: a plain loop of one packet a system call, such as benches/baseline/loop.c
-    #[arg(long, value_name = "PROGRAM")]
-    pub baseline: Option<PathBuf>,
-    /// MTUs of the underlay
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1500")]
-    pub mtu: Vec<u32>,
-    /// Offload settings of the underlay; nic is the one to judge by
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "nic,veth")]
-    pub underlay: Vec<Underlay>,
-    /// A first impression: underlay nic, tcp1, tcp4, pps18 and rr, 3 rounds of 1 second
-    #[arg(long)]
-    pub quick: bool,
-    /// Cross-check one TCP stream with iperf3
-    #[arg(long)]
-    pub with_iperf3: bool,
-    /// Write all samples as JSON
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Write a plot of the first underlay
-    #[arg(long, value_name = "FILE")]
-    pub svg: Option<PathBuf>,
-    /// Put the tables into this file, between the lines `<!-- MARK:begin -->` and
-    /// `<!-- MARK:end -->`
-    #[arg(long, value_name = "FILE")]
-    pub markdown: Option<PathBuf>,
-    /// The mark to look for
-    #[arg(long, value_name = "MARK", default_value = "bench", requires = "markdown")]
-    pub mark: String,
-}
-
-/// Measures, prints, writes the files.
+/// Runs the benchmark, prints the tables and writes the files.
 pub(super) fn run(arguments: &BenchArgs) -> Result<(), LabError> {
     let plan = Plan::new(arguments)?;
     privilege::ensure()?;
-    let machine = Machine::look()?;
+    let machine = Machine::inspect()?;
     if let Some(warning) = machine.warning() {
         eprintln!("warning: {warning}");
     }
@@ -95,7 +45,7 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), LabError> {
     for (underlay, mtu) in &plan.underlays {
         tables.push(measure_one(&plan, *underlay, *mtu, &mut progress)?);
     }
-    let seconds = plan.pace.window.as_secs_f64();
+    let seconds = plan.timing.window.as_secs_f64();
     let targets = targets::outcomes(&tables);
     let results = Results { version: 1, machine, rounds: plan.rounds, seconds, tables, targets };
     let text = table::render(&results);
@@ -111,14 +61,14 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), LabError> {
     arguments.markdown.as_ref().map_or(Ok(()), |path| refresh(path, &arguments.mark, &text))
 }
 
-/// What will be measured.
+/// What a run measures.
 #[derive(Debug)]
 struct Plan {
-    underlays: Vec<(Underlay, u32)>,
+    underlays: Vec<(UnderlayKind, u32)>,
     modes: Vec<Mode>,
     measures: Vec<Measure>,
     rounds: usize,
-    pace: Pace,
+    timing: Timing,
 }
 
 impl Plan {
@@ -130,7 +80,7 @@ impl Plan {
             (words, _) => words
                 .iter()
                 .map(|word| match &Measure::matching(word)[..] {
-                    [] => Err(LabError::Unusable(format!("--only: nothing is called {word}"))),
+                    [] => Err(LabError::Unusable(format!("--only: no measure is called {word}"))),
                     found => Ok(found.to_vec()),
                 })
                 .collect::<Result<Vec<_>, _>>()?
@@ -144,7 +94,7 @@ impl Plan {
             }
             measures.push(Measure::Iperf3);
         }
-        let settings = if quick { &[Underlay::Nic][..] } else { &arguments.underlay };
+        let settings = if quick { &[UnderlayKind::Nic][..] } else { &arguments.underlay };
         let underlays = arguments
             .mtu
             .iter()
@@ -162,7 +112,7 @@ impl Plan {
             modes: Mode::chosen(arguments)?,
             measures,
             rounds: if quick { arguments.rounds.min(3) } else { arguments.rounds },
-            pace: Pace { warm_up, window: Duration::from_secs_f64(seconds) },
+            timing: Timing { warm_up, window: Duration::from_secs_f64(seconds) },
         })
     }
 
@@ -171,57 +121,71 @@ impl Plan {
     }
 }
 
-/// Builds every mode over one underlay and takes all samples.
+/// Builds a testbed for every mode on one underlay and takes all samples.
 fn measure_one(
     plan: &Plan,
-    underlay: Underlay,
+    underlay: UnderlayKind,
     mtu: u32,
     progress: &mut Progress,
 ) -> Result<Table, LabError> {
-    eprintln!("underlay {underlay}, MTU {mtu}: building {} labs …", plan.modes.len());
-    let mut stages = Vec::new();
+    eprintln!("underlay {underlay}, MTU {mtu}: building {} testbeds …", plan.modes.len());
+    let mut testbeds = Vec::new();
     let mut left_out = Vec::new();
     for mode in &plan.modes {
-        match Stage::build(mode.clone(), underlay, mtu) {
-            Ok(stage) => stages.push(stage),
+        match Testbed::build(mode.clone(), underlay, mtu) {
+            Ok(testbed) => testbeds.push(testbed),
             Err(LabError::Interrupted) => return Err(LabError::Interrupted),
             Err(error) => {
-                eprintln!("{} is left out: {error}", mode.name);
+                eprintln!("mode {} is skipped: {error}", mode.name);
                 left_out.push((mode.name.clone(), error.to_string()));
             }
         }
     }
-    let mut rows: Vec<Row> = plan.measures.iter().map(|measure| Row::new(*measure)).collect();
+    let mut rows: Vec<MeasureRow> =
+        plan.measures.iter().map(|measure| MeasureRow::new(*measure)).collect();
     for round in 0..plan.rounds {
         for row in &mut rows {
-            // Another mode goes first in each round, so that no mode always follows the same one.
-            for turn in 0..stages.len() {
-                let number = (turn + round) % stages.len();
-                let stage = &mut stages[number];
+            // Each round begins with another mode, so that no mode always follows the same one.
+            for turn in 0..testbeds.len() {
+                let number = (turn + round) % testbeds.len();
+                let testbed = &mut testbeds[number];
                 interrupt::sleep(BETWEEN)?;
-                let sample = take(row.measure, stage, plan.pace)?;
-                progress.step(underlay, mtu, round, row.measure, &stage.mode.name, sample.as_ref());
-                row.samples.entry(stage.mode.name.clone()).or_default().push(sample);
+                let sample = take(row.measure, testbed, plan.timing)?;
+                progress.step(
+                    underlay,
+                    mtu,
+                    round,
+                    row.measure,
+                    &testbed.mode.name,
+                    sample.as_ref(),
+                );
+                row.samples.entry(testbed.mode.name.clone()).or_default().push(sample);
             }
         }
     }
-    let modes = stages.iter().map(|stage| stage.mode.name.clone()).collect();
-    Ok(Table { underlay, mtu, modes, left_out, rows })
+    let name = |testbed: &Testbed| testbed.mode.name.clone();
+    let modes = testbeds.iter().map(name).collect();
+    let variants = testbeds.iter().filter(|testbed| testbed.mode.is_variant).map(name).collect();
+    Ok(Table { underlay, mtu, modes, variants, left_out, rows })
 }
 
-/// One sample; a failure is said and leaves a gap.
-fn take(measure: Measure, stage: &mut Stage, pace: Pace) -> Result<Option<Sample>, LabError> {
-    match measure.sample(stage, pace) {
+/// Takes one sample; prints a failure and returns `None` for it.
+fn take(
+    measure: Measure,
+    testbed: &mut Testbed,
+    timing: Timing,
+) -> Result<Option<BenchSample>, LabError> {
+    match measure.sample(testbed, timing) {
         Ok(sample) => Ok(Some(sample)),
         Err(LabError::Interrupted) => Err(LabError::Interrupted),
         Err(error) => {
-            eprintln!("{}, {}: {error}", measure.name(), stage.mode.name);
+            eprintln!("{}, {}: {error}", measure.name(), testbed.mode.name);
             Ok(None)
         }
     }
 }
 
-/// How far the run is, on standard error.
+/// The progress of a run, printed to standard error.
 #[derive(Debug)]
 struct Progress {
     done: usize,
@@ -232,17 +196,17 @@ struct Progress {
 impl Progress {
     fn step(
         &mut self,
-        underlay: Underlay,
+        underlay: UnderlayKind,
         mtu: u32,
         round: usize,
         measure: Measure,
         mode: &str,
-        sample: Option<&Sample>,
+        sample: Option<&BenchSample>,
     ) {
         self.done += 1;
         let rest = self.all.saturating_sub(self.done) as u32;
         let left = self.started.elapsed() / self.done as u32 * rest;
-        let told = sample.map_or("failed".into(), |sample| {
+        let result = sample.map_or("failed".into(), |sample| {
             format!(
                 "{:>7} {}, {:.2} {}",
                 table::amount(sample.value),
@@ -252,7 +216,7 @@ impl Progress {
             )
         });
         eprintln!(
-            "[{}/{}, {} s left] {underlay} {mtu} round {} {:<8} {mode:<12} {told}",
+            "[{}/{}, {} s left] {underlay} {mtu} round {} {:<8} {mode:<12} {result}",
             self.done,
             self.all,
             left.as_secs(),
@@ -266,7 +230,7 @@ fn write(path: &Path, text: &str) -> Result<(), LabError> {
     fs::write(path, text).map_err(|e| LabError::file(path, e))
 }
 
-/// Replaces what stands between the two marks in the file.
+/// Replaces the text between the two marks in the file.
 fn refresh(path: &Path, mark: &str, text: &str) -> Result<(), LabError> {
     let old = fs::read_to_string(path).map_err(|e| LabError::file(path, e))?;
     let new = between_marks(&old, mark, text).ok_or_else(|| {
@@ -289,7 +253,7 @@ fn marks(mark: &str) -> [String; 2] {
 
 const QUICK: [Measure; 4] = [Measure::Tcp1, Measure::Tcp4, Measure::Pps18, Measure::Rr];
 
-/// Between two samples: connections of the last one end, spinning threads fall asleep.
+/// Pause between two samples, in which connections of the last one end and polling threads sleep.
 const BETWEEN: Duration = Duration::from_millis(150);
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use super::measure::Measure;
-use super::results::{Results, Row, Spread, Table};
+use super::results::{MeasureRow, Results, Spread, Table};
 use super::table::amount;
 
 /// One plot of the first table: a panel for each of the telling measures.
 pub(super) fn render(results: &Results) -> Option<String> {
     let table = results.tables.first()?;
-    let rows: Vec<&Row> = PANELS.iter().filter_map(|m| table.row(*m)).collect();
+    let rows: Vec<&MeasureRow> = PANELS.iter().filter_map(|m| table.row(*m)).collect();
     if rows.is_empty() {
         return None;
     }
@@ -24,7 +24,7 @@ pub(super) fn render(results: &Results) -> Option<String> {
          width=\"{width:.0}\" role=\"img\" font-family=\"system-ui, sans-serif\">\n{STYLE}\n"
     );
     let title = format!(
-        "Underlay {}, MTU {}: median of {} rounds, whiskers from lowest to highest",
+        "UnderlayKind {}, MTU {}: median of {} rounds, whiskers from lowest to highest",
         table.underlay, table.mtu, results.rounds
     );
     let _ = writeln!(svg, "<title>{}</title>", escape(&title));
@@ -40,7 +40,7 @@ pub(super) fn render(results: &Results) -> Option<String> {
     Some(svg)
 }
 
-fn draw_panel(svg: &mut String, table: &Table, row: &Row, x: f64, y: f64) {
+fn draw_panel(svg: &mut String, table: &Table, row: &MeasureRow, x: f64, y: f64) {
     let direction = match row.measure {
         Measure::Rr | Measure::RrLoad => "less is better",
         _ => "more is better",
@@ -139,21 +139,22 @@ const STYLE: &str = "<style>\
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::Underlay;
+    use crate::lab::UnderlayKind;
     use crate::lab::bench::machine::Machine;
-    use crate::lab::bench::measure::Sample;
+    use crate::lab::bench::sample::BenchSample;
 
     #[test]
     fn bars_never_leave_their_panel() {
-        let mut row = Row::new(Measure::Tcp1);
+        let mut row = MeasureRow::new(Measure::Tcp1);
         for (mode, values) in [("a<b", [1.0, 5.0, 9.0]), ("c", [0.0, 0.1, 0.2])] {
-            let samples = values.map(|value| Some(Sample { value, ..Sample::default() }));
+            let samples = values.map(|value| Some(BenchSample { value, ..BenchSample::default() }));
             row.samples.insert(mode.into(), samples.to_vec());
         }
         let table = Table {
-            underlay: Underlay::Nic,
+            underlay: UnderlayKind::Nic,
             mtu: 1500,
             modes: vec!["a<b".into(), "c".into(), "absent".into()],
+            variants: Vec::new(),
             left_out: Vec::new(),
             rows: vec![row],
         };

@@ -1,20 +1,21 @@
-//! The results as text: Markdown tables, readable as they are.
+//! The results as Markdown tables.
 
 use std::fmt::Write;
 
-use super::measure::{Measure, Sample, full_size};
+use super::measure::{Measure, full_size};
 use super::mode::{OFF, OURS, WATCHED};
-use super::results::{Results, Row, Spread, Table};
+use super::results::{MeasureRow, Results, Spread, Table};
+use super::sample::BenchSample;
 use super::targets;
 
-/// All tables, then the verdict.
+/// All tables, then the summary.
 pub(super) fn render(results: &Results) -> String {
     let mut text = String::new();
     let m = &results.machine;
     let _ = writeln!(
         text,
         "{} × {}, {}, Linux {}; flannel-udp {}. Median of {} rounds of {} s, [lowest–highest]; \
-         modes taken in turn within each round; TCP with cubic.",
+         modes measured in turn within each round; TCP with cubic.",
         m.processors,
         m.processor,
         m.architecture,
@@ -27,12 +28,13 @@ pub(super) fn render(results: &Results) -> String {
         let _ = writeln!(text, "\n**Warning**: {warning}.");
     }
     for table in &results.tables {
-        let _ = writeln!(text, "\n### Underlay `{}`, MTU {}", table.underlay, table.mtu);
+        let _ = writeln!(text, "\n### UnderlayKind `{}`, MTU {}", table.underlay, table.mtu);
         for (mode, why) in &table.left_out {
-            let _ = writeln!(text, "\n`{mode}` is left out: {why}.");
+            let _ = writeln!(text, "\n`{mode}` was skipped: {why}.");
         }
         values(&mut text, table);
         ratios(&mut text, table);
+        variants(&mut text, table);
         other_ratios(&mut text, table);
         costs(&mut text, table);
         latencies(&mut text, table);
@@ -44,7 +46,7 @@ pub(super) fn render(results: &Results) -> String {
     text
 }
 
-/// One sentence.
+/// A summary of the first table with TCP, in one sentence.
 pub(super) fn verdict(results: &Results) -> String {
     let judged = results.tables.iter().find(|t| t.row(Measure::Tcp1).is_some());
     let Some(table) = judged.or(results.tables.first()) else {
@@ -59,7 +61,7 @@ pub(super) fn verdict(results: &Results) -> String {
         let Some(row) = table.row(measure) else { continue };
         let against: Vec<String> = [("vxlan", "kernel VXLAN"), ("underlay", "the plain underlay")]
             .into_iter()
-            .chain([(OFF, "one packet a system call")])
+            .chain([(OFF, "one packet per system call")])
             .filter_map(|(mode, name)| {
                 let ratio = row.ratio(OURS, mode, |s| s.value)?;
                 Some(format!("{}× {name}", two_digits(ratio.median)))
@@ -98,9 +100,9 @@ fn ratios(text: &mut String, table: &Table) {
     let _ = writeln!(text, "\nRatios, paired within each round:");
     head(text, "`flannel-udp` over", others.iter().map(|m| format!("`{m}`")));
     for row in table.rows.iter().filter(|row| row.measure != Measure::Idle) {
-        let value: fn(&Sample) -> f64 = |s| s.value;
-        let whole: fn(&Sample) -> f64 = |s| s.cpu;
-        let own: fn(&Sample) -> f64 = |s| s.own_cpu;
+        let value: fn(&BenchSample) -> f64 = |s| s.value;
+        let whole: fn(&BenchSample) -> f64 = |s| s.cpu;
+        let own: fn(&BenchSample) -> f64 = |s| s.own_cpu;
         let own_unit = format!("{}, own", row.cpu_unit);
         for (pick, name) in [(value, row.unit), (whole, row.cpu_unit), (own, &own_unit)] {
             if name != row.unit && matches!(row.measure, Measure::Rr | Measure::RrLoad) {
@@ -114,7 +116,34 @@ fn ratios(text: &mut String, table: &Table) {
     }
 }
 
-/// Pairs that say something without the daemon's defaults in them.
+/// The variants relative to the present program with its defaults.
+fn variants(text: &mut String, table: &Table) {
+    if table.variants.is_empty() || !table.modes.iter().any(|mode| mode == OURS) {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "\nVariants relative to `{OURS}`, paired within each round: median, [lower–upper quartile], \
+         number of rounds:"
+    );
+    head(text, "measure", table.variants.iter().map(|name| format!("`{name}` over `{OURS}`")));
+    for row in table.rows.iter().filter(|row| row.measure != Measure::Idle) {
+        let cells = table.variants.iter().map(|name| {
+            row.ratio(name, OURS, |s| s.value).map_or(NOTHING.into(), |ratio| {
+                format!(
+                    "**{:.3}** [{:.3}–{:.3}], {}",
+                    ratio.median,
+                    ratio.lower_quartile,
+                    ratio.upper_quartile,
+                    row.pairs(name, OURS)
+                )
+            })
+        });
+        line(text, &format!("{} ({})", row.measure.name(), row.unit), cells);
+    }
+}
+
+/// Ratios of pairs of modes without `flannel-udp`.
 fn other_ratios(text: &mut String, table: &Table) {
     let stands = |name: &str| table.modes.iter().any(|mode| mode == name);
     let pairs: Vec<(&str, &str)> =
@@ -133,11 +162,11 @@ fn other_ratios(text: &mut String, table: &Table) {
 }
 
 fn costs(text: &mut String, table: &Table) {
-    let whole: fn(&Sample) -> f64 = |s| s.cpu;
-    let own: fn(&Sample) -> f64 = |s| s.own_cpu;
+    let whole: fn(&BenchSample) -> f64 = |s| s.cpu;
+    let own: fn(&BenchSample) -> f64 = |s| s.own_cpu;
     for (title, part) in [
-        ("Processor time of the whole machine", whole),
-        ("Processor time of generators, sinks and daemons with their system calls", own),
+        ("CPU time of the whole machine", whole),
+        ("CPU time of generators, sinks and daemons, including their system calls", own),
     ] {
         let _ = writeln!(text, "\n{title}:");
         head(text, "measure", table.modes.iter().map(|m| format!("`{m}`")));
@@ -151,17 +180,17 @@ fn costs(text: &mut String, table: &Table) {
 }
 
 fn latencies(text: &mut String, table: &Table) {
-    let rows: Vec<&Row> =
+    let rows: Vec<&MeasureRow> =
         table.rows.iter().filter(|r| matches!(r.measure, Measure::Rr | Measure::RrLoad)).collect();
     if rows.is_empty() {
         return;
     }
-    let _ = writeln!(text, "\nRound trips in µs, median over rounds of each percentile:");
+    let _ = writeln!(text, "\nRound trips in µs, median of each percentile over the rounds:");
     let names = ["p50", "p90", "p99", "p99.9", "unanswered", "bulk beside"];
     head(text, "measure, mode", names.iter().map(|n| (*n).to_owned()));
     for row in rows {
         for mode in &table.modes {
-            let part = |pick: &dyn Fn(&Sample) -> Option<f64>| {
+            let part = |pick: &dyn Fn(&BenchSample) -> Option<f64>| {
                 Spread::of(row.good(mode).filter_map(pick))
                     .map_or(NOTHING.into(), |s| amount(s.median))
             };
@@ -206,8 +235,8 @@ fn threads(text: &mut String, table: &Table) {
     }
     let _ = writeln!(
         text,
-        "\nProcessors in use by each thread of the two daemons together, and their system calls \
-         that moved packets per inner packet (each packet passes two daemons):"
+        "\nCPUs used by the threads of both daemons, by thread name, and the daemons' packet system calls \
+         per inner packet (each packet passes two daemons):"
     );
     head(text, "measure, mode", ["threads".to_owned()].into_iter());
     for (name, cell) in lines {
@@ -219,25 +248,25 @@ fn notes(text: &mut String, table: &Table) {
     let mut notes = Vec::new();
     for row in &table.rows {
         for mode in &table.modes {
-            let median = |pick: fn(&Sample) -> Option<f64>| {
+            let median = |pick: fn(&BenchSample) -> Option<f64>| {
                 Spread::of(row.good(mode).filter_map(pick)).map(|s| s.median)
             };
             let name = format!("{}, `{mode}`", row.measure.name());
             match (median(|s| s.generator), median(|s| s.loss)) {
                 (Some(busy), Some(loss)) if busy > SATURATED && loss < FEW => notes.push(format!(
-                    "{name}: the generator used {:.0} % of a processor and {:.1} % was lost: it, \
-                     not the tunnel, is the limit",
+                    "{name}: the generator used {:.0} % of a CPU and {:.1} % of the packets were lost: \
+                     the generator is the limit, not the tunnel",
                     busy * 100.0,
                     loss * 100.0
                 )),
                 (_, Some(loss)) if loss >= FEW => {
                     let overflow = median(|s| s.overflow).unwrap_or(0.0);
                     let mut note =
-                        format!("{name}: {:.0} % of what was sent was lost", loss * 100.0);
+                        format!("{name}: {:.0} % of the packets sent were lost", loss * 100.0);
                     if overflow >= FEW {
                         let _ = write!(
                             note,
-                            ", {:.0} % at the sink's socket: it, not the tunnel, is the limit",
+                            ", {:.0} % at the sink's socket: the sink is the limit, not the tunnel",
                             overflow * 100.0
                         );
                     }
@@ -269,7 +298,7 @@ fn head(text: &mut String, first: &str, names: impl Iterator<Item = String>) {
     let _ = writeln!(text, "|---|{}", "---:|".repeat(names.len()));
 }
 
-/// A row of a table; none where every cell is empty.
+/// Writes a row of a table, unless every cell is empty.
 fn line(text: &mut String, first: &str, cells: impl Iterator<Item = String>) {
     let cells: Vec<String> = cells.collect();
     if cells.iter().any(|cell| cell != NOTHING) {
@@ -281,7 +310,7 @@ fn spread(spread: Spread, show: fn(f64) -> String) -> String {
     format!("**{}** [{}–{}]", show(spread.median), show(spread.min), show(spread.max))
 }
 
-/// A number with a sensible count of digits; thousands as `k`.
+/// A number with two to four digits; from 10,000 on in thousands (`k`).
 pub(super) fn amount(value: f64) -> String {
     match value.abs() {
         v if v >= 10_000.0 => format!("{:.0}k", value / 1000.0),
@@ -307,8 +336,8 @@ const PAIRS: [(&str, &str); 6] = [
 /// An empty cell.
 const NOTHING: &str = "–";
 
-/// The share of a processor from which a generator counts as the limit.
+/// Share of a CPU from which on a generator counts as the limit.
 const SATURATED: f64 = 0.85;
 
-/// The share of lost packets below which the tunnel kept up with its generator.
+/// Share of lost packets up to which the tunnel keeps up with its generator.
 const FEW: f64 = 0.05;

@@ -1,36 +1,36 @@
-//! What the tunnel is meant to reach, and whether it did.
+//! The speed that the tunnel is meant to reach, and whether it does.
 
 use std::fmt::{self, Write};
 
 use Bound::{AtLeast, AtMost, Between};
 use Measure::{Pps18, PpsFull, Rr, RrLoad, Tcp1, Tcp4};
-use serde::Serialize;
 
-use super::measure::{Measure, Sample};
+use super::measure::Measure;
 use super::mode::{OFF, OURS, WATCHED};
-use super::results::{Spread, Table};
-use crate::lab::Underlay;
+use super::results::{Table, TargetOutcome};
+use super::sample::BenchSample;
+use crate::lab::UnderlayKind;
 
 /// A ratio to reach.
 #[derive(Debug, Clone, Copy)]
-struct Target {
+struct SpeedTarget {
     measure: Measure,
     part: Part,
-    underlay: Underlay,
+    underlay: UnderlayKind,
     mtu: u32,
     mode: &'static str,
     against: &'static str,
     bound: Bound,
 }
 
-/// Which number of a sample counts.
+/// The number of a sample that a target is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Value,
     Cpu,
 }
 
-/// Where a ratio should lie.
+/// The range in which a ratio should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Bound {
     AtLeast(f64),
@@ -38,61 +38,48 @@ enum Bound {
     Between(f64, f64),
 }
 
-/// A target beside what was seen.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Outcome {
-    pub(super) what: String,
-    pub(super) setting: String,
-    pub(super) mode: &'static str,
-    pub(super) against: &'static str,
-    pub(super) target: String,
-    /// Median and extremes of the ratios, round by round.
-    pub(super) seen: Spread,
-    pub(super) met: bool,
-}
-
-/// All targets for which `tables` have the figures; a median decides.
-pub(super) fn outcomes(tables: &[Table]) -> Vec<Outcome> {
+/// The targets for which `tables` have samples. The median of the ratios decides.
+pub(super) fn outcomes(tables: &[Table]) -> Vec<TargetOutcome> {
     TARGETS.iter().filter_map(|target| target.outcome(tables)).collect()
 }
 
-/// The targets as a section of the report; nothing where no target applies.
-pub(super) fn render(text: &mut String, outcomes: &[Outcome]) {
+/// Writes the targets as a section of the report, unless there are none.
+pub(super) fn render(text: &mut String, outcomes: &[TargetOutcome]) {
     if outcomes.is_empty() {
         return;
     }
     let met = outcomes.iter().filter(|outcome| outcome.met).count();
     let _ = writeln!(text, "\n### Targets\n\n{met} of {} are met.", outcomes.len());
-    let _ = writeln!(text, "\n| measure | underlay | ratio | target | seen | |");
+    let _ = writeln!(text, "\n| measure | underlay | ratio | target | measured | |");
     let _ = writeln!(text, "|---|---|---|---:|---:|---|");
-    for Outcome { what, setting, mode, against, target, seen, met } in outcomes {
+    for TargetOutcome { what, setting, mode, against, target, measured, met } in outcomes {
         let verdict = if *met { "met" } else { "**missed**" };
         let _ = writeln!(
             text,
             "| {what} | {setting} | `{mode}` over `{against}` | {target} | {:.2} [{:.2}–{:.2}] | {verdict} |",
-            seen.median, seen.min, seen.max
+            measured.median, measured.min, measured.max
         );
     }
 }
 
-impl Target {
-    fn outcome(&self, tables: &[Table]) -> Option<Outcome> {
+impl SpeedTarget {
+    fn outcome(&self, tables: &[Table]) -> Option<TargetOutcome> {
         let of_mine = |t: &&Table| t.underlay == self.underlay && t.mtu == self.mtu;
         let row = tables.iter().filter(of_mine).find_map(|table| table.row(self.measure))?;
-        let pick: fn(&Sample) -> f64 = match self.part {
+        let pick: fn(&BenchSample) -> f64 = match self.part {
             Part::Value => |sample| sample.value,
             Part::Cpu => |sample| sample.cpu,
         };
-        let seen = row.ratio(self.mode, self.against, pick)?;
+        let measured = row.ratio(self.mode, self.against, pick)?;
         let unit = if self.part == Part::Cpu { row.cpu_unit } else { row.unit };
-        Some(Outcome {
+        Some(TargetOutcome {
             what: format!("{} ({unit})", self.measure.name()),
             setting: format!("{}, MTU {}", self.underlay, self.mtu),
             mode: self.mode,
             against: self.against,
             target: self.bound.to_string(),
-            seen,
-            met: self.bound.holds(seen.median),
+            measured,
+            met: self.bound.holds(measured.median),
         })
     }
 }
@@ -117,33 +104,46 @@ impl fmt::Display for Bound {
     }
 }
 
-const fn nic(measure: Measure, mode: &'static str, against: &'static str, bound: Bound) -> Target {
-    Target { measure, part: Part::Value, underlay: Underlay::Nic, mtu: 1500, mode, against, bound }
+const fn nic(
+    measure: Measure,
+    mode: &'static str,
+    against: &'static str,
+    bound: Bound,
+) -> SpeedTarget {
+    SpeedTarget {
+        measure,
+        part: Part::Value,
+        underlay: UnderlayKind::Nic,
+        mtu: 1500,
+        mode,
+        against,
+        bound,
+    }
 }
 
-/// One set of defaults is to reach all of them, on two processors.
-const TARGETS: [Target; 20] = [
+/// The defaults are meant to reach all of these on two CPUs.
+const TARGETS: [SpeedTarget; 20] = [
     nic(Tcp1, OURS, VXLAN, AtLeast(1.0)),
     nic(Tcp4, OURS, VXLAN, AtLeast(1.0)),
     nic(Tcp1, OURS, OFF, AtLeast(12.0)),
     nic(Pps18, OURS, VXLAN, AtLeast(2.6)),
     nic(Pps18, OURS, OFF, AtLeast(4.5)),
     nic(PpsFull, OURS, VXLAN, AtLeast(2.5)),
-    Target { part: Part::Cpu, ..nic(Tcp1, OURS, VXLAN, AtMost(1.15)) },
+    SpeedTarget { part: Part::Cpu, ..nic(Tcp1, OURS, VXLAN, AtMost(1.15)) },
     nic(Rr, OURS, VXLAN, AtMost(0.5)),
     nic(Rr, "spin0", VXLAN, AtMost(1.0)),
     nic(RrLoad, OURS, OFF, AtMost(0.5)),
-    Target { underlay: Underlay::Veth, ..nic(Tcp1, OURS, VXLAN, AtLeast(0.7)) },
-    Target { underlay: Underlay::Veth, ..nic(Tcp4, OURS, VXLAN, AtLeast(0.45)) },
-    Target { mtu: 9000, ..nic(Tcp1, OURS, VXLAN, AtLeast(0.75)) },
+    SpeedTarget { underlay: UnderlayKind::Veth, ..nic(Tcp1, OURS, VXLAN, AtLeast(0.7)) },
+    SpeedTarget { underlay: UnderlayKind::Veth, ..nic(Tcp4, OURS, VXLAN, AtLeast(0.45)) },
+    SpeedTarget { mtu: 9000, ..nic(Tcp1, OURS, VXLAN, AtLeast(0.75)) },
     nic(Tcp1, "half", OFF, AtLeast(2.0)),
-    // `off` is to be a fair stand-in for a plain loop.
+    // `off` is meant to be as fast as a plain loop, which it stands for.
     nic(Tcp1, OFF, BASELINE, Between(0.85, 1.15)),
     nic(Tcp4, OFF, BASELINE, Between(0.85, 1.15)),
     nic(Pps18, OFF, BASELINE, Between(0.85, 1.15)),
     nic(PpsFull, OFF, BASELINE, Between(0.85, 1.15)),
     nic(Rr, OFF, BASELINE, Between(0.85, 1.15)),
-    // Being watched costs next to nothing.
+    // Metrics and status must cost next to nothing.
     nic(Tcp1, WATCHED, OURS, AtLeast(0.99)),
 ];
 
@@ -153,22 +153,29 @@ const BASELINE: &str = "baseline";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::bench::results::Row;
+    use crate::lab::bench::results::MeasureRow;
 
     #[test]
-    fn a_median_decides_and_what_was_not_measured_is_left_out() {
-        let sample = |value: f64| Some(Sample { value, cpu: 2.0 / value, ..Sample::default() });
-        let mut row = Row::new(Measure::Tcp1);
+    fn the_median_decides_and_targets_without_samples_are_left_out() {
+        let sample =
+            |value: f64| Some(BenchSample { value, cpu: 2.0 / value, ..BenchSample::default() });
+        let mut row = MeasureRow::new(Measure::Tcp1);
         for (mode, values) in [(OURS, [0.9, 1.1, 1.2]), (VXLAN, [1.0; 3]), (OFF, [0.1; 3])] {
             row.samples.insert(mode.into(), values.map(sample).to_vec());
         }
-        let table =
-            |underlay, rows| Table { underlay, mtu: 1500, modes: vec![], left_out: vec![], rows };
-        let tables = [table(Underlay::Veth, vec![]), table(Underlay::Nic, vec![row])];
+        let table = |underlay, rows| Table {
+            underlay,
+            mtu: 1500,
+            modes: vec![],
+            variants: vec![],
+            left_out: vec![],
+            rows,
+        };
+        let tables = [table(UnderlayKind::Veth, vec![]), table(UnderlayKind::Nic, vec![row])];
         let outcomes = outcomes(&tables);
-        let told: Vec<_> = outcomes.iter().map(|o| (&*o.what, o.against, o.met)).collect();
+        let judged: Vec<_> = outcomes.iter().map(|o| (&*o.what, o.against, o.met)).collect();
         assert_eq!(
-            told,
+            judged,
             [
                 ("tcp1 (Gbit/s)", VXLAN, true),
                 ("tcp1 (Gbit/s)", OFF, false),

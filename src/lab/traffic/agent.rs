@@ -1,4 +1,4 @@
-//! The owner's end of an agent.
+//! The owner's side of an agent.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -14,12 +14,13 @@ use super::command::{MARK, REPORT, STOP};
 use crate::lab::{LabError, interrupt, tool};
 use crate::sys::netns::Netns;
 
-/// A generator or sink in a namespace. It ends when this value is dropped.
+/// A generator or sink in a namespace. Dropping this value ends its process.
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
     answers: Receiver<String>,
-    place: String,
+    /// Namespace and command line, for error messages.
+    description: String,
 }
 
 impl Agent {
@@ -46,8 +47,8 @@ impl Agent {
                 }
             });
         }
-        let place = format!("{} ({words})", netns.name().unwrap_or("nowhere"));
-        let mut agent = Self { child, answers, place };
+        let description = format!("{} ({words})", netns.name().unwrap_or("nowhere"));
+        let mut agent = Self { child, answers, description };
         agent.answer()?;
         Ok(agent)
     }
@@ -57,17 +58,17 @@ impl Agent {
         self.child.id()
     }
 
-    /// Its counters now.
+    /// Asks for the counters.
     pub fn report<R: DeserializeOwned>(&mut self) -> Result<R, LabError> {
         self.ask(REPORT)
     }
 
-    /// Makes an echo client forget what it saw so far.
+    /// Makes an echo client clear its results.
     pub fn mark<R: DeserializeOwned>(&mut self) -> Result<R, LabError> {
         self.ask(MARK)
     }
 
-    /// Makes a source stop sending; its last counters.
+    /// Makes a source stop sending, and returns its counters.
     pub fn stop<R: DeserializeOwned>(&mut self) -> Result<R, LabError> {
         self.ask(STOP)
     }
@@ -83,16 +84,16 @@ impl Agent {
     }
 
     fn answer(&mut self) -> Result<String, LabError> {
-        let end = Instant::now() + ANSWER_WITHIN;
+        let end = Instant::now() + ANSWER_TIMEOUT;
         loop {
             match self.answers.recv_timeout(Duration::from_millis(100)) {
                 Ok(line) => return Ok(line),
                 Err(RecvTimeoutError::Disconnected) => {
-                    let mut said = String::new();
+                    let mut errors = String::new();
                     if let Some(err) = &mut self.child.stderr {
-                        let _ = err.read_to_string(&mut said);
+                        let _ = err.read_to_string(&mut errors);
                     }
-                    return Err(self.failed(&format!("ended: {}", said.trim())));
+                    return Err(self.failed(&format!("ended: {}", errors.trim())));
                 }
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= end => {
                     return Err(self.failed("does not answer"));
@@ -102,8 +103,8 @@ impl Agent {
         }
     }
 
-    fn failed(&self, said: &str) -> LabError {
-        LabError::Agent { place: self.place.clone(), said: said.to_owned() }
+    fn failed(&self, message: &str) -> LabError {
+        LabError::Agent { agent: self.description.clone(), message: message.to_owned() }
     }
 }
 
@@ -115,4 +116,4 @@ impl Drop for Agent {
     }
 }
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

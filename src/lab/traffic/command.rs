@@ -1,4 +1,4 @@
-//! `flannel-udp lab-agent …`: the hidden subcommand that generators, sinks and the janitor are.
+//! `flannel-udp lab-agent …`: the hidden subcommand that runs generators, sinks and the janitor.
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use super::tcp::{TcpOptions, TcpSource};
 use super::udp::{EchoClient, EchoOptions, UdpOptions, UdpSource};
 use crate::lab::janitor;
 
-/// What an agent does.
+/// The kind of an agent.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum AgentCommand {
-    /// Take bulk TCP, count UDP, echo UDP
+    /// Receive bulk TCP, count UDP, echo UDP
     Sink,
     /// Send bulk TCP
     Tcp(TcpOptions),
@@ -21,9 +21,9 @@ pub enum AgentCommand {
     Udp(UdpOptions),
     /// Measure round trips
     Echo(EchoOptions),
-    /// Clean up when the owner of a lab is gone
+    /// Clean up a lab whose owner has died
     Janitor {
-        /// What the names of the lab's namespaces start with
+        /// Prefix of the names of the lab's namespaces
         prefix: String,
         /// The lab's directory
         scratch: PathBuf,
@@ -71,7 +71,7 @@ pub fn run_agent(command: AgentCommand) -> io::Result<()> {
     }
 }
 
-/// Says that it is ready, then answers every line.
+/// Prints that the agent is ready, then answers every line of standard input.
 fn serve<R: Serialize>(mut answer: impl FnMut(&str) -> R) -> io::Result<()> {
     let mut out = io::stdout();
     writeln!(out, "ready")?;
@@ -82,11 +82,11 @@ fn serve<R: Serialize>(mut answer: impl FnMut(&str) -> R) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for a report.
+/// Command: report the counters.
 pub(super) const REPORT: &str = "report";
 
-/// Asks an echo client to forget what it saw so far.
+/// Command: clear the results of an echo client, then report.
 pub(super) const MARK: &str = "mark";
 
-/// Asks a source to stop sending.
+/// Command: stop sending, then report.
 pub(super) const STOP: &str = "stop";

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use flannel_udp::lab::{self, DaemonOptions, Lab, LabBuilder, Registry};
+use flannel_udp::lab::{self, DaemonOptions, Lab, LabBuilder, StoreKind};
 use flannel_udp::route::Cidr;
 use flannel_udp::sys::netns::Netns;
 
@@ -104,7 +104,7 @@ fn keep_order(netns: &str) {
 
 /// Options of a daemon with its lease in etcd.
 pub fn etcd(flags: &[&str]) -> DaemonOptions {
-    DaemonOptions::with_flags(flags).registry(Registry::Etcd)
+    DaemonOptions::with_flags(flags).lease_store(StoreKind::Etcd)
 }
 
 /// The key of a subnet's lease.

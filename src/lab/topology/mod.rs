@@ -1,24 +1,31 @@
-//! The lab itself: hosts on one underlay, on one machine.
+//! The lab: hosts on one underlay network.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::etcd::Etcd;
-use super::host::{Host, create_netns};
-use super::janitor::Janitor;
+use super::host::LabHost;
+use super::janitor::{Janitor, PREFIX};
+use super::node::{Node, create_netns};
 use super::scratch::Scratch;
-use super::{LabError, Underlay, interrupt, tool};
+use super::{LabError, UnderlayKind, interrupt, tool};
 use crate::sys::netns::Netns;
 
-/// Hosts in network namespaces on one underlay network, 10.211.55.0/24. Two hosts share a veth
-/// pair, more hang on a bridge in a namespace of its own. Everything goes on drop: processes,
-/// namespaces (links go with them) and files.
+mod cluster;
+mod daemons;
+mod kernel;
+
+pub use kernel::subnet as kernel_subnet;
+
+/// Hosts in network namespaces on one underlay network, 10.211.55.0/24. Two hosts share a veth pair, more
+/// are connected by a bridge in a namespace of its own. Dropping the lab ends its processes and removes
+/// its namespaces, and the links in them, and its files.
 #[derive(Debug)]
 pub struct Lab {
-    // Dropped in this order: processes, then networks, then files, then the janitor.
-    pub(super) etcd: Option<Etcd>,
-    pub(super) hosts: Vec<Host>,
+    // Fields are dropped in this order: processes, namespaces, files, janitor.
+    etcd: Option<Etcd>,
+    hosts: Vec<LabHost>,
     switch: Option<Netns>,
     scratch: Scratch,
     _janitor: Janitor,
@@ -26,33 +33,33 @@ pub struct Lab {
     prefix: String,
 }
 
-/// What the lab shall look like.
+/// Options of a lab.
 #[derive(Debug, Clone)]
 pub struct LabBuilder {
     hosts: usize,
     mtu: u32,
-    underlay: Underlay,
+    underlay: UnderlayKind,
     binary: Option<PathBuf>,
 }
 
 impl Lab {
-    /// Two hosts, MTU 1500, veth as it comes, until told otherwise.
+    /// Options for two hosts on a veth pair with its default offloads, MTU 1500.
     pub fn builder() -> LabBuilder {
-        LabBuilder { hosts: 2, mtu: 1500, underlay: Underlay::Veth, binary: None }
+        LabBuilder { hosts: 2, mtu: 1500, underlay: UnderlayKind::Veth, binary: None }
     }
 
-    /// The hosts, first 10.211.55.10.
-    pub fn hosts(&self) -> &[Host] {
+    /// The hosts. The first has the address 10.211.55.10.
+    pub fn hosts(&self) -> &[LabHost] {
         &self.hosts
     }
 
-    /// Host `number`, counted from 0.
-    pub fn host(&self, number: usize) -> &Host {
+    /// LabHost `number`, counted from 0.
+    pub fn host(&self, number: usize) -> &LabHost {
         &self.hosts[number]
     }
 
-    /// Host `number`, counted from 0.
-    pub fn host_mut(&mut self, number: usize) -> &mut Host {
+    /// LabHost `number`, counted from 0.
+    pub fn host_mut(&mut self, number: usize) -> &mut LabHost {
         &mut self.hosts[number]
     }
 
@@ -61,12 +68,12 @@ impl Lab {
         self.etcd.as_mut()
     }
 
-    /// The directory with the lab's files.
+    /// The directory of the lab's files.
     pub fn directory(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// What the names of all its namespaces start with.
+    /// Prefix of the names of its namespaces.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -76,7 +83,7 @@ impl Lab {
         self.builder.mtu
     }
 
-    /// The `flannel-udp` this lab runs.
+    /// The program `flannel-udp` that the lab runs.
     pub fn binary(&self) -> Result<PathBuf, LabError> {
         self.builder.program()
     }
@@ -84,7 +91,9 @@ impl Lab {
     /// Adds one more host to a lab of three or more; returns its number.
     pub fn add_host(&mut self) -> Result<usize, LabError> {
         if self.switch.is_none() {
-            return Err(LabError::Unusable("two hosts on a veth pair have no third place".into()));
+            return Err(LabError::Unusable(
+                "a lab of two hosts on a veth pair cannot have a third".into(),
+            ));
         }
         let number = self.hosts.len();
         self.hosts.push(self.new_host(number)?);
@@ -92,16 +101,17 @@ impl Lab {
         Ok(number)
     }
 
-    /// Leaves everything standing and running when this value is dropped.
+    /// Keeps processes, namespaces and files when this value is dropped.
     pub fn keep(&mut self) {
-        self.hosts.iter_mut().for_each(Host::keep);
+        self.hosts.iter_mut().for_each(LabHost::keep);
         self.switch.iter_mut().for_each(Netns::keep);
         self.etcd.iter_mut().for_each(Etcd::keep);
         self.scratch.keep();
     }
 
-    fn new_host(&self, number: usize) -> Result<Host, LabError> {
-        Host::create(&self.prefix, number, host_address(number)?, self.scratch.path())
+    fn new_host(&self, number: usize) -> Result<LabHost, LabError> {
+        let address = host_address(number)?;
+        Node::create(&self.prefix, number, address, self.scratch.path()).map(LabHost::new)
     }
 
     fn wire(&mut self) -> Result<(), LabError> {
@@ -144,7 +154,7 @@ impl Lab {
         self.bring_up(host)
     }
 
-    fn bring_up(&self, host: &Host) -> Result<(), LabError> {
+    fn bring_up(&self, host: &LabHost) -> Result<(), LabError> {
         let netns = host.netns_name();
         self.builder.underlay.apply(netns, "eth0")?;
         tool::ip_in(netns, &format!("addr add {}/24 dev eth0", host.address()))?;
@@ -153,35 +163,35 @@ impl Lab {
 }
 
 impl LabBuilder {
-    /// How many hosts, 2 to 200.
+    /// Sets the number of hosts, 2 to 200.
     #[must_use]
     pub fn hosts(mut self, hosts: usize) -> Self {
         self.hosts = hosts;
         self
     }
 
-    /// The underlay's MTU, in bytes.
+    /// Sets the underlay's MTU, in bytes.
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = mtu;
         self
     }
 
-    /// The underlay's offload settings.
+    /// Sets the offloads of the underlay's links.
     #[must_use]
-    pub fn underlay(mut self, underlay: Underlay) -> Self {
+    pub fn underlay(mut self, underlay: UnderlayKind) -> Self {
         self.underlay = underlay;
         self
     }
 
-    /// The `flannel-udp` to run; without this, the running program.
+    /// Sets the program `flannel-udp` to run; the default is the running program.
     #[must_use]
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = Some(path.into());
         self
     }
 
-    /// Builds the lab: hosts and underlay; daemons and containers come later.
+    /// Builds the hosts and the underlay, without daemons and containers.
     pub fn build(self) -> Result<Lab, LabError> {
         if !(2..=MOST_HOSTS).contains(&self.hosts) {
             return Err(LabError::Unusable(format!("a lab has 2 to {MOST_HOSTS} hosts")));
@@ -217,9 +227,6 @@ fn host_address(number: usize) -> Result<Ipv4Addr, LabError> {
         .map(|last| Ipv4Addr::new(10, 211, 55, last))
         .map_err(|_| LabError::Unusable(format!("a lab has at most {MOST_HOSTS} hosts")))
 }
-
-/// What the names of all labs' namespaces start with.
-pub(super) const PREFIX: &str = "fu";
 
 const FIRST_ADDRESS: usize = 10;
 const MOST_HOSTS: usize = 200;

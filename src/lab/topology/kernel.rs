@@ -1,10 +1,10 @@
-//! What the kernel itself can carry between hosts: plain routes, and VXLAN as flannel sets it up.
+//! Connections between hosts without a daemon: plain routes, and kernel VXLAN as flannel configures it.
 
 use std::net::Ipv4Addr;
 
-use super::host::Subnet;
-use super::topology::Lab;
-use super::{LabError, tool};
+use super::Lab;
+use crate::lab::subnet::Subnet;
+use crate::lab::{LabError, tool};
 
 impl Lab {
     /// Plain routing: each host has a route to each other host's containers over the underlay. Adds
@@ -21,9 +21,9 @@ impl Lab {
         self.add_containers(mtu)
     }
 
-    /// Kernel VXLAN as flannel's `vxlan` backend makes it: identifier 1, port 8472, no learning,
-    /// fixed neighbours and forwarding entries, MTU 50 under the underlay's. Adds one container to
-    /// each host.
+    /// Kernel VXLAN as flannel's `vxlan` backend configures it: VNI 1, port 8472, no learning, static
+    /// neighbours and forwarding entries, an MTU 50 bytes below the underlay's. Adds one container to each
+    /// host.
     pub fn tunnel_with_vxlan(&mut self) -> Result<(), LabError> {
         let mtu = self.mtu() - VXLAN_OVERHEAD;
         for (number, host) in self.hosts().iter().enumerate() {
@@ -64,13 +64,13 @@ impl Lab {
     }
 }
 
-/// The subnet of host `number` where no daemon hands one out.
+/// The subnet of host `number` in a lab without daemons.
 pub fn subnet(number: usize, mtu: u32) -> Subnet {
     let third = u8::try_from(number + 1).unwrap_or(u8::MAX);
     Subnet { gateway: Ipv4Addr::new(10, 0, third, 1), prefix_len: 24, mtu }
 }
 
-/// The address of a VXLAN device: its subnet's first, as flannel gives it.
+/// The address of the VXLAN device of host `number`: the first of its subnet, as in flannel.
 fn end(number: usize) -> Ipv4Addr {
     subnet(number, 0).cidr().network()
 }
@@ -82,5 +82,5 @@ fn mac(number: usize) -> String {
 /// Outer IP, UDP, VXLAN and inner Ethernet headers, in bytes.
 const VXLAN_OVERHEAD: u32 = 20 + 8 + 8 + 14;
 
-/// The device's name, as flannel's.
+/// Name of the VXLAN device, the same as flannel's.
 const VXLAN: &str = "flannel.1";

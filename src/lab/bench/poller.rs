@@ -1,5 +1,4 @@
-//! A daemon that is watched: its metrics scraped and its status asked for every second, as Prometheus
-//! and a curious operator do.
+//! Polling of a daemon for metrics and status every second, as by Prometheus and an operator.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -14,21 +13,21 @@ use crate::lab::LabError;
 use crate::lab::topology::Lab;
 use crate::sys::netns::Netns;
 
-/// The flag with which a daemon lets itself be watched.
+/// The flag that makes a daemon serve metrics.
 pub(super) const FLAG: &str = "--metrics-addr=127.0.0.1:9285";
 
-/// Somebody who watches one daemon for as long as this value lives.
+/// Polls one daemon for as long as this value exists.
 #[derive(Debug)]
-pub(super) struct Watcher {
+pub(super) struct StatusPoller {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watcher {
-    /// Begins to watch the daemon of host `number`.
+impl StatusPoller {
+    /// Starts to poll the daemon of host `number`.
     ///
     /// # Errors
-    /// The first look fails: there is nothing to see.
+    /// The first poll fails.
     pub(super) fn start(lab: &Lab, number: usize) -> Result<Self, LabError> {
         let host = lab.host(number);
         let socket = host.directory().join("flannel-udp.sock");
@@ -36,23 +35,23 @@ impl Watcher {
         let open =
             || Netns::open(&name).map_err(|source| LabError::Netns { name: name.clone(), source });
         let netns = open()?;
-        let first = netns.enter(|| look(&socket)).and_then(|seen| seen);
-        first.map_err(|e| LabError::Unusable(format!("{} cannot be watched: {e}", host.name())))?;
+        let first = netns.enter(|| poll(&socket)).and_then(|polled| polled);
+        first.map_err(|e| LabError::Unusable(format!("{} cannot be polled: {e}", host.name())))?;
         let stop = Arc::<AtomicBool>::default();
-        let told = Arc::clone(&stop);
-        let watch = move || {
-            // A look that fails is made again: the measurement goes on.
-            let _ = netns.enter(|| watch(&socket, &told));
+        let stopped = Arc::clone(&stop);
+        let run = move || {
+            // A poll that fails later does not end the measurement.
+            let _ = netns.enter(|| poll_until(&stopped, &socket));
         };
         let thread = thread::Builder::new()
-            .name("watcher".into())
-            .spawn(watch)
-            .map_err(|e| LabError::Unusable(format!("no thread to watch with: {e}")))?;
+            .name("poller".into())
+            .spawn(run)
+            .map_err(|e| LabError::Unusable(format!("cannot start the polling thread: {e}")))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
 
-impl Drop for Watcher {
+impl Drop for StatusPoller {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -62,17 +61,17 @@ impl Drop for Watcher {
     }
 }
 
-fn watch(socket: &Path, stop: &AtomicBool) {
+fn poll_until(stop: &AtomicBool, socket: &Path) {
     while !stop.load(Ordering::Relaxed) {
-        let _ = look(socket);
-        thread::park_timeout(EVERY);
+        let _ = poll(socket);
+        thread::park_timeout(INTERVAL);
     }
 }
 
-/// Scrapes the metrics and asks for the status once.
-fn look(socket: &Path) -> io::Result<()> {
-    let mut page = TcpStream::connect_timeout(&METRICS.into(), PATIENCE)?;
-    page.set_read_timeout(Some(PATIENCE))?;
+/// Scrapes the metrics and requests the status once.
+fn poll(socket: &Path) -> io::Result<()> {
+    let mut page = TcpStream::connect_timeout(&METRICS.into(), POLL_TIMEOUT)?;
+    page.set_read_timeout(Some(POLL_TIMEOUT))?;
     page.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     page.read_to_string(&mut text)?;
@@ -81,16 +80,17 @@ fn look(socket: &Path) -> io::Result<()> {
         return Err(io::Error::other(format!("/metrics answers {line:?}")));
     }
     let mut status = UnixStream::connect(socket)?;
-    status.set_read_timeout(Some(PATIENCE))?;
+    status.set_read_timeout(Some(POLL_TIMEOUT))?;
     status.write_all(b"{\"version\":1,\"command\":\"status\"}\n")?;
     let mut answer = String::new();
     BufReader::new(status).read_line(&mut answer)?;
-    match answer.contains("\"ok\"") {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("status answers {answer:?}"))),
+    if answer.contains("\"ok\"") {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("status answers {answer:?}")))
     }
 }
 
 const METRICS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9285);
-const EVERY: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(1);
+const POLL_TIMEOUT: Duration = Duration::from_secs(2);
