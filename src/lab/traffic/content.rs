@@ -1,4 +1,6 @@
-//! What a verified transfer carries: a stream that both ends can make from a seed.
+//! The content of a verified transfer: a stream of bytes that both ends generate from a seed.
+
+use bytes::{Bytes, BytesMut};
 
 /// An endless pseudo-random stream, the same for the same seed.
 #[derive(Debug, Clone)]
@@ -8,7 +10,7 @@ pub struct Content {
     used: usize,
 }
 
-/// Compares received bytes with what they should be, and sums them.
+/// Compares received bytes with the stream of a seed, and computes their checksum.
 #[derive(Debug, Clone)]
 pub struct Checker {
     expected: Content,
@@ -42,6 +44,13 @@ impl Content {
         }
     }
 
+    /// The next `len` bytes, to be shared by several senders.
+    pub fn take(&mut self, len: usize) -> Bytes {
+        let mut bytes = BytesMut::zeroed(len);
+        self.fill(&mut bytes);
+        bytes.freeze()
+    }
+
     /// SplitMix64.
     fn next_word(&mut self) -> [u8; 8] {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -64,7 +73,7 @@ impl Checker {
         }
     }
 
-    /// Takes the next received bytes.
+    /// Checks the next received bytes.
     pub fn take(&mut self, bytes: &[u8]) {
         self.scratch.resize(bytes.len(), 0);
         self.expected.fill(&mut self.scratch);
@@ -76,7 +85,7 @@ impl Checker {
         self.sum = fnv1a(self.sum, bytes);
     }
 
-    /// Bytes taken so far.
+    /// Bytes checked so far.
     pub fn received(&self) -> u64 {
         self.received
     }
@@ -86,18 +95,18 @@ impl Checker {
         self.first_wrong
     }
 
-    /// Checksum of the bytes taken so far: FNV-1a, 64 bits.
+    /// Checksum of the bytes checked so far: FNV-1a, 64 bits.
     pub fn checksum(&self) -> u64 {
         self.sum
     }
 }
 
-/// FNV-1a over `bytes`, going on from `sum`.
+/// Continues the FNV-1a checksum `sum` over `bytes`.
 pub(super) fn fnv1a(sum: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(sum, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
 }
 
-/// Where a FNV-1a sum starts.
+/// The initial value of an FNV-1a checksum, 64 bits.
 pub(super) const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
@@ -106,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cuts_do_not_change_the_stream() {
+    fn buffer_sizes_do_not_change_the_stream() {
         let mut whole = vec![0; 1000];
         Content::new(7).fill(&mut whole);
         let mut content = Content::new(7);

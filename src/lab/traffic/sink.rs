@@ -1,5 +1,4 @@
-//! The receiving side: one process per container that takes bulk TCP, counts UDP and answers echo
-//! requests.
+//! The receiver: one process per container that receives bulk TCP, counts UDP and answers echo requests.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -15,22 +14,22 @@ use super::tcp::{Greeting, Verified};
 use super::udp::Tag;
 use crate::sys::udp;
 
-/// What a sink has received since it started.
+/// Counters of a sink since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkReport {
-    /// Its clock, in nanoseconds.
+    /// Nanoseconds since the start.
     pub at_ns: u64,
-    /// Bytes over all TCP connections.
+    /// Bytes received on all TCP connections.
     pub tcp_bytes: u64,
     /// UDP packets.
     pub udp_packets: u64,
     /// Bytes of UDP payload.
     pub udp_bytes: u64,
-    /// UDP packets that came after a later one of their flow, or twice.
+    /// UDP packets that arrived after a later packet of their flow, or twice.
     pub udp_disordered: u64,
-    /// UDP packets that were no generator's.
+    /// UDP packets not sent by a generator.
     pub udp_foreign: u64,
-    /// UDP packets that found the sink's own receive buffer full: not the tunnel's loss.
+    /// UDP packets dropped because the sink's receive buffer was full: not lost in the tunnel.
     pub udp_overflowed: u64,
     /// Echo requests answered.
     pub echoed: u64,
@@ -40,12 +39,12 @@ pub struct SinkReport {
 #[derive(Debug, Clone)]
 pub(super) struct Sink {
     started: Instant,
-    counters: Arc<Counters>,
+    counters: Arc<SinkCounters>,
     datagrams: Arc<UdpSocket>,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct SinkCounters {
     tcp_bytes: AtomicU64,
     udp_packets: AtomicU64,
     udp_bytes: AtomicU64,
@@ -57,11 +56,11 @@ struct Counters {
 impl Sink {
     /// Opens the ports and starts the threads.
     pub(super) fn start() -> io::Result<Self> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(SinkCounters::default());
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, SINK_PORT))?;
         let datagrams = Arc::new(udp_socket(SINK_PORT)?);
         let echo = udp_socket(ECHO_PORT)?;
-        let run = |name: &str, work: Box<dyn FnOnce(&Counters) + Send>| {
+        let run = |name: &str, work: Box<dyn FnOnce(&SinkCounters) + Send>| {
             let counters = Arc::clone(&counters);
             thread::Builder::new().name(name.into()).spawn(move || work(&counters)).map(drop)
         };
@@ -89,15 +88,15 @@ impl Sink {
     }
 }
 
-/// A socket with a receive buffer that outlasts the moments in which a busy machine does not run
-/// this process: what is lost must be the tunnel's loss.
+/// A socket whose receive buffer holds the packets of the time in which a busy machine does not schedule
+/// this process, so that losses are those of the tunnel.
 fn udp_socket(port: u16) -> io::Result<UdpSocket> {
     let socket = udp::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port), false)?;
     udp::grow_buffers(&socket);
     Ok(socket)
 }
 
-fn accept(listener: &TcpListener, counters: &Arc<Counters>) {
+fn accept(listener: &TcpListener, counters: &Arc<SinkCounters>) {
     for stream in listener.incoming().flatten() {
         let counters = Arc::clone(counters);
         let _ = thread::Builder::new().name("tcp".into()).spawn(move || {
@@ -106,8 +105,8 @@ fn accept(listener: &TcpListener, counters: &Arc<Counters>) {
     }
 }
 
-/// Reads one connection to its end; a verified one is answered with what was found.
-fn receive(mut stream: TcpStream, counters: &Counters) -> io::Result<()> {
+/// Reads one connection to its end, and answers a verified one with the result.
+fn receive(mut stream: TcpStream, counters: &SinkCounters) -> io::Result<()> {
     let mut greeting = [0; Greeting::LEN];
     stream.read_exact(&mut greeting)?;
     let Some(greeting) = Greeting::decode(&greeting) else { return Ok(()) };
@@ -134,7 +133,7 @@ fn receive(mut stream: TcpStream, counters: &Counters) -> io::Result<()> {
     Ok(())
 }
 
-fn count_datagrams(socket: &UdpSocket, counters: &Counters) {
+fn count_datagrams(socket: &UdpSocket, counters: &SinkCounters) {
     let mut buffer = vec![0; BUFFER];
     let mut run = 0;
     let mut next: Vec<u64> = Vec::new();
@@ -162,7 +161,7 @@ fn count_datagrams(socket: &UdpSocket, counters: &Counters) {
     }
 }
 
-fn answer(socket: &UdpSocket, counters: &Counters) {
+fn answer(socket: &UdpSocket, counters: &SinkCounters) {
     let mut buffer = vec![0; BUFFER];
     loop {
         match socket.recv_from(&mut buffer) {
@@ -176,10 +175,10 @@ fn answer(socket: &UdpSocket, counters: &Counters) {
     }
 }
 
-/// Where a sink takes bulk TCP and counts UDP.
+/// Port on which a sink receives bulk TCP and counts UDP.
 pub const SINK_PORT: u16 = 5301;
 
-/// Where a sink echoes UDP.
+/// Port on which a sink echoes UDP.
 pub const ECHO_PORT: u16 = 5302;
 
 const BUFFER: usize = 128 * 1024;
@@ -188,8 +187,8 @@ const BUFFER: usize = 128 * 1024;
 mod tests {
     use super::*;
 
-    /// 8,192 packets are what a buffer of the default size cannot hold by far, and what arrives in
-    /// some 40 ms: longer than a busy machine keeps a process waiting.
+    /// 8,192 packets far exceed a buffer of the default size and arrive in some 40 ms, longer than a busy
+    /// machine leaves a process unscheduled.
     #[test]
     fn a_sinks_buffer_outlasts_a_pause() {
         let sink = udp_socket(0).unwrap();

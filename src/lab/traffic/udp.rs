@@ -1,7 +1,7 @@
-//! UDP: numbered packets at a rate or as fast as possible, and requests that wait for their echo.
+//! UDP: numbered packets at a fixed rate or as fast as possible, and requests that wait for their echo.
 //!
-//! Every packet is one `send` system call: a generator that batches would not be what
-//! applications do, and would favour tunnels that batch.
+//! Every packet is one `send` system call, as in most applications. A generator that batched would
+//! favour tunnels that batch.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, BufMut};
 use serde::{Deserialize, Serialize};
 
-use super::histogram::{Histogram, Percentiles};
+use super::latency::{LatencyHistogram, Percentiles};
 
-/// What to send.
+/// Options of a UDP source.
 #[derive(Debug, Clone, clap::Args)]
 pub struct UdpOptions {
     /// The sink's address and port
@@ -23,15 +24,15 @@ pub struct UdpOptions {
     /// Bytes of payload, at least 14
     #[arg(long, default_value_t = 18)]
     pub size: usize,
-    /// Packets a second over all flows; 0: as fast as possible
+    /// Packets per second over all flows; 0: as fast as possible
     #[arg(long, default_value_t = 0)]
     pub rate: u64,
-    /// Flows (source ports) taken in turn
+    /// Flows (source ports), used in turn
     #[arg(long, default_value_t = 1)]
     pub flows: u16,
 }
 
-/// What to ask.
+/// Options of an echo client.
 #[derive(Debug, Clone, clap::Args)]
 pub struct EchoOptions {
     /// The echo's address and port
@@ -45,25 +46,25 @@ pub struct EchoOptions {
     pub inflight: usize,
 }
 
-/// What a UDP source has done so far.
+/// Counters of a UDP source since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UdpReport {
-    /// Its clock, in nanoseconds.
+    /// Nanoseconds since the start.
     pub at_ns: u64,
-    /// Packets the kernel took.
+    /// Packets that the kernel accepted.
     pub sent: u64,
-    /// Packets the kernel refused.
+    /// Packets that the kernel rejected.
     pub refused: u64,
 }
 
-/// What an echo client has seen since the last mark.
+/// Results of an echo client since the last mark.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct EchoReport {
-    /// Its clock, in nanoseconds.
+    /// Nanoseconds since the start.
     pub at_ns: u64,
-    /// Answers.
+    /// Requests answered.
     pub answered: u64,
-    /// Requests given up after 200 ms.
+    /// Requests without an answer within 200 ms.
     pub lost: u64,
     /// Round-trip times in microseconds.
     pub times: Percentiles,
@@ -81,18 +82,25 @@ pub(super) struct Tag {
 #[derive(Debug, Clone)]
 pub(super) struct UdpSource {
     started: Instant,
-    shared: Arc<Sent>,
+    counters: Arc<SendCounters>,
 }
 
 /// An echo client that runs in this process.
 #[derive(Debug, Clone)]
 pub(super) struct EchoClient {
     started: Instant,
-    seen: Arc<Mutex<(Histogram, u64)>>,
+    results: Arc<Mutex<EchoResults>>,
+}
+
+/// Results of an echo client since the last mark.
+#[derive(Debug, Default)]
+struct EchoResults {
+    times: LatencyHistogram,
+    lost: u64,
 }
 
 #[derive(Debug, Default)]
-struct Sent {
+struct SendCounters {
     sent: AtomicU64,
     refused: AtomicU64,
     stop: AtomicBool,
@@ -102,55 +110,55 @@ impl UdpSource {
     pub(super) fn start(options: &UdpOptions) -> io::Result<Self> {
         let sockets: Vec<UdpSocket> =
             (0..options.flows.max(1)).map(|_| connected(options.to)).collect::<Result<_, _>>()?;
-        let source = Self { started: Instant::now(), shared: Arc::default() };
-        let (shared, size, rate) = (Arc::clone(&source.shared), options.size, options.rate);
+        let source = Self { started: Instant::now(), counters: Arc::default() };
+        let (counters, size, rate) = (Arc::clone(&source.counters), options.size, options.rate);
         thread::Builder::new()
             .name("udp".into())
-            .spawn(move || blast(&sockets, size.max(Tag::LEN), rate, &shared))?;
+            .spawn(move || send_all(&sockets, size.max(Tag::LEN), rate, &counters))?;
         Ok(source)
     }
 
     pub(super) fn report(&self) -> UdpReport {
         UdpReport {
             at_ns: self.started.elapsed().as_nanos() as u64,
-            sent: self.shared.sent.load(Relaxed),
-            refused: self.shared.refused.load(Relaxed),
+            sent: self.counters.sent.load(Relaxed),
+            refused: self.counters.refused.load(Relaxed),
         }
     }
 
     pub(super) fn stop(&self) {
-        self.shared.stop.store(true, Relaxed);
+        self.counters.stop.store(true, Relaxed);
     }
 }
 
 impl EchoClient {
     pub(super) fn start(options: &EchoOptions) -> io::Result<Self> {
-        let client = Self { started: Instant::now(), seen: Arc::default() };
+        let client = Self { started: Instant::now(), results: Arc::default() };
         for number in 0..options.inflight.max(1) {
             let socket = connected(options.to)?;
             socket.set_read_timeout(Some(GIVE_UP))?;
-            let (seen, size) = (Arc::clone(&client.seen), options.size.max(Tag::LEN));
+            let (results, size) = (Arc::clone(&client.results), options.size.max(Tag::LEN));
             thread::Builder::new()
                 .name(format!("echo{number}"))
-                .spawn(move || ask_forever(&socket, size, &seen))?;
+                .spawn(move || send_requests(&socket, size, &results))?;
         }
         Ok(client)
     }
 
-    /// Forgets what was seen so far.
+    /// Clears the results.
     pub(super) fn mark(&self) {
-        let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
-        seen.0.clear();
-        seen.1 = 0;
+        let mut results = self.results.lock().unwrap_or_else(|e| e.into_inner());
+        results.times.clear();
+        results.lost = 0;
     }
 
     pub(super) fn report(&self) -> EchoReport {
-        let seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
+        let results = self.results.lock().unwrap_or_else(|e| e.into_inner());
         EchoReport {
             at_ns: self.started.elapsed().as_nanos() as u64,
-            answered: seen.0.count(),
-            lost: seen.1,
-            times: seen.0.percentiles(),
+            answered: results.times.count(),
+            lost: results.lost,
+            times: results.times.percentiles(),
         }
     }
 }
@@ -158,20 +166,19 @@ impl EchoClient {
 impl Tag {
     pub(super) const LEN: usize = 14;
 
-    fn write(self, packet: &mut [u8]) {
-        packet[..8].copy_from_slice(&self.sequence.to_le_bytes());
-        packet[8..12].copy_from_slice(&self.run.to_le_bytes());
-        packet[12..14].copy_from_slice(&self.flow.to_le_bytes());
+    /// Writes the tag to the beginning of `packet`, which has at least [`Self::LEN`] bytes.
+    fn write(self, mut packet: &mut [u8]) {
+        packet.put_u64_le(self.sequence);
+        packet.put_u32_le(self.run);
+        packet.put_u16_le(self.flow);
     }
 
-    pub(super) fn decode(packet: &[u8]) -> Option<Self> {
-        let (sequence, rest) = packet.split_first_chunk()?;
-        let (run, rest) = rest.split_first_chunk()?;
-        let flow = rest.first_chunk()?;
+    /// The tag of `packet`; `None` if `packet` is too short.
+    pub(super) fn decode(mut packet: &[u8]) -> Option<Self> {
         Some(Self {
-            sequence: u64::from_le_bytes(*sequence),
-            run: u32::from_le_bytes(*run),
-            flow: u16::from_le_bytes(*flow),
+            sequence: packet.try_get_u64_le().ok()?,
+            run: packet.try_get_u32_le().ok()?,
+            flow: packet.try_get_u16_le().ok()?,
         })
     }
 }
@@ -182,7 +189,8 @@ fn connected(to: SocketAddrV4) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-fn blast(sockets: &[UdpSocket], size: usize, rate: u64, shared: &Sent) {
+/// Sends packets from all sockets in turn until the source is stopped.
+fn send_all(sockets: &[UdpSocket], size: usize, rate: u64, counters: &SendCounters) {
     let run = std::process::id();
     let mut packet = vec![0x5a; size];
     let started = Instant::now();
@@ -198,21 +206,22 @@ fn blast(sockets: &[UdpSocket], size: usize, rate: u64, shared: &Sent) {
             let flow = number % flows;
             Tag { sequence: number / flows, run, flow: flow as u16 }.write(&mut packet);
             match sockets[flow as usize].send(&packet) {
-                Ok(_) => shared.sent.fetch_add(1, Relaxed),
-                Err(_) => shared.refused.fetch_add(1, Relaxed),
+                Ok(_) => counters.sent.fetch_add(1, Relaxed),
+                Err(_) => counters.refused.fetch_add(1, Relaxed),
             };
             number += 1;
         }
-        if shared.stop.load(Relaxed) {
+        if counters.stop.load(Relaxed) {
             return;
         }
         if rate != 0 {
-            thread::sleep(PACE);
+            thread::sleep(BURST_INTERVAL);
         }
     }
 }
 
-fn ask_forever(socket: &UdpSocket, size: usize, seen: &Mutex<(Histogram, u64)>) {
+/// Sends one request after another, each once the one before was answered or given up.
+fn send_requests(socket: &UdpSocket, size: usize, results: &Mutex<EchoResults>) {
     let mut request = vec![0x5a; size];
     let mut answer = vec![0; size];
     let run = std::process::id();
@@ -223,16 +232,17 @@ fn ask_forever(socket: &UdpSocket, size: usize, seen: &Mutex<(Histogram, u64)>) 
         let sent = Instant::now();
         let answered = ask(socket, &request, &mut answer, sequence, sent);
         let took = sent.elapsed();
-        let mut seen = seen.lock().unwrap_or_else(|e| e.into_inner());
+        let mut results = results.lock().unwrap_or_else(|e| e.into_inner());
         if answered {
-            seen.0.record(took);
+            results.times.record(took);
         } else {
-            seen.1 += 1;
+            results.lost += 1;
         }
     }
 }
 
-/// Sends one request and waits for its answer; late answers to earlier requests are passed over.
+/// Sends one request and waits for its answer; answers to earlier requests are ignored. Returns whether
+/// it was answered.
 fn ask(socket: &UdpSocket, request: &[u8], answer: &mut [u8], wanted: u64, sent: Instant) -> bool {
     if socket.send(request).is_err() {
         thread::sleep(Duration::from_millis(1));
@@ -250,9 +260,9 @@ fn ask(socket: &UdpSocket, request: &[u8], answer: &mut [u8], wanted: u64, sent:
     }
 }
 
-/// A paced source sleeps this long between bursts; with the kernel's slack it wakes about every
-/// 0.1 ms, so a rate of 100,000 packets a second leaves in bursts of about ten.
-const PACE: Duration = Duration::from_micros(50);
+/// Time that a source with a rate sleeps between bursts. With the kernel's timer slack it wakes about
+/// every 0.1 ms, so 100,000 packets per second are sent in bursts of about ten.
+const BURST_INTERVAL: Duration = Duration::from_micros(50);
 
 const UNPACED_BURST: u64 = 256;
 const GIVE_UP: Duration = Duration::from_millis(200);
