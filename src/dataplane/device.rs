@@ -105,12 +105,12 @@ pub(super) fn bind(
     // Sockets with SO_REUSEPORT would share the port with those of another daemon as well; a bind without
     // it fails then.
     let sockets = udp::bind(config.bind, false)
-        .and_then(|alone| match shared {
-            false => Ok(vec![alone]),
-            true => {
-                drop(alone);
-                (0..config.workers).map(|_| udp::bind(config.bind, true)).collect()
+        .and_then(|single| {
+            if !shared {
+                return Ok(vec![single]);
             }
+            drop(single);
+            (0..config.workers).map(|_| udp::bind(config.bind, true)).collect()
         })
         .and_then(|sockets: Vec<_>| {
             sockets.iter().try_for_each(|socket| socket.set_write_timeout(Some(SEND_TIMEOUT)))?;

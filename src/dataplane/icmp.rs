@@ -55,10 +55,7 @@ impl IcmpErrors {
 /// network address of the overlay belongs to no host and is routed to the device, unless it is in this
 /// host's subnet, which the container bridge has: then it is the overlay's last address.
 pub(super) fn local_source(network: Cidr, subnet: Cidr) -> Ipv4Addr {
-    match subnet.contains(network.network()) {
-        false => network.network(),
-        true => network.last(),
-    }
+    if subnet.contains(network.network()) { network.last() } else { network.network() }
 }
 
 /// Errors in one burst.

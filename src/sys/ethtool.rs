@@ -104,7 +104,7 @@ fn feature_names(name: &str) -> io::Result<Vec<String>> {
     const HEAD: usize = 3;
     let mut words = vec![0u32; HEAD + info.count as usize * ETH_GSTRING_LEN / 4];
     words[..HEAD].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, info.count]);
-    // SAFETY: the kernel writes all strings of the set, whose number it has just told and which is
+    // SAFETY: the kernel writes all strings of the set, whose number it has just returned and which is
     // a constant of the kernel.
     unsafe { ask(name, words.as_mut_ptr().cast()) }?;
     let bytes: Vec<u8> = words[HEAD..].iter().flat_map(|word| word.to_ne_bytes()).collect();

@@ -1,5 +1,5 @@
-//! The only room with `unsafe`: one thin wrapper for each system call the data path makes, and
-//! those of the lab and of the doctor.
+//! The only module with `unsafe`: one thin wrapper per system call of the data path, and those of the
+//! lab and of doctor.
 //!
 //! Each wrapper states the rule of the man page or kernel file that it keeps, each block its proof.
 //! Nothing here decides anything: policy lives in [`crate::dataplane`], [`crate::lab`] and

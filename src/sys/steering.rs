@@ -1,12 +1,12 @@
-//! A program for the kernel that chooses the queue of a TUN device for each packet (`bpf(2)`,
+//! A steering program: the kernel runs it to choose the queue of a TUN device for each packet (`bpf(2)`,
 //! `TUNSETSTEERINGEBPF` of `include/uapi/linux/if_tun.h`, Linux 4.16).
 //!
-//! Left to itself the kernel moves a flow to the queue at which its answers come in, and packets that
-//! wait in the old queue are overtaken (`tun_flow_update` of `drivers/net/tun.c`). This program goes by
-//! the packet's header alone: TCP by addresses and ports, everything else by addresses and protocol, so
-//! that the fragments of a flow keep to the queue of its other packets. It can also keep TCP apart: a
-//! bulk flow fills its queue, as a TUN device never tells a flow to slow down, and what somebody waits
-//! for then need not stand behind it.
+//! Without a program the kernel moves a flow to the queue on which its replies were written, so that
+//! packets in the old queue are overtaken (`tun_flow_update` of `drivers/net/tun.c`). The program uses
+//! the packet's header alone: addresses and ports of TCP, addresses and protocol of everything else, so
+//! that the fragments of a flow stay in the queue of its other packets. It can also give TCP a queue of
+//! its own: a bulk flow fills its queue, because a TUN device never slows a flow down, and interactive
+//! packets would wait behind it.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -15,15 +15,15 @@ use std::sync::OnceLock;
 use super::check;
 use super::tun::TunQueue;
 
-/// What the kernel takes a queue for.
+/// Which packets the kernel puts into which queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lanes {
     /// Every packet: a hash of its header chooses one of all queues.
     Mixed,
-    /// Of each pair of queues the second is for TCP and the first for everything else: the hash
-    /// chooses the pair.
+    /// Of each pair of queues the second holds TCP and the first everything else; the hash chooses the
+    /// pair.
     TcpApart,
-    /// As before, with one pair: there is nothing to hash.
+    /// [`Self::TcpApart`] with one pair, which needs no hash.
     OnePair,
 }
 
@@ -36,7 +36,7 @@ impl Lanes {
     }
 }
 
-/// Has the kernel choose the queues of the device to which `queue` belongs by each packet's header.
+/// Makes the kernel choose the queues of the device to which `queue` belongs by each packet's header.
 ///
 /// # Errors
 /// `EPERM` without `CAP_BPF` (as in a user namespace), `ENOSYS` without `bpf(2)`, `EINVAL` before Linux
@@ -56,15 +56,15 @@ pub fn by_header(queue: &TunQueue, lanes: Lanes) -> io::Result<()> {
     Ok(())
 }
 
-/// Loads the programs, for [`by_header`] to use when the process has given up the right to.
+/// Loads the programs, for [`by_header`] to use after the process has dropped the capability.
 pub fn prepare() {
-    // What goes wrong is said when it is needed.
+    // An error is kept, and returned by `by_header`.
     for lanes in Lanes::ALL {
         let _ = loaded(lanes);
     }
 }
 
-/// Loads each program once: a device that is made anew finds the process without the right to.
+/// Loads each program once: when a device is created again, the process has no capability to load it.
 fn loaded(lanes: Lanes) -> &'static io::Result<OwnedFd> {
     static LOADED: [OnceLock<io::Result<OwnedFd>>; Lanes::ALL.len()] =
         [const { OnceLock::new() }; _];
@@ -100,7 +100,7 @@ fn load(parts: &[&[Instruction]]) -> io::Result<OwnedFd> {
         license: license.as_ptr().expose_provenance() as u64,
         ..ProgramLoad::default()
     };
-    // SAFETY: BPF_PROG_LOAD reads as many bytes of the attributes as it is told, and the instructions
+    // SAFETY: BPF_PROG_LOAD reads as many bytes of the attributes as the size says, and the instructions
     // and the license, which both outlive the call.
     let fd = check(unsafe {
         libc::syscall(
@@ -110,7 +110,7 @@ fn load(parts: &[&[Instruction]]) -> io::Result<OwnedFd> {
             size_of::<ProgramLoad>() as libc::c_uint,
         )
     } as _)?;
-    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
@@ -127,10 +127,7 @@ struct Instruction {
 }
 
 const fn op(code: u8, to: u8, from: u8, offset: i16, immediate: u32) -> Instruction {
-    let registers = match cfg!(target_endian = "big") {
-        true => to << 4 | from,
-        false => from << 4 | to,
-    };
+    let registers = if cfg!(target_endian = "big") { to << 4 | from } else { from << 4 | to };
     Instruction { code, registers, offset, immediate: immediate as i32 }
 }
 

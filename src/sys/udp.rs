@@ -25,7 +25,7 @@ pub fn bind(bind: SocketAddrV4, shared: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Gives both buffers room for a burst, as far as the process may.
+/// Grows both socket buffers for bursts, as far as the process is allowed to.
 pub fn grow_buffers(socket: &UdpSocket) {
     let socket = SockRef::from(socket);
     grow_buffer(&socket, libc::SO_RCVBUFFORCE, |size| socket.set_recv_buffer_size(size));

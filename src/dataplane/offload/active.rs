@@ -51,10 +51,12 @@ impl ActiveOffloads {
         let allowed = Feature::ALL.map(|feature| offloads.allows(feature));
         Self {
             on: allowed.map(AtomicBool::new),
-            disabled: Mutex::new(allowed.map(|on| match on {
-                true => Disabled::default(),
-                false => Disabled { why: Some("switched off".to_owned()), when: None },
-            })),
+            disabled: Mutex::new(
+                allowed.map(|on| Disabled {
+                    why: (!on).then(|| "switched off".to_owned()),
+                    when: None,
+                }),
+            ),
             started: Instant::now(),
             warned: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
         }

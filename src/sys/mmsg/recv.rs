@@ -43,8 +43,8 @@ pub struct Received<'a> {
 }
 
 impl RecvBatch {
-    /// Buffers for up to `messages` messages, which come in one call where `batched`, else one a
-    /// call.
+    /// Buffers for up to `messages` messages, which are received in one call if `batched`, else in
+    /// one call each.
     pub fn new(messages: usize, batched: bool) -> Self {
         let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {

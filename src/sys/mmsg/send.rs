@@ -23,12 +23,12 @@ pub struct SendBatch {
 }
 
 // SAFETY: the pointers inside are followed only through a `Filling`, which borrows both the storage
-// and the bytes, and are wired anew before each call.
+// and the bytes, and are set again before each call.
 unsafe impl Send for SendBatch {}
 
 impl SendBatch {
-    /// Storage for `messages` messages of `parts` parts in all, which leave in one call where
-    /// `batched`, else one a call.
+    /// Storage for `messages` messages of `parts` parts in all, which are sent in one call if
+    /// `batched`, else in one call each.
     pub fn new(messages: usize, parts: usize, batched: bool) -> Self {
         let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {
@@ -150,8 +150,8 @@ impl<'a> Filling<'_, 'a> {
     /// Sends the messages from number `first` on; returns how many the kernel took, at least one.
     ///
     /// # Errors
-    /// That of message `first`. An error of a later one ends the call early without being told
-    /// (`sendmmsg(2)`); it comes back when the call is made again from there.
+    /// That of message `first`. An error of a later one ends the call early and is not returned
+    /// (`sendmmsg(2)`); a further call from that message returns it.
     pub fn send(&mut self, socket: &UdpSocket, first: usize) -> io::Result<usize> {
         let batch = &mut *self.batch;
         let iovecs = batch.iovecs.as_mut_ptr();

@@ -2,7 +2,7 @@
 //! `UDP_SEGMENT` and `UDP_GRO` of `udp(7)`.
 //!
 //! All storage is allocated and wired once; a call rewrites lengths, addresses and segment sizes.
-//! Where the kernel has neither call, `sendmsg(2)` and `recvmsg(2)` take one message a time.
+//! Where the kernel has neither call, `sendmsg(2)` and `recvmsg(2)` take one message at a time.
 
 #![allow(clippy::unnecessary_cast, reason = "the lengths have other types with other C libraries")]
 
@@ -35,7 +35,7 @@ pub const MAX_SEGMENTS: usize = 64;
 /// sandbox hides them, which may say `EPERM` as well.
 pub fn probe(socket: &UdpSocket) -> io::Result<()> {
     let (fd, none) = (socket.as_raw_fd(), ptr::null_mut());
-    // SAFETY: the length is zero, so that the list is not looked at.
+    // SAFETY: the length is zero, so the kernel does not read the list.
     check(unsafe { libc::sendmmsg(fd, none, 0, libc::MSG_NOSIGNAL as _) } as _)?;
     // SAFETY: as above; a null timeout is none.
     check(unsafe { libc::recvmmsg(fd, none, 0, libc::MSG_DONTWAIT as _, ptr::null_mut()) } as _)?;
