@@ -160,7 +160,7 @@ fn each_flavour(test: impl Fn(Bench)) {
 }
 
 #[test]
-fn every_combination_of_flags_gives_flannels_text() {
+fn every_combination_of_flags_installs_the_text_of_flannel() {
     each_flavour(|bench| {
         for (masquerade, forward) in [(true, true), (true, false), (false, true), (false, false)] {
             bench.install(RuleSpec { masquerade, forward, ..spec() });
@@ -176,7 +176,7 @@ fn every_combination_of_flags_gives_flannels_text() {
 }
 
 #[test]
-fn jumps_are_appended_and_rules_of_others_stay() {
+fn jumps_are_appended_and_foreign_rules_kept() {
     each_flavour(|bench| {
         let foreign = ["-A", "FORWARD", "-s", "192.0.2.1/32", "-j", "DROP"];
         bench.run("iptables", &foreign);
@@ -201,7 +201,7 @@ fn jumps_are_appended_and_rules_of_others_stay() {
 }
 
 #[test]
-fn what_goes_missing_comes_back() {
+fn missing_rules_are_restored() {
     each_flavour(|bench| {
         let mut firewall = bench.install(spec());
         for damage in [
@@ -231,7 +231,7 @@ fn what_goes_missing_comes_back() {
 }
 
 #[test]
-fn another_network_leaves_nothing_of_the_old_one() {
+fn rules_of_a_previous_network_are_removed() {
     each_flavour(|bench| {
         let old = spec();
         bench.install(old.clone());
@@ -252,7 +252,7 @@ fn another_network_leaves_nothing_of_the_old_one() {
 }
 
 #[test]
-fn cleanup_takes_ours_and_leaves_theirs() {
+fn cleanup_leaves_foreign_rules() {
     each_flavour(|bench| {
         let foreign = "-A FORWARD -s 192.0.2.1/32 -j DROP";
         bench.run("iptables", &foreign.split(' ').collect::<Vec<_>>());
@@ -274,7 +274,7 @@ fn cleanup_takes_ours_and_leaves_theirs() {
 }
 
 #[test]
-fn nftables_hold_the_same_meaning_and_are_looked_after() {
+fn nftables_rules_are_equivalent_and_restored() {
     let Some(bench) = Bench::new("", true) else { return };
     let firewall = bench.install(spec());
     assert_eq!(firewall.tool(), "nftables");
@@ -306,7 +306,7 @@ fn nftables_hold_the_same_meaning_and_are_looked_after() {
 }
 
 #[test]
-fn changing_over_to_nftables_takes_the_iptables_rules_along() {
+fn switching_to_nftables_removes_the_iptables_rules() {
     let Some(bench) = Bench::new("iptables-nft", true) else { return };
     bench.install(spec());
     bench.install(RuleSpec { nftables: true, ..spec() });

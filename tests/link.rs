@@ -104,7 +104,7 @@ fn the_default_routes_interface_is_chosen() {
 /// A device with several queues loses the kernel's default queueing discipline and keeps an
 /// operator's.
 #[test]
-fn a_default_queueing_discipline_goes_and_a_chosen_one_stays() {
+fn a_default_queueing_discipline_is_removed_and_a_chosen_one_kept() {
     let Some(netns) = host() else { return };
     ip(&netns, "link del flannel0");
     ip(&netns, "tuntap add dev flannel0 mode tun multi_queue");
@@ -158,11 +158,11 @@ async fn expect(
             }
         }
     });
-    found.await.expect("nothing was said about it within 5 s")
+    found.await.expect("no such event within 5 s")
 }
 
 #[test]
-fn what_is_taken_from_flannel0_comes_back_and_the_rest_is_told() {
+fn the_watcher_repairs_flannel0_and_reports_other_changes() {
     let Some(netns) = host() else { return };
     let inside = &netns;
     block_on(&netns, async || {

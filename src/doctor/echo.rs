@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_errors_are_told_apart() {
+    fn replies_and_errors_are_distinguished() {
         let sent = request(PEER, 100, 7, 3);
         assert!(Icmpv4::parse(&sent[ipv4::Header::LEN..]).unwrap().verify_checksum());
         let mut reply = sent[ipv4::Header::LEN..].to_vec();

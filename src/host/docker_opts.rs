@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_the_scripts() {
+    fn the_output_is_that_of_the_script() {
         for (flags, key, expected) in [
             ("", "DOCKER_OPTS", format!("{BIP}{IPMASQ}{MTU}DOCKER_OPTS=\"{ALL}\"\n")),
             ("i", "DOCKER_OPTS", format!("{BIP}{IPMASQ}{MTU}")),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_walkthroughs_file() {
+    fn the_file_of_the_walkthrough() {
         let env = "FLANNEL_NETWORK=10.0.0.0/16\nFLANNEL_SUBNET=10.0.13.1/24\nFLANNEL_MTU=1472\n\
                    FLANNEL_IPMASQ=true\n";
         assert_eq!(
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_are_there_already_are_carried_over() {
+    fn existing_variables_are_carried_over() {
         let environment = [("DOCKER_OPTS", "--debug"), ("DOCKER_OPT_A", "--a"), ("HOME", "/")];
         let environment = environment.map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(

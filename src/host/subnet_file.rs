@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_flannels() {
+    fn the_text_is_that_of_flannel() {
         assert_eq!(
             sample().to_string(),
             "FLANNEL_NETWORK=10.0.0.0/16\nFLANNEL_SUBNET=10.0.20.1/24\nFLANNEL_MTU=1472\n\
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn written_whole_with_mode_0644_and_no_leftovers() {
+    fn written_atomically_with_mode_0644_and_no_leftovers() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/subnet.env");
         write(&path, &sample()).unwrap();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_made_is_named() {
+    fn a_directory_that_cannot_be_created_is_named() {
         let error = write(Path::new("/proc/nope/subnet.env"), &sample()).unwrap_err().to_string();
         assert!(error.contains("/proc/nope/subnet.env"), "{error}");
     }

@@ -145,7 +145,7 @@ mod tests {
     const SHUT: &str = ":INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:X - [0:0]\n";
 
     #[test]
-    fn what_is_dropped() {
+    fn dropped_packets() {
         let packet = datagram();
         for rule in [
             "-A INPUT -p udp -m udp --dport 8285 -j DROP",
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted() {
+    fn accepted_packets() {
         let packet = datagram();
         for rules in [
             "-A INPUT -p udp --dport 8285 -j ACCEPT",
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_a_doubt() {
+    fn matches_that_cannot_be_evaluated_are_unclear() {
         let packet = datagram();
         for rules in [
             "-A INPUT -m recent --rcheck --seconds 60 -j DROP",

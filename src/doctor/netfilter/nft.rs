@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn junk_is_no_firewall() {
+    fn junk_yields_no_chains() {
         for junk in ["", "[]", r#"{"nftables":7}"#, r#"{"nftables":[{"chain":7},7]}"#] {
             assert!(parse(junk, &datagram(), false).is_empty(), "{junk}");
         }

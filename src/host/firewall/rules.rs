@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_flannels() {
+    fn the_text_is_that_of_flannel() {
         assert_eq!(
             MASQ.jump(),
             r#"POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG"#
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_meets_the_first_rule_that_fits() {
+    fn the_first_rule_that_matches_decides() {
         let rule = |source: &str, destination: &str| {
             masquerade_rule(&spec(), source.parse().unwrap(), destination.parse().unwrap())
         };
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_is_not_there() {
+    fn rules_that_are_not_wanted_are_not_installed() {
         let neither = RuleSpec { masquerade: false, forward: false, ..spec() };
         assert!(CHAINS.iter().all(|chain| chain.rules(&neither, true).is_empty()));
         assert!(!nft_transaction(&neither, true).contains("chain"));
