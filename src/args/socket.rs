@@ -12,14 +12,20 @@ use crate::observe::protocol::DEFAULT_SOCKET;
 #[derive(Clone, Debug, Args)]
 pub struct SocketArgs {
     /// Status socket of the daemon
-    #[arg(long, value_name = "PATH", env = "FLANNELD_SOCKET", default_value = DEFAULT_SOCKET)]
-    pub socket: PathBuf,
+    #[arg(
+        long = "socket",
+        id = "socket",
+        value_name = "PATH",
+        env = "FLANNELD_SOCKET",
+        default_value = DEFAULT_SOCKET
+    )]
+    pub path: PathBuf,
 }
 
 impl SocketArgs {
     /// A client of the daemon behind this socket; it connects when it is used.
     pub fn client(&self) -> Client {
-        Client::new(&self.socket)
+        Client::new(&self.path)
     }
 }
 

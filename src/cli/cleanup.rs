@@ -1,9 +1,10 @@
 //! `cleanup`: removes what the daemon leaves in place when it stops, so that a restart interrupts nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
+use crate::args::SubnetFileArgs;
 use crate::exit::{Code, Exit};
 use crate::host::docker_opts;
 use crate::host::firewall::{self, Toolbox};
@@ -17,9 +18,9 @@ pub struct CleanupArgs {
     /// Print what would be removed, remove nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// The subnet file to remove
-    #[arg(long, value_name = "FILE", default_value = "/run/flannel/subnet.env")]
-    pub subnet_file: PathBuf,
+    /// The subnet file to remove.
+    #[command(flatten)]
+    pub subnet_file: SubnetFileArgs,
 }
 
 /// Removes what the daemon leaves in place when it stops, and prints each removal as a command.
@@ -32,7 +33,7 @@ pub(super) async fn run(args: &CleanupArgs) -> Result<(), Exit> {
         Exit::new(Code::Unavailable, format!("error: {error}\n(cleanup needs CAP_NET_ADMIN)"))
     })?;
     removed.extend(blackholes(args.dry_run).await?);
-    removed.extend(subnet_files(&args.subnet_file, args.dry_run)?);
+    removed.extend(subnet_files(&args.subnet_file.path, args.dry_run)?);
     if removed.is_empty() {
         println!("nothing to remove: flannel left nothing on this host");
     }

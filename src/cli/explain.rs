@@ -79,7 +79,7 @@ fn text(explanation: &Explanation) -> String {
         other => format!("protocol {other}"),
     };
     let [from, to] = ports.map_or_else(Default::default, |ports| ports.map(|p| format!(":{p}")));
-    let mut out = format!("{name} {source}{from} -> {destination}{to}, time to live {ttl}\n");
+    let mut out = format!("{name} {source}{from} -> {destination}{to}, TTL {ttl}\n");
     write_path(&mut out, "sent from or through this host", &explanation.sent, "next hop");
     write_path(&mut out, "received from another host", &explanation.received, "peer");
     out
@@ -111,7 +111,7 @@ fn write_path(out: &mut String, title: &str, path: &Way, peer: &str) {
         line("MTU", &path.mtu.to_string());
     }
     for (index, hop) in path.ttl.iter().enumerate() {
-        let name = if index == 0 { "time to live" } else { "" };
+        let name = if index == 0 { "TTL" } else { "" };
         line(name, &format!("{:>3}  {}", hop.ttl, hop.at));
     }
     if !path.source_check.is_empty() {

@@ -1,4 +1,4 @@
-//! What happens to a packet, by the functions that the workers use and the routes that there are.
+//! Explains what happens to a packet: the workers' own decision, applied to the current routes.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -16,8 +16,8 @@ use crate::packet::{icmpv4, ipv4, protocol, udp};
 use crate::route::RouteTable;
 use crate::subnet::Peer;
 
-/// Who knows.
-struct Expert<'a> {
+/// Everything that the explanation of one packet needs.
+struct Explainer<'a> {
     query: &'a Query,
     config: Config,
     routes: &'a RouteTable,
@@ -25,11 +25,11 @@ struct Expert<'a> {
     rules: RuleSpec,
     device: &'a str,
     host: Ipv4Addr,
-    /// Through which interface the kernel sends packets to the destination.
+    /// The interface through which the kernel sends packets to the destination; `None` without a route.
     interface: Option<String>,
-    /// The host that a datagram with the packet comes from.
+    /// The host that sends the datagram with the packet, if it is known.
     from: Option<Ipv4Addr>,
-    /// Whether that host has grace with the source check.
+    /// The grace that the source check gives that host.
     grace: Result<GraceReason, MismatchReason>,
 }
 
@@ -37,7 +37,7 @@ struct Expert<'a> {
 pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Explanation {
     let owner = node.routes().lookup(query.source).map(|hop| hop.ip);
     let from = query.from.or(owner);
-    let expert = Expert {
+    let explainer = Explainer {
         query: &query,
         config: node.plane_config(),
         routes: node.routes(),
@@ -49,12 +49,12 @@ pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Ex
         from,
         grace: from.map_or(Ok(GraceReason::FirstPacket), |from| node.grace_of(from)),
     };
-    let (sent, received) = (expert.sent(), expert.received());
+    let (sent, received) = (explainer.sent(), explainer.received());
     Explanation { packet: query, sent, received }
 }
 
-impl Expert<'_> {
-    /// The packet leaves this host.
+impl Explainer<'_> {
+    /// Explains the packet as one that leaves this host.
     fn sent(&self) -> Way {
         let Query { source, destination, ttl, .. } = *self.query;
         let mut way = self.way();
@@ -68,16 +68,17 @@ impl Expert<'_> {
         }
         if !in_overlay || own.contains(destination) {
             let through = self.interface.as_deref().unwrap_or("nothing: the kernel has no route");
-            way.verdict = match in_overlay {
-                true => format!(
+            way.verdict = if in_overlay {
+                format!(
                     "{destination} is in this host's own subnet {own}: the kernel sends it to the \
-                     containers through {through}, the daemon never sees it"
-                ),
-                false => format!(
+                     containers through {through}, not through the daemon"
+                )
+            } else {
+                format!(
                     "{destination} is outside the overlay network {}: the kernel sends it through \
-                     {through}, the daemon never sees it",
+                     {through}, not through the daemon",
                     self.config.network
-                ),
+                )
             };
             return way;
         }
@@ -89,12 +90,15 @@ impl Expert<'_> {
             );
             return way;
         }
-        // What comes from elsewhere is forwarded by the kernel before it reaches the device.
+        // The kernel forwards a packet from a container, which costs one TTL, before the packet reaches the device.
         way.ttl.push(hop(format!("from {source}"), ttl));
         let ours = source == self.config.address || source == self.host;
         let ttl = if ours { ttl } else { ttl.saturating_sub(1) };
         if ttl == 0 {
-            way.lose("its time to live ends in this host's kernel, before the daemon".into(), None);
+            way.set_dropped(
+                "its TTL expires in this host's kernel, before the daemon".into(),
+                None,
+            );
             return way;
         }
         if !ours {
@@ -108,7 +112,7 @@ impl Expert<'_> {
         match forward::egress(&policy, self.routes, &VnetHeader::NONE, &mut packet) {
             Err(dropped) => {
                 let icmp = dropped.icmp_error(policy.egress_icmp_source, &packet);
-                way.lose(self.why(dropped.reason), Some((dropped.reason, icmp)));
+                way.set_dropped(self.why(dropped.reason), Some((dropped.reason, icmp)));
             }
             Ok(outgoing) => {
                 let (peer, ttl) = (outgoing.route.hop.to_string(), ttl - 1);
@@ -122,7 +126,7 @@ impl Expert<'_> {
         way
     }
 
-    /// What the peer's daemon and kernel take off, if there is anything left.
+    /// Subtracts the TTL that the peer's daemon and kernel use up.
     fn at_the_other_end(&self, way: &mut Way, ttl: u8) {
         let network = way.lease.map(|lease| lease.network());
         let mut left = ttl;
@@ -130,7 +134,7 @@ impl Expert<'_> {
             left = left.saturating_sub(1);
             if left == 0 {
                 way.outcome = Outcome::Dropped;
-                way.verdict += ", where its time to live ends";
+                way.verdict += ", where its TTL expires";
                 return;
             }
             way.ttl.push(hop(place.into(), left));
@@ -141,14 +145,14 @@ impl Expert<'_> {
         }
     }
 
-    /// The packet comes in from another host.
+    /// Explains the packet as one that arrives from another host.
     fn received(&self) -> Way {
         let Query { source, destination, ttl, .. } = *self.query;
         let mut way = self.way();
         way.lease = self.lease(source);
         way.masquerade = self.masquerade(source, destination);
         way.peer = self.from.map(|from| from.to_string());
-        // The sender's kernel and daemon have each taken one off, as on our side.
+        // The sender's kernel and daemon have each decremented the TTL, as on this side.
         let ttl = ttl.saturating_sub(2);
         way.ttl.push(hop("in the datagram".into(), ttl));
         let mut packet = self.packet(source, ttl);
@@ -163,27 +167,27 @@ impl Expert<'_> {
         match result.map(|incoming| incoming.packet.ttl()) {
             Err(dropped) => {
                 let icmp = dropped.icmp_error(policy.ingress_icmp_source, &packet);
-                way.lose(self.why(dropped.reason), Some((dropped.reason, icmp)));
+                way.set_dropped(self.why(dropped.reason), Some((dropped.reason, icmp)));
             }
             Ok(ttl) => self.delivered(&mut way, ttl),
         }
         way
     }
 
-    /// What the workers would say of the source now, in words.
+    /// Describes the workers' source check at this moment.
     fn source_check(&self, verdict: CheckOutcome) -> String {
         let source = self.query.source;
         let sender = self.from.map_or("its sender".to_owned(), |from| from.to_string());
         let (reason, dropped) = match verdict {
-            CheckOutcome::Off => return "off: nobody looks".into(),
+            CheckOutcome::Off => return "off: not checked".into(),
             CheckOutcome::Passes => return format!("passes: {source} is in the lease of {sender}"),
             CheckOutcome::Grace(reason) => {
                 let for_how_long = match reason {
                     GraceReason::RoutesStale => {
-                        "as long as the lease store is out of reach or not read".into()
+                        "as long as the lease store is unreachable or not read yet".into()
                     }
                     GraceReason::FirstPacket => {
-                        format!("{} s from its first such packet on", GRACE.as_secs())
+                        format!("{} s from its first such packet", GRACE.as_secs())
                     }
                     GraceReason::Running(left) => {
                         format!("another {}", humanize::seconds(left.as_secs_f64()))
@@ -191,8 +195,8 @@ impl Expert<'_> {
                 };
                 let then = effect(self.config.source_check == CheckMode::Enforce);
                 return format!(
-                    "passes for now: no lease has {source} yet, and {sender} is borne with for \
-                     {for_how_long}; after that: {then}"
+                    "passes for now: no lease contains {source} yet; packets from {sender} are tolerated for \
+                     {for_how_long}, then {then}"
                 );
             }
             CheckOutcome::Fails { reason, dropped } => (reason, dropped),
@@ -205,25 +209,27 @@ impl Expert<'_> {
                 format!("{source} is in the lease of {holder}, not of {sender}")
             }
             MismatchReason::Unleased => format!(
-                "{source} is outside the overlay network {}, so no lease can have it",
+                "{source} is outside the overlay network {}, so no lease can contain it",
                 self.config.network
             ),
             MismatchReason::GraceOver => {
-                let had = GRACE.as_secs();
-                format!("no lease has {source}, and {sender} has had its {had} s to be known")
+                let grace = GRACE.as_secs();
+                format!(
+                    "no lease contains {source}, and the grace period of {grace} s of {sender} is over"
+                )
             }
             MismatchReason::GraceTableFull => format!(
-                "no lease has {source}, and too many unknown senders are borne with already"
+                "no lease contains {source}, and too many other senders are in their grace period"
             ),
         };
         format!("fails, {}: {why}", effect(dropped))
     }
 
-    /// The same of the destination.
+    /// Describes the workers' destination check.
     fn destination_check(&self, verdict: CheckOutcome) -> String {
         let (destination, subnet) = (self.query.destination, self.config.subnet);
         match verdict {
-            CheckOutcome::Off => "off: nobody looks".into(),
+            CheckOutcome::Off => "off: not checked".into(),
             CheckOutcome::Passes | CheckOutcome::Grace(_) => {
                 format!("passes: {destination} is in {subnet}")
             }
@@ -233,7 +239,7 @@ impl Expert<'_> {
         }
     }
 
-    /// What the kernel does with a packet that came out of the TUN device.
+    /// Describes what the kernel does with the packet behind the TUN device.
     fn delivered(&self, way: &mut Way, ttl: u8) {
         let destination = self.query.destination;
         way.outcome = Outcome::Carried;
@@ -250,20 +256,18 @@ impl Expert<'_> {
         };
         if ttl <= 1 {
             way.outcome = Outcome::Dropped;
-            way.verdict = format!("delivered to {}, where its time to live ends", self.device);
+            way.verdict = format!("delivered to {}, where its TTL expires", self.device);
             return;
         }
         way.ttl.push(hop("forwarded by this host's kernel".into(), ttl - 1));
-        way.verdict = match interface == self.device {
-            false => format!(
-                "delivered through {}; the kernel sends it on through {interface}",
-                self.device
-            ),
-            true => format!(
+        way.verdict = if interface == self.device {
+            format!(
                 "delivered to {}, and the kernel sends it back there: {destination} is not in this \
                  host's subnet {}",
                 self.device, self.config.subnet
-            ),
+            )
+        } else {
+            format!("delivered through {}; the kernel forwards it through {interface}", self.device)
         };
     }
 
@@ -284,7 +288,7 @@ impl Expert<'_> {
         }
     }
 
-    /// The longest of the other hosts' leases that has the address.
+    /// The most specific lease of another host that contains `address`.
     fn lease(&self, address: Ipv4Addr) -> Option<crate::route::Cidr> {
         let leases = self.peers.iter().map(|peer| peer.subnet);
         leases.filter(|lease| lease.contains(address)).max_by_key(|lease| lease.len())
@@ -292,40 +296,42 @@ impl Expert<'_> {
 
     fn masquerade(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Option<Masquerade> {
         let (rule, rewrites) = masquerade_rule(&self.rules, source, destination)?;
-        let to = match self.config.network.contains(destination) {
-            true => format!("{}, the address of {}", self.config.address, self.device),
-            false => "the address of the interface it leaves through".to_owned(),
+        let to = if self.config.network.contains(destination) {
+            format!("{}, the address of {}", self.config.address, self.device)
+        } else {
+            "the address of the outgoing interface".to_owned()
         };
         Some(Masquerade { rule, source: rewrites.then_some(to) })
     }
 
     fn peers_check(&self, source: Ipv4Addr) -> String {
         let own = self.config.subnet;
-        match own.contains(source) {
-            true => format!("passes at the peer: {source} is in this host's lease {own}"),
-            false => format!(
-                "fails at a peer that checks (flannel-udp; with --source-check=enforce it drops): \
+        if own.contains(source) {
+            format!("passes at the peer: {source} is in this host's lease {own}")
+        } else {
+            format!(
+                "fails at a peer that checks (flannel-udp; --source-check=enforce drops it): \
                  {source} is not in this host's lease {own}"
-            ),
+            )
         }
     }
 
     fn why(&self, reason: DropReason) -> String {
         let Query { source, destination, .. } = *self.query;
         match reason {
-            DropReason::NoRoute => format!("no lease has {destination}"),
-            DropReason::TtlExpired => "its time to live ends in this daemon".into(),
+            DropReason::NoRoute => format!("no lease contains {destination}"),
+            DropReason::TtlExpired => "its TTL expires in this daemon".into(),
             DropReason::SourceMismatch => {
-                format!("{source} does not belong to the lease of the host that sent it")
+                format!("{source} is not in the lease of the host that sent it")
             }
             DropReason::DestinationMismatch => {
                 format!("{destination} is not in this host's subnet {}", self.config.subnet)
             }
-            other => format!("the packet is refused: {}", other.name()),
+            other => format!("the packet is invalid or cannot be sent: {}", other.name()),
         }
     }
 
-    /// The packet as it would stand in a buffer: header and the first eight bytes behind it.
+    /// The packet as the data plane reads it: the IPv4 header and the first eight bytes of the payload.
     fn packet(&self, source: Ipv4Addr, ttl: u8) -> [u8; 28] {
         let Query { destination, protocol, .. } = *self.query;
         let ip = ipv4::Header { ttl, ..ipv4::Header::new(protocol, source, destination, 8) };
@@ -333,7 +339,7 @@ impl Expert<'_> {
         let upper = if protocol == protocol::ICMP {
             icmpv4::Header::echo_request(0, 0).to_bytes()
         } else {
-            // The ports of TCP are where those of UDP are.
+            // The ports of TCP are at the same offset as those of UDP.
             udp::Header::new(from, to, 0).to_bytes()
         };
         let mut packet = [0; 28];
@@ -344,7 +350,11 @@ impl Expert<'_> {
 }
 
 impl Way {
-    fn lose(&mut self, why: String, by: Option<(DropReason, Option<(ErrorKind, Ipv4Addr)>)>) {
+    fn set_dropped(
+        &mut self,
+        why: String,
+        by: Option<(DropReason, Option<(ErrorKind, Ipv4Addr)>)>,
+    ) {
         self.outcome = Outcome::Dropped;
         self.verdict = format!("dropped: {why}");
         let Some((reason, icmp)) = by else { return };
@@ -357,7 +367,7 @@ impl Way {
 }
 
 fn effect(dropped: bool) -> &'static str {
-    if dropped { "dropped" } else { "counted and carried" }
+    if dropped { "dropped" } else { "counted and forwarded" }
 }
 
 fn hop(at: String, ttl: u8) -> Hop {

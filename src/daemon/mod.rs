@@ -109,7 +109,7 @@ async fn start(
     liveness: Liveness,
     confined: Confined,
 ) -> Result<event_loop::Running<'_>, Exit> {
-    let previous = subnet_file::read_previous(&options.subnet_file);
+    let previous = subnet_file::read_previous(&options.subnet_file.path);
     for problem in &previous.problems {
         tracing::warn!("{problem}");
     }
@@ -172,11 +172,11 @@ fn trusted_previous_subnet(
     store: &str,
 ) -> Option<Cidr> {
     let subnet = previous.subnet?;
-    let doubt = SubnetFileOrigin::load(&SubnetFileOrigin::path(&options.subnet_file))
+    let doubt = SubnetFileOrigin::load(&SubnetFileOrigin::path(&options.subnet_file.path))
         .and_then(|origin| origin.mismatch(&SubnetFileOrigin::here(store, subnet)));
     if let Some(why) = &doubt {
         tracing::warn!(
-            file = %options.subnet_file.display(), %subnet,
+            file = %options.subnet_file.path.display(), %subnet,
             "not requesting the subnet recorded in the subnet file: {why}"
         );
     }

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args};
 use super::workers::Workers;
 use crate::args::go_values::{go_bool, go_int, go_int_in, go_port};
 use crate::args::values::log_filter;
-use crate::args::{ListenPath, StoreArgs};
+use crate::args::{ListenPath, StoreArgs, SubnetFileArgs};
 use crate::confine::Layers;
 use crate::dataplane::{CheckMode, Feature, Offloads, Threads};
 
@@ -54,14 +54,9 @@ pub struct Options {
     #[arg(long, value_name = "NAME", default_value = "flannel%d", value_parser = tun_name,
           help_heading = "Interface")]
     pub tun_name: String,
-    /// Environment file that receives the network, subnet and MTU
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "/run/flannel/subnet.env",
-        help_heading = "Interface"
-    )]
-    pub subnet_file: PathBuf,
+    /// The subnet file.
+    #[command(flatten, next_help_heading = "Interface")]
+    pub subnet_file: SubnetFileArgs,
 
     /// Masquerade traffic that leaves the overlay network
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,

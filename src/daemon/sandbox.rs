@@ -26,7 +26,7 @@ pub(super) fn reach(options: &Options) -> Reach {
     };
     let tools = Toolbox::from_environment();
     reach.execute.extend(tools.dirs().iter().filter(|dir| dir.is_absolute()).cloned());
-    let files = [Some(&options.subnet_file), options.stats_json.as_ref()];
+    let files = [Some(&options.subnet_file.path), options.stats_json.as_ref()];
     for file in files.into_iter().flatten() {
         reach.write.push(create_dir(parent(file)));
     }

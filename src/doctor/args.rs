@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use crate::args::{SocketArgs, StoreArgs};
+use crate::args::values::address_or_prefix;
+use crate::args::{SocketArgs, StoreArgs, SubnetFileArgs};
 use crate::route::Cidr;
 
 /// Arguments of `doctor`.
@@ -34,14 +35,9 @@ pub struct DoctorArgs {
     /// Address that other hosts send to, as given to the daemon
     #[arg(long, value_name = "IP", env = "FLANNELD_PUBLIC_IP")]
     pub public_ip: Option<Ipv4Addr>,
-    /// Environment file that the daemon writes
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "FLANNELD_SUBNET_FILE",
-        default_value = "/run/flannel/subnet.env"
-    )]
-    pub subnet_file: PathBuf,
+    /// The subnet file of the daemon.
+    #[command(flatten)]
+    pub subnet_file: SubnetFileArgs,
     /// Which daemon is queried.
     #[command(flatten)]
     pub socket: SocketArgs,
@@ -73,18 +69,12 @@ impl FromStr for PeerChoice {
             "no" => Ok(Self::None),
             list => list
                 .split(',')
-                .map(|one| prefix(one.trim()))
+                .map(|one| address_or_prefix(one.trim()).ok())
                 .collect::<Option<_>>()
                 .map(Self::Some)
                 .ok_or_else(|| "use yes, no, or a list such as 192.168.77.11,10.0.20.0/24".into()),
         }
     }
-}
-
-/// Parses a subnet, or an address as a /32.
-fn prefix(text: &str) -> Option<Cidr> {
-    let address = text.parse().map(|address| Cidr::new(address, 32)).ok();
-    address.or_else(|| text.parse().ok())
 }
 
 impl PeerChoice {

@@ -51,9 +51,9 @@ impl<'a> HostFacts<'a> {
         let details = netlink.link_details().await.map_err(|e| fail(&e))?;
         let addresses = netlink.addresses().await.map_err(|e| fail(&e))?;
         let routes = netlink.routes().await.map_err(|e| fail(&e))?;
-        let status = status::ask(&args.socket.socket).await;
+        let status = status::ask(&args.socket.path).await;
         let snapshot = status.as_ref().ok();
-        let file = subnet_file::read_previous(&args.subnet_file);
+        let file = subnet_file::read_previous(&args.subnet_file.path);
         let is_own = |ip: Ipv4Addr| {
             args.public_ip == Some(ip) || addresses.iter().any(|address| address.local == ip)
         };
@@ -77,7 +77,7 @@ impl<'a> HostFacts<'a> {
                 || interface.as_ref().is_ok_and(|interface| interface.public_ip == lease.public_ip)
         };
         let peers = store.leases().filter(|lease| !here(lease)).collect();
-        let file_text = std::fs::read_to_string(&args.subnet_file).unwrap_or_default();
+        let file_text = std::fs::read_to_string(&args.subnet_file.path).unwrap_or_default();
         let config = store.config.as_ref();
         Ok(Self {
             args,

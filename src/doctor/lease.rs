@@ -16,7 +16,7 @@ pub(super) fn check(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
 }
 
 fn file(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
-    let path = facts.args.subnet_file.display().to_string();
+    let path = facts.args.subnet_file.path.display().to_string();
     let Some(subnet) = facts.file.subnet else {
         let text = match facts.file.problems.first() {
             Some(problem) => problem.clone(),
@@ -34,7 +34,7 @@ fn file(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
         findings.push(Finding::fault(&path, text).remedy(stale));
     }
     let identity = store.identity.as_deref();
-    let note = SubnetFileOrigin::load(&SubnetFileOrigin::path(&facts.args.subnet_file));
+    let note = SubnetFileOrigin::load(&SubnetFileOrigin::path(&facts.args.subnet_file.path));
     if let (Some(identity), Some(note)) = (identity, note)
         && let Some(doubt) = note.mismatch(&SubnetFileOrigin::here(identity, subnet))
     {

@@ -81,7 +81,7 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
     }
     scene.forge(EARLY, here);
     assert!(scene.arrives(), "the lease may be on its way");
-    scene.foretells("carried", &["passes for now", "borne with for another"]);
+    scene.foretells("carried", &["passes for now", "are tolerated for another"]);
     assert_eq!(scene.stats()["ingress"]["source_grace"], 1);
     // No lease can hold it, or one that is known does: no grace.
     for source in [Ipv4Addr::new(192, 0, 2, 9), scene.lab.endpoint(1).address, here] {
@@ -92,7 +92,7 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
         scene.forge(EARLY, here);
         !scene.arrives()
     });
-    scene.foretells("dropped", &["fails, dropped", "has had its 5 s to be known"]);
+    scene.foretells("dropped", &["fails, dropped", "the grace period of 5 s"]);
     let ingress = scene.stats()["ingress"].clone();
     assert_eq!(ingress["drops"]["source-mismatch"], 4, "{ingress}");
     let address = scene.lab.host(2).address();

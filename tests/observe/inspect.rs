@@ -222,7 +222,7 @@ fn explain_agrees_with_what_happens() {
     contains(masked["sent"]["source_check"].as_str().unwrap(), &["passes at the peer"]);
 
     let words = told(&lab, 0, &["explain", &here, &there, "tcp", "80"]);
-    contains(&words, &["sent from or through this host: yes", "next hop", "time to live", "-> "]);
+    contains(&words, &["sent from or through this host: yes", "next hop", "TTL", "-> "]);
     let wrong = ask(&lab, 0, &["explain", &here, &there, "icmp", "80"]);
     assert_eq!(wrong.status.code(), Some(64), "{wrong:?}");
 }

@@ -190,7 +190,7 @@ fn unreachable(lab: &TestLab) {
     status_row(lab, HERE, "ttl-expired");
     row("ping -c1 ADDRESS", "Destination Net Unreachable", &ping(&[NOBODY]));
     status_row(lab, HERE, "no-route");
-    row("flannel-udp explain SRC DST", "no lease has", &explain(NOBODY));
+    row("flannel-udp explain SRC DST", "no lease contains", &explain(NOBODY));
     assert!(sent(&explain(&peer)), "{}", explain(&peer));
 
     let theft = format!("{} dev eth0", lab.subnet(PEER));

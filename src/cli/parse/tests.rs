@@ -47,7 +47,7 @@ fn defaults_are_flannels() {
     assert_eq!((o.iface_can_reach, o.public_ip), (None, None));
     assert!(!o.ip_masq && o.iptables_forward_rules && !o.ip_masq_fully_random_disable);
     assert!(!o.ip_blackhole_route);
-    assert_eq!(o.subnet_file.to_str(), Some("/run/flannel/subnet.env"));
+    assert_eq!(o.subnet_file.path.to_str(), Some("/run/flannel/subnet.env"));
     assert_eq!((o.healthz_ip.to_string().as_str(), o.healthz_port), ("0.0.0.0", 0));
     assert_eq!(o.resync_period().as_secs(), 5);
     assert_eq!(o.renew_margin().as_secs(), 3600);
@@ -231,4 +231,17 @@ fn a_password_is_not_printed() {
 #[test]
 fn the_description_is_sound() {
     clap_command().debug_assert();
+}
+
+#[test]
+fn an_empty_variable_is_unset_for_commands_too() {
+    let leases = |command: clap::Command| {
+        let leases = command.find_subcommand("leases").expect("a command").clone();
+        leases.get_arguments().filter(|arg| arg.get_env().is_some()).count()
+    };
+    assert!(leases(clap_command()) > 0);
+    let empty = |_: &str| Some(OsString::new());
+    assert_eq!(leases(without_empty_variables(clap_command(), &empty)), 0);
+    // The daemon's own variables are never read by clap.
+    assert!(clap_command().get_arguments().all(|arg| arg.get_env().is_none()));
 }

@@ -320,7 +320,7 @@ impl<'a> Node<'a> {
         if self.written.as_ref() == Some(&file) {
             return;
         }
-        let path = &self.options.subnet_file;
+        let path = &self.options.subnet_file.path;
         // The origin is written first: alone it has no effect, while a subnet file without an origin would be
         // trusted on any machine.
         if let Err(error) =
