@@ -17,7 +17,7 @@ use crate::exit::{Code, Exit};
 use crate::observe::client::Stream;
 use crate::observe::pcapng::BlockReader;
 use crate::observe::protocol::Command;
-use crate::observe::protocol::capture::{Drops, Request, Way};
+use crate::observe::protocol::capture::{CaptureRequest, DirectionFilter, DropFilter};
 use crate::route::Cidr;
 use crate::runtime::block_on;
 
@@ -56,7 +56,7 @@ pub struct CaptureArgs {
     pub proto: Option<u8>,
     /// Only packets from the other hosts (in) or to them (out)
     #[arg(long, value_name = "DIRECTION")]
-    pub direction: Option<Way>,
+    pub direction: Option<DirectionFilter>,
     /// Only dropped packets; with =REASON,… only those dropped for one of these reasons
     #[arg(long, value_name = "REASON,…", num_args = 0..=1, require_equals = true, value_delimiter = ',')]
     pub drops: Option<Vec<String>>,
@@ -78,14 +78,14 @@ pub enum CaptureSide {
 }
 
 impl CaptureArgs {
-    fn request(&self) -> Request {
-        Request {
+    fn request(&self) -> CaptureRequest {
+        CaptureRequest {
             peer: self.peer,
             hosts: self.host.clone(),
             ports: self.port.clone(),
             protocol: self.proto,
             direction: self.direction,
-            drops: self.drops.clone().map(Drops),
+            drops: self.drops.clone().map(DropFilter),
             inner_only: self.interface == Some(CaptureSide::Inner),
             outer_only: self.interface == Some(CaptureSide::Outer),
             snap_len: Some(self.snaplen),
@@ -238,7 +238,7 @@ mod tests {
         args: CaptureArgs,
     }
 
-    fn request(line: &str) -> Result<Request, String> {
+    fn request(line: &str) -> Result<CaptureRequest, String> {
         let words = ["capture", "-w", "x"].into_iter().chain(line.split_whitespace());
         Line::try_parse_from(words).map(|line| line.args.request()).map_err(|e| e.to_string())
     }
@@ -250,13 +250,13 @@ mod tests {
              --direction out --drops=no-route,over-mtu --interface inner -s 96 -c 5 --duration 1.5",
         )
         .unwrap();
-        let expected = Request {
+        let expected = CaptureRequest {
             peer: Some(Ipv4Addr::new(10, 211, 55, 2)),
             hosts: vec!["10.0.7.2/32".parse().unwrap(), "10.0.8.0/24".parse().unwrap()],
             ports: vec![53, 80],
             protocol: Some(6),
-            direction: Some(Way::Out),
-            drops: Some(Drops(vec!["no-route".into(), "over-mtu".into()])),
+            direction: Some(DirectionFilter::Out),
+            drops: Some(DropFilter(vec!["no-route".into(), "over-mtu".into()])),
             inner_only: true,
             outer_only: false,
             snap_len: Some(96),
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn drops_alone_means_all() {
-        assert_eq!(request("--drops").unwrap().drops, Some(Drops(vec![])));
+        assert_eq!(request("--drops").unwrap().drops, Some(DropFilter(vec![])));
         assert_eq!(request("").unwrap().drops, None);
     }
 

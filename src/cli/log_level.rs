@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::args::QueryArgs;
 use crate::args::values::log_filter;
 use crate::exit::Exit;
-use crate::observe::protocol::Command;
+use crate::observe::protocol::{Command, LogLevel};
 
 /// Arguments of `log-level`.
 #[derive(Clone, Debug, Args)]
@@ -25,7 +25,7 @@ pub struct LogLevelArgs {
 /// # Errors
 /// The daemon does not answer.
 pub(super) fn run(args: &LogLevelArgs) -> Result<(), Exit> {
-    let command = Command::LogLevel { level: args.level.clone() };
+    let command = Command::LogLevel(LogLevel { level: args.level.clone() });
     let changed: Value = args.query.client().ask(&command)?;
     if args.query.json {
         println!("{}", json!({ "version": 1, "before": changed["before"], "now": changed["now"] }));

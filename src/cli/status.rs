@@ -137,7 +137,7 @@ fn warnings(now: &Snapshot) -> Vec<String> {
             ));
         }
     }
-    for mismatch in now.late_mismatches().take(MAX_NAMED_SENDERS) {
+    for mismatch in now.recent_mismatches().take(MAX_NAMED_SENDERS) {
         let ago = humanize::seconds(mismatch.last_ago.floor());
         warnings.push(format!("{} ({ago} ago)", mismatch.latest.sentence()));
     }

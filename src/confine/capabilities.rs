@@ -1,4 +1,4 @@
-//! Capabilities: what the control thread keeps, and nothing for the others.
+//! Capabilities: the control thread keeps a few, other threads none.
 
 use std::io;
 
@@ -6,33 +6,33 @@ use caps::errors::CapsError;
 use caps::runtime::ambient_set_supported;
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// What making the TUN device again, its address and routes, and the firewall rules need.
+/// For making the TUN device again, its address and routes, and the firewall rules.
 const EFFECTIVE: [Capability; 1] = [Capability::CAP_NET_ADMIN];
 
-/// For a health or backend port below 1024; which port that is says the network config.
+/// For a health or backend port below 1024; the backend port is in the network config.
 const LOW_PORTS: Capability = Capability::CAP_NET_BIND_SERVICE;
 
-/// What the firewall's programs are started with: iptables of the old kind opens a raw socket.
+/// For the firewall's programs: legacy iptables opens a raw socket.
 const FOR_PROGRAMS: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
 
-/// Keeps what the control thread needs and programs may inherit, drops everything else, and takes it
-/// out of what any program could be given (the bounding set). Says what is left.
+/// Keeps the capabilities that the control thread needs and programs may inherit; drops all others, also
+/// from the bounding set, which limits what programs can gain. Returns a sentence about what is left.
 ///
 /// # Errors
-/// As `capset(2)`, which lets anybody give up what it has.
+/// As `capset(2)`, which allows every thread to give up capabilities.
 pub(super) fn reduce() -> io::Result<String> {
     let permitted = caps::read(None, CapSet::Permitted).map_err(failed)?;
     let keep: CapsHashSet =
         FOR_PROGRAMS.into_iter().filter(|right| permitted.contains(right)).collect();
     let own = EFFECTIVE.into_iter().chain([LOW_PORTS]);
     let effective: CapsHashSet = own.filter(|right| permitted.contains(right)).collect();
-    // With no_new_privs no program gets more than it is handed, so a bounding set that may not be
-    // reduced (CAP_SETPCAP) changes nothing.
+    // With no_new_privs no program gains capabilities, so a bounding set that this process may not
+    // reduce (without CAP_SETPCAP) makes no difference.
     let bounded = bound().is_ok();
     if ambient_set_supported().is_ok() {
         caps::clear(None, CapSet::Ambient).map_err(failed)?;
     }
-    // Each set within the one before.
+    // In this order each set is a subset of the previous one, as capset(2) demands.
     caps::set(None, CapSet::Inheritable, &keep).map_err(failed)?;
     caps::set(None, CapSet::Effective, &effective).map_err(failed)?;
     caps::set(None, CapSet::Permitted, &keep.union(&effective).copied().collect())
@@ -49,7 +49,7 @@ pub(super) fn reduce() -> io::Result<String> {
     })
 }
 
-/// Gives up what ports below 1024 need, once it is clear that there will be none to open.
+/// Gives up the capability for ports below 1024, once the ports are known to be others.
 ///
 /// # Errors
 /// As `capset(2)`.
@@ -94,7 +94,7 @@ mod tests {
             .map(|set| caps::read(None, set).unwrap())
     }
 
-    /// The calls work on the calling thread only, so a test may give everything up.
+    /// The calls change the calling thread only, so a thread of the test may give up everything.
     #[test]
     fn what_is_left() {
         std::thread::spawn(|| {

@@ -1,7 +1,7 @@
-//! Files, TCP ports and signals, by `landlock(7)`: a list of what stays possible.
+//! Files, TCP ports and signals, by `landlock(7)`: a list of what stays accessible.
 //!
-//! Rules hold for inodes, not for names. A file that is replaced is another one, so what others
-//! replace (packages, certificates, `resolv.conf`) is allowed by its directory.
+//! A rule is bound to an inode, not to a name. A file that is replaced has another inode, so files that
+//! other programs replace (packages, certificates, `resolv.conf`) are allowed by their directory.
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
@@ -11,16 +11,17 @@ use landlock::{
 
 use super::Reach;
 
-/// What is looked after: what Linux 6.12 has (signals), of which an older kernel does its part.
+/// The landlock interface that is asked for: that of Linux 6.12, which added signals. An older kernel
+/// enforces the part that it knows.
 const KNOWN: ABI = ABI::V6;
 
-/// Confines the calling thread and its children to `reach`. Says what is looked after.
+/// Confines the calling thread and its children to `reach`. Returns a sentence about what is restricted.
 ///
 /// # Errors
-/// In words: the kernel has no landlock, or one that is too old.
+/// A sentence: the kernel has no landlock, or a version that is too old.
 pub(super) fn restrict(reach: &Reach) -> Result<String, String> {
     let status = apply(reach).map_err(|error| match error {
-        // The only requirement that is not best effort.
+        // The only hard requirement below.
         RulesetError::HandleAccesses(_) => {
             "the kernel has no landlock of Linux 5.19 or later".to_owned()
         }
@@ -30,7 +31,7 @@ pub(super) fn restrict(reach: &Reach) -> Result<String, String> {
         (RulesetStatus::NotEnforced, _) => Err("the kernel has no landlock".into()),
         (_, LandlockStatus::Available { effective_abi, .. }) => Ok(match effective_abi {
             ABI::V2 | ABI::V3 | ABI::V4 | ABI::V5 => format!(
-                "files{}; the kernel's landlock is an old one ({effective_abi:?})",
+                "files{}; the kernel's landlock is an old version ({effective_abi:?})",
                 if *effective_abi >= ABI::V4 { " and TCP ports" } else { "" }
             ),
             _ => "files, TCP ports and signals".into(),
@@ -43,8 +44,8 @@ fn apply(reach: &Reach) -> Result<landlock::RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
     Ruleset::default()
-        // Without it (Linux 5.13 to 5.18) no file can be linked into another directory, which the
-        // file registry does.
+        // Without this right (Linux 5.13 to 5.18) landlock forbids links into another directory, which the
+        // directory lease store makes.
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::Refer)?
         .set_compatibility(CompatLevel::BestEffort)
@@ -68,7 +69,7 @@ fn tcp(
     ports.iter().map(move |port| Ok(NetPort::new(*port, access)))
 }
 
-/// Everything that files of ours are made with. Nothing that is written can be executed.
+/// Rights for creating, replacing and removing files; not the right to execute them.
 fn writing() -> BitFlags<AccessFs> {
     use AccessFs::{
         MakeDir, MakeReg, MakeSock, ReadDir, ReadFile, Refer, RemoveDir, RemoveFile, Truncate,

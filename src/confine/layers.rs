@@ -1,22 +1,22 @@
-//! Which layers are asked for: the value of `--harden`.
+//! The value of `--harden`: the layers that are asked for.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Something that confines the process.
+/// A mechanism that confines the process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Layer {
     /// Files, TCP ports and signals: `landlock(7)`, Linux 5.19.
     Landlock,
-    /// Rights of the super-user: `capabilities(7)`.
+    /// Privileges of the superuser: `capabilities(7)`.
     Capabilities,
     /// System calls: `seccomp(2)`.
     Seccomp,
 }
 
 impl Layer {
-    /// All layers, in the order in which they are put in force.
+    /// All layers, in the order in which they are applied.
     pub const ALL: [Self; 3] = [Self::Landlock, Self::Capabilities, Self::Seccomp];
 
     /// The name used in `--harden`, logs and the status.
@@ -29,9 +29,9 @@ impl Layer {
     }
 }
 
-/// The layers that shall be put in force where the kernel has them.
+/// The layers that are applied if the kernel has them.
 ///
-/// Text form: `auto` (all), `off` (none), a list of names, or `auto` and what to leave out
+/// Text form: `auto` (all), `off` (none), a list of names, or `auto` and exceptions
 /// (`auto,-landlock`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layers(u8);
@@ -65,8 +65,8 @@ impl FromStr for Layers {
                 None if text == "off" => {}
                 None => {
                     return Err(format!(
-                        "{word:?} is no layer: give auto, off, some of landlock, capabilities, \
-                         seccomp, or auto and what to leave out: auto,-landlock"
+                        "unknown layer {word:?}: must be auto, off, some of landlock, capabilities, \
+                         seccomp, or auto with exceptions: auto,-landlock"
                     ));
                 }
             }

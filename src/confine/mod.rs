@@ -1,11 +1,11 @@
-//! Least privilege: what the process and its threads give up once they need it no more.
+//! Least privilege: the process and its threads give up privileges and access that they do not need.
 //!
-//! Three layers, each of which can be switched off (`--harden`), and each of which the kernel may
-//! lack: capabilities, system calls (seccomp), and files, TCP ports and signals (landlock). The
-//! process confines itself before it has a second thread or an open socket, because setting up is
-//! no different from running: the TUN device, its routes and the firewall rules may have to be made
-//! again at any time. A thread that carries packets needs none of that and gives up the rest before
-//! its first packet. `docs/hardening.md` has the tables.
+//! There are three layers, each of which can be disabled (`--harden`) and may be missing in the kernel:
+//! capabilities, system calls (seccomp), and files, TCP ports and signals (landlock). The process
+//! confines itself before it has a second thread or an open socket: setting up needs the same
+//! privileges as running, because the TUN device, its routes and the firewall rules may have to be
+//! made again at any time. A thread that carries packets needs none of them and gives up the rest
+//! before its first packet. `docs/hardening.md` has the tables.
 
 mod capabilities;
 #[cfg(feature = "harden")]
@@ -27,10 +27,10 @@ use serde::{Deserialize, Serialize};
 
 pub use layers::{Layer, Layers};
 
-/// What the process must be able to reach after it has confined itself.
+/// Files and ports that stay accessible to the confined process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// Directories in which files are made, replaced and removed, and files that are written.
+    /// Directories in which files are created, replaced and removed, and files that are written.
     pub write: Vec<PathBuf>,
     /// Files and directories that are read.
     pub read: Vec<PathBuf>,
@@ -44,21 +44,21 @@ pub struct Reach {
     pub connect: Vec<u16>,
 }
 
-/// What holds the process.
+/// The layers that confine the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     /// Every layer, in the order of [`Layer::ALL`].
     pub layers: Vec<LayerState>,
 }
 
-/// How a layer stands.
+/// State of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerState {
-    /// Its name, as `--harden` has it.
+    /// Name, as in `--harden`.
     pub name: String,
     /// Whether it is in force.
     pub on: bool,
-    /// What is left if it is, why not if it is not.
+    /// What the layer leaves possible if it is in force, else why it is not.
     pub note: String,
 }
 
@@ -69,7 +69,7 @@ impl Confinement {
     }
 }
 
-/// What a thread that carries packets gives up beyond its process.
+/// Privileges that a thread that carries packets gives up in addition to those of the process.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerConfinement {
     capabilities: bool,
@@ -78,10 +78,11 @@ pub struct WorkerConfinement {
 }
 
 impl WorkerConfinement {
-    /// Confines the calling thread, for good.
+    /// Confines the calling thread; it cannot be undone.
     ///
     /// # Errors
-    /// The kernel refuses what it gave to the process: a reason not to carry packets.
+    /// The kernel refuses to confine the thread although it confined the process; the thread must then carry
+    /// no packets.
     pub fn enter(&self) -> io::Result<()> {
         if self.capabilities {
             capabilities::drop_all()?;
@@ -93,8 +94,8 @@ impl WorkerConfinement {
         Ok(())
     }
 
-    /// Confines a thread that does other work beside the control thread, such as reading files: it
-    /// keeps the system calls and files of the process, and no capability.
+    /// Confines a helper thread of the control thread, which for example reads files: it keeps the
+    /// system calls and files of the process, and no capability.
     ///
     /// # Errors
     /// As [`Self::enter`].
@@ -103,26 +104,24 @@ impl WorkerConfinement {
     }
 }
 
-/// Gives up, in the calling thread, the right to open ports below 1024, which [`process`] leaves: to
-/// be called once the backend's port is known not to be one.
+/// Gives up, in the calling thread, the capability for ports below 1024, which [`process`] keeps: to be
+/// called once the backend's port is known to be another.
 ///
 /// # Errors
-/// The kernel refuses to take a right back.
+/// As `capset(2)`.
 pub fn give_up_low_ports(confinement: &Confinement) -> io::Result<()> {
-    match confinement.has(Layer::Capabilities) {
-        true => capabilities::drop_low_ports(),
-        false => Ok(()),
-    }
+    if confinement.has(Layer::Capabilities) { capabilities::drop_low_ports() } else { Ok(()) }
 }
 
-/// Confines the calling thread and every thread and program that is started from it, as far as
-/// `layers` asks for it and the kernel can. To be called while there is no other thread.
+/// Confines the calling thread and every thread and program that is started from it with those of
+/// `layers` that the kernel has. To be called while there is no other thread.
 pub fn process(layers: Layers, reach: &Reach) -> (Confinement, WorkerConfinement) {
     let mut worker = WorkerConfinement::default();
-    // First, so that a program with the set-user-id bit is no way out of any layer.
-    let no_new_privileges = match layers == Layers::OFF {
-        true => Ok(()),
-        false => set_no_new_privs(true).map_err(io::Error::from),
+    // no_new_privs comes first, so that no program with the set-user-ID bit escapes a layer.
+    let no_new_privileges = if layers == Layers::OFF {
+        Ok(())
+    } else {
+        set_no_new_privs(true).map_err(io::Error::from)
     };
     let layers = Layer::ALL.map(|layer| {
         let outcome = match (layers.has(layer), &no_new_privileges) {

@@ -1,21 +1,21 @@
 //! Filters of system calls, by `seccomp(2)`.
 //!
-//! A filter gives one answer to all that match it, so each answer is a filter of its own; the
-//! kernel runs all that a thread has and takes the severest. Calls that are allowed whatever their
-//! arguments are, which is all a packet needs, are remembered by the kernel (Linux 5.11) and cost a
-//! look into a bitmap however many filters there are.
+//! A filter of `seccompiler` has one action for all calls that match it, so each action is a filter of
+//! its own; the kernel runs all filters of a thread and applies the most restrictive action. Linux 5.11
+//! and later cache the calls that are allowed whatever their arguments are, such as those that carry
+//! packets: such a call costs the test of one bit, however many filters there are.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use crate::sys::seccomp::{self, Instruction};
 
-/// Filters to be put in force together.
+/// Filters that are installed together.
 #[derive(Clone)]
 pub(super) struct Filters(Vec<Vec<Instruction>>);
 
 impl Filters {
-    /// Puts them in force for the calling thread.
+    /// Installs them for the calling thread.
     pub(super) fn install(&self) -> io::Result<()> {
         self.0.iter().try_for_each(|program| seccomp::install(program))
     }
@@ -53,7 +53,7 @@ mod supported {
 
     type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-    /// The filters of the process, and those that a worker has beyond them.
+    /// The filters of the process, and those that a worker has in addition.
     pub(in super::super) fn compile() -> Result<(Filters, Filters), String> {
         let filters = || -> Result<_, Error> { Ok((process()?, worker()?)) };
         filters().map_err(|error| error.to_string())
@@ -66,7 +66,7 @@ mod supported {
         refused.insert(libc::SYS_socket, vec![SeccompRule::new(other_family?)?]);
         let namespaces = NAMESPACES.iter().map(|flag| rule(0, MaskedEq(flags(*flag)), *flag));
         refused.insert(libc::SYS_clone, namespaces.collect::<Result<_, _>>()?);
-        // Its flags are in memory, where no filter looks: the C library goes on with clone.
+        // The flags of clone3 are in memory, which filters cannot read. After ENOSYS the C library uses clone.
         let clone3 = Rules::from([(libc::SYS_clone3, vec![])]);
         Ok(Filters(vec![
             filter(clone3, Allow, Errno(libc::ENOSYS as u32))?,
@@ -85,7 +85,7 @@ mod supported {
             let not_executable = rule(2, MaskedEq(flags(libc::PROT_EXEC)), 0)?;
             allowed.insert(*call, vec![not_executable]);
         }
-        // abort(3), so that a crash looks like one.
+        // For abort(3), so that a crash ends with SIGABRT.
         let own = SeccompRule::new(vec![
             condition(0, Eq, std::process::id() as libc::c_int)?,
             condition(2, Eq, libc::SIGABRT)?,
@@ -93,7 +93,7 @@ mod supported {
         allowed.insert(libc::SYS_tgkill, vec![own]);
         Ok(Filters(vec![
             filter(listed(FATAL_TO_WORKERS), Allow, KillProcess)?,
-            // The last one: it refuses another filter.
+            // This filter is the last one, because it refuses to install another.
             filter(allowed, Errno(libc::EPERM as u32), Allow)?,
         ]))
     }

@@ -1,4 +1,4 @@
-//! Which system calls are allowed, refused and fatal.
+//! The system calls that are allowed, refused and fatal.
 //!
 //! `docs/hardening.md` shows the same lists; a test compares them.
 
@@ -11,7 +11,7 @@ macro_rules! calls {
     };
 }
 
-/// Calls of a thread that carries packets, by what they are for. Everything else is refused.
+/// Calls that a thread that carries packets may make, by purpose. All others are refused.
 pub(super) const WORKER: [(&str, &[Call]); 5] = [
     (
         "packets",
@@ -42,11 +42,11 @@ pub(super) const WORKER: [(&str, &[Call]); 5] = [
     ),
 ];
 
-/// Allowed to a worker as long as they ask for no executable memory: the argument with index 2.
+/// Allowed to a worker unless they ask for executable memory (in the argument with index 2).
 pub(super) const WORKER_MEMORY: &[Call] = calls! { SYS_mmap SYS_mprotect };
 
-/// Refused to the whole process and the programs it starts: nothing of theirs needs it, and what
-/// tries it by the way can do without.
+/// Refused to the whole process and to the programs that it starts: none of them needs these calls, and
+/// a library that makes one incidentally copes with the refusal.
 pub(super) const REFUSED: &[Call] = calls! {
     SYS_init_module SYS_finit_module SYS_delete_module
     SYS_bpf SYS_io_uring_setup SYS_io_uring_enter SYS_io_uring_register
@@ -58,7 +58,7 @@ pub(super) const REFUSED: &[Call] = calls! {
     SYS_sethostname SYS_setdomainname SYS_syslog SYS_acct SYS_quotactl SYS_personality
 };
 
-/// What only somebody does who has taken the process over: it is killed.
+/// Calls that only an attacker in control of the process makes: the kernel kills the process.
 pub(super) const FATAL: &[Call] = calls! {
     SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev
     SYS_mount SYS_umount2 SYS_pivot_root SYS_chroot
@@ -69,18 +69,18 @@ pub(super) const FATAL: &[Call] = calls! {
     #[cfg(target_arch = "x86_64")] SYS_ioperm
 };
 
-/// Fatal to a worker as well, while the control thread starts programs.
+/// Fatal to a worker in addition; the control thread starts programs with them.
 pub(super) const FATAL_TO_WORKERS: &[Call] = calls! {
     SYS_execve SYS_execveat
     #[cfg(target_arch = "x86_64")] SYS_fork
     #[cfg(target_arch = "x86_64")] SYS_vfork
 };
 
-/// Families of sockets that the process and its programs use.
+/// Socket families that the process and its programs use.
 pub(super) const FAMILIES: [libc::c_int; 4] =
     [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
-/// Flags of `clone(2)` that would make a namespace.
+/// Flags of `clone(2)` that create a namespace.
 pub(super) const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,

@@ -16,7 +16,7 @@ use crate::daemon::Options;
 use crate::exit::{Code, Exit};
 use crate::observe::health::{Health, Heartbeat};
 use crate::observe::protocol::snapshot::{self, Snapshot};
-use crate::observe::protocol::{Answer, Command, DEFAULT_SOCKET, Request};
+use crate::observe::protocol::{Answer, Command, DEFAULT_SOCKET, LogLevel, Request};
 use crate::observe::server::{SocketError, StatusSocket};
 use crate::subnet::{Instance, SubnetStatus};
 
@@ -98,7 +98,7 @@ impl StatusServer {
                 Some(DaemonState { node, .. }) => node.capture(&request),
                 None => Answer::Error(STARTING.into()),
             },
-            Command::LogLevel { level } => match self.log.set(&level) {
+            Command::LogLevel(LogLevel { level }) => match self.log.set(&level) {
                 Ok((before, now)) => Answer::Value(json!({ "before": before, "now": now })),
                 Err(error) => Answer::Error(error),
             },

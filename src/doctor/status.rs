@@ -88,13 +88,13 @@ fn since(feature: &FeatureState) -> String {
 /// Reports senders of recent packets that failed the source or destination check, each sender once.
 fn mismatches(now: &Snapshot) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    for mismatch in now.late_mismatches() {
+    for mismatch in now.recent_mismatches() {
         let (check, remedy) = match mismatch.latest.check {
             Check::Source => ("forged senders", FORGED),
             Check::Destination => ("foreign destinations", FOREIGN),
         };
         if findings.len() == MAX_NAMED {
-            let more = now.late_mismatches().count() - MAX_NAMED;
+            let more = now.recent_mismatches().count() - MAX_NAMED;
             let text = format!("{more} more in the last ten minutes");
             let finding = Finding::warning("forged senders", text);
             findings.push(finding.remedy("flannel-udp status --json lists up to 32"));

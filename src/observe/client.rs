@@ -1,4 +1,4 @@
-//! The other end of the status socket: asks a running daemon.
+//! The client of the status socket.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,47 +12,47 @@ use serde_json::value::Value;
 use super::protocol::snapshot::Snapshot;
 use super::protocol::{Command, VERSION};
 
-/// Asks the daemon at one socket; each question is a connection of its own.
+/// A client of the daemon at one socket; each command is a connection of its own.
 #[derive(Clone, Debug)]
 pub struct Client {
     path: PathBuf,
 }
 
-/// There is no answer.
+/// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens there.
+    /// No daemon listens at the path.
     #[error(
         "no daemon answers at {path}: {source}\nIf it is not running, start it (systemctl start \
-         flannel-udp). If it runs with another --socket, say the same here; with --socket= it \
-         answers nowhere"
+         flannel-udp). If it runs with another --socket, give the same here; with --socket= it has \
+         no status socket"
     )]
     NoDaemon {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The socket is not for this user.
-    #[error("the status socket {0} answers root and the daemon's own user alone: use sudo")]
+    /// This user may not connect to the socket.
+    #[error("only root and the daemon's own user may use the status socket {0}: use sudo")]
     Permission(PathBuf),
-    /// The daemon says no, and why.
+    /// The daemon refused the command, with this sentence.
     #[error("{0}")]
     Refused(String),
-    /// What comes is no answer.
-    #[error("the daemon's answer cannot be understood: {0}")]
+    /// The answer does not follow the protocol.
+    #[error("cannot understand the daemon's answer: {0}")]
     Garbled(String),
-    /// The connection broke, or no answer came in time.
+    /// The connection broke, or no answer arrived in time.
     #[error("the daemon at {path} does not answer: {source}")]
     Broken {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// What follows an answer.
+/// The stream after an answer.
 pub type Stream = BufReader<UnixStream>;
 
 #[derive(Deserialize)]
@@ -65,33 +65,33 @@ struct Line {
 }
 
 impl Client {
-    /// A client of the daemon at `path`; connects to nothing yet.
+    /// A client of the daemon at `path`; it connects when it sends a command.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// The socket.
+    /// Path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Everything about the daemon.
+    /// The state of the daemon.
     pub fn status(&self) -> Result<Snapshot, ClientError> {
         self.ask(&Command::Status)
     }
 
-    /// One question, one answer.
+    /// Sends a command and reads its answer.
     pub fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, ClientError> {
         self.open(command).map(|(answer, _)| answer)
     }
 
-    /// One question, its answer, and the stream that follows. Reads of the stream wait for ever.
+    /// Sends a command, reads its answer and returns the stream after it, whose reads have no timeout.
     pub fn open<T: DeserializeOwned>(&self, command: &Command) -> Result<(T, Stream), ClientError> {
         let mut stream = self.connect()?;
         let broken = |source| ClientError::Broken { path: self.path.clone(), source };
-        stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
-        // A daemon that has no place for us answers before it reads.
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(broken)?;
+        stream.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(broken)?;
+        // A daemon with too many clients answers before it reads.
         let written = stream.write_all(command.line().as_bytes());
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
@@ -101,7 +101,7 @@ impl Client {
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }
         reader.get_ref().set_read_timeout(None).map_err(broken)?;
-        Ok((understand(&line)?, reader))
+        Ok((parse_answer(&line)?, reader))
     }
 
     fn connect(&self) -> Result<UnixStream, ClientError> {
@@ -112,20 +112,20 @@ impl Client {
     }
 }
 
-fn understand<T: DeserializeOwned>(line: &str) -> Result<T, ClientError> {
+fn parse_answer<T: DeserializeOwned>(line: &str) -> Result<T, ClientError> {
     let garbled = |error: serde_json::Error| ClientError::Garbled(error.to_string());
     let line: Line = serde_json::from_str(line).map_err(garbled)?;
     match line {
         Line { error: Some(error), .. } => Err(ClientError::Refused(error)),
         Line { version, .. } if version != VERSION => {
-            Err(ClientError::Garbled(format!("it is of version {version}, not {VERSION}")))
+            Err(ClientError::Garbled(format!("its version is {version}, not {VERSION}")))
         }
         Line { ok: Some(answer), .. } => serde_json::from_value(answer).map_err(garbled),
-        Line { .. } => Err(ClientError::Garbled("it says neither ok nor error".into())),
+        Line { .. } => Err(ClientError::Garbled("it has neither \"ok\" nor \"error\"".into())),
     }
 }
 
-/// Longest wait for an answer: the daemon itself gives up sooner.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// Longest answer: a hundred thousand peers have room.
+/// Longest wait for an answer; the daemon's own timeouts are shorter.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest answer, in bytes: enough for a hundred thousand peers.
 const MAX_ANSWER: u64 = 64 << 20;

@@ -1,4 +1,4 @@
-//! Health for supervisors: `/healthz` as flannel's, `/readyz`, `/livez`, and what the watchdog asks.
+//! Health for supervisors: `/healthz` as flannel's, `/readyz`, `/livez`, and the service manager's watchdog.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -13,35 +13,35 @@ use axum::routing::any;
 
 use super::http::{self, ListenError};
 
-/// The daemon's state of health; clones share it.
+/// The daemon's health; clones share it.
 #[derive(Clone, Debug)]
-pub struct Health(Arc<Shared>);
+pub struct Health(Arc<HealthState>);
 
 #[derive(Debug)]
-struct Shared {
-    born: Instant,
-    /// What is still missing; `None` once ready.
+struct HealthState {
+    started: Instant,
+    /// What the daemon waits for; `None` once it is ready.
     missing: Mutex<Option<String>>,
-    threads: Mutex<Vec<Arc<Thread>>>,
+    threads: Mutex<Vec<Arc<MonitoredThread>>>,
 }
 
 #[derive(Debug)]
-struct Thread {
+struct MonitoredThread {
     name: String,
     limit: Duration,
-    /// Milliseconds from `born` to the last sign of life.
+    /// Milliseconds from `started` to the last heartbeat.
     last: AtomicU64,
 }
 
-/// One thread's way to show that it lives. It leaves the list when this value is dropped.
+/// Sends the heartbeats of one thread. Dropping it takes the thread off the list.
 #[derive(Debug)]
 pub struct Pulse {
     health: Health,
-    thread: Arc<Thread>,
+    thread: Arc<MonitoredThread>,
 }
 
 impl Pulse {
-    /// A sign of life: one relaxed store and a look at the clock.
+    /// Records a heartbeat: reads the clock and stores the time, without a lock.
     pub fn beat(&self) {
         self.thread.last.store(self.health.now(), Ordering::Relaxed);
     }
@@ -53,19 +53,19 @@ impl Drop for Pulse {
     }
 }
 
-/// What a thread's last sign of life says.
+/// The last heartbeat of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// Name of the thread.
     pub name: String,
-    /// Time since its last sign of life.
+    /// Time since the heartbeat.
     pub age: Duration,
-    /// Longest time that counts as alive.
+    /// Age from which on the heartbeat is overdue.
     pub limit: Duration,
 }
 
 impl Heartbeat {
-    /// Whether the thread has shown itself in time.
+    /// Whether the heartbeat is recent enough.
     pub fn alive(&self) -> bool {
         self.age <= self.limit
     }
@@ -73,8 +73,8 @@ impl Heartbeat {
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Arc::new(Shared {
-            born: Instant::now(),
+        Self(Arc::new(HealthState {
+            started: Instant::now(),
             missing: Mutex::new(Some("starting".into())),
             threads: Mutex::default(),
         }))
@@ -82,30 +82,30 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Adds a thread that promises a sign of life at least every `limit`.
+    /// Adds a thread that sends a heartbeat at least every `limit`.
     pub fn register(&self, name: impl Into<String>, limit: Duration) -> Pulse {
         let last = AtomicU64::new(self.now());
-        let thread = Arc::new(Thread { name: name.into(), limit, last });
+        let thread = Arc::new(MonitoredThread { name: name.into(), limit, last });
         lock(&self.0.threads).push(Arc::clone(&thread));
         Pulse { health: self.clone(), thread }
     }
 
-    /// The first full list of routes is in the table and everything is set up.
+    /// Sets the daemon ready: it is set up, and the route table has the first full list of peers.
     pub fn set_ready(&self) {
         *lock(&self.0.missing) = None;
     }
 
-    /// Not ready, and what for, such as `waiting for the network config`.
+    /// Sets the daemon not ready, with the reason, such as `waiting for the network config`.
     pub fn set_waiting(&self, missing: impl Into<String>) {
         *lock(&self.0.missing) = Some(missing.into());
     }
 
-    /// What is still missing; `None` once ready.
+    /// What the daemon waits for; `None` once it is ready.
     pub fn missing(&self) -> Option<String> {
         lock(&self.0.missing).clone()
     }
 
-    /// Every thread's last sign of life.
+    /// The last heartbeat of every thread.
     pub fn heartbeats(&self) -> Vec<Heartbeat> {
         let now = self.now();
         lock(&self.0.threads)
@@ -118,17 +118,17 @@ impl Health {
             .collect()
     }
 
-    /// Whether every thread has shown itself in time: what the service manager's watchdog is fed by.
+    /// Whether no thread's heartbeat is overdue; the service manager's watchdog is notified only then.
     pub fn alive(&self) -> bool {
         self.heartbeats().iter().all(Heartbeat::alive)
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.0.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// No thread leaves these locks in a half-done state, so a panic elsewhere is no reason to fail.
+/// Locks a mutex whose data is consistent even if a thread panicked while it held the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -173,7 +173,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpStream};
 
-    /// Serves `health` on a free port and returns what `requests` ask it.
+    /// Serves `health` on a free port and returns the answers to `requests`.
     fn ask(health: &Health, requests: &[(&str, &str)]) -> Vec<(u16, String, String)> {
         let listener = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let address = listener.local_addr().unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn readiness_comes_with_the_first_full_list() {
+    fn the_daemon_is_ready_after_the_first_full_list() {
         let health = Health::default();
         health.set_waiting("waiting for the network config");
         let asked = ask(&health, &[("GET", "/readyz")]);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_thread_is_named() {
+    fn a_thread_with_an_overdue_heartbeat_is_named() {
         let health = Health::default();
         let worker = health.register("worker 0", Duration::from_secs(60));
         let stuck = health.register("worker 1", Duration::ZERO);

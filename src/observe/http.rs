@@ -1,4 +1,4 @@
-//! The HTTP ports of health checks and metrics: a listener that bears with a limited number of clients.
+//! The HTTP ports of health checks and metrics: a listener that limits the number of clients.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A port for health checks or metrics cannot be had.
+/// The daemon cannot listen on a port for health checks or metrics.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen for {what} on {address} ({flags}): {source}")]
 pub struct ListenError {
@@ -25,8 +25,8 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// Listens for `what`, as `flags` say. `0.0.0.0` means every address of either family where the
-/// kernel has both, as it does for flannel.
+/// Listens for `what`, on the address that `flags` give. As with flannel, `0.0.0.0` means every address
+/// of both families if the kernel has IPv6.
 pub(super) fn listen(
     what: &'static str,
     flags: &'static str,
@@ -44,7 +44,7 @@ pub(super) fn listen(
     open(address).map_err(fail)
 }
 
-/// Connections that may wait to be accepted; health checks come one at a time.
+/// Connections that may wait to be accepted: health checks arrive one at a time.
 const BACKLOG: i32 = 128;
 
 fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -59,31 +59,31 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Serves `pages` until it is dropped, to 32 clients at a time. Further ones wait to be accepted,
-/// and so that they do not wait for ever, a connection on which nothing moves for 30 s is closed.
+/// Serves `pages` to at most 32 clients at a time, until the future is dropped. Further clients wait to
+/// be accepted; a connection that is idle for 30 s is closed, so that their wait is bounded.
 ///
 /// # Errors
-/// The listener is no good.
+/// The listener does not work with tokio.
 pub async fn serve(listener: std::net::TcpListener, pages: Router) -> io::Result<()> {
-    serve_within(listener, pages, MAX_CLIENTS, SILENCE).await
+    serve_limited(listener, pages, MAX_CLIENTS, IDLE_TIMEOUT).await
 }
 
-async fn serve_within(
+async fn serve_limited(
     listener: std::net::TcpListener,
     pages: Router,
     clients: usize,
-    silence: Duration,
+    idle_timeout: Duration,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(clients));
-    axum::serve(Bounded { listener, places, silence }, pages).await
+    axum::serve(Bounded { listener, places, idle_timeout }, pages).await
 }
 
-/// A listener with a limited number of places.
+/// A listener with a limited number of connections.
 struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
-    silence: Duration,
+    idle_timeout: Duration,
 }
 
 impl Listener for Bounded {
@@ -93,8 +93,9 @@ impl Listener for Bounded {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        let patience = Box::pin(sleep(self.silence));
-        let connection = Connection { stream, patience, silence: self.silence, _place: place };
+        let deadline = Box::pin(sleep(self.idle_timeout));
+        let connection =
+            Connection { stream, deadline, idle_timeout: self.idle_timeout, _place: place };
         (connection, address)
     }
 
@@ -103,27 +104,27 @@ impl Listener for Bounded {
     }
 }
 
-/// A connection that ends when nothing moves on it for a while, and then leaves its place to another.
+/// A connection that ends when it is idle for too long, which frees its place.
 struct Connection {
     stream: TcpStream,
-    patience: Pin<Box<Sleep>>,
-    silence: Duration,
+    deadline: Pin<Box<Sleep>>,
+    idle_timeout: Duration,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    /// `outcome`, or an error once it has been waited for too long.
+    /// Returns `outcome`, or an error if it is still pending at the deadline.
     fn bounded<T>(
         &mut self,
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
-            let end = Instant::now() + self.silence;
-            self.patience.as_mut().reset(end);
+            let end = Instant::now() + self.idle_timeout;
+            self.deadline.as_mut().reset(end);
             return outcome;
         }
-        ready!(self.patience.as_mut().poll(cx));
+        ready!(self.deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -158,10 +159,10 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Connections of one port at a time.
+/// Connections per port.
 const MAX_CLIENTS: usize = 32;
-/// Longer than an answer takes (10 s), and no longer than a client that waits for a place should.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Longer than an answer takes (10 s); a client may wait this long for a free place.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -172,8 +173,8 @@ mod tests {
 
     use super::*;
 
-    /// Serves "well" with these bounds, as long as `work` goes on.
-    fn served(clients: usize, silence: Duration, work: impl FnOnce(SocketAddr)) {
+    /// Serves "well" with these limits while `work` runs.
+    fn served(clients: usize, idle_timeout: Duration, work: impl FnOnce(SocketAddr)) {
         let listener = listen("tests", "none", Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -183,7 +184,7 @@ mod tests {
             let pages = Router::new().route("/", get(|| async { "well" }));
             runtime.block_on(async {
                 tokio::select! {
-                    outcome = serve_within(listener, pages, clients, silence) => panic!("{outcome:?}"),
+                    outcome = serve_limited(listener, pages, clients, idle_timeout) => panic!("{outcome:?}"),
                     _ = stopped => {}
                 }
             });
@@ -193,13 +194,13 @@ mod tests {
         server.join().unwrap();
     }
 
-    fn asking(address: SocketAddr) -> Client {
+    fn send_request(address: SocketAddr) -> Client {
         let mut client = Client::connect(address).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         client
     }
 
-    /// Whether an answer comes within `limit`.
+    /// Whether an answer arrives within `limit`.
     fn is_answered(client: &mut Client, limit: Duration) -> bool {
         client.set_read_timeout(Some(limit)).unwrap();
         let mut answer = [0; 512];
@@ -209,54 +210,54 @@ mod tests {
 
     #[test]
     fn one_client_too_many_waits_until_another_leaves() {
-        served(MAX_CLIENTS, SILENCE, |address| {
-            let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| asking(address)).collect();
+        served(MAX_CLIENTS, IDLE_TIMEOUT, |address| {
+            let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| send_request(address)).collect();
             assert!(clients.iter_mut().all(|client| is_answered(client, LONG)));
-            // They stay: HTTP/1.1 keeps a connection.
-            let mut late = asking(address);
-            assert!(!is_answered(&mut late, Duration::from_millis(200)));
+            // HTTP/1.1 keeps the connections open.
+            let mut next = send_request(address);
+            assert!(!is_answered(&mut next, Duration::from_millis(200)));
             clients.pop();
-            assert!(is_answered(&mut late, LONG));
+            assert!(is_answered(&mut next, LONG));
         });
     }
 
     #[test]
-    fn who_says_nothing_loses_its_place() {
-        let silence = Duration::from_millis(300);
-        served(2, silence, |address| {
-            let mut dumb = Client::connect(address).unwrap();
-            let mut idle = asking(address);
+    fn an_idle_client_loses_its_place() {
+        let idle_timeout = Duration::from_millis(300);
+        served(2, idle_timeout, |address| {
+            let mut silent = Client::connect(address).unwrap();
+            let mut idle = send_request(address);
             assert!(is_answered(&mut idle, LONG));
             let began = std::time::Instant::now();
-            let mut late = asking(address);
-            assert!(is_answered(&mut late, LONG));
-            assert!(began.elapsed() >= silence / 2, "{:?}", began.elapsed());
-            for client in [&mut dumb, &mut idle] {
+            let mut next = send_request(address);
+            assert!(is_answered(&mut next, LONG));
+            assert!(began.elapsed() >= idle_timeout / 2, "{:?}", began.elapsed());
+            for client in [&mut silent, &mut idle] {
                 client.set_read_timeout(Some(LONG)).unwrap();
-                assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0, "it is closed");
+                assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0, "the connection is closed");
             }
         });
     }
 
     #[test]
-    fn a_client_that_talks_stays() {
-        let silence = Duration::from_millis(400);
-        served(1, silence, |address| {
-            let mut client = asking(address);
+    fn an_active_client_keeps_its_place() {
+        let idle_timeout = Duration::from_millis(400);
+        served(1, idle_timeout, |address| {
+            let mut client = send_request(address);
             for _ in 0..6 {
                 assert!(is_answered(&mut client, LONG));
-                std::thread::sleep(silence / 4);
+                std::thread::sleep(idle_timeout / 4);
                 client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
             }
         });
     }
 
     #[test]
-    fn a_busy_port_is_an_error_with_words() {
+    fn the_error_of_a_port_in_use_names_the_flag() {
         let taken =
             listen("health checks", "--healthz-port", Ipv4Addr::UNSPECIFIED.into(), 0).unwrap();
         let port = taken.local_addr().unwrap().port();
-        // Both families where there are both.
+        // Both families, if the kernel has both.
         assert!(Client::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
         let error = listen("health checks", "--healthz-port", Ipv4Addr::UNSPECIFIED.into(), port)
             .unwrap_err()

@@ -1,4 +1,4 @@
-//! What one sees of the daemon from outside: health, the status socket, what is told there.
+//! How the daemon is observed: status socket and its language, health checks, metrics, captures.
 
 pub mod capture;
 pub mod client;

@@ -284,7 +284,7 @@ fn nonsense_is_answered_in_words() {
     let lab = two_hosts(&[]);
     for (arguments, said) in [
         (r#""snap_len":0"#, "snap length"),
-        (r#""drops":["nonsense"]"#, "is no drop reason"),
+        (r#""drops":["nonsense"]"#, "is not a drop reason"),
         (r#""inner_only":true,"outer_only":true"#, "neither"),
         (r#""hosts":["10.0.0.0/40"]"#, "arguments of capture"),
     ] {

@@ -111,7 +111,7 @@ fn trouble(state: &State, now: &Snapshot) -> Line<'static> {
 fn forged(state: &State) -> Vec<Line<'static>> {
     let Some(now) = &state.now else { return vec![] };
     let senders: Vec<_> =
-        now.late_mismatches().filter(|mismatch| mismatch.latest.check == Check::Source).collect();
+        now.recent_mismatches().filter(|mismatch| mismatch.latest.check == Check::Source).collect();
     let [last, ..] = senders[..] else { return vec![] };
     let count = |s: &Snapshot| s.stats.ingress.source_mismatches;
     let (rate, total) = (humanize::rate(state.rate(count)), humanize::count(count(now)));

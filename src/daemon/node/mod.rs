@@ -258,7 +258,7 @@ impl<'a> Node<'a> {
     }
 
     /// Starts a capture.
-    pub(super) fn capture(&self, request: &capture::Request) -> Answer {
+    pub(super) fn capture(&self, request: &capture::CaptureRequest) -> Answer {
         self.captures.begin(request, &self.interface.name)
     }
 

@@ -1,4 +1,4 @@
-//! What is counted of the packets of one direction.
+//! Counters of one direction.
 
 use super::by_peer::PeerCounters;
 use super::declare::counters;
@@ -9,103 +9,103 @@ use crate::route::PeerIndex;
 counters! {
     /// Counters of one direction in one thread.
     pub struct DirectionCounters, summed in DirectionStats {
-        /// Packets taken in.
+        /// Packets read.
         packets: Counter => Metric::of_directions(
             "flannel_udp_packets",
-            "Inner packets taken in: carried or dropped",
+            "Inner packets read, carried or dropped",
         ),
         /// Bytes of those packets.
         bytes: Counter => Metric::of_directions(
             "flannel_udp",
-            "Bytes of the inner packets taken in",
+            "Bytes of the inner packets read",
         ).unit(Unit::Bytes),
-        /// Packets carried: sent, or delivered to the TUN device.
+        /// Packets carried: sent, or written to the TUN device.
         carried_packets: Counter => Metric::of_directions(
             "flannel_udp_carried_packets",
-            "Inner packets carried: sent to a peer, or delivered to the TUN device",
+            "Inner packets carried: sent to a peer, or written to the TUN device",
         ),
         /// Bytes of those packets.
         carried_bytes: Counter => Metric::of_directions(
             "flannel_udp_carried",
             "Bytes of the inner packets carried",
         ).unit(Unit::Bytes),
-        /// System calls that took packets in.
+        /// System calls that read packets.
         in_calls: Counter => SYSTEM_CALLS.side("in"),
-        /// System calls that put packets out.
+        /// System calls that sent or wrote packets.
         out_calls: Counter => SYSTEM_CALLS.side("out"),
-        /// Units taken in: TUN packets or UDP messages, each of one or more inner packets.
+        /// Units read: TUN packets or UDP messages, each of one or more inner packets.
         in_units: Counter,
-        /// Units put out: UDP messages or TUN packets.
+        /// Units sent or written: UDP messages or TUN packets.
         out_units: Counter,
-        /// Runs of datagrams that the kernel would not cut and that were sent again one by one.
+        /// Trains of datagrams that the kernel refused to segment (UDP GSO) and that were sent again one by one.
         uncut: Counter => Metric::of_egress(
             "flannel_udp_uncut_runs",
-            "Runs of datagrams that the kernel would not cut and that were sent again one by one",
+            "Trains of datagrams that the kernel refused to segment and that were sent again one by one",
         ),
         /// ICMP errors generated.
         icmp: Counter => Metric::of_directions(
             "flannel_udp_icmp_errors",
             "ICMP errors sent back to senders of dropped packets",
         ),
-        /// ICMP errors held back by the rate limit.
+        /// ICMP errors suppressed by the rate limit.
         icmp_limited: Counter => Metric::of_directions(
             "flannel_udp_icmp_errors_limited",
-            "ICMP errors held back by the rate limit",
+            "ICMP errors suppressed by the rate limit",
         ),
         /// Packets whose inner source failed the check, dropped or not.
         source_mismatches: Counter => Metric::of_ingress(
             "flannel_udp_source_mismatches",
             "Packets whose inner source is not in the lease of the host that sent them, dropped or not",
         ),
-        /// Packets whose inner source is in nobody's lease yet, carried during their sender's grace.
+        /// Packets carried during the grace period of their sender: their inner source is in no lease yet.
         source_grace: Counter => Metric::of_ingress(
             "flannel_udp_source_grace_packets",
-            "Packets carried although their source is in no lease: their host's may be on its way",
+            "Packets carried although their source is in no lease: the lease of their sender may arrive soon",
         ),
         /// Packets whose inner destination failed the check, dropped or not.
         destination_mismatches: Counter => Metric::of_ingress(
             "flannel_udp_destination_mismatches",
             "Packets whose inner destination is not in this host's subnet, dropped or not",
         ),
-        /// Failed checks that were not told to control, because it had not yet read of others.
+        /// Failed checks that were not reported to the control thread, because its queue was full.
         mismatches_untold: Counter => Metric::of_ingress(
             "flannel_udp_untold_mismatches",
-            "Mismatches that the log and the status do not name, because there were too many at once",
+            "Mismatches that log and status do not name, because there were too many at once",
         ),
-        /// Inner packets a batch.
+        /// Inner packets per batch.
         batch: Histogram => Metric::of_directions(
             "flannel_udp_batch_packets",
-            "Inner packets carried in one visit of a thread",
+            "Inner packets per batch",
         ),
-        /// Inner packets a system call of the UDP socket: one that sends, or one that receives.
+        /// Inner packets per system call of the UDP socket: one that sends, or one that receives.
         socket_call_packets: Histogram => Metric::of_directions(
             "flannel_udp_socket_call_packets",
-            "Inner packets in one system call of the UDP socket: sent (egress) or received (ingress)",
+            "Inner packets per system call of the UDP socket: sent (egress) or received (ingress)",
         ),
-        /// Inner packets a unit taken in.
+        /// Inner packets per unit read.
         in_unit_packets: Histogram => UNIT_PACKETS.side("in"),
-        /// Inner packets a unit put out.
+        /// Inner packets per unit sent or written.
         out_unit_packets: Histogram => UNIT_PACKETS.side("out"),
         /// Packets dropped, by reason.
         drops: DropCounters => Metric::of_directions(
             "flannel_udp_dropped_packets",
-            "Inner packets taken in and not carried, by reason",
+            "Inner packets read and not carried, by reason",
         ),
     }
     and {
-        /// What of `carried_packets` and `carried_bytes` belongs to which peer, and of what was not sent.
+        /// The parts of the carried packets, of their bytes and of the packets not sent that belong to each peer.
         pub(in crate::dataplane) peers: PeerCounters,
     }
 }
 
 const SYSTEM_CALLS: Metric = Metric::of_directions(
     "flannel_udp_system_calls",
-    "System calls that took packets in and that put packets out",
+    "System calls that read packets (in) and that sent or wrote packets (out)",
 );
 
 const UNIT_PACKETS: Metric = Metric::of_directions(
     "flannel_udp_unit_packets",
-    "Inner packets in one unit: a packet or super-packet of the TUN device, or a UDP message",
+    "Inner packets per unit: a packet or super-packet of the TUN device, or a UDP message",
 );
 
 impl DirectionCounters {
@@ -130,7 +130,7 @@ impl DirectionCounters {
         self.peers.add_unsent(peer, packets);
     }
 
-    /// Counts packets that were taken in and dropped.
+    /// Counts packets that were read and dropped.
     pub(in crate::dataplane) fn lose(&self, reason: DropReason, packets: usize, bytes: usize) {
         self.packets.add(packets as u64);
         self.bytes.add(bytes as u64);

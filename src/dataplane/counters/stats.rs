@@ -14,7 +14,7 @@ pub struct Stats {
     pub egress: DirectionStats,
     /// From UDP to the TUN device.
     pub ingress: DirectionStats,
-    /// What the threads did beside carrying packets.
+    /// Sleeps, polls and handoffs of the threads.
     #[serde(flatten)]
     pub threads: ThreadStats,
     /// Datagrams that the kernel dropped because a socket's buffer was full.

@@ -1,4 +1,4 @@
-//! What is counted of one thread.
+//! Counters of one thread.
 
 use super::by_peer::PeerCounters;
 use super::declare::counters;
@@ -8,27 +8,27 @@ use super::{BusyClock, Counter, DirectionCounters};
 counters! {
     /// Counters of one thread.
     pub struct ThreadCounters, summed in ThreadStats {
-        /// Times the thread went to sleep.
+        /// Times that the thread went to sleep.
         sleeps: Counter => Metric::of_threads(
             "flannel_udp_thread_sleeps",
             "Times that a thread went to sleep",
         ),
         /// Nanoseconds asleep.
         asleep_nanos: Counter,
-        /// Rounds that found nothing and looked again instead of going to sleep.
+        /// Rounds that found no packet, after which the thread polled again instead of going to sleep.
         spins: Counter => Metric::of_threads(
             "flannel_udp_thread_spins",
-            "Times that a thread found nothing and looked again before it slept",
+            "Times that a thread found no packet and polled again before it slept",
         ),
-        /// Nanoseconds between such rounds.
+        /// Nanoseconds spent in such rounds.
         spinning_nanos: Counter => Metric::of_threads(
             "flannel_udp_thread_spinning",
-            "What of that a thread looked for packets before it slept and found none",
+            "The part of the busy time that a thread spent polling without finding a packet",
         ).unit(Unit::Seconds),
-        /// Times the thread handed the ingress half of its worker to the other thread.
+        /// Times that the thread handed the ingress half of its worker to the other thread.
         hand_overs: Counter => Metric::of_process(
             "flannel_udp_hand_overs",
-            "Times that what comes in changed hands between the threads of a worker",
+            "Handoffs of the ingress half between the two threads of a worker",
         ),
     }
     and {
@@ -36,7 +36,7 @@ counters! {
         pub egress: DirectionCounters,
         /// From UDP to the TUN device.
         pub ingress: DirectionCounters,
-        /// Rounds of the thread's loop: it lives while this moves after a wake-up.
+        /// Rounds of the thread's loop. After a wake-up the number grows, or the thread is stuck.
         pub rounds: Counter,
         /// Time awake.
         pub busy: BusyClock,
@@ -44,8 +44,8 @@ counters! {
 }
 
 impl ThreadCounters {
-    /// Counters of a thread that works in these directions; what it carries in the other has no
-    /// room for peers.
+    /// Counters of a thread that works in these directions; in the other direction nothing is counted
+    /// per peer.
     pub(in crate::dataplane) fn new(egress: bool, ingress: bool) -> Self {
         let mut counters = Self::default();
         if egress {

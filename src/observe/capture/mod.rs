@@ -1,11 +1,11 @@
-//! Captures for the status socket: packets as the data plane sees them, as a pcapng stream.
+//! Captures for the status socket: packets as the data plane handles them, as a pcapng stream.
 //!
-//! A packet that is carried is seen twice: at the TUN device (the *inner* interface) and as a
-//! datagram (the *outer* interface). One that is dropped is seen where it came from alone.
+//! A packet that is carried appears twice: at the TUN device (the *inner* interface) and as a datagram
+//! (the *outer* interface). A packet that is dropped appears only at the interface that it arrived at.
 
-mod carry;
 mod frames;
 mod request;
+mod stream;
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::protocol::Answer;
-use super::protocol::capture::Request;
+use super::protocol::capture::CaptureRequest;
 use crate::dataplane::tap::{Capture, Place, Tap};
 
-/// The captures of one daemon: one at a time.
+/// The captures of one daemon, of which one runs at a time.
 pub struct Captures {
     tap: Tap,
-    /// True when the daemon stops; those who carry a capture hold a receiver.
+    /// True when the daemon stops; each running capture holds a receiver.
     stop: watch::Sender<bool>,
 }
 
@@ -32,15 +32,15 @@ impl Default for Captures {
 }
 
 impl Captures {
-    /// Where the data plane shows its packets.
+    /// The tap through which the data plane records packets.
     pub fn tap(&self) -> Tap {
         self.tap.clone()
     }
 
     /// Begins a capture. `interface` is the name of the interface between hosts.
-    pub fn begin(&self, request: &Request, interface: &str) -> Answer {
+    pub fn begin(&self, request: &CaptureRequest, interface: &str) -> Answer {
         let begun = request.wanted().and_then(|wanted| {
-            let place = self.tap.place().ok_or("the data plane is not there yet; try again")?;
+            let place = self.tap.place().ok_or("the data plane does not run yet; try again")?;
             Ok((self.tap.capture(wanted).map_err(|busy| busy.to_string())?, place))
         });
         match begun {
@@ -49,23 +49,29 @@ impl Captures {
         }
     }
 
-    fn answer(&self, capture: Capture, request: &Request, place: Place, interface: &str) -> Answer {
+    fn answer(
+        &self,
+        capture: Capture,
+        request: &CaptureRequest,
+        place: Place,
+        interface: &str,
+    ) -> Answer {
         let first = json!({ "inner": place.tun, "outer": interface });
         let (limits, stop) = (request.limits(), self.stop.subscribe());
         let interface = interface.to_owned();
-        let carry = move |stream: UnixStream| -> futures::future::BoxFuture<'static, ()> {
-            Box::pin(carry::carry(stream, capture, limits, place, interface, stop))
+        let send = move |stream: UnixStream| -> futures::future::BoxFuture<'static, ()> {
+            Box::pin(stream::send(stream, capture, limits, place, interface, stop))
         };
-        Answer::Stream { first, carry: Box::new(carry) }
+        Answer::Stream { first, send: Box::new(send) }
     }
 
-    /// Ends what is running, with the last words of its file.
+    /// Ends the running capture and waits until its statistics are written.
     pub async fn end(&self) {
         self.stop.send_replace(true);
-        // A reader that does not read goes without.
-        let _ = timeout(LAST_WORDS, self.stop.closed()).await;
+        // A client that does not read does not get the statistics.
+        let _ = timeout(FINISH_TIMEOUT, self.stop.closed()).await;
     }
 }
 
-/// How long the end of a capture waits for a slow reader.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Longest time that the end of a capture waits for a slow client.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,25 +1,28 @@
-//! From the arguments of `capture` to what the data plane records.
+//! Converts the arguments of `capture` into a filter of the data plane and limits.
 
 use std::time::Duration;
 
-use super::carry::Limits;
+use super::stream::Limits;
 use crate::dataplane::DropReason;
 use crate::dataplane::tap::{Direction, Filter, Wanted};
-use crate::observe::protocol::capture::{Drops, Request, Way};
+use crate::observe::protocol::capture::{CaptureRequest, DirectionFilter, DropFilter};
 
-impl Request {
-    /// What the data plane is to show; the error is a sentence.
+impl CaptureRequest {
+    /// The packets that the data plane is to record.
+    ///
+    /// # Errors
+    /// A sentence for the client: which argument is invalid.
     pub(super) fn wanted(&self) -> Result<Wanted, String> {
         if self.inner_only && self.outer_only {
-            return Err("neither the inner nor the outer interface is wanted".into());
+            return Err("neither the inner nor the outer interface is selected".into());
         }
-        let reasons = |drops: &Drops| match drops.0.is_empty() {
+        let reasons = |drops: &DropFilter| match drops.0.is_empty() {
             true => Ok(DropReason::ALL.iter().copied().collect()),
             false => drops.0.iter().map(|name| reason(name)).collect(),
         };
         let snap_len = self.snap_len.map_or(MAX_SNAP_LEN, |len| len as usize);
         if !(1..=MAX_SNAP_LEN).contains(&snap_len) {
-            return Err(format!("a snap length is 1 to {MAX_SNAP_LEN}, not {snap_len}"));
+            return Err(format!("the snap length must be 1 to {MAX_SNAP_LEN}, not {snap_len}"));
         }
         Ok(Wanted {
             filter: Filter {
@@ -28,8 +31,8 @@ impl Request {
                 ports: self.ports.clone(),
                 protocol: self.protocol,
                 direction: self.direction.map(|way| match way {
-                    Way::In => Direction::Ingress,
-                    Way::Out => Direction::Egress,
+                    DirectionFilter::In => Direction::Ingress,
+                    DirectionFilter::Out => Direction::Egress,
                 }),
                 drops: self.drops.as_ref().map(reasons).transpose()?,
             },
@@ -39,7 +42,7 @@ impl Request {
         })
     }
 
-    /// When it ends.
+    /// The limits that end the capture.
     pub(super) fn limits(&self) -> Limits {
         Limits {
             packets: self.count.unwrap_or(u64::MAX),
@@ -52,11 +55,11 @@ impl Request {
 fn reason(name: &str) -> Result<DropReason, String> {
     DropReason::ALL.iter().copied().find(|reason| reason.name() == name).ok_or_else(|| {
         let names: Vec<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
-        format!("{name:?} is no drop reason; there are {}", names.join(", "))
+        format!("{name:?} is not a drop reason; the reasons are {}", names.join(", "))
     })
 }
 
-/// The longest packet.
+/// Length of the longest IPv4 packet (RFC 791), in bytes.
 const MAX_SNAP_LEN: usize = 65_535;
 
 #[cfg(test)]
@@ -64,11 +67,11 @@ mod tests {
     use super::*;
 
     fn wanted(json: &str) -> Result<Wanted, String> {
-        serde_json::from_str::<Request>(json).map_err(|error| error.to_string())?.wanted()
+        serde_json::from_str::<CaptureRequest>(json).map_err(|error| error.to_string())?.wanted()
     }
 
     #[test]
-    fn everything_is_wanted_unless_said_otherwise() {
+    fn without_arguments_everything_is_captured() {
         let all = wanted("{}").unwrap();
         assert!(all.inner && all.outer && all.filter.drops.is_none());
         assert_eq!(all.snap_len, MAX_SNAP_LEN);
@@ -82,8 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_in_words() {
-        for (json, said) in [
+    fn errors_name_the_invalid_argument() {
+        for (json, expected) in [
             (r#"{"inner_only":true,"outer_only":true}"#, "neither"),
             (r#"{"snap_len":0}"#, "snap length"),
             (r#"{"snap_len":65536}"#, "snap length"),
@@ -91,7 +94,7 @@ mod tests {
             (r#"{"direction":"up"}"#, "unknown variant"),
         ] {
             let error = wanted(json).unwrap_err();
-            assert!(error.contains(said), "{json}: {error}");
+            assert!(error.contains(expected), "{json}: {error}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Metrics for Prometheus, in the OpenMetrics text format: a snapshot of the daemon, encoded when it is
-//! asked for. Nothing is counted for this that is not counted anyway.
+//! Metrics for Prometheus, in the OpenMetrics text format: each scrape encodes a snapshot of the daemon.
+//! The daemon counts nothing for the metrics alone.
 
 pub mod families;
 
@@ -24,7 +24,7 @@ use super::protocol::snapshot::Snapshot;
 use super::protocol::{Answer, Command, Request};
 use super::server::ask;
 
-/// The text for one scrape.
+/// The body of the answer to one scrape.
 pub fn encode(snapshot: Snapshot) -> Bytes {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape(snapshot)));
@@ -33,7 +33,7 @@ pub fn encode(snapshot: Snapshot) -> Bytes {
     text.freeze()
 }
 
-/// One snapshot's values.
+/// The values of one snapshot.
 #[derive(Debug)]
 struct Scrape(Snapshot);
 
@@ -114,10 +114,10 @@ async fn scrape(State(requests): State<mpsc::Sender<Request>>) -> Response {
     }
 }
 
-/// Listens for scrapes.
+/// Listens for scrapes on `address`.
 ///
 /// # Errors
-/// The address is in use or not this host's.
+/// The address is in use, or is not an address of this host.
 pub fn listen(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
     http::listen("metrics", "--metrics-addr", address.ip(), address.port())
 }

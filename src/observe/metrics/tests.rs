@@ -108,7 +108,7 @@ fn a_scrape_reads_as_openmetrics() {
 }
 
 #[test]
-fn every_reason_is_there_from_the_start() {
+fn every_drop_reason_is_exported_from_the_start() {
     let text = text(Snapshot::default());
     for reason in DropReason::ALL {
         for direction in ["egress", "ingress"] {
@@ -137,11 +137,11 @@ fn names_follow_the_rules() {
 fn published_names_stay() {
     let names: BTreeSet<_> = families().map(Family::full_name).collect();
     for name in include_str!("../../../tests/data/metric-names.txt").lines() {
-        assert!(names.contains(name), "the metric {name} is gone");
+        assert!(names.contains(name), "the metric {name} is missing");
     }
 }
 
-/// The table of `docs/monitoring.md`, which is to be true.
+/// The table of `docs/monitoring.md` is the list of families.
 #[test]
 fn the_document_lists_every_metric() {
     let document = include_str!("../../../docs/monitoring.md");

@@ -33,13 +33,13 @@ pub struct BlockWriter {
 /// An interface that packets are seen at (section 4.2).
 #[derive(Clone, Debug)]
 pub struct Interface<'a> {
-    /// What the packets begin with: [`LINKTYPE_RAW`].
+    /// Type of the first header of a packet: [`LINKTYPE_RAW`].
     pub link_type: u16,
-    /// Bytes of each packet that are kept at most.
+    /// Longest kept part of a packet, in bytes.
     pub snap_len: u32,
     /// Its name.
     pub name: &'a str,
-    /// What to know about it.
+    /// Description, for the user.
     pub description: &'a str,
 }
 
@@ -48,45 +48,45 @@ pub struct Interface<'a> {
 pub struct Packet<'a> {
     /// Number of its interface, in the order of [`BlockWriter::interface`], from 0.
     pub interface: u32,
-    /// Nanoseconds of Unix time.
+    /// Time, in nanoseconds of Unix time.
     pub time: u64,
-    /// Its length.
+    /// Length of the whole packet, in bytes.
     pub len: u32,
-    /// Its bytes, as far as they are kept, in two parts.
+    /// The kept bytes, in two parts.
     pub bytes: [&'a [u8]; 2],
-    /// Which way it passed the interface.
-    pub way: Way,
-    /// Packets lost at this interface since the one before.
+    /// Direction in which it passed the interface.
+    pub direction: PacketDirection,
+    /// Packets lost at this interface since the previous one.
     pub lost: u64,
-    /// What to know about it.
+    /// Comment, for the user.
     pub comment: &'a str,
 }
 
 /// The direction bits of `epb_flags` (section 4.3.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum PacketDirection {
     /// Into this host.
     Inbound = 1,
     /// Out of this host.
     Outbound = 2,
 }
 
-/// What became of the packets of an interface (section 4.6).
+/// Numbers of packets of an interface (section 4.6).
 #[derive(Clone, Debug, Default)]
 pub struct Statistics<'a> {
     /// Number of the interface.
     pub interface: u32,
     /// Start of the capture, nanoseconds of Unix time.
     pub start: u64,
-    /// Its end.
+    /// End of the capture, nanoseconds of Unix time.
     pub end: u64,
-    /// Packets that the filter took.
+    /// Packets that the filter selected.
     pub accepted: u64,
-    /// Those of them that were lost.
+    /// Packets that the filter selected and that were lost.
     pub lost: u64,
-    /// Those of them that are here.
+    /// Packets that are in the file.
     pub delivered: u64,
-    /// What to know about it.
+    /// Comment, for the user.
     pub comment: &'a str,
 }
 
@@ -132,7 +132,7 @@ impl BlockWriter {
             block.u32(packet.len);
             packet.bytes.iter().for_each(|part| block.out.put_slice(part));
             block.pad();
-            block.option(EPB_FLAGS, &block.order_u32(packet.way as u32));
+            block.option(EPB_FLAGS, &block.order_u32(packet.direction as u32));
             if packet.lost > 0 {
                 block.option(EPB_DROPCOUNT, &block.order_u64(packet.lost));
             }
@@ -141,7 +141,7 @@ impl BlockWriter {
         });
     }
 
-    /// Says what became of an interface's packets.
+    /// Appends the statistics of an interface.
     pub fn statistics(self, out: &mut BytesMut, statistics: &Statistics<'_>) {
         self.block(out, INTERFACE_STATISTICS, |block| {
             block.u32(statistics.interface);
@@ -197,7 +197,7 @@ impl Block<'_> {
         }
     }
 
-    /// A time: its upper half first, in either byte order.
+    /// A timestamp: the upper half first, in either byte order.
     fn time(&mut self, time: u64) {
         self.u32((time >> 32) as u32);
         self.u32(time as u32);
@@ -209,14 +209,14 @@ impl Block<'_> {
         self.time(time);
     }
 
-    /// A text, unless it is empty.
+    /// A text option; nothing if the text is empty.
     fn text(&mut self, code: u16, text: &str) {
         if !text.is_empty() {
             self.option(code, text.as_bytes());
         }
     }
 
-    /// Longer values than an option may have are cut, which only a text can be.
+    /// An option. A value that is too long for an option is cut, which can only happen to a text.
     fn option(&mut self, code: u16, value: &[u8]) {
         let value = &value[..value.len().min(MAX_OPTION)];
         self.u16(code);
@@ -229,7 +229,7 @@ impl Block<'_> {
         self.u32(0);
     }
 
-    /// Fills up to a multiple of four bytes.
+    /// Pads the block to a multiple of four bytes.
     fn pad(&mut self) {
         let len = self.out.len() - self.start;
         self.out.put_bytes(0, len.next_multiple_of(4) - len);
@@ -250,14 +250,14 @@ impl Block<'_> {
     }
 }
 
-/// Packets that begin with an IPv4 or IPv6 header (the registry of link types).
+/// Packets begin with an IPv4 or IPv6 header (registry of link types of tcpdump.org).
 pub const LINKTYPE_RAW: u16 = 101;
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
 const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
-/// Tells the byte order to a reader.
+/// Byte-order magic of a section (4.1).
 const MAGIC: u32 = 0x1a2b_3c4d;
 
 const COMMENT: u16 = 1;

@@ -91,12 +91,12 @@ impl BlockReader {
     }
 }
 
-/// The daemon sends no longer blocks: a packet has at most 64 KiB, and so has an option.
+/// Longest block, in bytes. The daemon sends no longer ones: a packet has at most 64 KiB, and so has an option.
 const MAX_BLOCK: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BlockWriter, Interface, LINKTYPE_RAW, Packet, Statistics, Way};
+    use super::super::{BlockWriter, Interface, LINKTYPE_RAW, Packet, PacketDirection, Statistics};
     use super::*;
 
     fn capture(order: Order) -> BytesMut {
@@ -112,7 +112,7 @@ mod tests {
                 time: 1,
                 len,
                 bytes: [&[7; 5][..len as usize], &[]],
-                way: Way::Inbound,
+                direction: PacketDirection::Inbound,
                 lost: 0,
                 comment: "carried",
             };
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_blocks_come_out_whatever_the_pieces() {
+    fn whole_blocks_are_found_whatever_the_pieces() {
         for order in [Order::Little, Order::Big] {
             let capture = capture(order);
             for size in [1, 3, 16, 1_000] {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_block_is_kept_back() {
+    fn a_block_without_its_end_is_kept() {
         let capture = capture(Order::NATIVE);
         let mut reader = BlockReader::default();
         reader.input().extend_from_slice(&capture[..capture.len() - 1]);

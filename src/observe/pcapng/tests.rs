@@ -20,7 +20,7 @@ fn file(order: Order) -> BytesMut {
         time: 0x0102_0304_0506_0708,
         len: 29,
         bytes: [&IP[..20], &IP[20..]],
-        way: Way::Outbound,
+        direction: PacketDirection::Outbound,
         lost: 5,
         comment: "carried",
     };

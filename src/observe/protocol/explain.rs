@@ -1,4 +1,4 @@
-//! What `explain` asks and what it is told: a packet's way, in both directions.
+//! The arguments of `explain` and its answer: a packet's path, in both directions.
 
 use std::net::Ipv4Addr;
 
@@ -9,61 +9,62 @@ use crate::route::Cidr;
 /// A packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {
-    /// Where it comes from.
+    /// Source address.
     pub source: Ipv4Addr,
-    /// Where it goes to.
+    /// Destination address.
     pub destination: Ipv4Addr,
     /// Its IP protocol number.
     pub protocol: u8,
     /// Source and destination port, where the protocol has ports.
     pub ports: Option<[u16; 2]>,
-    /// The time to live that it is sent with.
+    /// Time to live with which the source sends it.
     pub ttl: u8,
-    /// The host that a datagram with it comes from, if not the one that the source belongs to.
+    /// The host that sends the datagram with this packet, if it is not the host whose lease has the
+    /// source.
     pub from: Option<Ipv4Addr>,
 }
 
-/// The ways of a packet.
+/// What happens to a packet in each direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The packet.
     pub packet: Query,
-    /// If it is sent from here, or through here.
+    /// If this host or one of its containers sends it.
     pub sent: Way,
-    /// If it comes in here from another host.
+    /// If it arrives here from another host.
     pub received: Way,
 }
 
-/// One way.
+/// What happens to a packet in one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Way {
-    /// What becomes of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The same in words.
+    /// The outcome as a sentence.
     pub verdict: String,
-    /// The reason's name, if it is dropped.
+    /// Name of the drop reason, if the packet is dropped.
     pub reason: Option<String>,
-    /// The interface that the kernel sends it through: on its way out, or when it has come in.
+    /// The interface through which the kernel sends the datagram (out) or the inner packet (in).
     pub interface: Option<String>,
     /// The lease that decides: the destination's on the way out, the source's on the way in.
     pub lease: Option<Cidr>,
-    /// Where the datagram goes to, or which host it comes from.
+    /// The host that the datagram is sent to or comes from.
     pub peer: Option<String>,
     /// Greatest inner packet, in bytes.
     pub mtu: u16,
-    /// Its time to live from hop to hop.
+    /// The time to live after each hop.
     pub ttl: Vec<Hop>,
-    /// What the check of its source says.
+    /// Result of the source check, as a sentence.
     pub source_check: String,
-    /// What the check of its destination says, where there is one.
+    /// Result of the destination check, as a sentence; `None` where no daemon of this host checks.
     pub destination_check: Option<String>,
-    /// The masquerading rule that it meets in this host's kernel.
+    /// The masquerading rule of this host's kernel that matches the packet.
     pub masquerade: Option<Masquerade>,
-    /// The error that its sender gets.
+    /// The ICMP error that its sender receives.
     pub icmp: Option<String>,
 }
 
-/// What becomes of a packet.
+/// What happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -75,20 +76,20 @@ pub enum Outcome {
     NotHere,
 }
 
-/// The time to live at one place.
+/// The time to live after one hop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hop {
-    /// The place.
+    /// Where the hop is.
     pub at: String,
-    /// What is left when the packet leaves it.
+    /// Time to live with which the packet leaves.
     pub ttl: u8,
 }
 
 /// A masquerading rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Masquerade {
-    /// In iptables' words.
+    /// The rule, in the syntax of iptables.
     pub rule: String,
-    /// The source that it gives the packet; `None` if it leaves it.
+    /// The source address that the rule sets; `None` if the rule leaves the source as it is.
     pub source: Option<String>,
 }

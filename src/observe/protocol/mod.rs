@@ -1,8 +1,8 @@
-//! The language of the status socket: one line of JSON asks, one line answers.
+//! The language of the status socket: one line of JSON is the request, one line the answer.
 //!
 //! `{"version":1,"command":"status"}`, with a command's arguments as further fields, is answered by
-//! `{"version":1,"ok":…}` or `{"version":1,"error":"a sentence"}`. What follows an answer line is up
-//! to the command: nothing for most.
+//! `{"version":1,"ok":…}` or `{"version":1,"error":"a sentence"}`. After the answer to `capture` the
+//! connection carries a stream; after any other answer it ends.
 
 use std::io::Write;
 
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
+use self::capture::CaptureRequest;
 use self::explain::Query;
 use self::snapshot::Snapshot;
 
@@ -23,34 +24,51 @@ pub mod snapshot;
 /// Version of the language.
 pub const VERSION: u64 = 1;
 
-/// Where the socket is unless `--socket` says otherwise.
+/// Path of the socket if `--socket` is not given.
 pub const DEFAULT_SOCKET: &str = "/run/flannel/flannel-udp.sock";
 
-/// Longest line that asks, in bytes.
+/// Longest request, in bytes.
 pub const MAX_LINE: usize = 64 << 10;
 
-/// What can be asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case")]
-pub enum Command {
+macro_rules! commands {
+    ($($(#[$doc:meta])* $variant:ident $(($arguments:ty))? = $name:literal,)*) => {
+        /// A command of the status socket, with its arguments.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "command")]
+        pub enum Command {
+            $($(#[$doc])* #[serde(rename = $name)] $variant $(($arguments))?,)*
+        }
+
+        impl Command {
+            /// The names of all commands.
+            const NAMES: &[&str] = &[$($name,)*];
+        }
+    };
+}
+
+commands! {
     /// A [`Snapshot`].
-    Status,
-    /// An [`Explanation`](explain::Explanation) of a packet's way.
-    Explain(Query),
-    /// Packets, as a pcapng stream behind the answer until either side ends it.
-    Capture(Box<capture::Request>),
-    /// Another filter for the log; answered by the one before.
-    LogLevel {
-        /// A level or a filter, as for `--log-level`.
-        level: String,
-    },
+    Status = "status",
+    /// An [`Explanation`](explain::Explanation) of a packet's path.
+    Explain(Query) = "explain",
+    /// Sets the filter of the log; the answer has the filter before and the new one.
+    LogLevel(LogLevel) = "log-level",
+    /// Packets, as a pcapng stream after the answer, until either side ends it.
+    Capture(Box<CaptureRequest>) = "capture",
+}
+
+/// The arguments of `log-level`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLevel {
+    /// A level or a filter, as for `--log-level`.
+    pub level: String,
 }
 
 impl Command {
-    /// The names of all commands, for the answer to an unknown one.
-    const NAMES: [&str; 4] = ["status", "explain", "log-level", "capture"];
-
-    /// Reads a line; the error is a sentence for the one who sent it.
+    /// Parses a request.
+    ///
+    /// # Errors
+    /// A sentence for the client: what is wrong with the line.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
         let request: Value = serde_json::from_slice(line)
             .map_err(|error| format!("the request is not a line of JSON: {error}"))?;
@@ -58,13 +76,13 @@ impl Command {
             Some(version) if *version == json!(VERSION) => {}
             Some(version) => {
                 return Err(format!(
-                    "version {version} of the status protocol is not known here; this daemon, \
-                     {}, speaks version {VERSION}",
+                    "version {version} of the status protocol is unknown; this daemon, {}, speaks \
+                     version {VERSION}",
                     env!("CARGO_PKG_VERSION")
                 ));
             }
             None => {
-                return Err(format!("the request has no \"version\"; {VERSION} is spoken here"));
+                return Err(format!("the request has no \"version\"; it must be {VERSION}"));
             }
         }
         let Some(name) = request.get("command").and_then(Value::as_str) else {
@@ -72,7 +90,7 @@ impl Command {
         };
         if !Self::NAMES.contains(&name) {
             return Err(format!(
-                "command {name:?} is not known here; this daemon, {}, knows {}",
+                "command {name:?} is unknown; this daemon, {}, knows {}",
                 env!("CARGO_PKG_VERSION"),
                 Self::NAMES.join(", ")
             ));
@@ -81,7 +99,7 @@ impl Command {
         serde_json::from_value(request).map_err(|error| format!("the arguments of {name}: {error}"))
     }
 
-    /// The line that asks for it.
+    /// The request as a line.
     pub fn line(&self) -> String {
         let mut request = serde_json::to_value(self).expect("a command makes JSON");
         request["version"] = VERSION.into();
@@ -89,28 +107,28 @@ impl Command {
     }
 }
 
-/// A command on its way to the control loop.
+/// A command for the control loop to answer.
 pub struct Request {
-    /// What is asked for.
+    /// The command.
     pub command: Command,
-    /// Where the answer goes.
+    /// Where the control loop sends the answer.
     pub answer: oneshot::Sender<Answer>,
 }
 
-/// What the control loop says.
+/// The control loop's answer to a command.
 pub enum Answer {
     /// To [`Command::Status`].
     Snapshot(Box<Snapshot>),
-    /// To a command whose answer is small.
+    /// To any other command whose answer is one line.
     Value(Value),
     /// To a command whose answer is followed by a stream.
     Stream {
-        /// What is said first.
+        /// The answer line.
         first: Value,
-        /// Carries the rest, until it is done or the other side is gone.
-        carry: Box<dyn FnOnce(UnixStream) -> BoxFuture<'static, ()> + Send>,
+        /// Sends the stream until its end, or until the client closes the connection.
+        send: Box<dyn FnOnce(UnixStream) -> BoxFuture<'static, ()> + Send>,
     },
-    /// It cannot be done; a sentence that says why.
+    /// The command failed; a sentence that says why.
     Error(String),
 }
 
@@ -138,9 +156,13 @@ fn line(name: &str, value: &impl Serialize) -> Bytes {
 mod tests {
     use super::*;
 
+    fn log_level(level: &str) -> Command {
+        Command::LogLevel(LogLevel { level: level.into() })
+    }
+
     #[test]
     fn commands_round_trip() {
-        for command in [Command::Status, Command::LogLevel { level: "debug".into() }] {
+        for command in [Command::Status, log_level("debug")] {
             let line = command.line();
             assert!(line.ends_with('\n') && line.contains("\"version\":1"), "{line}");
             assert_eq!(Command::parse(line.as_bytes()), Ok(command));
@@ -148,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        for (line, said) in [
+    fn errors_say_what_is_wrong() {
+        for (line, expected) in [
             ("", "not a line of JSON"),
             ("GET / HTTP/1.1", "not a line of JSON"),
             ("[]", "no \"version\""),
@@ -164,7 +186,7 @@ mod tests {
             (r#"{"version":1,"command":"log-level","level":3}"#, "arguments of log-level"),
         ] {
             let error = Command::parse(line.as_bytes()).unwrap_err();
-            assert!(error.contains(said), "{line}: {error}");
+            assert!(error.contains(expected), "{line}: {error}");
         }
     }
 

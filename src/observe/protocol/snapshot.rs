@@ -1,8 +1,8 @@
-//! Everything that there is to know about a running daemon, at one moment.
+//! The state of a running daemon at one moment.
 //!
-//! The answer to `status`, and what the metrics are made of. Readers take a missing field as its
-//! default, so that a client and a daemon of different versions understand each other. Times are in
-//! seconds; moments are in seconds of Unix time.
+//! It is the answer to `status` and the source of the metrics. A field that is missing in JSON has its
+//! default, so that a client and a daemon of different versions understand each other. Durations are
+//! in seconds, points in time in seconds of Unix time.
 
 use std::net::Ipv4Addr;
 use std::time::SystemTime;
@@ -18,41 +18,41 @@ use crate::route::Cidr;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Snapshot {
-    /// When it was taken.
+    /// When the snapshot was taken.
     pub taken: f64,
     /// The program.
     pub build: Build,
     /// The process.
     pub process: Process,
-    /// Whether it carries packets with the routes of all peers, and what is missing.
+    /// Whether the daemon carries packets with the routes of all peers, and what is missing.
     pub health: Health,
-    /// The way to the other hosts; `None` while there is none.
+    /// The interface to the other hosts; `None` until it is chosen.
     pub underlay: Option<Underlay>,
-    /// The TUN device; `None` while there is none.
+    /// The TUN device; `None` until it is made.
     pub overlay: Option<Overlay>,
-    /// The subnet of this host; `None` while there is none.
+    /// The subnet of this host; `None` until it is acquired.
     pub lease: Option<Lease>,
-    /// Where the leases are kept; `None` during the first steps of the start.
+    /// The lease store; `None` during the first steps of the start.
     pub registry: Option<Registry>,
-    /// How every feature of the kernel stands.
+    /// State of every kernel feature.
     pub features: Vec<FeatureState>,
-    /// What holds the process.
+    /// Privileges and access that the process has given up.
     pub confinement: Confinement,
     /// The threads that carry packets.
     pub threads: Vec<Thread>,
     /// All counters since the start of the process.
     pub stats: Stats,
-    /// Packets that the kernel dropped because nobody had read them from the TUN device's queue.
+    /// Packets that the kernel dropped because the TUN device's queue was full.
     pub tun_queue_drops: u64,
     /// The route table.
     pub routes: Routes,
     /// The other hosts, by subnet.
     pub peers: Vec<Peer>,
-    /// What was carried to and from each of them, by address.
+    /// Traffic to and from each peer, by address.
     pub traffic: Vec<PeerTraffic>,
-    /// What was carried and belongs to none of them.
+    /// Traffic that is attributed to none of the peers.
     pub other_traffic: OtherTraffic,
-    /// Who failed a check of inner addresses lately, the last one first.
+    /// Senders that failed a check of inner addresses, the latest first.
     pub mismatches: Vec<RecentMismatch>,
 }
 
@@ -62,9 +62,9 @@ pub struct Snapshot {
 pub struct Build {
     /// Its version.
     pub version: String,
-    /// Operating system and processor that it was built for, such as `linux/x86_64`.
+    /// Operating system and architecture of the build, such as `linux/x86_64`.
     pub target: String,
-    /// Optional parts that it was built with.
+    /// Cargo features of the build.
     pub features: Vec<String>,
 }
 
@@ -72,11 +72,11 @@ pub struct Build {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
-    /// Its number.
+    /// Process ID.
     pub pid: u32,
     /// Name of the host.
     pub host: String,
-    /// The mark by which the host's leases are known, six hexadecimal digits.
+    /// Fingerprint by which the host recognizes its leases, six hexadecimal digits.
     pub instance: String,
     /// When it started.
     pub started: f64,
@@ -86,19 +86,19 @@ pub struct Process {
     pub log_level: String,
 }
 
-/// Whether all is well with the daemon itself.
+/// Readiness and liveness of the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Health {
     /// Everything is set up and every peer has its route.
     pub ready: bool,
-    /// What it is waiting for if not.
+    /// What the daemon is waiting for while it is not ready.
     pub missing: Option<String>,
-    /// Threads that have not shown themselves in time.
+    /// Threads whose heartbeat is overdue.
     pub late: Vec<String>,
 }
 
-/// The way to the other hosts.
+/// The interface between hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Underlay {
     /// Name of the interface.
@@ -109,7 +109,7 @@ pub struct Underlay {
     pub address: Ipv4Addr,
     /// The address that other hosts send to.
     pub public_ip: Ipv4Addr,
-    /// UDP port, here and there.
+    /// UDP port, the same on all hosts.
     pub port: u16,
     /// MTU of the interface.
     pub mtu: u32,
@@ -117,7 +117,7 @@ pub struct Underlay {
     pub reason: String,
 }
 
-/// The TUN device and what stands behind it.
+/// The TUN device and the overlay network behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
     /// Name of the device.
@@ -126,15 +126,15 @@ pub struct Overlay {
     pub address: Ipv4Addr,
     /// The whole overlay network.
     pub network: Cidr,
-    /// Greatest inner packet.
+    /// MTU of the device: length of the longest inner packet, in bytes.
     pub mtu: u16,
-    /// Whether packets are being carried. Not so while the device is being made again.
+    /// Whether packets are being carried. False while the device is being made again.
     pub carrying: bool,
     /// Mode of the check of inner sources.
     pub source_check: String,
     /// Mode of the check of inner destinations.
     pub destination_check: String,
-    /// Whether what leaves the overlay is masqueraded.
+    /// Whether traffic that leaves the overlay is masqueraded.
     pub masquerade: bool,
 }
 
@@ -143,33 +143,33 @@ pub struct Overlay {
 pub struct Lease {
     /// The subnet.
     pub subnet: Cidr,
-    /// Whether it is known to be ours. Not so while it is contested or being taken again.
+    /// Whether this host holds the lease. False while it is contested or being acquired again.
     pub held: bool,
-    /// When it expires if it is not renewed; `None` for a reservation.
+    /// When the lease expires unless it is renewed; `None` for a reservation.
     pub expires: Option<f64>,
-    /// How often it has been renewed.
+    /// Number of renewals.
     pub renewals: u64,
 }
 
-/// Where the leases are kept, and how fresh our knowledge of them is.
+/// The lease store, and how recent the daemon's copy of it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Registry {
-    /// The store, in words.
+    /// Description of the store.
     pub store: String,
     /// Whether the watch is up.
     pub connected: bool,
-    /// Whether a full list of peers has been in the route table.
+    /// Whether a full list of peers has reached the route table.
     pub synced: bool,
-    /// Time since it was last heard of; `None` if never.
+    /// Time since the store's last answer; `None` if it never answered.
     pub last_contact_ago: Option<f64>,
-    /// Revision of the store that is in the table; 0 where it has none.
+    /// Revision of the store that the route table has; 0 for a store without revisions.
     pub revision: i64,
-    /// How often the watch had to begin anew.
+    /// Number of times that the watch was restarted.
     pub watch_restarts: u64,
-    /// Entries that are no usable leases at the moment.
+    /// Number of entries that are currently not usable as leases.
     pub skipped_keys: u64,
-    /// What went wrong last, even if it is long over.
+    /// The latest error, even if it is long over.
     pub last_error: Option<String>,
 }
 
@@ -179,13 +179,13 @@ pub struct Registry {
 pub struct Thread {
     /// Its name.
     pub name: String,
-    /// Time awake: carrying packets, or looking for them before it sleeps.
+    /// Time awake: carrying packets, or polling for more before it sleeps.
     pub busy: f64,
-    /// What of it went by with looking and finding nothing.
+    /// The part of `busy` that was spent polling without finding a packet.
     pub spinning: f64,
-    /// Time since it was made.
+    /// Age of the thread.
     pub lifetime: f64,
-    /// What it did beside carrying packets.
+    /// Counters of its sleeps, polls and handoffs.
     #[serde(flatten)]
     pub counters: ThreadStats,
     /// Packets taken in, both directions.
@@ -198,7 +198,7 @@ pub struct Thread {
 pub struct Routes {
     /// Number of routes.
     pub count: u64,
-    /// How many changes it has seen.
+    /// Number of changes since the start.
     pub revision: u64,
 }
 
@@ -207,20 +207,20 @@ pub struct Routes {
 pub struct Peer {
     /// Its subnet.
     pub subnet: Cidr,
-    /// Where its packets are sent.
+    /// Underlay address that packets for the peer are sent to.
     pub public_ip: Ipv4Addr,
     /// The next hop, `address:port`, that the route table gives for the first address of the subnet.
     pub next_hop: Option<String>,
-    /// The last part of its key in the store.
+    /// The last component of its key in the store.
     pub key: String,
-    /// Whether its lease never expires.
+    /// Whether its lease is a reservation, which never expires.
     pub reservation: bool,
 }
 
 impl Snapshot {
-    /// Who failed a check of inner addresses in the last ten minutes, the last one first.
-    pub fn late_mismatches(&self) -> impl Iterator<Item = &RecentMismatch> {
-        self.mismatches.iter().filter(|mismatch| mismatch.last_ago < LATELY)
+    /// Senders that failed a check of inner addresses in the last ten minutes, the latest first.
+    pub fn recent_mismatches(&self) -> impl Iterator<Item = &RecentMismatch> {
+        self.mismatches.iter().filter(|mismatch| mismatch.last_ago < RECENT)
     }
 }
 
@@ -240,7 +240,7 @@ impl Build {
     }
 }
 
-/// A moment in seconds of Unix time.
+/// A point in time, in seconds of Unix time.
 pub fn unix(time: SystemTime) -> f64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_secs_f64(),
@@ -248,8 +248,8 @@ pub fn unix(time: SystemTime) -> f64 {
     }
 }
 
-/// Seconds for which a sender that failed a check is shown.
-const LATELY: f64 = 600.0;
+/// Seconds for which a sender that failed a check is recent.
+const RECENT: f64 = 600.0;
 
 #[cfg(test)]
 mod tests {
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_another_version_does_not_tell_is_its_default() {
+    fn a_field_of_another_version_has_its_default() {
         let snapshot: Snapshot = serde_json::from_str(
             r#"{"build":{"version":"9"},"stats":{"egress":{"packets":3}},"threads":[{"name":"x"}],
                 "brand":"new"}"#,
@@ -351,12 +351,12 @@ mod tests {
         let mut names = BTreeSet::new();
         paths(&serde_json::to_value(&snapshot).unwrap(), "", &mut names);
         for name in include_str!("../../../tests/data/status-fields.txt").lines() {
-            assert!(names.contains(name), "the field {name} is gone");
+            assert!(names.contains(name), "the field {name} is missing");
         }
     }
 
     #[test]
-    fn it_survives_the_way_through_json() {
+    fn snapshots_round_trip_through_json() {
         // Read without serde_json's `float_roundtrip`, one of eight moments comes back as the
         // floating-point number beside it.
         for step in 0..1000 {

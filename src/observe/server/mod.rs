@@ -1,7 +1,8 @@
-//! The status socket: a Unix socket that answers questions about the daemon, to root alone.
+//! The server of the status socket: a Unix socket that only root may connect to.
 //!
-//! Its tasks hand each question to the control loop and wait for the answer there. A client that
-//! hangs, floods or talks nonsense costs a task for some seconds and disturbs nobody.
+//! One task per client passes the command to the control loop and waits for its answer. A client that
+//! hangs, floods the socket or sends nonsense occupies one task for some seconds; it delays neither
+//! the control loop nor other clients.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -19,8 +20,8 @@ use tokio::time::{sleep, timeout};
 
 use super::protocol::{Answer, Command, MAX_LINE, Request};
 
-/// A socket that listens. It is removed from the file system when this value is dropped, unless
-/// another daemon has put its own there.
+/// A listening socket. Dropping it removes its file, unless another daemon has replaced the file with
+/// its own.
 #[derive(Debug)]
 pub struct StatusSocket {
     listener: UnixListener,
@@ -42,58 +43,58 @@ impl Drop for SocketFile {
     }
 }
 
-/// There is no status socket to be had.
+/// The status socket cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Another daemon answers there.
+    /// Another daemon listens at the path.
     #[error(
         "another daemon answers at {0}; give each a socket of its own with --socket=PATH, or none \
          with --socket="
     )]
     Taken(PathBuf),
-    /// Something that is no socket is there.
-    #[error("{0} is no socket; remove it, or name another place with --socket=PATH")]
+    /// The file at the path is not a socket.
+    #[error("{0} is not a socket; remove it, or give another path with --socket=PATH")]
     NotASocket(PathBuf),
-    /// It cannot be made.
-    #[error("cannot make the status socket {path}: {source}")]
+    /// A system call failed.
+    #[error("cannot create the status socket {path}: {source}")]
     Io {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl StatusSocket {
-    /// Listens at `path`, whose directory is made if it is missing. The file that a dead daemon left
-    /// is replaced. Needs a tokio runtime.
+    /// Listens at `path`, whose directory is created if it is missing. The file of a daemon that no
+    /// longer runs is replaced. Needs a tokio runtime.
     ///
     /// # Errors
-    /// See [`SocketError`]. Nothing is changed then.
+    /// See [`SocketError`]; the file at `path` is then unchanged.
     pub fn listen(path: &Path) -> Result<Self, SocketError> {
         let fail = |source| SocketError::Io { path: path.to_owned(), source };
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::create_dir_all(directory).map_err(fail)?;
         }
-        make_room(path)?;
-        // Made under another name, so that nobody meets it before it listens or before it is root's
-        // alone: a connection to a socket that does not listen is refused.
+        check_unused(path)?;
+        // The socket is created under a temporary name: no client can connect before the socket listens
+        // and before its permissions are set.
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}", std::process::id()));
         let temporary = PathBuf::from(temporary);
-        let made = bind(&temporary).and_then(|socket| {
+        let bound = bind(&temporary).and_then(|socket| {
             let identity = identity(&temporary)?;
             fs::rename(&temporary, path)?;
             Ok((UnixListener::from_std(socket)?, identity))
         });
-        let (listener, identity) = made.map_err(|error| {
+        let (listener, identity) = bound.map_err(|error| {
             let _ = fs::remove_file(&temporary);
             fail(error)
         })?;
         Ok(Self { listener, _file: SocketFile { path: path.to_owned(), identity } })
     }
 
-    /// Answers until it is dropped; the questions go to `requests`.
+    /// Answers clients until the future is dropped; their commands go to `requests`.
     pub async fn serve(self, requests: mpsc::Sender<Request>) {
         let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
         loop {
@@ -101,16 +102,16 @@ impl StatusSocket {
                 Ok((stream, _)) => {
                     let place = Arc::clone(&clients).try_acquire_owned().ok();
                     if place.is_none() {
-                        // Said without waiting: an answer of this length always fits.
-                        let error = format!("{MAX_CLIENTS} others are being answered; try again");
+                        // Sent without waiting: an answer of this length always fits into the socket buffer.
+                        let error = format!("{MAX_CLIENTS} other clients are connected; try again");
                         let _ = stream.try_write(&Answer::Error(error).line());
                         continue;
                     }
                     tokio::spawn(converse(stream, requests.clone(), place));
                 }
                 Err(error) => {
-                    // No descriptor left, for instance: others need them more urgently.
-                    tracing::debug!("the status socket does not accept: {error}");
+                    // An example is EMFILE: other parts of the daemon need descriptors more urgently.
+                    tracing::debug!("cannot accept a client of the status socket: {error}");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -123,8 +124,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Makes sure that nothing of a living daemon's is at `path`.
-fn make_room(path: &Path) -> Result<(), SocketError> {
+/// Checks that no running daemon listens at `path`.
+fn check_unused(path: &Path) -> Result<(), SocketError> {
     let fail = |source| SocketError::Io { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -135,15 +136,15 @@ fn make_room(path: &Path) -> Result<(), SocketError> {
         Ok(_) => {}
     }
     match connect(path).map_err(|error| (error.kind(), error)) {
-        // Nobody listens any more, or it was removed a moment ago.
+        // The listener is gone, or the file was removed in between.
         Err((io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound, _)) => Ok(()),
-        // Somebody listens, and too many others wait to be accepted.
+        // A daemon listens; with WouldBlock, its backlog is full.
         Ok(()) | Err((io::ErrorKind::WouldBlock, _)) => Err(SocketError::Taken(path.to_owned())),
         Err((_, error)) => Err(fail(error)),
     }
 }
 
-/// Whether somebody listens, without waiting.
+/// Connects without waiting, and closes the connection.
 fn connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -159,31 +160,34 @@ fn bind(path: &Path) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// One client: its line, its answer.
+/// Serves one client: reads its request and answers it.
 async fn converse(
     mut stream: UnixStream,
     requests: mpsc::Sender<Request>,
     _place: Option<OwnedSemaphorePermit>,
 ) {
-    let answer = match timeout(LINE_WITHIN, read_line(&mut stream)).await {
-        // Gone without a word, as one who only looks whether somebody listens.
+    let answer = match timeout(REQUEST_TIMEOUT, read_line(&mut stream)).await {
+        // The client closed the connection without a request, as `connect` above does.
         Ok(Ok(line)) if line.is_empty() => return,
         Ok(Ok(line)) => match Command::parse(&line) {
             Ok(command) => ask(&requests, command).await,
             Err(error) => Answer::Error(error),
         },
         Ok(Err(error)) => Answer::Error(format!("the request cannot be read: {error}")),
-        Err(_) => Answer::Error(format!("no whole line came within {} s", LINE_WITHIN.as_secs())),
+        Err(_) => Answer::Error(format!(
+            "no complete request arrived within {} s",
+            REQUEST_TIMEOUT.as_secs()
+        )),
     };
     let mut line = answer.line();
-    // Whoever does not read its answer does without.
-    let written = timeout(ANSWER_READ_WITHIN, stream.write_all_buf(&mut line)).await;
-    if let (Answer::Stream { carry, .. }, Ok(Ok(()))) = (answer, written) {
-        carry(stream).await;
+    // A client that does not read its answer in time is disconnected.
+    let written = timeout(CLIENT_READ_TIMEOUT, stream.write_all_buf(&mut line)).await;
+    if let (Answer::Stream { send, .. }, Ok(Ok(()))) = (answer, written) {
+        send(stream).await;
     }
 }
 
-/// Up to the end of the line or of the stream.
+/// Reads up to the end of the line or of the stream.
 async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     BufReader::new(stream).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await?;
@@ -193,11 +197,11 @@ async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Asks the control loop.
+/// Passes a command to the control loop and waits for its answer.
 pub async fn ask(requests: &mpsc::Sender<Request>, command: Command) -> Answer {
     let (answer, answered) = oneshot::channel();
     let request = Request { command, answer };
-    match timeout(ANSWER_WITHIN, async {
+    match timeout(CONTROL_TIMEOUT, async {
         requests.send(request).await.ok();
         answered.await
     })
@@ -207,7 +211,7 @@ pub async fn ask(requests: &mpsc::Sender<Request>, command: Command) -> Answer {
         Ok(Err(_)) => Answer::Error("the daemon is stopping".into()),
         Err(_) => Answer::Error(format!(
             "the control loop did not answer within {} s; see the daemon's log",
-            ANSWER_WITHIN.as_secs()
+            CONTROL_TIMEOUT.as_secs()
         )),
     }
 }
@@ -216,9 +220,9 @@ pub async fn ask(requests: &mpsc::Sender<Request>, command: Command) -> Answer {
 const MAX_CLIENTS: usize = 16;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 16;
-const LINE_WITHIN: Duration = Duration::from_secs(5);
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-const ANSWER_READ_WITHIN: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
+const CLIENT_READ_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::observe::client::{Client, ClientError};
+use crate::observe::protocol::LogLevel;
 use crate::observe::protocol::snapshot::{Build, Snapshot};
 use std::io::{BufRead, Read, Write};
 use std::os::unix::net::UnixStream as StdStream;
@@ -51,7 +52,7 @@ impl Server {
     /// What is answered to raw bytes.
     fn say(&self, bytes: &[u8]) -> String {
         let mut stream = StdStream::connect(&self.path).unwrap();
-        // The server may have heard enough before all is said.
+        // The server may close the connection before it has read all.
         let _ = stream.write_all(bytes);
         let mut answer = String::new();
         std::io::BufReader::new(stream).read_line(&mut answer).unwrap();
@@ -64,9 +65,9 @@ fn answer(command: &Command) -> Answer {
         Command::Status => {
             Answer::Snapshot(Box::new(Snapshot { build: Build::current(), ..Snapshot::default() }))
         }
-        Command::LogLevel { level } if level == "stream" => Answer::Stream {
+        Command::LogLevel(LogLevel { level }) if level == "stream" => Answer::Stream {
             first: "follows".into(),
-            carry: Box::new(|mut stream| {
+            send: Box::new(|mut stream| {
                 Box::pin(async move { stream.write_all(b"raw\n\0bytes").await.unwrap() })
             }),
         },
@@ -80,7 +81,7 @@ impl Drop for Server {
         let ended = self.thread.take().map(JoinHandle::join);
         if !std::thread::panicking() {
             ended.unwrap().unwrap();
-            assert!(!self.path.exists(), "the socket is left behind");
+            assert!(!self.path.exists(), "the file of the socket still exists");
         }
     }
 }
@@ -89,7 +90,7 @@ impl Drop for Server {
 fn a_question_is_answered_and_a_bad_one_refused() {
     let server = Server::start();
     assert_eq!(server.client().status().unwrap().build, Build::current());
-    let refused = server.client().ask::<String>(&Command::LogLevel { level: "x".into() });
+    let refused = server.client().ask::<String>(&Command::LogLevel(LogLevel { level: "x".into() }));
     assert!(matches!(refused, Err(ClientError::Refused(error)) if error == "no such level"));
     assert!(server.say(b"{}\n").contains("has no \\\"version\\\""));
     assert!(server.say(b"\xff\xfe\n").contains("not a line of JSON"));
@@ -100,7 +101,7 @@ fn a_question_is_answered_and_a_bad_one_refused() {
 #[test]
 fn a_stream_follows_its_answer() {
     let server = Server::start();
-    let command = Command::LogLevel { level: "stream".into() };
+    let command = Command::LogLevel(LogLevel { level: "stream".into() });
     let (first, mut stream) = server.client().open::<String>(&command).unwrap();
     assert_eq!(first, "follows");
     let mut bytes = Vec::new();
@@ -109,17 +110,17 @@ fn a_stream_follows_its_answer() {
 }
 
 #[test]
-fn those_who_hang_or_flood_disturb_nobody() {
+fn clients_that_hang_or_flood_delay_no_other() {
     let server = Server::start();
     let line = server.say(&vec![b'x'; MAX_LINE + 2]);
     assert!(line.contains("at most 65536 bytes"), "{line}");
-    // Half a line, and never the rest; one that is gone at once; one that never reads.
+    // One kind sends half a request and never the rest, one closes at once, one never reads.
     let hang = |_| {
         let mut stream = StdStream::connect(&server.path).unwrap();
         stream.write_all(br#"{"version":1,"#).unwrap();
         stream
     };
-    // A place is free again a moment after its client has its answer.
+    // A client's place is free again shortly after its answer.
     let hanging: Vec<_> = (0..MAX_CLIENTS / 2).map(hang).collect();
     drop(StdStream::connect(&server.path).unwrap());
     let began = Instant::now();
@@ -127,10 +128,10 @@ fn those_who_hang_or_flood_disturb_nobody() {
         server.client().status().unwrap();
     }
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    // With all places taken one is told so at once.
+    // With all places taken, one more client gets an error at once.
     let more: Vec<_> = (MAX_CLIENTS / 2..MAX_CLIENTS).map(hang).collect();
     let line = loop {
-        // The place is taken once it is accepted, a moment later.
+        // A place is taken when the connection is accepted, shortly after connect.
         let line = server.say(Command::Status.line().as_bytes());
         if line.contains("error") || began.elapsed() > Duration::from_secs(3) {
             break line;
@@ -138,7 +139,7 @@ fn those_who_hang_or_flood_disturb_nobody() {
     };
     assert!(line.contains("try again"), "{line}");
     drop((hanging, more));
-    // And the places are free again.
+    // After they disconnect, the places are free again.
     let free = || server.client().status().is_ok();
     while !free() {
         assert!(began.elapsed() < Duration::from_secs(5));
@@ -155,14 +156,14 @@ fn a_dead_daemons_socket_is_replaced_and_a_live_ones_is_not() {
     assert!(error.contains("another daemon answers") && error.contains("--socket=PATH"), "{error}");
     server.client().status().unwrap();
 
-    // A listener that goes without removing its file, as a killed one does.
+    // A listener that ends without removing its file, as a killed daemon does.
     let dead = server.path.with_file_name("dead.sock");
     drop(StdListener::bind(&dead).unwrap());
     assert!(dead.exists());
     drop(StatusSocket::listen(&dead).unwrap());
     assert!(!dead.exists());
 
-    // One whose place was taken over does not remove what is there now.
+    // A daemon whose file was replaced does not remove the other daemon's.
     let first = StatusSocket::listen(&dead).unwrap();
     fs::remove_file(&dead).unwrap();
     let second = StatusSocket::listen(&dead).unwrap();
@@ -179,7 +180,7 @@ fn a_dead_daemons_socket_is_replaced_and_a_live_ones_is_not() {
 }
 
 #[test]
-fn without_a_daemon_one_is_told_what_to_do() {
+fn without_a_daemon_the_error_says_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let error = Client::new(directory.path().join("none")).status().unwrap_err();
     assert!(matches!(error, ClientError::NoDaemon { .. }));

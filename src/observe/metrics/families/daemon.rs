@@ -11,7 +11,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Info,
             unit: None,
             labels: &["version", "target", "features"],
-            help: "The program: version, what it was built for, optional parts",
+            help: "The program: version, target platform, optional features",
             samples: Samples::Of(|s| {
                 let labels =
                     [s.build.version.clone(), s.build.target.clone(), s.build.features.join(",")];
@@ -39,7 +39,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: None,
             labels: FEATURE,
-            help: "1 while a feature of the kernel is in use, else 0",
+            help: "1 while a kernel feature is in use, else 0",
             samples: Samples::Of(|s| by_feature(s, |on, _| on)),
         },
         Family {
@@ -47,7 +47,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: None,
             labels: FEATURE,
-            help: "1 if the kernel refused a feature that was wanted, at the start or later, else 0",
+            help: "1 if the kernel rejected an enabled feature, at the start or later, else 0",
             samples: Samples::Of(|s| by_feature(s, |on, why| !on && why != Some("switched off"))),
         },
         Family {
@@ -55,7 +55,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: Some("seconds"),
             labels: FEATURE,
-            help: "When the kernel refused a feature, in Unix time; absent for one in use or switched off",
+            help: "When the kernel rejected a feature, in Unix time; absent if the feature is in use or disabled",
             samples: Samples::Of(|s| {
                 let lost = s.features.iter().filter_map(|f| Some((f.name.clone(), f.lost?)));
                 lost.map(|(name, lost)| sample([name], Value::Real(unix(lost)))).collect()
@@ -66,7 +66,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Counter,
             unit: Some("seconds"),
             labels: THREAD,
-            help: "Time that a thread was awake, carrying packets or looking for them: its rate is from 0 to 1",
+            help: "Time that a thread was awake, carrying packets or polling for them: its rate is from 0 to 1",
             samples: Samples::Of(|s| by_thread(s, |t| Value::Real(t.busy))),
         },
     ]

@@ -1,5 +1,5 @@
-//! What is told to Prometheus: every family of metrics with its name, its meaning and where its values
-//! come from. `docs/monitoring.md` is checked against this list.
+//! The metric families, each with its name, its help text and the source of its values. A test
+//! compares `docs/monitoring.md` with this list.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -15,30 +15,30 @@ mod samples;
 
 /// A family of metrics.
 pub struct Family {
-    /// Its name, without the unit and without `_total` or `_info`.
+    /// Name, without the unit and without `_total` or `_info`.
     pub name: &'static str,
-    /// What kind it is.
+    /// Kind.
     pub kind: Kind,
-    /// Its unit, the last part of the name but one.
+    /// Unit, which the exported name has before `_total`.
     pub unit: Option<&'static str>,
-    /// The names of its labels.
+    /// Names of the labels.
     pub labels: &'static [&'static str],
-    /// What it means.
+    /// Help text.
     pub help: &'static str,
-    /// Where its values come from.
+    /// Source of the values.
     samples: Samples,
 }
 
-/// Where the values of a family come from.
+/// The source of the values of a family.
 enum Samples {
-    /// From the state of the daemon.
+    /// The state of the daemon.
     Of(fn(&Snapshot) -> Vec<Sample>),
-    /// From counters of the data plane.
+    /// Counters of the data plane.
     Counted(counted::Counted),
 }
 
 impl Family {
-    /// Its values.
+    /// The values in `snapshot`.
     pub(super) fn samples(&self, snapshot: &Snapshot) -> Vec<Sample> {
         match &self.samples {
             Samples::Of(samples) => samples(snapshot),
@@ -46,7 +46,7 @@ impl Family {
         }
     }
 
-    /// The name as Prometheus stores it; a histogram's with its three endings.
+    /// The name as Prometheus stores it; for a histogram with its three suffixes.
     pub fn full_name(&self) -> String {
         let unit = self.unit.map(|unit| format!("_{unit}")).unwrap_or_default();
         let ending = match self.kind {
@@ -62,13 +62,13 @@ impl Family {
 /// The kinds of metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Only grows, from the start of the process.
+    /// A number that only grows from the start of the process.
     Counter,
-    /// Now.
+    /// A number at this moment.
     Gauge,
-    /// How often values of each size were seen.
+    /// A number of values per size.
     Histogram,
-    /// Words, as labels of a constant.
+    /// Text, as labels of the constant 1.
     Info,
 }
 

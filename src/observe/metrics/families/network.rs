@@ -38,7 +38,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Counter,
             unit: None,
             labels: &["peer", "subnet"],
-            help: "Inner packets for a peer that this host's kernel did not send: drops for a send- reason",
+            help: "Inner packets for a peer that this host's kernel did not send: drops with a send- reason",
             samples: Samples::Of(|s| {
                 let samples = peers(s).into_iter();
                 samples.map(|(peer, t)| sample(peer, Value::Whole(t.unsent_packets))).collect()
@@ -49,7 +49,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: Some("seconds"),
             labels: PEER,
-            help: "Time since the last packet to a peer and from it, to two seconds; absent if none yet",
+            help: "Time since the last packet to a peer and from it, accurate to two seconds; absent before the first",
             samples: Samples::Of(|s| {
                 by_peer(s, |t| {
                     [t.last_sent, t.last_received]
@@ -70,7 +70,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: None,
             labels: &[],
-            help: "Changes that the route table has seen",
+            help: "Changes of the route table since the start",
             samples: Samples::Of(|s| whole(s.routes.revision)),
         },
         Family {
@@ -86,7 +86,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: Some("seconds"),
             labels: &[],
-            help: "Time since the lease store was last heard of; absent if never",
+            help: "Time since the last answer of the lease store; absent before the first",
             samples: Samples::Of(|s| of(&s.registry, |r| r.last_contact_ago.map(Value::Real))),
         },
         Family {
@@ -94,7 +94,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: None,
             labels: &[],
-            help: "Revision of the lease store that is in the route table; 0 where it has none",
+            help: "Revision of the lease store that the route table has; 0 for a store without revisions",
             samples: Samples::Of(|s| of(&s.registry, |r| Some(Value::Real(r.revision as f64)))),
         },
         Family {
@@ -102,7 +102,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Counter,
             unit: None,
             labels: &[],
-            help: "How often the watch of the lease store had to begin anew",
+            help: "Restarts of the watch of the lease store",
             samples: Samples::Of(|s| of(&s.registry, |r| Some(Value::Whole(r.watch_restarts)))),
         },
         Family {
@@ -110,7 +110,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: None,
             labels: &[],
-            help: "Entries of the lease store that are no usable leases",
+            help: "Entries of the lease store that are not usable as leases",
             samples: Samples::Of(|s| of(&s.registry, |r| Some(Value::Whole(r.skipped_keys)))),
         },
         Family {
@@ -118,7 +118,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: None,
             labels: &["subnet"],
-            help: "1 while the lease of this host's subnet is known to be its own, else 0",
+            help: "1 while this host holds the lease of its subnet, else 0",
             samples: Samples::Of(|s| {
                 let lease = s.lease.iter();
                 lease.map(|l| sample([l.subnet.to_string()], Value::Whole(l.held.into()))).collect()
@@ -129,7 +129,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: Some("seconds"),
             labels: &[],
-            help: "When the lease expires if it is not renewed, in Unix time; absent for a reservation",
+            help: "When the lease expires unless it is renewed, in Unix time; absent for a reservation",
             samples: Samples::Of(|s| of(&s.lease, |l| l.expires.map(Value::Real))),
         },
         Family {
@@ -137,7 +137,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Counter,
             unit: None,
             labels: &[],
-            help: "How often the lease has been renewed",
+            help: "Renewals of the lease",
             samples: Samples::Of(|s| of(&s.lease, |l| Some(Value::Whole(l.renewals)))),
         },
     ]

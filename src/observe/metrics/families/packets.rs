@@ -1,4 +1,4 @@
-//! Packets that the daemon never had: what the kernel dropped in front of it.
+//! Packets that the kernel dropped before the daemon could read them.
 
 use super::samples::*;
 use super::{Family, Kind, Samples, Value};
@@ -9,7 +9,7 @@ pub(super) fn families() -> Vec<Family> {
         kind: Kind::Counter,
         unit: None,
         labels: &["direction", "queue"],
-        help: "Packets that the kernel dropped before the daemon could take them: the queue was full",
+        help: "Packets that the kernel dropped before the daemon could read them, because a queue was full",
         samples: Samples::Of(|s| {
             vec![
                 sample(["egress", "tun"], Value::Whole(s.tun_queue_drops)),

@@ -1,4 +1,4 @@
-//! How the values of a family come out of a snapshot.
+//! Functions that take the values of a family out of a snapshot.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use super::{Sample, Value};
 use crate::dataplane::PeerTraffic;
 use crate::observe::protocol::snapshot::{Snapshot, Thread};
 
-/// A peer's address and its subnets; most have one.
+/// A peer's address, its subnets (separated by commas; most peers have one) and the direction.
 pub(super) const PEER: &[&str] = &["peer", "subnet", "direction"];
 pub(super) const FEATURE: &[&str] = &["feature"];
 pub(super) const THREAD: &[&str] = &["thread"];
@@ -32,7 +32,7 @@ pub(super) fn real(value: f64) -> Vec<Sample> {
     bare(Value::Real(value))
 }
 
-/// The value of a part that may not be there yet.
+/// The value of a part of the snapshot that may be absent.
 pub(super) fn of<T>(part: &Option<T>, value: fn(&T) -> Option<Value>) -> Vec<Sample> {
     part.as_ref().and_then(value).map(bare).unwrap_or_default()
 }
@@ -52,7 +52,7 @@ pub(super) fn by_thread(snapshot: &Snapshot, value: fn(&Thread) -> Value) -> Vec
     snapshot.threads.iter().map(|t| sample([t.name.clone()], value(t))).collect()
 }
 
-/// Of each peer, to it and from it.
+/// Two values per peer: of the traffic to it and from it.
 pub(super) fn by_peer(
     snapshot: &Snapshot,
     values: fn(&PeerTraffic) -> [Option<Value>; 2],
@@ -66,7 +66,7 @@ pub(super) fn by_peer(
     samples.collect()
 }
 
-/// Each peer with its address and its subnets.
+/// The traffic of each peer, with the values of the labels `peer` and `subnet`.
 pub(super) fn peers(snapshot: &Snapshot) -> Vec<([String; 2], &PeerTraffic)> {
     let mut subnets: BTreeMap<Ipv4Addr, String> = BTreeMap::new();
     for peer in &snapshot.peers {

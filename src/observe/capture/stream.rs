@@ -1,4 +1,4 @@
-//! Carries a capture from the rings of the data plane to the one who asked for it.
+//! Sends a capture from the rings of the data plane to the client.
 
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,21 +11,24 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use super::LAST_WORDS;
+use super::FINISH_TIMEOUT;
 use super::frames::Frames;
 use crate::dataplane::tap::{Capture, Place};
 use crate::observe::pcapng::Statistics;
 
-/// When a capture ends of itself.
+/// Limits that end a capture.
 pub(super) struct Limits {
+    /// Packets that are still to be sent.
     pub(super) packets: u64,
+    /// Bytes that are still to be sent.
     pub(super) bytes: u64,
+    /// Duration of the capture.
     pub(super) time: Option<Duration>,
 }
 
-/// Carries until a limit is reached, the reader has closed its side, or the daemon stops; then says
-/// what was lost.
-pub(super) async fn carry(
+/// Sends packets until a limit is reached, the client closes its side of the connection, or the daemon
+/// stops; then the statistics, with the number of packets lost.
+pub(super) async fn send(
     mut stream: UnixStream,
     capture: Capture,
     limits: Limits,
@@ -35,49 +38,49 @@ pub(super) async fn carry(
 ) {
     let (reader, writer) = stream.split();
     let time = limits.time;
-    let mut carrier = Carrier::new(capture, limits, &place, &interface, writer);
-    let carried = tokio::select! {
-        result = carrier.run() => result,
+    let mut sender = CaptureStream::new(capture, limits, &place, &interface, writer);
+    let sent = tokio::select! {
+        result = sender.run() => result,
         () = closed(reader) => Ok(()),
-        // A sender that is gone is a daemon that stops.
+        // An error means that the sender is dropped, which happens when the daemon stops.
         _ = stop.wait_for(|stop| *stop) => Ok(()),
-        () = over(time) => Ok(()),
+        () = elapsed(time) => Ok(()),
     };
-    carrier.capture.stop();
-    if carried.is_ok() {
-        // One who has stopped reading, or is gone, does without.
-        let _ = timeout(LAST_WORDS, carrier.finish()).await;
+    sender.capture.stop();
+    if sent.is_ok() {
+        // A client that does not read any more does not get the statistics.
+        let _ = timeout(FINISH_TIMEOUT, sender.finish()).await;
     }
-    let lost = carrier.capture.lost().packets;
-    let packets = carrier.limits.packets;
+    let lost = sender.capture.lost().packets;
+    let packets = sender.limits.packets;
     tracing::debug!(left = packets, lost, "a capture has ended");
 }
 
-/// The reader says nothing more, by closing its side or all of it.
+/// Waits until the client has closed its side of the connection.
 async fn closed(mut reader: ReadHalf<'_>) {
     let mut word = [0; 64];
     while reader.read(&mut word).await.is_ok_and(|len| len > 0) {}
 }
 
-async fn over(time: Option<Duration>) {
+async fn elapsed(time: Option<Duration>) {
     match time {
         Some(time) => sleep(time).await,
         None => std::future::pending().await,
     }
 }
 
-struct Carrier<'a> {
+struct CaptureStream<'a> {
     capture: Capture,
-    /// What is left of them.
+    /// What is left of the limits.
     limits: Limits,
     frames: Frames,
     writer: WriteHalf<'a>,
-    /// What has not been written yet.
+    /// Bytes that have not been written yet.
     out: BytesMut,
     started: u64,
 }
 
-impl<'a> Carrier<'a> {
+impl<'a> CaptureStream<'a> {
     fn new(
         capture: Capture,
         limits: Limits,
@@ -91,7 +94,8 @@ impl<'a> Carrier<'a> {
         Self { capture, limits, frames, writer, out, started: now() }
     }
 
-    /// Carries until a limit is reached. May be given up at any await and finished then.
+    /// Sends until a limit is reached. The future may be dropped at any await and [`Self::finish`] called
+    /// afterwards.
     async fn run(&mut self) -> io::Result<()> {
         loop {
             self.flush().await?;
@@ -100,13 +104,13 @@ impl<'a> Carrier<'a> {
             }
             match self.fill() {
                 0 => sleep(PAUSE).await,
-                // The control loop has other things to do as well.
+                // Other tasks of the control thread must run as well.
                 _ => yield_now().await,
             }
         }
     }
 
-    /// Takes what the workers have shown, up to a batch; returns how many packets those were.
+    /// Takes records of the workers, up to a batch; returns the number of packets.
     fn fill(&mut self) -> u64 {
         let before = self.limits.packets;
         self.limits.packets = self.frames.append(&mut self.out, self.capture.take(BATCH), before);
@@ -114,12 +118,12 @@ impl<'a> Carrier<'a> {
         before - self.limits.packets
     }
 
-    /// Writes what there is. If the future is dropped before its end, `out` is what is left.
+    /// Writes `out`. If the future is dropped, `out` has the bytes that are not written yet.
     async fn flush(&mut self) -> io::Result<()> {
         self.writer.write_all_buf(&mut self.out).await
     }
 
-    /// The rest of what was taken, and what was lost.
+    /// Writes the remaining records and the statistics, and closes the connection.
     async fn finish(&mut self) -> io::Result<()> {
         self.flush().await?;
         while self.limits.packets > 0 && self.limits.bytes > 0 && self.fill() > 0 {
@@ -153,7 +157,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
 }
 
-/// Time between two looks at rings that were empty.
+/// Wait before empty rings are polled again.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Bytes of packets that are taken at a time.
+/// Bytes of packets per batch.
 const BATCH: usize = 256 << 10;
