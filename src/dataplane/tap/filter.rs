@@ -1,27 +1,27 @@
-//! Which packets a capture is about.
+//! The filter of a capture.
 
 use std::net::Ipv4Addr;
 
-use super::record::{Direction, Verdict};
+use super::record::{CaptureVerdict, Direction};
 use crate::dataplane::counters::DropReason;
 use crate::packet::ipv4::Ipv4;
 use crate::route::Cidr;
 
-/// Packets that meet all of these; the empty filter takes every packet.
+/// Selects the packets that meet all conditions; the empty filter selects every packet.
 ///
-/// Addresses, ports and protocol are those of the inner packet. A packet that cannot be parsed has
-/// none, and one to which no lease applies has no peer.
+/// Addresses, ports and protocol are those of the inner packet. A packet that cannot be parsed has none
+/// of them, and a packet to which no lease applies has no peer.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// The underlay address of the other host.
     pub peer: Option<Ipv4Addr>,
-    /// Prefixes, each of which holds the source or the destination.
+    /// Prefixes, each of which must contain the source or the destination.
     pub hosts: Vec<Cidr>,
-    /// Ports, one of which is the source's or the destination's.
+    /// Ports, one of which must be the source port or the destination port.
     pub ports: Vec<u16>,
     /// The protocol above IP.
     pub protocol: Option<u8>,
-    /// Towards the other hosts or from them.
+    /// Direction.
     pub direction: Option<Direction>,
     /// Only packets dropped for one of these reasons.
     pub drops: Option<Reasons>,
@@ -36,7 +36,7 @@ impl Reasons {
     pub const ALL: Self = Self(u64::MAX);
 
     /// Whether `reason` is in the set.
-    fn holds(self, reason: DropReason) -> bool {
+    fn contains(self, reason: DropReason) -> bool {
         self.0 & 1 << reason as u8 != 0
     }
 }
@@ -50,11 +50,11 @@ impl FromIterator<DropReason> for Reasons {
 const _: () = assert!(DropReason::ALL.len() <= 64);
 
 impl Filter {
-    /// Whether a packet whose headers are at the start of `packet` is meant.
-    pub(super) fn takes(
+    /// Whether the filter selects a packet; `packet` begins with its headers.
+    pub(super) fn selects(
         &self,
         direction: Direction,
-        verdict: Verdict,
+        verdict: CaptureVerdict,
         peer: Option<Ipv4Addr>,
         packet: &[u8],
     ) -> bool {
@@ -64,7 +64,7 @@ impl Filter {
             return false;
         }
         match (self.drops, verdict) {
-            (Some(reasons), Verdict::Dropped(reason)) if reasons.holds(reason) => {}
+            (Some(reasons), CaptureVerdict::Dropped(reason)) if reasons.contains(reason) => {}
             (Some(_), _) => return false,
             (None, _) => {}
         }
@@ -92,7 +92,7 @@ mod tests {
     const PEER: Ipv4Addr = Ipv4Addr::new(10, 211, 55, 2);
 
     fn takes(filter: &Filter, packet: &[u8]) -> bool {
-        filter.takes(Direction::Egress, Verdict::Carried, Some(PEER), packet)
+        filter.selects(Direction::Egress, CaptureVerdict::Carried, Some(PEER), packet)
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn drops_are_chosen_by_reason() {
         let dropped = |filter: &Filter, reason| {
-            filter.takes(Direction::Ingress, Verdict::Dropped(reason), None, b"junk")
+            filter.selects(Direction::Ingress, CaptureVerdict::Dropped(reason), None, b"junk")
         };
         let all = Filter { drops: Some(Reasons::ALL), ..Filter::default() };
         let some =

@@ -1,8 +1,9 @@
-//! Where a capture listens to the workers.
+//! Captures of the packets that the workers handle.
 //!
-//! Each direction of each worker has a probe. While nobody captures it costs one relaxed load a
-//! batch. While somebody does, a probe copies what the filter takes into a ring of its own and never
-//! waits: what finds the ring full is counted as lost to the capture, and goes its way all the same.
+//! Each direction of each worker has a probe. Without a capture a probe costs one relaxed load per
+//! batch. During a capture it copies the packets that the filter selects into a ring of its own and
+//! never waits: a packet that finds the ring full is carried all the same and counted as lost to the
+//! capture.
 
 mod filter;
 mod probe;
@@ -17,66 +18,66 @@ use std::time::Instant;
 
 pub use filter::{Filter, Reasons};
 pub(super) use probe::Probe;
-pub use record::{Direction, Record, Ttl, Verdict};
-use ring::{HEADER, Reader, Ring};
+pub use record::{CaptureVerdict, Direction, Record, Ttl};
+use ring::{HEADER, Ring, RingReader};
 
-/// The workers' side of captures; clones are the same tap. It outlives data planes: a capture goes
-/// on when one is replaced.
+/// The connection between captures and workers; clones are the same tap. It outlives data planes: a
+/// capture continues when the data plane is replaced.
 #[derive(Clone, Default)]
-pub struct Tap(Arc<Shared>);
+pub struct Tap(Arc<TapShared>);
 
 #[derive(Default)]
-struct Shared {
-    /// Moves when a capture begins or ends.
+struct TapShared {
+    /// Incremented when a capture begins or ends.
     generation: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<TapState>,
 }
 
 #[derive(Default)]
-struct State {
-    session: Option<Arc<Session>>,
+struct TapState {
+    session: Option<Arc<CaptureSession>>,
     probes: usize,
-    /// The most probes there were at a time.
-    most: usize,
+    /// Largest number of probes at a time.
+    max_probes: usize,
     place: Option<Place>,
 }
 
-/// What the packets pass between.
+/// The two interfaces between which packets pass.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
     /// Name of the TUN device.
     pub tun: String,
-    /// Where the UDP sockets are bound.
+    /// Local address of the UDP sockets.
     pub local: SocketAddrV4,
 }
 
-/// What a capture wants.
+/// The packets that a capture records.
 #[derive(Clone, Debug)]
-pub struct Wanted {
-    /// Which packets.
+pub struct CaptureSpec {
+    /// Selects packets.
     pub filter: Filter,
-    /// Bytes of each packet at most.
+    /// Longest recorded part of a packet, in bytes.
     pub snap_len: usize,
-    /// Whether packets are wanted that were seen at the TUN device.
+    /// Whether packets at the TUN device are recorded.
     pub inner: bool,
-    /// Whether packets are wanted that were seen as a datagram.
+    /// Whether packets are recorded as datagrams.
     pub outer: bool,
 }
 
-/// Packets that a capture took or should have taken, since its start.
+/// Packets that the filter selected and that were lost because a ring was full, since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Lost {
-    /// That were to be seen at the TUN device.
+pub struct LostPackets {
+    /// Packets at the TUN device.
     pub inner: u64,
-    /// That were to be seen as a datagram.
+    /// Packets as datagrams.
     pub outer: u64,
-    /// At either.
+    /// Packets, each counted once.
     pub packets: u64,
 }
 
-/// What all probes of one capture share.
-struct Session {
-    wanted: Wanted,
+/// The state that all probes of one capture share.
+struct CaptureSession {
+    spec: CaptureSpec,
     rings: Box<[Arc<Ring>]>,
     lost: LostCounters,
 }
@@ -92,17 +93,17 @@ impl Tap {
     /// Begins a capture.
     ///
     /// # Errors
-    /// [`Busy`]: there is one already.
-    pub fn capture(&self, wanted: Wanted) -> Result<Capture, Busy> {
+    /// [`CaptureRunning`]: another capture runs already.
+    pub fn capture(&self, spec: CaptureSpec) -> Result<Capture, CaptureRunning> {
         let mut state = self.0.lock();
         if state.session.is_some() {
-            return Err(Busy);
+            return Err(CaptureRunning);
         }
-        let probes = state.most.max(MIN_RINGS);
+        let probes = state.max_probes.max(MIN_RINGS);
         let bytes = (RING_BYTES / probes).max(MIN_RING_BYTES);
         let rings: Box<[_]> = (0..probes).map(|_| Ring::new(bytes)).collect();
-        let readers = rings.iter().map(|ring| Reader::new(Arc::clone(ring))).collect();
-        let session = Arc::new(Session { wanted, rings, lost: LostCounters::default() });
+        let readers = rings.iter().map(|ring| RingReader::new(Arc::clone(ring))).collect();
+        let session = Arc::new(CaptureSession { spec, rings, lost: LostCounters::default() });
         state.session = Some(Arc::clone(&session));
         self.0.generation.fetch_add(1, Ordering::Relaxed);
         drop(state);
@@ -116,12 +117,12 @@ impl Tap {
         })
     }
 
-    /// Says between what the packets pass from now on.
+    /// Sets the interfaces between which packets pass from now on.
     pub fn set_place(&self, place: Place) {
         self.0.lock().place = Some(place);
     }
 
-    /// Between what the packets pass; `None` before the first data plane.
+    /// The interfaces between which packets pass; `None` before the first data plane.
     pub fn place(&self) -> Option<Place> {
         self.0.lock().place.clone()
     }
@@ -130,14 +131,14 @@ impl Tap {
     pub(super) fn probe(&self, direction: Direction, local: SocketAddrV4) -> Probe {
         let mut state = self.0.lock();
         state.probes += 1;
-        state.most = state.most.max(state.probes);
+        state.max_probes = state.max_probes.max(state.probes);
         drop(state);
         Probe::new(self.clone(), direction, local)
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl TapShared {
+    fn lock(&self) -> MutexGuard<'_, TapState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -151,17 +152,17 @@ impl fmt::Debug for Tap {
 /// A running capture; dropping it ends it.
 pub struct Capture {
     tap: Tap,
-    session: Arc<Session>,
-    readers: Vec<Reader>,
-    /// Of the records taken out last.
+    session: Arc<CaptureSession>,
+    readers: Vec<RingReader>,
+    /// Packets of the records that were taken last.
     bytes: Vec<u8>,
     records: Vec<([u64; HEADER], std::ops::Range<usize>)>,
     started: Instant,
 }
 
 impl Capture {
-    /// Takes records out of the rings, `bytes` bytes of packets or a little more, and returns them in
-    /// the order in which the packets came.
+    /// Takes records with at least `bytes` bytes of packets out of the rings, or all of them, and returns
+    /// them in the order in which their batches were read.
     pub fn take(&mut self, bytes: usize) -> impl Iterator<Item = Record<'_>> {
         self.bytes.clear();
         self.records.clear();
@@ -182,27 +183,27 @@ impl Capture {
             .map(|(header, range)| Record::decode(*header, &self.bytes[range.clone()]))
     }
 
-    /// What was lost because nobody took it out in time.
-    pub fn lost(&self) -> Lost {
+    /// The packets that were lost because [`Self::take`] was not called in time.
+    pub fn lost(&self) -> LostPackets {
         let lost = &self.session.lost;
-        Lost {
+        LostPackets {
             inner: lost.inner.load(Ordering::Relaxed),
             outer: lost.outer.load(Ordering::Relaxed),
             packets: lost.packets.load(Ordering::Relaxed),
         }
     }
 
-    /// What it wants.
-    pub fn wanted(&self) -> &Wanted {
-        &self.session.wanted
+    /// The packets that it records.
+    pub fn spec(&self) -> &CaptureSpec {
+        &self.session.spec
     }
 
-    /// When it began.
+    /// Start of the capture.
     pub fn started(&self) -> Instant {
         self.started
     }
 
-    /// Ends it; what the workers have taken until now can still be taken out.
+    /// Ends the capture. Records that the workers have written before can still be taken.
     pub fn stop(&mut self) {
         let mut state = self.tap.0.lock();
         if state.session.take_if(|session| Arc::ptr_eq(session, &self.session)).is_some() {
@@ -217,16 +218,16 @@ impl Drop for Capture {
     }
 }
 
-/// Another capture is running.
+/// Another capture runs, and there is one at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("another capture is running, and there is one at a time: end it first")]
-pub struct Busy;
+pub struct CaptureRunning;
 
-/// Bytes of all rings of a capture together.
+/// Size of all rings of a capture together, in bytes.
 const RING_BYTES: usize = 16 << 20;
-/// A ring holds dozens of the longest packets.
+/// Smallest size of a ring, in bytes: it holds dozens of the longest packets.
 const MIN_RING_BYTES: usize = 1 << 20;
-/// A capture that begins while there is no data plane is ready for the smallest one.
+/// Smallest number of rings: a capture that begins while no data plane runs has one ring per direction.
 const MIN_RINGS: usize = 2;
 
 #[cfg(test)]

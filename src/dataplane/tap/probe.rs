@@ -1,41 +1,41 @@
-//! One direction of one worker, and the capture that watches it, if there is one.
+//! The probe of one direction of one worker.
 
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::ring::Writer;
-use super::{Direction, Record, Session, Tap, Ttl, Verdict};
+use super::ring::RingWriter;
+use super::{CaptureSession, CaptureVerdict, Direction, Record, Tap, Ttl};
 use crate::dataplane::counters::DropReason;
 
-/// Belongs to one thread.
+/// Records the packets of one direction in one thread, while a capture runs.
 pub(in crate::dataplane) struct Probe {
     tap: Tap,
     direction: Direction,
     local: SocketAddrV4,
-    /// The generation of the tap that was seen last.
+    /// The generation of the tap at the last check.
     seen: u64,
-    live: Option<Live>,
+    active: Option<ActiveCapture>,
 }
 
-/// While there is a capture.
-struct Live {
-    session: Arc<Session>,
-    /// `None` where there are more probes than rings.
-    writer: Option<Writer>,
-    came: u64,
-    left: u64,
-    /// Packets lost since the last that was taken.
+/// The capture that the probe records for.
+struct ActiveCapture {
+    session: Arc<CaptureSession>,
+    /// `None` if there are more probes than rings.
+    writer: Option<RingWriter>,
+    read_time: u64,
+    sent_time: u64,
+    /// Number of packets lost since the last record.
     lost: u32,
 }
 
 impl Probe {
     pub(super) fn new(tap: Tap, direction: Direction, local: SocketAddrV4) -> Self {
-        Self { tap, direction, local, seen: 0, live: None }
+        Self { tap, direction, local, seen: 0, active: None }
     }
 
-    /// A batch may begin: looks whether a capture has begun or ended.
+    /// Checks whether a capture has begun or ended. To be called before each batch.
     #[inline]
     pub(in crate::dataplane) fn look(&mut self) {
         if self.tap.0.generation.load(Ordering::Relaxed) != self.seen {
@@ -43,26 +43,26 @@ impl Probe {
         }
     }
 
-    /// Whether there is a capture: the methods below do nothing while there is none.
+    /// Whether a capture runs; the methods below do nothing otherwise.
     #[inline]
     pub(in crate::dataplane) fn is_on(&self) -> bool {
-        self.live.is_some()
+        self.active.is_some()
     }
 
-    /// The packets of a batch have come.
+    /// A batch of packets was read.
     #[inline]
     pub(in crate::dataplane) fn came(&mut self) {
-        if let Some(live) = &mut self.live {
-            live.came = now();
-            live.left = live.came;
+        if let Some(active) = &mut self.active {
+            active.read_time = now();
+            active.sent_time = active.read_time;
         }
     }
 
-    /// Packets have left.
+    /// Packets were sent or written.
     #[inline]
     pub(in crate::dataplane) fn left(&mut self) {
-        if let Some(live) = &mut self.live {
-            live.left = now();
+        if let Some(active) = &mut self.active {
+            active.sent_time = now();
         }
     }
 
@@ -70,7 +70,7 @@ impl Probe {
     #[inline]
     pub(in crate::dataplane) fn carried(&mut self, peer: SocketAddrV4, parts: [&[u8]; 2]) {
         if self.is_on() {
-            self.record(Verdict::Carried, Some(peer), Ttl::Decremented, parts);
+            self.record(CaptureVerdict::Carried, Some(peer), Ttl::Decremented, parts);
         }
     }
 
@@ -84,30 +84,30 @@ impl Probe {
         parts: [&[u8]; 2],
     ) {
         if self.is_on() {
-            self.record(Verdict::Dropped(reason), peer, ttl, parts);
+            self.record(CaptureVerdict::Dropped(reason), peer, ttl, parts);
         }
     }
 
-    /// An ICMP error made here was sent: to `peer`, or to this host.
+    /// An ICMP error of this daemon was sent: to `peer`, or to this host.
     #[inline]
     pub(in crate::dataplane) fn answered(&mut self, peer: Option<SocketAddrV4>, error: &[u8]) {
         if self.is_on() {
-            self.record(Verdict::Answer, peer, Ttl::AsRead, [error, &[]]);
+            self.record(CaptureVerdict::IcmpError, peer, Ttl::AsRead, [error, &[]]);
         }
     }
 
     #[cold]
     fn attach(&mut self) {
-        // Whoever holds the lock holds it for a moment: the next batch will do.
+        // If the lock is held, for a moment, the next batch tries again.
         let Ok(state) = self.tap.0.state.try_lock() else { return };
         self.seen = self.tap.0.generation.load(Ordering::Relaxed);
         let session = state.session.clone();
         drop(state);
-        self.live = session.map(|session| Live {
+        self.active = session.map(|session| ActiveCapture {
             writer: session.rings.iter().find_map(super::Ring::claim),
             session,
-            came: 0,
-            left: 0,
+            read_time: 0,
+            sent_time: 0,
             lost: 0,
         });
     }
@@ -115,24 +115,24 @@ impl Probe {
     #[cold]
     fn record(
         &mut self,
-        verdict: Verdict,
+        verdict: CaptureVerdict,
         peer: Option<SocketAddrV4>,
         ttl: Ttl,
         parts: [&[u8]; 2],
     ) {
-        let Some(live) = &mut self.live else { return };
-        let wanted = &live.session.wanted;
+        let Some(active) = &mut self.active else { return };
+        let spec = &active.session.spec;
         let (inner, outer) = verdict.seen_at(self.direction);
-        let (inner, outer) = (inner && wanted.inner, outer && wanted.outer);
+        let (inner, outer) = (inner && spec.inner, outer && spec.outer);
         let headers = if parts[0].is_empty() { parts[1] } else { parts[0] };
         let ip = peer.map(|peer| *peer.ip());
-        if !(inner || outer) || !wanted.filter.takes(self.direction, verdict, ip, headers) {
+        if !(inner || outer) || !spec.filter.selects(self.direction, verdict, ip, headers) {
             return;
         }
         let record = Record {
-            came: live.came,
-            left: live.left,
-            lost: live.lost,
+            read_time: active.read_time,
+            sent_time: active.sent_time,
+            lost: active.lost,
             direction: self.direction,
             verdict,
             ttl,
@@ -141,16 +141,16 @@ impl Probe {
             len: (parts[0].len() + parts[1].len()) as u32,
             bytes: &[],
         };
-        let first = parts[0].len().min(wanted.snap_len);
-        let second = parts[1].len().min(wanted.snap_len - first);
+        let first = parts[0].len().min(spec.snap_len);
+        let second = parts[1].len().min(spec.snap_len - first);
         let parts = [&parts[0][..first], &parts[1][..second]];
         let taken =
-            (live.writer.as_mut()).is_some_and(|writer| writer.push(record.encode(), parts));
+            (active.writer.as_mut()).is_some_and(|writer| writer.push(record.encode(), parts));
         if taken {
-            live.lost = 0;
+            active.lost = 0;
         } else {
-            live.lost = live.lost.saturating_add(1);
-            let lost = &live.session.lost;
+            active.lost = active.lost.saturating_add(1);
+            let lost = &active.session.lost;
             lost.inner.fetch_add(inner.into(), Ordering::Relaxed);
             lost.outer.fetch_add(outer.into(), Ordering::Relaxed);
             lost.packets.fetch_add(1, Ordering::Relaxed);

@@ -1,11 +1,11 @@
-//! What a capture is told of one packet.
+//! The record that a capture has of one packet.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::ring::HEADER;
 use crate::dataplane::counters::DropReason;
 
-/// Which way a packet goes.
+/// The direction of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// From the TUN device to UDP.
@@ -14,53 +14,54 @@ pub enum Direction {
     Ingress,
 }
 
-/// What became of a packet.
+/// What happened to a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// Sent, or delivered to the TUN device.
+pub enum CaptureVerdict {
+    /// Sent, or written to the TUN device.
     Carried,
     /// Dropped.
     Dropped(DropReason),
-    /// An ICMP error made here, sent back the way from which the packet that it is about came.
-    Answer,
+    /// Not a packet of a host but an ICMP error of this daemon, sent back to where the packet in error
+    /// came from.
+    IcmpError,
 }
 
-/// How the bytes of a packet stand to the time to live it came with.
+/// Whether the recorded bytes have the TTL with which the packet arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ttl {
-    /// It is as it came.
+    /// The TTL with which the packet arrived.
     AsRead,
-    /// This hop has been taken off.
+    /// One less: this hop has decremented it.
     Decremented,
 }
 
-/// One packet and what became of it.
+/// One packet and what happened to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
-    /// When its batch was read: nanoseconds of Unix time.
-    pub came: u64,
-    /// When it left, if it did: nanoseconds of Unix time.
-    pub left: u64,
-    /// Packets that were lost to the capture just before this one, in the same thread.
+    /// When its batch was read, in nanoseconds of Unix time.
+    pub read_time: u64,
+    /// When it was sent or written, in nanoseconds of Unix time; of a dropped packet, as `read_time`.
+    pub sent_time: u64,
+    /// Number of packets of the same thread that were lost to the capture since its previous record.
     pub lost: u32,
-    /// Which way it goes.
+    /// Direction of the packet.
     pub direction: Direction,
-    /// What became of it.
-    pub verdict: Verdict,
-    /// How `bytes` stand to the time to live it came with.
+    /// What happened to it.
+    pub verdict: CaptureVerdict,
+    /// Whether `bytes` has the TTL with which the packet arrived.
     pub ttl: Ttl,
-    /// The other host, if it is known.
+    /// The other host, if known.
     pub peer: Option<SocketAddrV4>,
-    /// Where this host's UDP socket is bound.
+    /// Local address of this host's UDP socket.
     pub local: SocketAddrV4,
-    /// Bytes of the whole packet.
+    /// Length of the whole packet, in bytes.
     pub len: u32,
     /// The inner packet, up to the snap length.
     pub bytes: &'a [u8],
 }
 
-impl Verdict {
-    /// Whether a packet that goes this way is seen at the TUN device, and whether as a datagram.
+impl CaptureVerdict {
+    /// Whether a packet in this direction appears at the TUN device, and whether it appears as a datagram.
     pub fn seen_at(self, direction: Direction) -> (bool, bool) {
         match (self, direction) {
             (Self::Carried, _) => (true, true),
@@ -71,39 +72,40 @@ impl Verdict {
 }
 
 impl<'a> Record<'a> {
-    /// The fixed part as words.
+    /// The fixed part of the record as words of the ring.
     pub(super) fn encode(&self) -> [u64; HEADER] {
         let verdict = match self.verdict {
-            Verdict::Carried => CARRIED,
-            Verdict::Answer => ANSWER,
-            Verdict::Dropped(reason) => DROPPED + u64::from(reason as u8),
+            CaptureVerdict::Carried => CARRIED,
+            CaptureVerdict::IcmpError => ICMP_ERROR,
+            CaptureVerdict::Dropped(reason) => DROPPED + u64::from(reason as u8),
         };
         let bits = bit(self.direction == Direction::Ingress, INGRESS)
             | bit(self.ttl == Ttl::Decremented, DECREMENTED)
             | bit(self.peer.is_some(), HAS_PEER);
-        let peer = self.peer.unwrap_or(NOBODY);
+        let peer = self.peer.unwrap_or(NO_PEER);
         [
-            self.came,
-            self.left,
+            self.read_time,
+            self.sent_time,
             u64::from(self.len) << 32 | u64::from(self.lost),
             address(peer) | verdict << 8 | bits,
             address(self.local),
         ]
     }
 
-    /// The record of these words. Words that [`Record::encode`] never makes become a carried packet.
+    /// The record with this fixed part. Words that [`Record::encode`] never produces decode as a carried
+    /// packet.
     pub(super) fn decode(words: [u64; HEADER], bytes: &'a [u8]) -> Self {
-        let [came, left, lens, peer, local] = words;
+        let [read_time, sent_time, lens, peer, local] = words;
         let verdict = match peer >> 8 & 0xff {
-            ANSWER => Verdict::Answer,
+            ICMP_ERROR => CaptureVerdict::IcmpError,
             code => (code.checked_sub(DROPPED))
                 .and_then(|reason| DropReason::ALL.get(reason as usize))
-                .map_or(Verdict::Carried, |&reason| Verdict::Dropped(reason)),
+                .map_or(CaptureVerdict::Carried, |&reason| CaptureVerdict::Dropped(reason)),
         };
         let ingress = peer & INGRESS != 0;
         Self {
-            came,
-            left,
+            read_time,
+            sent_time,
             lost: lens as u32,
             direction: if ingress { Direction::Ingress } else { Direction::Egress },
             verdict,
@@ -130,12 +132,12 @@ fn socket(word: u64) -> SocketAddrV4 {
 }
 
 const CARRIED: u64 = 0;
-const ANSWER: u64 = 1;
+const ICMP_ERROR: u64 = 1;
 const DROPPED: u64 = 2;
 const INGRESS: u64 = 1;
 const DECREMENTED: u64 = 2;
 const HAS_PEER: u64 = 4;
-const NOBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+const NO_PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 
 const _: () = assert!(DropReason::ALL.len() < 254);
 
@@ -145,16 +147,16 @@ mod tests {
 
     #[test]
     fn words_hold_everything() {
-        let verdicts = [Verdict::Carried, Verdict::Answer]
+        let verdicts = [CaptureVerdict::Carried, CaptureVerdict::IcmpError]
             .into_iter()
-            .chain(DropReason::ALL.iter().map(|&reason| Verdict::Dropped(reason)));
+            .chain(DropReason::ALL.iter().map(|&reason| CaptureVerdict::Dropped(reason)));
         for verdict in verdicts {
             for (direction, ttl) in
                 [(Direction::Egress, Ttl::Decremented), (Direction::Ingress, Ttl::AsRead)]
             {
                 let record = Record {
-                    came: 1_700_000_000_123_456_789,
-                    left: 1_700_000_000_123_556_789,
+                    read_time: 1_700_000_000_123_456_789,
+                    sent_time: 1_700_000_000_123_556_789,
                     lost: u32::MAX,
                     direction,
                     verdict,

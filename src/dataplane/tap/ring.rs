@@ -1,29 +1,32 @@
-//! A ring of records from one thread to another: bounded, allocated once, and nobody waits.
+//! A ring of records from one thread to another: bounded, allocated once, wait-free on both ends.
 //!
-//! The storage is atomic words, so that a writer which ignored the rules would garble a record and
-//! nothing else. A record becomes visible when the count of written words moves over it, and its
-//! place is free again when the count of read words does.
+//! A channel does not do here: a worker must not allocate per packet, and records of any length up to
+//! 64 KiB must share a fixed amount of memory per worker, which a channel of records cannot bound.
+//!
+//! The storage is an array of atomic words, so that a bug in the writer garbles a record but causes no
+//! undefined behaviour. The reader sees a record once the count of written words includes it; the
+//! writer reuses its place once the count of read words does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Words of a record's fixed part.
+/// Length of the fixed part of a record, in words of eight bytes.
 pub(super) const HEADER: usize = 5;
 
 /// One ring.
 pub(super) struct Ring {
     words: Box<[AtomicU64]>,
-    /// Words ever written.
-    written: Line,
-    /// Words ever read.
-    read: Line,
+    /// Number of words written since the start.
+    written: PaddedCounter,
+    /// Number of words read since the start.
+    read: PaddedCounter,
     claimed: AtomicBool,
 }
 
-/// A word on cache lines of its own.
+/// A counter on cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
-struct Line(AtomicU64);
+struct PaddedCounter(AtomicU64);
 
 impl Ring {
     /// A ring of at least `bytes` bytes.
@@ -31,19 +34,19 @@ impl Ring {
         let words = (bytes / 8).next_power_of_two();
         Arc::new(Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            written: Line::default(),
-            read: Line::default(),
+            written: PaddedCounter::default(),
+            read: PaddedCounter::default(),
             claimed: AtomicBool::new(false),
         })
     }
 
-    /// The writing end, unless somebody has it.
-    pub(super) fn claim(self: &Arc<Self>) -> Option<Writer> {
-        // Acquire: what an earlier writer wrote before it let go.
+    /// The writing end; `None` while another thread has it.
+    pub(super) fn claim(self: &Arc<Self>) -> Option<RingWriter> {
+        // Acquire: synchronizes with the release of the previous writer, which has written before.
         self.claimed
             .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
-            .then(|| Writer {
+            .then(|| RingWriter {
                 at: self.written.0.load(Ordering::Relaxed),
                 read: self.read.0.load(Ordering::Acquire),
                 ring: Arc::clone(self),
@@ -56,17 +59,17 @@ impl Ring {
     }
 }
 
-/// The one writing end of a ring; free again when dropped.
-pub(super) struct Writer {
+/// The only writing end of a ring. Dropping it allows the next [`Ring::claim`].
+pub(super) struct RingWriter {
     ring: Arc<Ring>,
     at: u64,
-    /// Words known to be read.
+    /// Number of words that are known to be read.
     read: u64,
 }
 
-impl Writer {
-    /// Appends a record of `parts`, one after the other. Returns false, and appends nothing, where
-    /// the reader is too far behind.
+impl RingWriter {
+    /// Appends a record with the concatenated `parts`. Returns false, and appends nothing, if the ring is
+    /// full.
     pub(super) fn push(&mut self, header: [u64; HEADER], parts: [&[u8]; 2]) -> bool {
         let len = parts[0].len() + parts[1].len();
         let end = self.at + (1 + HEADER + len.div_ceil(8)) as u64;
@@ -111,25 +114,25 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for RingWriter {
     fn drop(&mut self) {
         self.ring.claimed.store(false, Ordering::Release);
     }
 }
 
-/// The one reading end of a ring.
-pub(super) struct Reader {
+/// The only reading end of a ring.
+pub(super) struct RingReader {
     ring: Arc<Ring>,
     at: u64,
 }
 
-impl Reader {
+impl RingReader {
     /// The reading end of a new ring.
     pub(super) fn new(ring: Arc<Ring>) -> Self {
         Self { ring, at: 0 }
     }
 
-    /// Takes the oldest record out and appends its bytes to `bytes`.
+    /// Takes the oldest record out of the ring and appends its bytes to `bytes`.
     pub(super) fn pop(&mut self, bytes: &mut Vec<u8>) -> Option<[u64; HEADER]> {
         if self.at == self.ring.written.0.load(Ordering::Acquire) {
             return None;
@@ -172,7 +175,7 @@ mod tests {
         ) {
             let ring = Ring::new(1 << 10);
             let mut writer = ring.claim().unwrap();
-            let mut reader = Reader::new(ring);
+            let mut reader = RingReader::new(ring);
             for (index, (one, other)) in records.iter().enumerate() {
                 prop_assert!(writer.push([index as u64; HEADER], [one, other]));
                 let mut bytes = b"before".to_vec();
@@ -187,7 +190,7 @@ mod tests {
     fn a_full_ring_refuses_and_goes_on_once_read() {
         let ring = Ring::new(256);
         let mut writer = ring.claim().unwrap();
-        let mut reader = Reader::new(Arc::clone(&ring));
+        let mut reader = RingReader::new(Arc::clone(&ring));
         assert!(ring.claim().is_none(), "one writer at a time");
         let mut pushed = 0;
         while writer.push([pushed; HEADER], [&[7; 16], &[]]) {
@@ -209,7 +212,7 @@ mod tests {
     fn two_threads_lose_nothing_that_was_taken() {
         let ring = Ring::new(4 << 10);
         let mut writer = ring.claim().unwrap();
-        let mut reader = Reader::new(ring);
+        let mut reader = RingReader::new(ring);
         let rounds = if cfg!(miri) { 200 } else { 200_000 };
         let writing = thread::spawn(move || {
             let mut taken = 0u64;

@@ -8,8 +8,8 @@ use crate::samples;
 const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 211, 55, 1), 8285);
 const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 211, 55, 2), 8285);
 
-fn wanted(snap_len: usize) -> Wanted {
-    Wanted { filter: Filter::default(), snap_len, inner: true, outer: true }
+fn spec(snap_len: usize) -> CaptureSpec {
+    CaptureSpec { filter: Filter::default(), snap_len, inner: true, outer: true }
 }
 
 /// What a worker does with a batch of one packet.
@@ -29,12 +29,12 @@ fn nothing_is_taken_before_and_after_a_capture() {
     let packet = samples::udp(b"payload of a packet");
     batch(&mut probe, &packet);
     assert!(!probe.is_on());
-    let mut capture = tap.capture(wanted(65_535)).unwrap();
-    assert_eq!(tap.capture(wanted(65_535)).err(), Some(Busy));
+    let mut capture = tap.capture(spec(65_535)).unwrap();
+    assert_eq!(tap.capture(spec(65_535)).err(), Some(CaptureRunning));
     batch(&mut probe, &packet);
     let records: Vec<_> = capture.take(1 << 20).map(|record| record.verdict).collect();
-    let dropped = Verdict::Dropped(DropReason::NoRoute);
-    assert_eq!(records, [Verdict::Carried, dropped, Verdict::Answer]);
+    let dropped = CaptureVerdict::Dropped(DropReason::NoRoute);
+    assert_eq!(records, [CaptureVerdict::Carried, dropped, CaptureVerdict::IcmpError]);
     // What was taken before the end can be taken out after it.
     batch(&mut probe, &packet);
     capture.stop();
@@ -42,9 +42,9 @@ fn nothing_is_taken_before_and_after_a_capture() {
     assert!(!probe.is_on());
     let record = capture.take(1 << 20).next().unwrap();
     assert_eq!((record.bytes, record.peer, record.local), (&packet[..], Some(PEER), LOCAL));
-    assert!(record.came > 0 && record.left >= record.came);
+    assert!(record.read_time > 0 && record.sent_time >= record.read_time);
     assert_eq!(capture.take(1 << 20).count(), 0);
-    drop(tap.capture(wanted(1)).expect("the first has ended"));
+    drop(tap.capture(spec(1)).expect("the first has ended"));
 }
 
 /// A worker must not allocate, with a capture or without: see `docs/architecture.md`.
@@ -57,7 +57,7 @@ fn a_probe_allocates_nothing() {
         allocation_counter::measure(|| (0..20_000).for_each(|_| batch(probe, &packet))).count_total
     };
     assert_eq!(allocations(&mut probe), 0, "while it is off");
-    let capture = tap.capture(wanted(65_535)).unwrap();
+    let capture = tap.capture(spec(65_535)).unwrap();
     assert_eq!(allocations(&mut probe), 0, "from the first packet until the ring is full and on");
     assert!(capture.lost().packets > 0, "it was full");
     drop(capture);
@@ -68,7 +68,7 @@ fn a_probe_allocates_nothing() {
 fn a_reader_that_sleeps_loses_packets_and_is_told() {
     let tap = Tap::default();
     let mut probe = tap.probe(Direction::Ingress, LOCAL);
-    let mut capture = tap.capture(wanted(65_535)).unwrap();
+    let mut capture = tap.capture(spec(65_535)).unwrap();
     let packet = samples::udp(&[7; 1400]);
     let total = 20_000;
     probe.look();
@@ -96,7 +96,7 @@ fn packets_are_cut_to_the_snap_length_across_their_parts() {
     let mut probe = tap.probe(Direction::Egress, LOCAL);
     let packet = samples::udp(b"payload");
     for snap_len in [1, 27, 28, 29, packet.len(), 1_000] {
-        let mut capture = tap.capture(wanted(snap_len)).unwrap();
+        let mut capture = tap.capture(spec(snap_len)).unwrap();
         batch(&mut probe, &packet);
         let record = capture.take(1 << 20).next().unwrap();
         assert_eq!(record.bytes, &packet[..snap_len.min(packet.len())]);
@@ -110,7 +110,7 @@ fn what_no_wanted_interface_sees_is_not_taken() {
     let mut probe = tap.probe(Direction::Egress, LOCAL);
     let packet = samples::udp(b"payload");
     for (inner, outer, expected) in [(true, false, 3), (false, true, 1), (true, true, 3)] {
-        let mut capture = tap.capture(Wanted { inner, outer, ..wanted(100) }).unwrap();
+        let mut capture = tap.capture(CaptureSpec { inner, outer, ..spec(100) }).unwrap();
         batch(&mut probe, &packet);
         assert_eq!(capture.take(1 << 20).count(), expected);
     }
@@ -122,7 +122,7 @@ fn a_capture_outlives_its_probes() {
     let tap = Tap::default();
     let probes = || [Direction::Egress, Direction::Ingress].map(|way| tap.probe(way, LOCAL));
     let mut first = probes();
-    let mut capture = tap.capture(wanted(100)).unwrap();
+    let mut capture = tap.capture(spec(100)).unwrap();
     let packet = samples::udp(b"payload");
     first.iter_mut().for_each(|probe| batch(probe, &packet));
     drop(first);

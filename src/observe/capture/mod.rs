@@ -39,7 +39,7 @@ impl Captures {
 
     /// Begins a capture. `interface` is the name of the interface between hosts.
     pub fn begin(&self, request: &CaptureRequest, interface: &str) -> Answer {
-        let begun = request.wanted().and_then(|wanted| {
+        let begun = request.spec().and_then(|wanted| {
             let place = self.tap.place().ok_or("the data plane does not run yet; try again")?;
             Ok((self.tap.capture(wanted).map_err(|busy| busy.to_string())?, place))
         });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::stream::Limits;
 use crate::dataplane::DropReason;
-use crate::dataplane::tap::{Direction, Filter, Wanted};
+use crate::dataplane::tap::{CaptureSpec, Direction, Filter};
 use crate::observe::protocol::capture::{CaptureRequest, DirectionFilter, DropFilter};
 
 impl CaptureRequest {
@@ -12,7 +12,7 @@ impl CaptureRequest {
     ///
     /// # Errors
     /// A sentence for the client: which argument is invalid.
-    pub(super) fn wanted(&self) -> Result<Wanted, String> {
+    pub(super) fn spec(&self) -> Result<CaptureSpec, String> {
         if self.inner_only && self.outer_only {
             return Err("neither the inner nor the outer interface is selected".into());
         }
@@ -24,7 +24,7 @@ impl CaptureRequest {
         if !(1..=MAX_SNAP_LEN).contains(&snap_len) {
             return Err(format!("the snap length must be 1 to {MAX_SNAP_LEN}, not {snap_len}"));
         }
-        Ok(Wanted {
+        Ok(CaptureSpec {
             filter: Filter {
                 peer: self.peer,
                 hosts: self.hosts.clone(),
@@ -66,8 +66,8 @@ const MAX_SNAP_LEN: usize = 65_535;
 mod tests {
     use super::*;
 
-    fn wanted(json: &str) -> Result<Wanted, String> {
-        serde_json::from_str::<CaptureRequest>(json).map_err(|error| error.to_string())?.wanted()
+    fn wanted(json: &str) -> Result<CaptureSpec, String> {
+        serde_json::from_str::<CaptureRequest>(json).map_err(|error| error.to_string())?.spec()
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl<'a> CaptureStream<'a> {
         interface: &str,
         writer: WriteHalf<'a>,
     ) -> Self {
-        let frames = Frames::new(capture.wanted());
+        let frames = Frames::new(capture.spec());
         let mut out = BytesMut::with_capacity(BATCH);
         frames.begin(&mut out, place, interface);
         Self { capture, limits, frames, writer, out, started: now() }

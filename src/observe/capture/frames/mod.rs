@@ -1,23 +1,25 @@
-//! From what the data plane shows to packets of a capture file.
+//! Converts records of the data plane into packets of a capture file.
 
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
 
 use bytes::BytesMut;
 
-use crate::dataplane::tap::{Direction, Place, Record, Ttl, Verdict, Wanted};
-use crate::observe::pcapng::{BlockWriter, Interface, LINKTYPE_RAW, Order, Packet, Way};
+use crate::dataplane::tap::{CaptureSpec, CaptureVerdict, Direction, Place, Record, Ttl};
+use crate::observe::pcapng::{
+    BlockWriter, Interface, LINKTYPE_RAW, Order, Packet, PacketDirection,
+};
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::{protocol, udp};
 
-/// Makes packets of records.
+/// Converts records and writes them as packets.
 pub(super) struct Frames {
     writer: BlockWriter,
     snap_len: usize,
-    /// Numbers of the interfaces, where they are wanted.
+    /// Numbers of the interfaces in the file, of those that are captured.
     inner: Option<u32>,
     outer: Option<u32>,
-    /// Packets written at each.
+    /// Number of packets written, per interface.
     pub(super) delivered: [u64; 2],
 }
 
@@ -29,7 +31,7 @@ struct Frame<'a> {
 }
 
 impl Frames {
-    pub(super) fn new(wanted: &Wanted) -> Self {
+    pub(super) fn new(wanted: &CaptureSpec) -> Self {
         Self {
             writer: BlockWriter::new(Order::NATIVE),
             snap_len: wanted.snap_len,
@@ -39,17 +41,17 @@ impl Frames {
         }
     }
 
-    /// The writer of everything else.
+    /// The writer, for blocks that are not packets.
     pub(super) fn writer(&self) -> BlockWriter {
         self.writer
     }
 
-    /// The numbers of the interfaces, inner and outer.
+    /// The numbers of the inner and the outer interface.
     pub(super) fn interfaces(&self) -> [Option<u32>; 2] {
         [self.inner, self.outer]
     }
 
-    /// The head of a file.
+    /// Writes the start of a file: the section header and the interfaces.
     pub(super) fn begin(&self, out: &mut BytesMut, place: &Place, interface: &str) {
         let application = concat!("flannel-udp ", env!("CARGO_PKG_VERSION"));
         self.writer.section(out, std::env::consts::ARCH, "Linux", application);
@@ -59,20 +61,20 @@ impl Frames {
             self.writer.interface(out, &Interface { link_type, snap_len, name, description });
         };
         if self.inner.is_some() {
-            describe(&place.tun, "inner packets, cut and joined as on the wire");
+            describe(&place.tun, "inner packets, segmented as on the wire");
         }
         if self.outer.is_some() {
             let description = format!(
                 "datagrams of UDP {}; their IPv4 and UDP headers are reconstructed: addresses, ports \
-                 and lengths are true, the other fields are made up",
+                 and lengths are real, the other fields are made up",
                 place.local
             );
             describe(interface, &description);
         }
     }
 
-    /// Appends what `records` are at the interfaces, in the order of time, up to `packets_left`
-    /// packets; returns how many are left then.
+    /// Appends the packets of `records` at each interface in the order of time, at most `packets_left`
+    /// records; returns how many records may still follow.
     pub(super) fn append<'a>(
         &mut self,
         out: &mut BytesMut,
@@ -86,10 +88,10 @@ impl Frames {
             }
             packets_left -= 1;
             let (inner, outer) = record.verdict.seen_at(record.direction);
-            // It came at one interface, and left at the other if it did.
+            // A packet is read at one interface and, unless it is dropped, sent at the other.
             let (at_inner, at_outer) = match record.direction {
-                Direction::Egress => (record.came, record.left),
-                Direction::Ingress => (record.left, record.came),
+                Direction::Egress => (record.read_time, record.sent_time),
+                Direction::Ingress => (record.sent_time, record.read_time),
             };
             let mut see = |outer, time| frames.push(Frame { time, outer, record });
             if inner && self.inner.is_some() {
@@ -113,7 +115,7 @@ impl Frames {
         let (ip, rest) = record.bytes.split_at(record.bytes.len().min(ipv4::Header::LEN));
         let at = head.len;
         head.push(ip);
-        // The end at which the packet came has seen it before this hop was taken off.
+        // At the interface where the packet was read, its TTL was not decremented yet.
         if record.ttl == Ttl::Decremented && *outer == (record.direction == Direction::Ingress) {
             restore_ttl(&mut head.bytes[at..head.len]);
         }
@@ -132,7 +134,7 @@ impl Frames {
                 time: *time,
                 len: header as u32 + record.len,
                 bytes: [head, rest],
-                way: way(record),
+                direction: direction(record),
                 lost: record.lost.into(),
                 comment: &comment(record),
             },
@@ -140,7 +142,7 @@ impl Frames {
     }
 }
 
-/// The first bytes of a packet: an outer header, and an inner one.
+/// The first bytes of a packet: outer header and inner IPv4 header.
 struct Head {
     bytes: [u8; OUTER_HEADER + ipv4::Header::LEN],
     len: usize,
@@ -153,20 +155,21 @@ impl Head {
     }
 }
 
-fn way(record: &Record<'_>) -> Way {
+/// The direction of the packet from the kernel's point of view.
+fn direction(record: &Record<'_>) -> PacketDirection {
     let out = match record.verdict {
-        Verdict::Answer => record.direction == Direction::Ingress,
+        CaptureVerdict::IcmpError => record.direction == Direction::Ingress,
         _ => record.direction == Direction::Egress,
     };
-    if out { Way::Outbound } else { Way::Inbound }
+    if out { PacketDirection::Outbound } else { PacketDirection::Inbound }
 }
 
-/// What became of the packet, and who the other host is.
+/// The comment of a packet: what happened to it, and the address of the other host.
 fn comment(record: &Record<'_>) -> String {
     let mut text = match record.verdict {
-        Verdict::Carried => "carried".to_owned(),
-        Verdict::Dropped(reason) => format!("dropped: {}", reason.name()),
-        Verdict::Answer => "ICMP error made here".to_owned(),
+        CaptureVerdict::Carried => "carried".to_owned(),
+        CaptureVerdict::Dropped(reason) => format!("dropped: {}", reason.name()),
+        CaptureVerdict::IcmpError => "ICMP error made here".to_owned(),
     };
     if let Some(peer) = record.peer {
         let _ = write!(text, ", peer {peer}");
@@ -174,14 +177,14 @@ fn comment(record: &Record<'_>) -> String {
     text
 }
 
-/// The IPv4 and UDP headers of the datagram that carries the packet. User space sees their addresses,
-/// ports and lengths alone; the rest is what a plain socket sends: no type of service, no
-/// identification, DF, a TTL of 64. The UDP checksum is zero, which means that there is none.
+/// The IPv4 and UDP headers of the datagram that carries the packet. User space knows only their
+/// addresses, ports and lengths; the other fields are those of a plain socket: type of service 0,
+/// identification 0, DF, TTL 64. The UDP checksum is zero, which means none (RFC 768).
 fn outer_header(record: &Record<'_>) -> [u8; OUTER_HEADER] {
     let peer = record.peer.unwrap_or(SocketAddrV4::new([0; 4].into(), 0));
-    let (source, destination) = match way(record) {
-        Way::Outbound => (record.local, peer),
-        Way::Inbound => (peer, record.local),
+    let (source, destination) = match direction(record) {
+        PacketDirection::Outbound => (record.local, peer),
+        PacketDirection::Inbound => (peer, record.local),
     };
     let inner_len = u16::try_from(record.len).unwrap_or(u16::MAX);
     let udp = udp::Header::new(source.port(), destination.port(), inner_len);
@@ -193,7 +196,7 @@ fn outer_header(record: &Record<'_>) -> [u8; OUTER_HEADER] {
     header
 }
 
-/// Puts a hop back. A packet cut below 20 bytes stays as it is.
+/// Increments the TTL. A packet that is cut below 20 bytes stays as it is.
 fn restore_ttl(packet: &mut [u8]) {
     if let Ok(mut ip) = Ipv4::parse_truncated(packet) {
         ip.set_ttl(ip.ttl().wrapping_add(1));

@@ -12,7 +12,7 @@ const PEER: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(10, 211, 55
 type Seen = (u32, u64, u32, Vec<u8>);
 
 fn frames(snap_len: usize, inner: bool, outer: bool) -> Frames {
-    Frames::new(&Wanted { filter: Filter::default(), snap_len, inner, outer })
+    Frames::new(&CaptureSpec { filter: Filter::default(), snap_len, inner, outer })
 }
 
 /// The packets of a file without a head.
@@ -28,10 +28,10 @@ fn read(mut file: &[u8]) -> Vec<Seen> {
     seen
 }
 
-fn record<'a>(direction: Direction, verdict: Verdict, bytes: &'a [u8]) -> Record<'a> {
+fn record<'a>(direction: Direction, verdict: CaptureVerdict, bytes: &'a [u8]) -> Record<'a> {
     Record {
-        came: 100,
-        left: 300,
+        read_time: 100,
+        sent_time: 300,
         lost: 0,
         direction,
         verdict,
@@ -55,8 +55,10 @@ fn a_carried_packet_is_seen_twice_each_time_as_it_was_there() {
     let mut carried = as_sent.clone();
     forward::decrement_ttl(&mut carried).unwrap();
     for direction in [Direction::Egress, Direction::Ingress] {
-        let record =
-            Record { ttl: Ttl::Decremented, ..record(direction, Verdict::Carried, &carried) };
+        let record = Record {
+            ttl: Ttl::Decremented,
+            ..record(direction, CaptureVerdict::Carried, &carried)
+        };
         let seen = see(&mut frames(65_535, true, true), record);
         let [first, last] = seen.as_slice() else { panic!("{seen:?}") };
         assert_eq!((first.1, last.1), (100, 300));
@@ -87,7 +89,7 @@ fn a_carried_packet_is_seen_twice_each_time_as_it_was_there() {
 #[test]
 fn a_dropped_packet_is_seen_where_it_came_from() {
     let packet = samples::udp(b"payload");
-    let dropped = Verdict::Dropped(DropReason::NoRoute);
+    let dropped = CaptureVerdict::Dropped(DropReason::NoRoute);
     for (direction, interface, len) in
         [(Direction::Egress, 0, packet.len()), (Direction::Ingress, 1, packet.len() + 28)]
     {
@@ -95,9 +97,13 @@ fn a_dropped_packet_is_seen_where_it_came_from() {
         assert_eq!(seen.len(), 1);
         assert_eq!((seen[0].0, seen[0].1, seen[0].2 as usize), (interface, 100, len));
         // An answer goes back there.
-        let answer = record(direction, Verdict::Answer, &packet);
-        let way = if direction == Direction::Egress { Way::Inbound } else { Way::Outbound };
-        assert_eq!(super::way(&answer), way);
+        let answer = record(direction, CaptureVerdict::IcmpError, &packet);
+        let expected = if direction == Direction::Egress {
+            PacketDirection::Inbound
+        } else {
+            PacketDirection::Outbound
+        };
+        assert_eq!(super::direction(&answer), expected);
         assert_eq!(see(&mut frames(65_535, true, true), answer)[0].0, interface);
     }
 }
@@ -108,7 +114,7 @@ fn junk_of_any_length_is_kept_within_the_snap_length() {
         let junk = vec![0xa5; len];
         for snap_len in [1, 20, 28, 30, 48, 50, 200] {
             for (direction, header) in [(Direction::Egress, 0), (Direction::Ingress, 28)] {
-                let verdict = Verdict::Dropped(DropReason::TooShort);
+                let verdict = CaptureVerdict::Dropped(DropReason::TooShort);
                 let seen =
                     see(&mut frames(snap_len, true, true), record(direction, verdict, &junk));
                 let (_, _, whole, kept) = &seen[0];
@@ -124,7 +130,7 @@ fn junk_of_any_length_is_kept_within_the_snap_length() {
 fn one_interface_alone_has_number_zero() {
     let packet = samples::udp(b"payload");
     for (inner, outer, len) in [(true, false, packet.len()), (false, true, packet.len() + 28)] {
-        let carried = record(Direction::Egress, Verdict::Carried, &packet);
+        let carried = record(Direction::Egress, CaptureVerdict::Carried, &packet);
         let seen = see(&mut frames(65_535, inner, outer), carried);
         assert_eq!(seen.len(), 1);
         assert_eq!((seen[0].0, seen[0].2 as usize), (0, len));
@@ -136,17 +142,17 @@ fn the_limit_counts_packets_not_frames() {
     let packet = samples::udp(b"payload");
     let mut frames = frames(65_535, true, true);
     let mut out = BytesMut::new();
-    let carried = record(Direction::Egress, Verdict::Carried, &packet);
+    let carried = record(Direction::Egress, CaptureVerdict::Carried, &packet);
     assert_eq!(frames.append(&mut out, [carried; 5].into_iter(), 3), 0);
     assert_eq!((read(&out).len(), frames.delivered), (6, [3, 3]));
     assert_eq!(frames.append(&mut out, [carried; 5].into_iter(), 9), 4);
 }
 
 #[test]
-fn comments_tell_verdict_and_peer() {
-    let mut told = record(Direction::Egress, Verdict::Carried, b"");
-    assert_eq!(comment(&told), "carried, peer 10.211.55.2:8286");
-    told.verdict = Verdict::Dropped(DropReason::NoRoute);
-    told.peer = None;
-    assert_eq!(comment(&told), "dropped: no-route");
+fn comments_have_verdict_and_peer() {
+    let mut carried = record(Direction::Egress, CaptureVerdict::Carried, b"");
+    assert_eq!(comment(&carried), "carried, peer 10.211.55.2:8286");
+    carried.verdict = CaptureVerdict::Dropped(DropReason::NoRoute);
+    carried.peer = None;
+    assert_eq!(comment(&carried), "dropped: no-route");
 }
