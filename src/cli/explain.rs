@@ -10,7 +10,7 @@ use crate::args::QueryArgs;
 use crate::args::values::ip_protocol;
 use crate::exit::Exit;
 use crate::observe::protocol::Command;
-use crate::observe::protocol::explain::{Explanation, Outcome, Query, Way};
+use crate::observe::protocol::explain::{Explanation, Outcome, PacketPath, Query};
 use crate::packet::protocol;
 
 /// Arguments of `explain`.
@@ -85,7 +85,7 @@ fn text(explanation: &Explanation) -> String {
     out
 }
 
-fn write_path(out: &mut String, title: &str, path: &Way, peer: &str) {
+fn write_path(out: &mut String, title: &str, path: &PacketPath, peer: &str) {
     let sign = match path.outcome {
         Outcome::Carried => "yes",
         Outcome::Dropped => "NO",

@@ -9,7 +9,7 @@ use crate::dataplane::{
 };
 use crate::host::firewall::{RuleSpec, masquerade_rule};
 use crate::humanize;
-use crate::observe::protocol::explain::{Explanation, Hop, Masquerade, Outcome, Query, Way};
+use crate::observe::protocol::explain::{Explanation, Hop, Masquerade, Outcome, PacketPath, Query};
 use crate::packet::icmp::ErrorKind;
 use crate::packet::vnet::VnetHeader;
 use crate::packet::{icmpv4, ipv4, protocol, udp};
@@ -55,7 +55,7 @@ pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Ex
 
 impl Explainer<'_> {
     /// Explains the packet as one that leaves this host.
-    fn sent(&self) -> Way {
+    fn sent(&self) -> PacketPath {
         let Query { source, destination, ttl, .. } = *self.query;
         let mut way = self.way();
         way.masquerade = self.masquerade(source, destination);
@@ -127,7 +127,7 @@ impl Explainer<'_> {
     }
 
     /// Subtracts the TTL that the peer's daemon and kernel use up.
-    fn at_the_other_end(&self, way: &mut Way, ttl: u8) {
+    fn at_the_other_end(&self, way: &mut PacketPath, ttl: u8) {
         let network = way.lease.map(|lease| lease.network());
         let mut left = ttl;
         for place in ["out of the peer's TUN device", "forwarded by the peer's kernel"] {
@@ -146,7 +146,7 @@ impl Explainer<'_> {
     }
 
     /// Explains the packet as one that arrives from another host.
-    fn received(&self) -> Way {
+    fn received(&self) -> PacketPath {
         let Query { source, destination, ttl, .. } = *self.query;
         let mut way = self.way();
         way.lease = self.lease(source);
@@ -240,7 +240,7 @@ impl Explainer<'_> {
     }
 
     /// Describes what the kernel does with the packet behind the TUN device.
-    fn delivered(&self, way: &mut Way, ttl: u8) {
+    fn delivered(&self, way: &mut PacketPath, ttl: u8) {
         let destination = self.query.destination;
         way.outcome = Outcome::Carried;
         way.ttl.push(hop(format!("out of {}", self.device), ttl));
@@ -271,8 +271,8 @@ impl Explainer<'_> {
         };
     }
 
-    fn way(&self) -> Way {
-        Way {
+    fn way(&self) -> PacketPath {
+        PacketPath {
             outcome: Outcome::NotHere,
             verdict: String::new(),
             reason: None,
@@ -349,7 +349,7 @@ impl Explainer<'_> {
     }
 }
 
-impl Way {
+impl PacketPath {
     fn set_dropped(
         &mut self,
         why: String,

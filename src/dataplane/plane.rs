@@ -21,7 +21,7 @@ use super::event::{self, Event, EventSender};
 use super::ingress::Ingress;
 use super::offload::{ActiveOffloads, FeatureState};
 use super::polling::{BULK_WINDOW, BusyPoll, RecentEvent, Waker};
-use super::tap::Place;
+use super::tap::TapInterfaces;
 use super::worker::{EgressThread, IngressHandoff, IngressThread, Owner, ThreadContext};
 use crate::sys::tun::TunQueue;
 use crate::sys::{steering, udp};
@@ -66,7 +66,7 @@ impl Dataplane {
         let sockets = device::bind(config, &offloads)?;
         let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
         let device = device::open(config, &offloads)?;
-        config.tap.set_place(Place { tun: device.name.clone(), local: config.bind });
+        config.tap.set_interfaces(TapInterfaces { tun: device.name.clone(), local: config.bind });
         let (sender, events) = event::channel();
         let mut plane = Self {
             name: device.name,

@@ -21,7 +21,7 @@ fn it_lives_with_its_daemon_and_leaves_the_terminal_as_it_was() {
     top.wait_for_words("peers");
     assert!(top.screen().contains(ENTER), "on a screen of its own");
     lab.stop_daemon(0).expect("its end");
-    top.wait_for_words("GONE");
+    top.wait_for_words("NO ANSWER");
     top.clear();
     lab.start_daemon(0, DaemonOptions::default()).expect("the daemon again");
     top.wait_for_words("ready");

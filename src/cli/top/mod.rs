@@ -22,8 +22,8 @@ use crate::exit::{Code, Exit};
 use crate::observe::client::Client;
 use crate::observe::protocol::snapshot::Snapshot;
 use crate::runtime::block_on;
-use state::State;
-use view::View;
+use state::TopState;
+use view::Screen;
 
 /// Arguments of `top`.
 #[derive(Clone, Debug, Args)]
@@ -31,7 +31,7 @@ pub struct TopArgs {
     /// Which daemon is queried.
     #[command(flatten)]
     pub socket: SocketArgs,
-    /// Milliseconds between two looks
+    /// Milliseconds between two updates
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = go_int_in::<100, 3_600_000>)]
     pub interval: i64,
     /// Print one screen as text and end
@@ -39,8 +39,8 @@ pub struct TopArgs {
     pub once: bool,
 }
 
-/// What a look at the daemon brought: all about it, or why there is nothing.
-type Look = Result<Box<Snapshot>, String>;
+/// The state of the daemon at one moment, or why the daemon did not answer.
+type Sample = Result<Box<Snapshot>, String>;
 
 /// Runs `top`.
 pub(super) fn run(args: &TopArgs) -> Result<(), Exit> {
@@ -55,13 +55,13 @@ pub(super) fn run(args: &TopArgs) -> Result<(), Exit> {
              flannel-udp status --json is for programs",
         ));
     }
-    // Before the screen is taken: a daemon that is not there is told of in words.
+    // The first request precedes the switch to the full screen: if it fails, its error is printed as text.
     let first = client.status()?;
-    let looks = look(client, interval);
-    let mut state = State::new();
-    state.hear(Ok(Box::new(first)));
+    let samples = poll_status(client, interval);
+    let mut state = TopState::new();
+    state.add(Ok(Box::new(first)));
     let system = |error: io::Error| Exit::new(Code::System, format!("error: {error}"));
-    // Restores the terminal at a panic, too.
+    // `try_init` also restores the terminal after a panic.
     let mut terminal = ratatui::try_init().map_err(system)?;
     let outcome = block_on(async {
         let mut signals = Vec::new();
@@ -72,15 +72,15 @@ pub(super) fn run(args: &TopArgs) -> Result<(), Exit> {
             unreachable!("three signals")
         };
         loop {
-            looks.try_iter().for_each(|look| state.hear(look));
+            samples.try_iter().for_each(|sample| state.add(sample));
             terminal
-                .draw(|frame| frame.render_widget(View(&state), frame.area()))
+                .draw(|frame| frame.render_widget(Screen(&state), frame.area()))
                 .map_err(system)?;
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 _ = hangup.recv() => return Ok(()),
-                () = tokio::time::sleep(KEYS) => {}
+                () = tokio::time::sleep(KEY_INTERVAL) => {}
             }
             while event::poll(Duration::ZERO).map_err(system)? {
                 if let Event::Key(key) = event::read().map_err(system)?
@@ -96,32 +96,32 @@ pub(super) fn run(args: &TopArgs) -> Result<(), Exit> {
     outcome.and(restored)
 }
 
-/// Looks at the daemon on a thread of its own, so that one that does not answer holds up no key.
-fn look(client: Client, interval: Duration) -> Receiver<Look> {
-    let (sender, looks) = mpsc::channel();
+/// Queries the daemon in a thread of its own, so that a daemon that does not answer delays no key.
+fn poll_status(client: Client, interval: Duration) -> Receiver<Sample> {
+    let (sender, samples) = mpsc::channel();
     thread::spawn(move || {
         loop {
             thread::sleep(interval);
-            let look = client.status().map(Box::new).map_err(|error| error.to_string());
-            if sender.send(look).is_err() {
+            let sample = client.status().map(Box::new).map_err(|error| error.to_string());
+            if sender.send(sample).is_err() {
                 return;
             }
         }
     });
-    looks
+    samples
 }
 
 /// Prints one screen, with the rates of one interval.
 fn once(client: &Client, interval: Duration) -> Result<(), Exit> {
-    let mut state = State::new();
-    state.hear(Ok(Box::new(client.status()?)));
+    let mut state = TopState::new();
+    state.add(Ok(Box::new(client.status()?)));
     thread::sleep(interval);
-    state.hear(Ok(Box::new(client.status()?)));
+    state.add(Ok(Box::new(client.status()?)));
     let (width, height) = match io::stdout().is_terminal() {
-        true => terminal::size().unwrap_or(SIZE),
-        false => SIZE,
+        true => terminal::size().unwrap_or(DEFAULT_SIZE),
+        false => DEFAULT_SIZE,
     };
-    // As high as it takes to show everybody.
+    // High enough for all peers.
     let peers = u16::try_from(state.rows().len()).unwrap_or(u16::MAX);
     let area = Rect::new(0, 0, width, height.max(peers.saturating_add(AROUND_PEERS).min(1_000)));
     print!("{}", text(&state, area));
@@ -129,9 +129,9 @@ fn once(client: &Client, interval: Duration) -> Result<(), Exit> {
 }
 
 /// The screen as lines.
-fn text(state: &State, area: Rect) -> String {
+fn text(state: &TopState, area: Rect) -> String {
     let mut buffer = Buffer::empty(area);
-    View(state).render(area, &mut buffer);
+    Screen(state).render(area, &mut buffer);
     let mut text = String::new();
     for row in buffer.content.chunks(usize::from(area.width.max(1))) {
         let line: String = row.iter().map(|cell| cell.symbol()).collect();
@@ -141,11 +141,11 @@ fn text(state: &State, area: Rect) -> String {
     text
 }
 
-/// Time between two looks at the keyboard.
-const KEYS: Duration = Duration::from_millis(50);
-/// A screen where there is none.
-const SIZE: (u16, u16) = (80, 24);
-/// Lines of a screen that are not peers.
+/// Time between two checks of the keyboard.
+const KEY_INTERVAL: Duration = Duration::from_millis(50);
+/// Columns and rows of the output if there is no terminal.
+const DEFAULT_SIZE: (u16, u16) = (80, 24);
+/// Rows of the screen that do not show peers.
 const AROUND_PEERS: u16 = 22;
 
 #[cfg(test)]

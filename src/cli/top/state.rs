@@ -1,4 +1,5 @@
-//! What `top` knows: two looks at the daemon, the history of its rates, and what the keys chose.
+//! The state of `top`: the last two samples of the daemon, the history of its rates, and the settings that
+//! keys change.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -6,27 +7,27 @@ use std::net::Ipv4Addr;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::Look;
+use super::Sample;
 use crate::dataplane::PeerTraffic;
 use crate::dataplane::counters::DirectionStats;
 use crate::observe::protocol::snapshot::{Snapshot, Thread};
 
-/// Everything that is shown.
-pub(super) struct State {
+/// The state behind the screen.
+pub(super) struct TopState {
     pub(super) now: Option<Box<Snapshot>>,
     before: Option<Box<Snapshot>>,
-    /// Why the daemon does not answer, while it does not.
-    pub(super) gone: Option<String>,
-    /// Bits a second, the newest last.
+    /// Why the daemon does not answer; `None` while it does.
+    pub(super) error: Option<String>,
+    /// Bits per second, the newest last.
     pub(super) out: VecDeque<u64>,
     pub(super) into: VecDeque<u64>,
     pub(super) sort: Sort,
     pub(super) reverse: bool,
-    /// Peers above the first that is shown.
+    /// Number of peers above the first visible one.
     pub(super) scroll: usize,
 }
 
-/// What the peers are sorted by.
+/// The sort key of the peers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Sort {
     /// Both directions together.
@@ -35,41 +36,42 @@ pub(super) enum Sort {
     In,
     Subnet,
     Host,
-    /// The last packet from it.
+    /// Time since the last packet from the peer.
     Seen,
 }
 
 /// One peer.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Row {
+pub(super) struct PeerRow {
     pub(super) subnet: String,
     pub(super) host: Ipv4Addr,
-    /// Bytes and packets a second.
+    /// Bytes and packets per second.
     pub(super) out: (f64, f64),
     pub(super) into: (f64, f64),
-    /// Seconds since the last packet from it.
+    /// Seconds since the last packet from the peer.
     pub(super) seen: Option<f64>,
 }
 
-/// One reason for drops.
+/// The drops of one direction for one reason.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Drops {
-    pub(super) way: &'static str,
+pub(super) struct DropRow {
+    pub(super) direction: &'static str,
     pub(super) reason: String,
     pub(super) rate: f64,
     pub(super) total: u64,
 }
 
-/// The counters of a direction, and one counter of it all.
-type Way = fn(&Snapshot) -> &DirectionStats;
-type Count = fn(&Snapshot) -> u64;
+/// Takes the counters of a direction out of a snapshot.
+type DirectionOf = fn(&Snapshot) -> &DirectionStats;
+/// Takes one counter out of a snapshot.
+type CounterOf = fn(&Snapshot) -> u64;
 
-impl State {
+impl TopState {
     pub(super) fn new() -> Self {
         Self {
             now: None,
             before: None,
-            gone: None,
+            error: None,
             out: VecDeque::new(),
             into: VecDeque::new(),
             sort: Sort::Rate,
@@ -78,20 +80,22 @@ impl State {
         }
     }
 
-    /// Takes in another look.
-    pub(super) fn hear(&mut self, look: Look) {
-        let snapshot = match look {
+    /// Adds a sample.
+    pub(super) fn add(&mut self, sample: Sample) {
+        let snapshot = match sample {
             Ok(snapshot) => snapshot,
-            Err(error) => return self.gone = Some(error),
+            Err(error) => return self.error = Some(error),
         };
-        self.gone = None;
-        // Another daemon has counters of its own.
+        self.error = None;
+        // After a restart of the daemon its counters begin at zero.
         self.before = (self.now.take()).filter(|now| {
             now.process.pid == snapshot.process.pid && now.process.uptime < snapshot.process.uptime
         });
         self.now = Some(snapshot);
         if self.before.is_some() {
-            let bits = |state: &Self, way: Way| (state.rate(|s| way(s).carried_bytes) * 8.0) as u64;
+            let bits = |state: &Self, direction: DirectionOf| {
+                (state.rate(|s| direction(s).carried_bytes) * 8.0) as u64
+            };
             let (out, into) = (bits(self, |s| &s.stats.egress), bits(self, |s| &s.stats.ingress));
             for (history, rate) in [(&mut self.out, out), (&mut self.into, into)] {
                 history.push_back(rate);
@@ -130,7 +134,7 @@ impl State {
         (self.sort, self.reverse, self.scroll) = (sort, false, 0);
     }
 
-    /// The rate of a counter; 0 before there were two looks.
+    /// The rate of a counter per second; 0 until there are two samples.
     pub(super) fn rate(&self, counter: impl Fn(&Snapshot) -> u64) -> f64 {
         match (&self.before, &self.now) {
             (Some(before), Some(now)) => {
@@ -141,8 +145,8 @@ impl State {
         }
     }
 
-    /// The peers as they are sorted.
-    pub(super) fn rows(&self) -> Vec<Row> {
+    /// The peers, sorted.
+    pub(super) fn rows(&self) -> Vec<PeerRow> {
         let Some(now) = &self.now else { return vec![] };
         let by_host = |snapshot: &Snapshot| -> HashMap<Ipv4Addr, PeerTraffic> {
             snapshot.traffic.iter().map(|traffic| (traffic.address, traffic.clone())).collect()
@@ -162,7 +166,7 @@ impl State {
                     }
                     _ => 0.0,
                 };
-                Row {
+                PeerRow {
                     subnet: peer.subnet.to_string(),
                     host: peer.public_ip,
                     out: (rate(|t| t.sent_bytes), rate(|t| t.sent_packets)),
@@ -171,7 +175,7 @@ impl State {
                 }
             })
             .collect();
-        // The snapshot has them by subnet, and sorting keeps that order among equals.
+        // The snapshot has the peers by subnet, and a stable sort keeps that order among equals.
         let descending = |rate: f64| Reverse((rate * 1e3) as u64);
         match self.sort {
             Sort::Rate => rows.sort_by_key(|row| descending(row.out.0 + row.into.0)),
@@ -189,31 +193,33 @@ impl State {
         rows
     }
 
-    /// Reasons for which something was dropped, those that drop now first.
-    pub(super) fn drops(&self) -> Vec<Drops> {
+    /// Reasons for which packets were dropped, the highest rate first.
+    pub(super) fn drops(&self) -> Vec<DropRow> {
         let Some(now) = &self.now else { return vec![] };
         let mut drops = vec![];
-        let ways: [(_, Way); 2] = [("out", |s| &s.stats.egress), ("in", |s| &s.stats.ingress)];
-        for (name, way) in ways {
-            for (reason, &total) in &way(now).drops {
-                let rate = self.rate(|s| way(s).drops.get(reason).copied().unwrap_or_default());
-                drops.push(Drops { way: name, reason: reason.to_string(), rate, total });
+        let directions: [(_, DirectionOf); 2] =
+            [("out", |s| &s.stats.egress), ("in", |s| &s.stats.ingress)];
+        for (name, direction) in directions {
+            for (reason, &total) in &direction(now).drops {
+                let rate =
+                    self.rate(|s| direction(s).drops.get(reason).copied().unwrap_or_default());
+                drops.push(DropRow { direction: name, reason: reason.to_string(), rate, total });
             }
         }
-        let kernel: [(_, _, Count); 2] = [
+        let kernel: [(_, _, CounterOf); 2] = [
             ("out", "TUN queue full (kernel)", |s| s.tun_queue_drops),
             ("in", "socket buffer full (kernel)", |s| s.stats.socket_overflows),
         ];
-        for (way, reason, counter) in kernel {
+        for (direction, reason, counter) in kernel {
             let (rate, total) = (self.rate(counter), counter(now));
-            drops.push(Drops { way, reason: reason.to_owned(), rate, total });
+            drops.push(DropRow { direction, reason: reason.to_owned(), rate, total });
         }
         drops.retain(|drops| drops.total > 0);
         drops.sort_by(|a, b| b.rate.total_cmp(&a.rate).then(b.total.cmp(&a.total)));
         drops
     }
 
-    /// Each thread's name, how busy it was, and how much it looked for packets in vain, 0 to 1 each.
+    /// Each thread's name, and the shares of time in which it was busy and in which it polled in vain, 0 to 1.
     pub(super) fn threads(&self) -> Vec<(String, f64, f64)> {
         let Some(now) = &self.now else { return vec![] };
         let before = self.before.as_deref().map_or(&[][..], |before| &before.threads);
@@ -221,22 +227,22 @@ impl State {
             .iter()
             .map(|thread| {
                 let before = before.iter().find(|before| before.name == thread.name);
-                // One that was made anew has begun to count anew.
+                // The counters of a new thread begin at zero.
                 let before = before.filter(|before| before.lifetime < thread.lifetime);
                 let share = |time: fn(&Thread) -> f64| {
                     let (earlier, born) = before.map_or((0.0, 0.0), |b| (time(b), b.lifetime));
                     let share = (time(thread) - earlier) / (thread.lifetime - born).max(1e-9);
                     share.clamp(0.0, 1.0)
                 };
-                let looking = share(|thread| thread.spinning);
-                let busy = (share(|thread| thread.busy) - looking).max(0.0);
-                (thread.name.clone(), busy, looking)
+                let polling = share(|thread| thread.spinning);
+                let busy = (share(|thread| thread.busy) - polling).max(0.0);
+                (thread.name.clone(), busy, polling)
             })
             .collect()
     }
 }
 
-/// Rates that are remembered: as many as the widest screen shows.
+/// Length of the history of rates: the widest screen shows as many.
 const HISTORY: usize = 600;
-/// Peers of a page.
+/// Number of peers per page.
 const PAGE: usize = 10;

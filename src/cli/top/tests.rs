@@ -9,7 +9,7 @@ use crate::dataplane::{Check, FeatureState, Mismatch, PeerTraffic, RecentMismatc
 use crate::observe::protocol::snapshot;
 
 /// A daemon that has run for `uptime` seconds, with traffic in proportion.
-fn look(uptime: f64) -> Look {
+fn sample(uptime: f64) -> Sample {
     let mut snapshot = Snapshot { taken: 1e9, ..Snapshot::default() };
     snapshot.build.version = "1.2.3".into();
     snapshot.process.host = "ant".into();
@@ -69,16 +69,16 @@ fn look(uptime: f64) -> Look {
     Ok(Box::new(snapshot))
 }
 
-fn state() -> State {
-    let mut state = State::new();
-    state.hear(look(10.0));
-    state.hear(look(12.0));
+fn state() -> TopState {
+    let mut state = TopState::new();
+    state.add(sample(10.0));
+    state.add(sample(12.0));
     state
 }
 
-fn screen(state: &State, width: u16, height: u16) -> String {
+fn screen(state: &TopState, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    terminal.draw(|frame| frame.render_widget(View(state), frame.area())).unwrap();
+    terminal.draw(|frame| frame.render_widget(Screen(state), frame.area())).unwrap();
     let text = text(state, Rect::new(0, 0, width, height));
     // What is printed is what is drawn.
     let drawn = terminal.backend().to_string();
@@ -88,11 +88,11 @@ fn screen(state: &State, width: u16, height: u16) -> String {
     text
 }
 
-fn press(state: &mut State, key: char) -> bool {
+fn press(state: &mut TopState, key: char) -> bool {
     state.press(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE))
 }
 
-fn hosts(state: &State) -> Vec<u8> {
+fn hosts(state: &TopState) -> Vec<u8> {
     state.rows().iter().map(|row| row.host.octets()[3]).collect()
 }
 
@@ -102,7 +102,7 @@ fn everything_is_on_the_usual_screen() {
     for expected in [
         "flannel-udp 1.2.3 on ant, pid 42, up 12 s",
         "lease 10.0.7.0/24 (expires in 2 h 00 min)",
-        "heard 1.5 s ago",
+        "answered 1.5 s ago",
         "without uso (old kernel)",
         "out: 1.0 Mbit/s, 100 pkt/s",
         "no-route                        3.0/s 36",
@@ -118,10 +118,10 @@ fn everything_is_on_the_usual_screen() {
     assert!(!screen.contains("not-ipv4"), "{screen}");
 }
 
-/// The state after two looks at a daemon that has been sent forged packets by so many hosts.
-fn forged_by(senders: u8) -> State {
-    let look = |uptime: f64| {
-        let mut snapshot = look(uptime).unwrap();
+/// The state after two samples of a daemon that has been sent forged packets by so many hosts.
+fn forged_by(senders: u8) -> TopState {
+    let sample = |uptime: f64| {
+        let mut snapshot = sample(uptime).unwrap();
         snapshot.stats.ingress.source_mismatches = (uptime * 5.0) as u64;
         let mismatch = |n, check| RecentMismatch {
             latest: Mismatch {
@@ -136,16 +136,16 @@ fn forged_by(senders: u8) -> State {
             last_ago: 3.5,
         };
         snapshot.mismatches = (0..senders).map(|n| mismatch(n, Check::Source)).collect();
-        // These are no forgeries, or long ago.
+        // These are not forgeries, or too long ago.
         snapshot.mismatches.push(mismatch(100, Check::Destination));
         snapshot
             .mismatches
             .push(RecentMismatch { last_ago: 601.0, ..mismatch(101, Check::Source) });
         Ok(snapshot)
     };
-    let mut state = State::new();
-    state.hear(look(10.0));
-    state.hear(look(12.0));
+    let mut state = TopState::new();
+    state.add(sample(10.0));
+    state.add(sample(12.0));
     state
 }
 
@@ -154,9 +154,9 @@ fn forged_senders_are_shown_if_there_are_any() {
     assert!(!screen(&forged_by(0), 80, 24).contains("FORGED"));
     let some = screen(&forged_by(5), 80, 24);
     for expected in [
-        "FORGED SOURCES 5.0/s, 60 in all, the last from 10.211.55.60",
+        "FORGED SOURCES 5.0/s, 60 in total, the latest from 10.211.55.60",
         "  10.211.55.60 as 10.0.1.9 of 10.211.55.1, dropped, 3.0 s ago",
-        "  10.211.55.62 as 10.0.1.9 of nobody, carried, 3.0 s ago",
+        "  10.211.55.62 as 10.0.1.9 of no lease, carried, 3.0 s ago",
         "10.0.2.0/24",
     ] {
         assert!(some.contains(expected), "{expected:?} is missing:\n{some}");
@@ -165,7 +165,7 @@ fn forged_senders_are_shown_if_there_are_any() {
         assert!(!some.contains(absent), "{absent}:\n{some}");
     }
     let small = screen(&forged_by(5), 60, 9);
-    assert!(small.contains("FORGED SOURCES") && !small.contains("nobody"), "{small}");
+    assert!(small.contains("FORGED SOURCES") && !small.contains("of no lease"), "{small}");
 }
 
 #[test]
@@ -208,23 +208,23 @@ fn scrolling_stays_within_the_peers() {
 }
 
 #[test]
-fn a_daemon_that_goes_away_is_said_to_be_gone_until_it_is_back() {
+fn a_daemon_that_does_not_answer_is_reported_until_it_answers() {
     let mut state = state();
-    state.hear(Err("no daemon answers at /run/x".into()));
+    state.add(Err("no daemon answers at /run/x".into()));
     let gone = screen(&state, 80, 24);
-    assert!(gone.contains("THE DAEMON IS GONE") && gone.contains("10.0.2.0/24"), "{gone}");
-    // The next one has counted less, which is no negative rate.
-    state.hear(look(1.0));
+    assert!(gone.contains("NO ANSWER") && gone.contains("10.0.2.0/24"), "{gone}");
+    // The next daemon has smaller counters, which must not give negative rates.
+    state.add(sample(1.0));
     let back = screen(&state, 80, 24);
-    assert!(!back.contains("GONE"), "{back}");
+    assert!(!back.contains("NO ANSWER"), "{back}");
     assert!(state.rows().iter().all(|row| row.out.0 == 0.0));
-    state.hear(look(2.0));
+    state.add(sample(2.0));
     assert!(state.rows().iter().all(|row| row.out.0 > 0.0));
 }
 
 #[test]
 fn every_size_can_be_drawn() {
-    let (full, empty) = (state(), State::new());
+    let (full, empty) = (state(), TopState::new());
     for width in [1, 2, 10, 40, 80, 200] {
         for height in [1, 2, 5, 9, 10, 17, 18, 24, 30, 60] {
             screen(&full, width, height);
@@ -236,6 +236,6 @@ fn every_size_can_be_drawn() {
 }
 
 #[test]
-fn before_the_first_answer_there_is_a_word() {
-    assert!(screen(&State::new(), 80, 24).contains("waiting for the daemon"));
+fn before_the_first_answer_top_says_that_it_waits() {
+    assert!(screen(&TopState::new(), 80, 24).contains("waiting for the daemon"));
 }

@@ -1,4 +1,4 @@
-//! What `top` knows, drawn.
+//! Draws the state of `top`.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -6,18 +6,18 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Row as TableRow, Sparkline, Table, Widget};
 
-use super::state::{Sort, State};
+use super::state::{Sort, TopState};
 use crate::dataplane::{Check, Mismatch};
 use crate::humanize;
 use crate::observe::protocol::snapshot::Snapshot;
 
-/// The whole screen.
-pub(super) struct View<'a>(pub(super) &'a State);
+/// The whole screen, as a widget.
+pub(super) struct Screen<'a>(pub(super) &'a TopState);
 
-impl Widget for View<'_> {
+impl Widget for Screen<'_> {
     fn render(self, area: Rect, buffer: &mut Buffer) {
         let state = self.0;
-        // A small screen shows less, the peers last of all.
+        // A small screen leaves out the rates and details first, the peers last.
         let [rates, details] = match area.height {
             ..10 => [0, 0],
             10..18 => [4, 0],
@@ -46,8 +46,8 @@ impl Widget for View<'_> {
     }
 }
 
-/// Identity, lease, lease store, and what is wrong.
-fn heading(state: &State) -> Vec<Line<'static>> {
+/// Identity, lease, lease store, and the most important problem.
+fn heading(state: &TopState) -> Vec<Line<'static>> {
     let Some(now) = &state.now else { return vec!["waiting for the daemon".into()] };
     let first = format!(
         "flannel-udp {} on {}, pid {}, up {}",
@@ -73,20 +73,20 @@ fn place(now: &Snapshot) -> String {
         .map_or(String::new(), |underlay| format!(", {} {}", underlay.interface, underlay.address));
     let store = now.registry.as_ref().map_or(String::new(), |registry| {
         let contact = match registry.last_contact_ago {
-            Some(ago) => format!("heard {} ago", humanize::seconds(ago)),
-            None => "never heard".into(),
+            Some(ago) => format!("answered {} ago", humanize::seconds(ago)),
+            None => "never answered".into(),
         };
         format!(", store {contact}")
     });
     format!("{lease}{underlay}{store}, {} routes", now.routes.count)
 }
 
-/// One line: the worst that is to be said.
-fn trouble(state: &State, now: &Snapshot) -> Line<'static> {
+/// The most important problem, in one line.
+fn trouble(state: &TopState, now: &Snapshot) -> Line<'static> {
     let alarm = |words: String| Line::from(words).style(Style::new().fg(Color::Red).bold());
-    if let Some(gone) = &state.gone {
-        let why = gone.lines().next().unwrap_or_default();
-        return alarm(format!("THE DAEMON IS GONE, this is what it was; trying again: {why}"));
+    if let Some(error) = &state.error {
+        let why = error.lines().next().unwrap_or_default();
+        return alarm(format!("NO ANSWER from the daemon, last state below; retrying: {why}"));
     }
     if !now.health.ready {
         return alarm(format!("not ready: {}", now.health.missing.as_deref().unwrap_or("?")));
@@ -99,7 +99,7 @@ fn trouble(state: &State, now: &Snapshot) -> Line<'static> {
     }
     let lost: Vec<_> = now.features.iter().filter(|feature| !feature.on).collect();
     if lost.is_empty() {
-        return Line::from("ready, all features of the kernel in use").green();
+        return Line::from("ready, all kernel features in use").green();
     }
     let lost: Vec<_> = (lost.iter())
         .map(|feature| format!("{} ({})", feature.name, feature.why.as_deref().unwrap_or("?")))
@@ -107,8 +107,8 @@ fn trouble(state: &State, now: &Snapshot) -> Line<'static> {
     Line::from(format!("ready, without {}", lost.join(", "))).yellow()
 }
 
-/// Who sends what is not its own, if anybody does: how much that is, and the last senders.
-fn forged(state: &State) -> Vec<Line<'static>> {
+/// Packets with sources that are not in the lease of their sender: rate, total and the latest senders.
+fn forged(state: &TopState) -> Vec<Line<'static>> {
     let Some(now) = &state.now else { return vec![] };
     let senders: Vec<_> =
         now.recent_mismatches().filter(|mismatch| mismatch.latest.check == Check::Source).collect();
@@ -116,14 +116,14 @@ fn forged(state: &State) -> Vec<Line<'static>> {
     let count = |s: &Snapshot| s.stats.ingress.source_mismatches;
     let (rate, total) = (humanize::rate(state.rate(count)), humanize::count(count(now)));
     let first = format!(
-        "FORGED SOURCES {rate}/s, {total} in all, the last from {}",
+        "FORGED SOURCES {rate}/s, {total} in total, the latest from {}",
         last.latest.sender.ip()
     );
     let alarm = Style::new().fg(Color::Red);
     let mut lines = vec![Line::from(first).style(alarm.bold())];
     lines.extend(senders.iter().take(MOST_NAMED).map(|mismatch| {
         let Mismatch { source, sender, holder, dropped, .. } = mismatch.latest;
-        let holder = holder.map_or("nobody".to_owned(), |holder| holder.to_string());
+        let holder = holder.map_or("no lease".to_owned(), |holder| holder.to_string());
         let done = if dropped { "dropped" } else { "carried" };
         let ago = humanize::seconds(mismatch.last_ago.floor());
         let line = format!("  {} as {source} of {holder}, {done}, {ago} ago", sender.ip());
@@ -132,7 +132,7 @@ fn forged(state: &State) -> Vec<Line<'static>> {
     lines
 }
 
-impl View<'_> {
+impl Screen<'_> {
     fn rates(&self, area: Rect, buffer: &mut Buffer) {
         let state = self.0;
         let halves = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).split(area);
@@ -164,9 +164,12 @@ impl View<'_> {
             Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(area);
         let mut drops: Vec<Line<'_>> = (self.0.drops().iter())
             .map(|drops| {
-                let (way, reason, total) = (drops.way, &drops.reason, humanize::count(drops.total));
-                let line =
-                    format!("{way:>3} {reason:<28}{:>7}/s {total}", humanize::rate(drops.rate));
+                let (direction, reason, total) =
+                    (drops.direction, &drops.reason, humanize::count(drops.total));
+                let line = format!(
+                    "{direction:>3} {reason:<28}{:>7}/s {total}",
+                    humanize::rate(drops.rate)
+                );
                 let line = Line::from(line);
                 if drops.rate > 0.0 { line.red() } else { line }
             })
@@ -178,10 +181,10 @@ impl View<'_> {
         Paragraph::new(drops).block(block(" drops ")).render(left, buffer);
         let width = usize::from(right.width).saturating_sub(17).clamp(4, 40);
         let threads: Vec<Line<'_>> = (self.0.threads().into_iter())
-            .map(|(name, busy, looking)| {
+            .map(|(name, busy, polling)| {
                 let cells = |share: f64| (share * width as f64).round() as usize;
                 let full = cells(busy);
-                let half = cells(looking).min(width - full);
+                let half = cells(polling).min(width - full);
                 Line::from(vec![
                     Span::raw(format!("{name:<10} ")),
                     Span::styled("█".repeat(full), Style::new().fg(Color::Green)),
@@ -245,13 +248,13 @@ impl View<'_> {
     }
 }
 
-/// Senders of forged packets that are named.
+/// Number of senders of forged packets that are named.
 const MOST_NAMED: usize = 3;
-/// Widths of the columns of all peers' fields.
+/// Widths of the columns of the table of peers.
 const WIDTHS: [u16; 7] = [18, 15, 12, 8, 12, 8, 7];
-/// Screens narrower than this show no packets and no time.
+/// Narrower screens have no columns for packets and time.
 const EVERYTHING: u16 = 80;
-/// Screens narrower than this show no host either.
+/// Narrower screens have no column for the host either.
 const NO_HOST: u16 = 57;
 const HELP: &str =
     "q quit  sort: t traffic o out i in s subnet h host l heard  r reverse  ↑↓ scroll";

@@ -112,12 +112,12 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
 
     /// Sends what one of the `ready` queues holds, up to one batch.
     pub(super) fn turn(&mut self, ready: Ready) -> Turn {
-        self.probe.look();
+        self.probe.check_capture();
         let (queue, turn) = self.read(ready);
         if self.reads.is_empty() {
             return turn;
         }
-        self.probe.came();
+        self.probe.batch_read();
         self.sender.max_segments =
             if self.offloads.has(Feature::Gso) { MAX_SEGMENTS as u32 } else { 1 };
         let before = self.counters.egress.packets.get();
@@ -282,7 +282,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
                 parts.push(error);
                 if self.queues[0].write(&parts).is_ok() {
                     counters.icmp.add(1);
-                    self.probe.answered(None, error);
+                    self.probe.icmp_sent(None, error);
                 }
             }
             Reply::Limited => counters.icmp_limited.add(1),

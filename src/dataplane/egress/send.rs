@@ -44,7 +44,7 @@ impl<S: MessageSocket> Sender<S> {
                 }
             }
             let (sent, error) = send(&mut filling, &*self.socket, 0, counters);
-            probe.left();
+            probe.batch_sent();
             let before = counters.carried_packets.get();
             for train in &self.trains.trains()[next..next + sent] {
                 carried(train, counters);
@@ -98,7 +98,7 @@ impl<S: MessageSocket> Sender<S> {
         let (mut next, mut left) = (0, 0);
         while next < filling.len() {
             let (sent, error) = send(&mut filling, &*self.socket, next, counters);
-            probe.left();
+            probe.batch_sent();
             for datagram in datagrams.by_ref().take(sent) {
                 counters.carry(train.peer, 1, datagram.len().into());
                 probe.carried(address(train.hop), parts(datagram));

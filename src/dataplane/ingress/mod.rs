@@ -88,7 +88,7 @@ impl<Q: PacketQueue> Ingress<Q> {
 
     /// Writes to the TUN device what the socket holds, up to one batch.
     pub(super) fn turn(&mut self, ready: Ready) -> Turn {
-        self.probe.look();
+        self.probe.check_capture();
         let depth = if self.pattern.is_single(ready) { 1 } else { self.depth.now };
         let received = match self.batch.receive(&self.socket, depth) {
             Ok(received) => received,
@@ -99,7 +99,7 @@ impl<Q: PacketQueue> Ingress<Q> {
             // The error of an earlier send on this socket, which this call has cleared.
             Err(_) => return Turn::Worked,
         };
-        self.probe.came();
+        self.probe.batch_read();
         self.coalescer.set_protocols(Protocols {
             tcp: self.offloads.has(Feature::TcpCoalesce),
             udp: self.offloads.has(Feature::UdpCoalesce),
@@ -179,7 +179,7 @@ impl<Q: PacketQueue> Ingress<Q> {
             Reply::Error(error) => {
                 if self.socket.send_to(error, from).is_ok() {
                     counters.icmp.add(1);
-                    self.probe.answered(Some(from), error);
+                    self.probe.icmp_sent(Some(from), error);
                 }
             }
             Reply::Limited => counters.icmp_limited.add(1),

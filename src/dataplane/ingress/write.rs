@@ -99,7 +99,7 @@ impl<Q: PacketQueue> Ingress<Q> {
                     counters.out_units.add(1);
                     counters.out_unit_packets.record(1);
                     if self.probe.is_on() {
-                        self.probe.left();
+                        self.probe.batch_sent();
                         self.probe.carried(self.batch.sender(span.range().start), [packet, &[]]);
                     }
                 }
@@ -123,7 +123,7 @@ impl<Q: PacketQueue> Ingress<Q> {
         if !self.probe.is_on() {
             return;
         }
-        self.probe.left();
+        self.probe.batch_sent();
         for (index, number) in self.coalescer.members(group).enumerate() {
             let range = self.packets[number].span.range();
             let from = self.batch.sender(range.start);

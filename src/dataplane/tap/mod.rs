@@ -39,12 +39,12 @@ struct TapState {
     probes: usize,
     /// Largest number of probes at a time.
     max_probes: usize,
-    place: Option<Place>,
+    interfaces: Option<TapInterfaces>,
 }
 
 /// The two interfaces between which packets pass.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct TapInterfaces {
     /// Name of the TUN device.
     pub tun: String,
     /// Local address of the UDP sockets.
@@ -118,13 +118,13 @@ impl Tap {
     }
 
     /// Sets the interfaces between which packets pass from now on.
-    pub fn set_place(&self, place: Place) {
-        self.0.lock().place = Some(place);
+    pub fn set_interfaces(&self, interfaces: TapInterfaces) {
+        self.0.lock().interfaces = Some(interfaces);
     }
 
     /// The interfaces between which packets pass; `None` before the first data plane.
-    pub fn place(&self) -> Option<Place> {
-        self.0.lock().place.clone()
+    pub fn interfaces(&self) -> Option<TapInterfaces> {
+        self.0.lock().interfaces.clone()
     }
 
     /// A probe for one direction of one worker, whose UDP socket is bound to `local`.

@@ -37,7 +37,7 @@ impl Probe {
 
     /// Checks whether a capture has begun or ended. To be called before each batch.
     #[inline]
-    pub(in crate::dataplane) fn look(&mut self) {
+    pub(in crate::dataplane) fn check_capture(&mut self) {
         if self.tap.0.generation.load(Ordering::Relaxed) != self.seen {
             self.attach();
         }
@@ -51,7 +51,7 @@ impl Probe {
 
     /// A batch of packets was read.
     #[inline]
-    pub(in crate::dataplane) fn came(&mut self) {
+    pub(in crate::dataplane) fn batch_read(&mut self) {
         if let Some(active) = &mut self.active {
             active.read_time = now();
             active.sent_time = active.read_time;
@@ -60,7 +60,7 @@ impl Probe {
 
     /// Packets were sent or written.
     #[inline]
-    pub(in crate::dataplane) fn left(&mut self) {
+    pub(in crate::dataplane) fn batch_sent(&mut self) {
         if let Some(active) = &mut self.active {
             active.sent_time = now();
         }
@@ -90,7 +90,7 @@ impl Probe {
 
     /// An ICMP error of this daemon was sent: to `peer`, or to this host.
     #[inline]
-    pub(in crate::dataplane) fn answered(&mut self, peer: Option<SocketAddrV4>, error: &[u8]) {
+    pub(in crate::dataplane) fn icmp_sent(&mut self, peer: Option<SocketAddrV4>, error: &[u8]) {
         if self.is_on() {
             self.record(CaptureVerdict::IcmpError, peer, Ttl::AsRead, [error, &[]]);
         }

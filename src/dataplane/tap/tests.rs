@@ -14,12 +14,12 @@ fn spec(snap_len: usize) -> CaptureSpec {
 
 /// What a worker does with a batch of one packet.
 fn batch(probe: &mut Probe, packet: &[u8]) {
-    probe.look();
-    probe.came();
-    probe.left();
+    probe.check_capture();
+    probe.batch_read();
+    probe.batch_sent();
     probe.carried(PEER, [&packet[..28], &packet[28..]]);
     probe.dropped(DropReason::NoRoute, None, Ttl::AsRead, [packet, &[]]);
-    probe.answered(None, packet);
+    probe.icmp_sent(None, packet);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_reader_that_sleeps_loses_packets_and_is_told() {
     let mut capture = tap.capture(spec(65_535)).unwrap();
     let packet = samples::udp(&[7; 1400]);
     let total = 20_000;
-    probe.look();
+    probe.check_capture();
     for _ in 0..total {
         probe.carried(PEER, [&packet, &[]]);
     }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::protocol::Answer;
 use super::protocol::capture::CaptureRequest;
-use crate::dataplane::tap::{Capture, Place, Tap};
+use crate::dataplane::tap::{Capture, Tap, TapInterfaces};
 
 /// The captures of one daemon, of which one runs at a time.
 pub struct Captures {
@@ -40,11 +40,12 @@ impl Captures {
     /// Begins a capture. `interface` is the name of the interface between hosts.
     pub fn begin(&self, request: &CaptureRequest, interface: &str) -> Answer {
         let begun = request.spec().and_then(|wanted| {
-            let place = self.tap.place().ok_or("the data plane does not run yet; try again")?;
-            Ok((self.tap.capture(wanted).map_err(|busy| busy.to_string())?, place))
+            let interfaces =
+                self.tap.interfaces().ok_or("the data plane does not run yet; try again")?;
+            Ok((self.tap.capture(wanted).map_err(|busy| busy.to_string())?, interfaces))
         });
         match begun {
-            Ok((capture, place)) => self.answer(capture, request, place, interface),
+            Ok((capture, interfaces)) => self.answer(capture, request, interfaces, interface),
             Err(error) => Answer::Error(error),
         }
     }
@@ -53,14 +54,14 @@ impl Captures {
         &self,
         capture: Capture,
         request: &CaptureRequest,
-        place: Place,
+        interfaces: TapInterfaces,
         interface: &str,
     ) -> Answer {
-        let first = json!({ "inner": place.tun, "outer": interface });
+        let first = json!({ "inner": interfaces.tun, "outer": interface });
         let (limits, stop) = (request.limits(), self.stop.subscribe());
         let interface = interface.to_owned();
         let send = move |stream: UnixStream| -> futures::future::BoxFuture<'static, ()> {
-            Box::pin(stream::send(stream, capture, limits, place, interface, stop))
+            Box::pin(stream::send(stream, capture, limits, interfaces, interface, stop))
         };
         Answer::Stream { first, send: Box::new(send) }
     }

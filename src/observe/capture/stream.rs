@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::FINISH_TIMEOUT;
 use super::frames::Frames;
-use crate::dataplane::tap::{Capture, Place};
+use crate::dataplane::tap::{Capture, TapInterfaces};
 use crate::observe::pcapng::Statistics;
 
 /// Limits that end a capture.
@@ -32,13 +32,13 @@ pub(super) async fn send(
     mut stream: UnixStream,
     capture: Capture,
     limits: Limits,
-    place: Place,
+    interfaces: TapInterfaces,
     interface: String,
     mut stop: watch::Receiver<bool>,
 ) {
     let (reader, writer) = stream.split();
     let time = limits.time;
-    let mut sender = CaptureStream::new(capture, limits, &place, &interface, writer);
+    let mut sender = CaptureStream::new(capture, limits, &interfaces, &interface, writer);
     let sent = tokio::select! {
         result = sender.run() => result,
         () = closed(reader) => Ok(()),
@@ -84,13 +84,13 @@ impl<'a> CaptureStream<'a> {
     fn new(
         capture: Capture,
         limits: Limits,
-        place: &Place,
+        interfaces: &TapInterfaces,
         interface: &str,
         writer: WriteHalf<'a>,
     ) -> Self {
         let frames = Frames::new(capture.spec());
         let mut out = BytesMut::with_capacity(BATCH);
-        frames.begin(&mut out, place, interface);
+        frames.begin(&mut out, interfaces, interface);
         Self { capture, limits, frames, writer, out, started: now() }
     }
 

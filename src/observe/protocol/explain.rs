@@ -30,14 +30,14 @@ pub struct Explanation {
     /// The packet.
     pub packet: Query,
     /// If this host or one of its containers sends it.
-    pub sent: Way,
+    pub sent: PacketPath,
     /// If it arrives here from another host.
-    pub received: Way,
+    pub received: PacketPath,
 }
 
 /// What happens to a packet in one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Way {
+pub struct PacketPath {
     /// The outcome.
     pub outcome: Outcome,
     /// The outcome as a sentence.

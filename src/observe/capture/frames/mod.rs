@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 
 use bytes::BytesMut;
 
-use crate::dataplane::tap::{CaptureSpec, CaptureVerdict, Direction, Place, Record, Ttl};
+use crate::dataplane::tap::{CaptureSpec, CaptureVerdict, Direction, Record, TapInterfaces, Ttl};
 use crate::observe::pcapng::{
     BlockWriter, Interface, LINKTYPE_RAW, Order, Packet, PacketDirection,
 };
@@ -52,7 +52,7 @@ impl Frames {
     }
 
     /// Writes the start of a file: the section header and the interfaces.
-    pub(super) fn begin(&self, out: &mut BytesMut, place: &Place, interface: &str) {
+    pub(super) fn begin(&self, out: &mut BytesMut, interfaces: &TapInterfaces, interface: &str) {
         let application = concat!("flannel-udp ", env!("CARGO_PKG_VERSION"));
         self.writer.section(out, std::env::consts::ARCH, "Linux", application);
         let mut describe = |name: &str, description: &str| {
@@ -61,13 +61,13 @@ impl Frames {
             self.writer.interface(out, &Interface { link_type, snap_len, name, description });
         };
         if self.inner.is_some() {
-            describe(&place.tun, "inner packets, segmented as on the wire");
+            describe(&interfaces.tun, "inner packets, segmented as on the wire");
         }
         if self.outer.is_some() {
             let description = format!(
                 "datagrams of UDP {}; their IPv4 and UDP headers are reconstructed: addresses, ports \
                  and lengths are real, the other fields are made up",
-                place.local
+                interfaces.local
             );
             describe(interface, &description);
         }
