@@ -16,7 +16,7 @@ cd "$(dirname "$0")/../fuzz"
 seconds=${FUZZ_SECONDS:-60}
 export RUSTC_BOOTSTRAP=1
 
-packet=(ipv4 ipv6 transport vnet checksum segment coalesce round_trip forward icmp_error wire write)
+packet=(ipv4 ipv6 transport vnet checksum segment coalesce round_trip decrement_ttl icmp_error wire write)
 daemon=(control_message subnet_key lease_value network_config subnet_file routes decision)
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then

@@ -8,7 +8,6 @@
 
 pub mod checksum;
 pub mod coalesce;
-pub mod forward;
 pub mod icmp;
 pub mod icmpv4;
 pub mod icmpv6;
@@ -23,10 +22,12 @@ pub mod wire;
 
 mod bytes;
 mod emit;
+mod expired;
 mod malformed;
 mod print;
 #[cfg(test)]
 pub(crate) mod samples;
 
 pub use emit::EmitError;
+pub use expired::Expired;
 pub use malformed::Malformed;

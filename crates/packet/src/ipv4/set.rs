@@ -2,9 +2,9 @@
 
 use core::net::Ipv4Addr;
 
-use super::super::bytes::{put_u16, put_u32, u16_at, u32_at};
+use super::super::Expired;
+use super::super::bytes::{array_at, put, put_u16, put_u32, u16_at, u32_at};
 use super::super::checksum::{self, Sum};
-use super::super::forward::{self, Expired};
 use super::{Ipv4, field};
 
 /// Each of these keeps the header checksum in step (RFC 1624): a right one stays right, and a wrong
@@ -35,13 +35,23 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
         self.replace(field::TTL, u16::from(ttl) << 8 | protocol);
     }
 
-    /// Takes one hop off the time to live and returns what is left, at least 1.
+    /// Takes one hop off the time to live, as a router does, and returns what is left, at least 1.
     ///
     /// # Errors
     /// [`Expired`] where the time to live was 1 or 0; the packet is then unchanged.
     #[inline(always)]
     pub fn decrement_ttl(&mut self) -> Result<u8, Expired> {
-        forward::decrement_ttl(self.bytes.as_mut())
+        let raw = self.bytes.as_mut();
+        let [ttl, protocol, c, d, e, f, g, h] = array_at::<8>(raw, field::TTL);
+        if ttl <= 1 {
+            return Err(Expired);
+        }
+        let old = u16::from_be_bytes([ttl, protocol]);
+        let [c, d] = checksum::update(u16::from_be_bytes([c, d]), old, old - 0x0100).to_be_bytes();
+        // One store of the width that sums load: a narrower one would stall the next load of the
+        // header until it has reached the cache.
+        put(raw, field::TTL, [ttl - 1, protocol, c, d, e, f, g, h]);
+        Ok(ttl - 1)
     }
 
     /// Sets the source address.

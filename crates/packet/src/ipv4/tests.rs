@@ -1,4 +1,5 @@
-use super::super::samples;
+use super::super::bytes::put_u16;
+use super::super::{Expired, samples};
 use super::*;
 
 #[test]
@@ -91,4 +92,41 @@ fn prints_what_is_cut_short() {
     assert_eq!(cut(samples::udp(b"")), format!("IP 10.5.20.2 > 10.5.31.3: [|udp] {ends}"));
     assert_eq!(cut(samples::tcp(0, b"", 2)), format!("IP 10.5.20.2 > 10.5.31.3: [|tcp] {ends}"));
     assert_eq!(cut(samples::icmp(8, 0)), format!("IP 10.5.20.2 > 10.5.31.3: [|icmp] {ends}"));
+}
+
+/// Every time to live beside every value of the rest of the header's sum.
+#[test]
+#[cfg_attr(miri, ignore = "2^24 cases")]
+fn decrementing_the_ttl_keeps_the_checksum_of_any_header() {
+    let mut packet = *b"\x45\0\0\x14\0\0\x40\0\0\x11\0\0\x0a\0\0\x01\x0a\0\0\x02";
+    let rest = !samples::reference_checksum(&packet);
+    let whole = |ttl: u8, id: u16| {
+        let sum = u32::from(rest) + u32::from(id) + (u32::from(ttl) << 8);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        !((sum & 0xffff) + (sum >> 16)) as u16
+    };
+    for ttl in 0..=255u8 {
+        for id in 0..=0xffffu16 {
+            packet[8] = ttl;
+            put_u16(&mut packet, 4, id);
+            put_u16(&mut packet, field::CHECKSUM, whole(ttl, id));
+            let left = Ipv4::parse(&mut packet[..]).unwrap().decrement_ttl();
+            if ttl <= 1 {
+                assert_eq!((left, packet[8]), (Err(Expired), ttl));
+            } else {
+                assert_eq!((left, packet[8]), (Ok(ttl - 1), ttl - 1));
+                assert_eq!(u16_at(&packet, field::CHECKSUM), whole(ttl - 1, id), "{ttl} {id}");
+            }
+        }
+    }
+    put_u16(&mut packet, field::CHECKSUM, 0);
+    assert_eq!(whole(254, 0xffff), samples::reference_checksum(&packet));
+}
+
+#[test]
+fn a_wrong_checksum_stays_wrong() {
+    let mut packet = samples::udp(b"x");
+    packet[10] ^= 0x40;
+    assert_eq!(Ipv4::parse(&mut packet[..]).unwrap().decrement_ttl(), Ok(63));
+    assert!(!Ipv4::parse(&packet[..]).unwrap().verify_checksum());
 }

@@ -2,8 +2,8 @@
 
 use core::net::Ipv6Addr;
 
+use super::super::Expired;
 use super::super::bytes::{put, put_u8, put_u32, u32_at};
-use super::super::forward::Expired;
 use super::header::FLOW_LABEL;
 use super::{Ipv6, field};
 

@@ -3,7 +3,7 @@ use crate::dataplane::DropReason;
 use crate::dataplane::tap::Filter;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::udp::Udp;
-use crate::{packet::forward, samples};
+use crate::samples;
 
 const LOCAL: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(10, 211, 55, 1), 8285);
 const PEER: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(10, 211, 55, 2), 8286);
@@ -53,7 +53,7 @@ fn see(frames: &mut Frames, record: Record<'_>) -> Vec<Seen> {
 fn a_carried_packet_is_seen_twice_each_time_as_it_was_there() {
     let as_sent = samples::udp(b"payload");
     let mut carried = as_sent.clone();
-    forward::decrement_ttl(&mut carried).unwrap();
+    Ipv4::parse(&mut carried[..]).unwrap().decrement_ttl().unwrap();
     for direction in [Direction::Egress, Direction::Ingress] {
         let record = Record {
             ttl: Ttl::Decremented,

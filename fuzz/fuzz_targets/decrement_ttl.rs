@@ -1,12 +1,12 @@
-//! The time to live and its checksum, over any bytes.
+//! The time to live of any packet, decremented with its checksum.
 #![no_main]
-use flannel_packet::{forward::decrement_ttl, ipv4::Ipv4};
+use flannel_packet::ipv4::Ipv4;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut packet = bytes.to_vec();
-    let left = decrement_ttl(&mut packet);
     let Ok(before) = Ipv4::parse(bytes) else { return };
+    let left = Ipv4::parse(&mut packet[..]).unwrap().decrement_ttl();
     let after = Ipv4::parse(&packet[..]).unwrap();
     match left {
         Ok(left) => {
