@@ -4,11 +4,14 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::oneshot;
 
@@ -41,6 +44,7 @@ pub(super) struct Echo {
     shared: Arc<EchoState>,
     identifier: u16,
     next: AtomicU16,
+    waker: Waker,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -62,21 +66,31 @@ impl Echo {
     /// Opens the socket.
     ///
     /// # Errors
-    /// `EPERM` without `CAP_NET_RAW`.
+    /// `EPERM` without `CAP_NET_RAW`; `EMFILE` if no descriptor is left.
     pub(super) fn open() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
         socket.set_header_included_v4(true)?;
-        socket.set_read_timeout(Some(STOP_POLL))?;
+        socket.set_nonblocking(true)?;
         // A burst of long replies must not overflow this buffer: the loss would be blamed on the
         // path.
         let _ = socket.set_recv_buffer_size(4 << 20);
         let (socket, shared) = (Arc::new(socket), Arc::new(EchoState::default()));
         let identifier = fastrand::u16(1..);
+        let poll = Poll::new()?;
+        poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
         let reader = std::thread::Builder::new().name("echo".into()).spawn({
             let (socket, shared) = (Arc::clone(&socket), Arc::clone(&shared));
-            move || read(&socket, &shared, identifier)
+            move || read(poll, &socket, &shared, identifier)
         })?;
-        Ok(Self { socket, shared, identifier, next: AtomicU16::new(0), reader: Some(reader) })
+        Ok(Self {
+            socket,
+            shared,
+            identifier,
+            next: AtomicU16::new(0),
+            waker,
+            reader: Some(reader),
+        })
     }
 
     /// Sends an echo request of `len` bytes, IPv4 header included, to `to` and waits up to `limit`.
@@ -93,13 +107,20 @@ impl Echo {
         let packet = request(to, len, self.identifier, sequence);
         let (answer, answered) = oneshot::channel();
         self.shared.waiting().insert(sequence, PendingEcho { to, sent: Instant::now(), answer });
-        if let Err(error) = self.socket.send_to(&packet, &SocketAddrV4::new(to, 0).into()) {
-            self.shared.waiting().remove(&sequence);
-            return Err(error);
-        }
+        let answered = async {
+            while let Err(error) = self.socket.send_to(&packet, &SocketAddrV4::new(to, 0).into()) {
+                // The send buffer is full.
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    return Err(error);
+                }
+                tokio::time::sleep(SEND_RETRY).await;
+            }
+            Ok(answered.await)
+        };
         let outcome = tokio::time::timeout(limit, answered).await;
         self.shared.waiting().remove(&sequence);
-        Ok(outcome.ok().and_then(Result::ok).unwrap_or(EchoOutcome::Silence))
+        let outcome = outcome.ok().transpose()?;
+        Ok(outcome.and_then(Result::ok).unwrap_or(EchoOutcome::Silence))
     }
 
     /// Returns the last ICMP error about a datagram of this host to UDP `port` of `to`.
@@ -112,6 +133,7 @@ impl Echo {
 impl Drop for Echo {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        let _ = self.waker.wake();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
@@ -124,11 +146,22 @@ impl EchoState {
     }
 }
 
-fn read(mut socket: &Socket, shared: &EchoState, identifier: u16) {
+fn read(mut poll: Poll, mut socket: &Socket, shared: &EchoState, identifier: u16) {
+    let mut events = Events::with_capacity(2);
     let mut buffer = vec![0; 1 << 16];
     while !shared.stop.load(Ordering::Relaxed) {
-        // A read timeout lets the loop see `stop`; other errors are transient on a raw socket.
-        let Ok(len) = socket.read(&mut buffer) else { continue };
+        let len = match socket.read(&mut buffer) {
+            Ok(len) => len,
+            // mio is edge-triggered: a wait comes only after a read that found the socket empty.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match poll.poll(&mut events, None) {
+                    Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
+                    _ => continue,
+                }
+            }
+            // Other errors are transient on a raw socket.
+            Err(_) => continue,
+        };
         let now = Instant::now();
         match parse_message(&buffer[..len], identifier) {
             Some(IcmpMessage::Reply { from, sequence }) => {
@@ -211,8 +244,11 @@ fn request(to: Ipv4Addr, len: usize, identifier: u16, sequence: u16) -> Vec<u8> 
 
 /// Length of the two headers in bytes.
 const HEADERS: usize = ipv4::Header::LEN + icmpv4::Header::LEN;
-/// Read timeout, after which the reader checks whether to stop.
-const STOP_POLL: Duration = Duration::from_millis(50);
+const SOCKET: Token = Token(0);
+/// Wakes the reader, which then checks whether to stop.
+const WAKER: Token = Token(1);
+/// Wait for room in the send buffer of the socket.
+const SEND_RETRY: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
