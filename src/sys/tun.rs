@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use super::check;
 use super::iovec::Gather;
 
-/// Which segments the kernel may hand us uncut, and whether checksums may be left to us:
+/// Which segments the kernel may hand over without segmenting them, and whether checksums may be left to us:
 /// the `TUN_F_*` bits of `TUNSETOFFLOAD` (`include/uapi/linux/if_tun.h`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Offload {

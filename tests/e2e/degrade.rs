@@ -117,7 +117,7 @@ fn a_path_that_takes_less_than_a_segment_gets_single_packets() {
     let log = lab.log(0);
     assert_eq!(log.matches("one by one").count(), 1, "logged once:\n{log}");
     let stats = stats(&mut lab, 0);
-    assert!(stats["egress"]["uncut"].as_u64().expect("a count") > 0, "{stats:#}");
+    assert!(stats["egress"]["gso_refused"].as_u64().expect("a count") > 0, "{stats:#}");
     assert!(features(&mut lab, 0).iter().all(|(_, on)| *on), "no feature is given up");
 }
 

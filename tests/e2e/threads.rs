@@ -80,5 +80,5 @@ fn every_shape_carries_both_directions() {
 
 fn handoffs(lab: &mut TestLab, host: usize) -> u64 {
     let daemon = lab.host_mut(host).daemon_mut().expect("a daemon");
-    daemon.stats().expect("its counters")["hand_overs"].as_u64().expect("a number")
+    daemon.stats().expect("its counters")["handoffs"].as_u64().expect("a number")
 }

@@ -210,7 +210,7 @@ impl Checks {
         }
         *slot = Reported { epoch, check, sender: *sender.ip(), address };
         if self.sender.try_send(mismatch).is_err() {
-            counters.mismatches_untold.add(1);
+            counters.mismatches_unreported.add(1);
         }
     }
 }

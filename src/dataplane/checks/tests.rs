@@ -123,6 +123,6 @@ fn each_mismatch_is_reported_once_per_epoch_and_lost_reports_are_counted() {
         refuse(&mut checks, [172, 16, 2, n]);
     }
     assert_eq!(reports.drain().len(), CHANNEL_CAPACITY);
-    assert_eq!(counters.mismatches_untold.get(), 256);
+    assert_eq!(counters.mismatches_unreported.get(), 256);
     assert_eq!((counters.source_mismatches.get(), counters.source_grace.get()), (516, 2));
 }

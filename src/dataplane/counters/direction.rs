@@ -38,8 +38,8 @@ counters! {
         /// Units sent or written: UDP messages or TUN packets.
         out_units: Counter,
         /// Trains of datagrams that the kernel refused to segment (UDP GSO) and that were sent again one by one.
-        uncut: Counter => Metric::of_egress(
-            "flannel_udp_uncut_runs",
+        gso_refused: Counter => Metric::of_egress(
+            "flannel_udp_gso_refused_trains",
             "Trains of datagrams that the kernel refused to segment and that were sent again one by one",
         ),
         /// ICMP errors generated.
@@ -68,8 +68,8 @@ counters! {
             "Packets whose inner destination is not in this host's subnet, dropped or not",
         ),
         /// Failed checks that were not reported to the control thread, because its queue was full.
-        mismatches_untold: Counter => Metric::of_ingress(
-            "flannel_udp_untold_mismatches",
+        mismatches_unreported: Counter => Metric::of_ingress(
+            "flannel_udp_unreported_mismatches",
             "Mismatches that log and status do not name, because there were too many at once",
         ),
         /// Inner packets per batch.

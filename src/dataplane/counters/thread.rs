@@ -26,8 +26,8 @@ counters! {
             "The part of the busy time that a thread spent polling without finding a packet",
         ).unit(Unit::Seconds),
         /// Times that the thread handed the ingress half of its worker to the other thread.
-        hand_overs: Counter => Metric::of_process(
-            "flannel_udp_hand_overs",
+        handoffs: Counter => Metric::of_process(
+            "flannel_udp_handoffs",
             "Handoffs of the ingress half between the two threads of a worker",
         ),
     }

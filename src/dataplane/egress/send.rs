@@ -56,7 +56,7 @@ impl<S: MessageSocket> Sender<S> {
                 let train = self.trains.trains()[next];
                 next += 1;
                 if train.count > 1 && gso::may_pass_singly(&error) {
-                    counters.uncut.add(1);
+                    counters.gso_refused.add(1);
                     if self.send_singly(&train, packets, offloads, counters, probe) > 0 {
                         self.gso_blocklist.record_refusal(
                             &error,

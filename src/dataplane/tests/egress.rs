@@ -127,12 +127,16 @@ fn a_refused_train_is_sent_one_by_one() {
         let singly = [(2, 1, false); 3].into_iter().chain([(3, 1, false), (4, 1, false)]);
         assert_eq!(bench.sent(), singly.clone().collect::<Vec<_>>(), "errno {errno}");
         let stats = bench.stats().egress;
-        assert_eq!((stats.carried_packets, stats.dropped(), stats.uncut), (5, 0, 1), "{errno}");
+        assert_eq!(
+            (stats.carried_packets, stats.dropped(), stats.gso_refused),
+            (5, 0, 1),
+            "{errno}"
+        );
         assert_eq!(bench.offloads.has(Feature::Gso), !gives_up, "errno {errno}");
         // The next batch is not even tried as a train: nothing more is refused.
         bench.batch();
         assert_eq!(bench.sent(), singly.clone().chain(singly).collect::<Vec<_>>(), "{errno}");
-        assert_eq!(bench.stats().egress.uncut, 1, "errno {errno}");
+        assert_eq!(bench.stats().egress.gso_refused, 1, "errno {errno}");
     }
 }
 
@@ -151,7 +155,7 @@ fn segmentation_is_not_blamed_for_what_single_datagrams_meet_too() {
             bench.batch();
             let stats = bench.stats().egress;
             assert_eq!((stats.carried_packets, stats.drops[reason]), (2 * batch, 3 * batch));
-            assert_eq!(stats.uncut, batch, "the train is tried each time");
+            assert_eq!(stats.gso_refused, batch, "the train is tried each time");
         }
         assert!(bench.offloads.has(Feature::Gso), "errno {errno}");
         assert_eq!(bench.sent(), [(3, 1, false), (4, 1, false)].repeat(2));
@@ -180,7 +184,7 @@ fn a_refused_message_costs_itself_alone() {
             let stats = bench.stats().egress;
             assert_eq!(stats.drops[reason], lost, "errno {errno} to {hop}");
             assert_eq!(stats.carried_packets, 5 - lost, "errno {errno} to {hop}");
-            assert_eq!(stats.uncut, 0, "errno {errno} to {hop}");
+            assert_eq!(stats.gso_refused, 0, "errno {errno} to {hop}");
             assert!(bench.offloads.has(Feature::Gso), "errno {errno} to {hop}");
             assert!(bench.sent().iter().all(|sent| sent.0 != hop.ip.octets()[3]));
         }

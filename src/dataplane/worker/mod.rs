@@ -78,7 +78,7 @@ impl EgressThread {
                         && load.needs_two_threads()
                         && let Some(half) = half.take()
                     {
-                        context.counters.hand_overs.add(1);
+                        context.counters.handoffs.add(1);
                         handoff.hand_off(half, Owner::IngressThread);
                     } else if single_wakeup && !context.busy_poll.is_worthwhile() {
                         ready = context.wait(waker, &sources[..watched])?;
@@ -133,7 +133,7 @@ impl IngressThread {
                     && load.is_idle()
                     && !self.context.busy_poll.has_recent_bulk(Instant::now()) =>
                 {
-                    self.context.counters.hand_overs.add(1);
+                    self.context.counters.handoffs.add(1);
                     handoff.hand_off(half, Owner::EgressThread);
                     return Ok(());
                 }
