@@ -1,5 +1,5 @@
 # make demo   two hosts on this machine, packets across, a small table of results
-# make bench  the tunnel measured beside the kernel's VXLAN and the plain underlay
+# make bench  the tunnel compared with the kernel's VXLAN and the plain underlay
 # make check  what a change must pass before it is proposed, in two minutes, as an ordinary user
 # make test   every test, the end-to-end ones included (they need root: sudo is used)
 # make help   the rest
@@ -14,7 +14,7 @@ MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup:  ## install what is missing (Debian, Ubuntu)
+setup:  ## install missing packages (Debian, Ubuntu)
 	@scripts/setup.sh
 
 build:  ## the program in release mode: target/release/flannel-udp
@@ -26,7 +26,7 @@ demo:  ## two hosts on this machine: ping, a checked transfer, throughput (ARGS=
 	$(CARGO) build --locked --release
 	@target/release/flannel-udp demo $(ARGS)
 
-bench:  ## the tunnel beside VXLAN and the plain underlay, 40 minutes; rewrites docs/benchmarks.*
+bench:  ## the tunnel compared with VXLAN and the plain underlay, 40 minutes; rewrites docs/benchmarks.*
 	@scripts/setup.sh build demo
 	$(CARGO) build --locked --release
 	$(CC) -O2 -Wall -o target/release/baseline-loop benches/baseline/loop.c
@@ -36,7 +36,7 @@ bench:  ## the tunnel beside VXLAN and the plain underlay, 40 minutes; rewrites 
 	target/release/flannel-udp bench --mtu 9000 --underlay nic --only tcp1,tcp4,ppsfull \
 		--markdown docs/benchmarks.md --mark bench9000 $(ARGS)
 
-profile:  ## where the processor time of a measure goes, by perf (ARGS="pps18 vxlan flannel-udp")
+profile:  ## breakdown of the CPU time of a benchmark, by perf (ARGS="pps18 vxlan flannel-udp")
 	@scripts/setup.sh build demo
 	$(CARGO) build --locked --release
 	@scripts/profile.sh $(ARGS)
@@ -55,7 +55,7 @@ test-long:  ## the end-to-end tests in their long form: the whole offload matrix
 	@scripts/setup.sh build test
 	FLANNEL_UDP_LONG=1 scripts/test.sh --test e2e $(ARGS)
 
-test-docker:  ## the walk-through of docs/walkthrough.md with two real Docker engines
+test-docker:  ## the steps of docs/walkthrough.md with two real Docker engines
 	@scripts/setup.sh build docker
 	scripts/test.sh --test docker -- --ignored
 
