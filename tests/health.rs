@@ -117,7 +117,7 @@ fn health_and_watchdog_from_start_to_stop() {
     let log = std::fs::read_to_string(process.log()).unwrap();
     let mut from = 0;
     for event in [
-        "using this interface: --iface=eth0",
+        "using this interface: selected by --iface=eth0",
         "Couldn't fetch network config",
         "found the network config, backend udp",
         "Picking subnet in range 10.0.1.0 ... 10.0.20.0",

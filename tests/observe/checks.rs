@@ -76,8 +76,7 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
     let here = scene.here();
     // To ask what would become of it begins nothing.
     for _ in 0..2 {
-        scene
-            .foretells("carried", &["passes for now", "5 s from its first", "after that: dropped"]);
+        scene.foretells("carried", &["passes for now", "5 s from its first", "then dropped"]);
     }
     scene.forge(EARLY, here);
     assert!(scene.arrives(), "the lease may be on its way");
@@ -126,7 +125,7 @@ fn without_a_registry_strangers_are_borne_with() {
         assert!(scene.arrives(), "nobody can know its lease");
         std::thread::sleep(Duration::from_millis(500));
     }
-    scene.foretells("carried", &["passes for now", "as long as the lease store is out of reach"]);
+    scene.foretells("carried", &["passes for now", "as long as the lease store is unreachable"]);
     scene.forge(scene.lab.endpoint(1).address, here);
     assert!(!scene.arrives(), "a peer's addresses are its own");
 }

@@ -56,7 +56,11 @@ fn status_from_the_first_moment_to_the_last() {
     let socket = lab.host(0).daemon().expect("a daemon").socket().to_owned();
     wait_for("a status socket", Duration::from_secs(10), || socket.exists());
     let early = told(&lab, 0, &["status", "--interval=0"]);
-    contains(&early, &["! not ready: waiting for the network config"]);
+    contains(&early, &["! not ready: "]);
+    wait_for("what is missing", Duration::from_secs(10), || {
+        told(&lab, 0, &["status", "--interval=0"])
+            .contains("! not ready: waiting for the network config")
+    });
     let refused = ask(&lab, 0, &["explain", "10.0.1.2", "10.0.2.2"]);
     assert_eq!(refused.status.code(), Some(65), "{refused:?}");
 
