@@ -24,7 +24,7 @@ pub(super) fn render(results: &Results) -> Option<String> {
          width=\"{width:.0}\" role=\"img\" font-family=\"system-ui, sans-serif\">\n{STYLE}\n"
     );
     let title = format!(
-        "UnderlayKind {}, MTU {}: median of {} rounds, whiskers from lowest to highest",
+        "Underlay {}, MTU {}: median of {} rounds, whiskers from lowest to highest",
         table.underlay, table.mtu, results.rounds
     );
     let _ = writeln!(svg, "<title>{}</title>", escape(&title));

@@ -28,7 +28,7 @@ pub(super) fn render(results: &Results) -> String {
         let _ = writeln!(text, "\n**Warning**: {warning}.");
     }
     for table in &results.tables {
-        let _ = writeln!(text, "\n### UnderlayKind `{}`, MTU {}", table.underlay, table.mtu);
+        let _ = writeln!(text, "\n### Underlay `{}`, MTU {}", table.underlay, table.mtu);
         for (mode, why) in &table.left_out {
             let _ = writeln!(text, "\n`{mode}` was skipped: {why}.");
         }
