@@ -3,7 +3,7 @@
 //!
 //! `doctor` changes nothing on the host or in the store, and needs no running daemon: a check that
 //! only a daemon can answer is reported as not made. Each module holds one group of checks and
-//! returns its [`Finding`]s; [`facts`] and [`store`] gather once what several checks read.
+//! returns its `Finding`s; `facts` and `store` gather once what several checks read.
 
 mod args;
 mod clock;

@@ -1,6 +1,6 @@
 //! Counters: one block per thread, on cache lines of its own, summed by the reader.
 //!
-//! A counter is declared in one line of [`direction`] or [`thread`]; its sum, its JSON field and its
+//! A counter is declared in one line of `direction` or `thread`; its sum, its JSON field and its
 //! metric follow from that line.
 //!
 //! Conservation: in each direction `received = carried + Σ dropped`, in inner packets as they stand

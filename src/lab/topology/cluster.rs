@@ -59,7 +59,7 @@ impl Lab {
     }
 
     /// Runs `work` with a client in the namespace of a member's host, again until it succeeds or
-    /// [`READY_TIMEOUT`] has passed.
+    /// `READY_TIMEOUT` has passed.
     pub fn with_etcd<T, F>(
         &mut self,
         work: impl Fn(etcd_client::Client) -> F + Sync,
