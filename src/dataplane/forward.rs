@@ -7,7 +7,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::checks::{CheckOutcome, CheckRules, GraceReason, MismatchReason};
+use super::checks::{CheckRules, Checked, GraceReason, MismatchReason};
 use super::config::Config;
 use super::counters::DropReason;
 use super::icmp;
@@ -79,29 +79,6 @@ pub struct Dropped {
     pub ttl: Ttl,
     /// The packets that it would have been sent as; `None` if it counts as one.
     pub segments: Option<Segments>,
-}
-
-/// The outcome of both checks of a received packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Checked {
-    /// The inner source.
-    pub source: Ipv4Addr,
-    /// The inner destination.
-    pub destination: Ipv4Addr,
-    /// The outcome of the check of the source.
-    pub source_check: CheckOutcome,
-    /// The outcome of the check of the destination. It has no effect where the check of the source
-    /// drops the packet.
-    pub destination_check: CheckOutcome,
-}
-
-impl Checked {
-    /// Whether there is nothing to count or report.
-    #[inline]
-    pub fn passes(&self) -> bool {
-        let passes = |outcome| matches!(outcome, CheckOutcome::Off | CheckOutcome::Passes);
-        passes(self.source_check) && passes(self.destination_check)
-    }
 }
 
 /// Splits what was read from a TUN device with `prefix` bytes before each packet, 0 or

@@ -45,7 +45,8 @@ mod worker;
 mod tests;
 
 pub use checks::{
-    Check, CheckOutcome, GRACE, GraceReason, Mismatch, MismatchLog, MismatchReason, RecentMismatch,
+    Check, CheckOutcome, Checked, GRACE, GraceReason, Mismatch, MismatchLog, MismatchReason,
+    RecentMismatch,
 };
 pub use config::{CheckMode, Config, ThreadInit, Threads};
 pub use counters::by_peer::{OtherTraffic, PeerAccounting, PeerTraffic, Traffic};

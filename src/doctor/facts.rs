@@ -1,14 +1,18 @@
 //! The facts about this host that several checks read, gathered once before the checks.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::DoctorArgs;
-use super::status;
 use super::store::StoreFacts;
 use crate::exit::{Code, Exit};
 use crate::host::interface::{self, ExternalInterface, InterfaceOptions};
 use crate::host::netlink::{Address, KernelRoute, Link, LinkDetails, Netlink};
 use crate::host::subnet_file::{self, PreviousSubnetFile};
+use crate::observe::client::Client;
 use crate::observe::protocol::snapshot::Snapshot;
 use crate::packet::wire;
 use crate::route::Cidr;
@@ -51,7 +55,7 @@ impl<'a> HostFacts<'a> {
         let details = netlink.link_details().await.map_err(|e| fail(&e))?;
         let addresses = netlink.addresses().await.map_err(|e| fail(&e))?;
         let routes = netlink.routes().await.map_err(|e| fail(&e))?;
-        let status = status::ask(&args.socket.path).await;
+        let status = ask_daemon(&args.socket.path).await;
         let snapshot = status.as_ref().ok();
         let file = subnet_file::read_previous(&args.subnet_file.path);
         let is_own = |ip: Ipv4Addr| {
@@ -133,3 +137,23 @@ impl<'a> HostFacts<'a> {
         subnet_file::variable(&self.file_text, name).filter(|value| !value.is_empty())
     }
 }
+
+/// Requests the daemon's status, within [`STATUS_TIMEOUT`].
+async fn ask_daemon(socket: &Path) -> Result<Box<Snapshot>, String> {
+    let (answer, answered) = oneshot::channel();
+    let client = Client::new(socket);
+    // The client blocks, so it runs in a thread, which a daemon that hangs cannot keep doctor
+    // waiting for.
+    std::thread::spawn(move || answer.send(client.status().map(Box::new)));
+    match tokio::time::timeout(STATUS_TIMEOUT, answered).await {
+        Ok(Ok(outcome)) => outcome.map_err(|error| first_line(&error.to_string())),
+        _ => Err(format!("the daemon at {} does not answer", socket.display())),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// How long `doctor` waits for the daemon, which normally answers within milliseconds.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(1500);

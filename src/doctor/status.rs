@@ -1,29 +1,10 @@
 //! What the running daemon reports about itself through its status socket.
 
-use std::path::Path;
-use std::time::Duration;
-
-use tokio::sync::oneshot;
-
 use super::facts::HostFacts;
 use super::finding::Finding;
 use crate::dataplane::{Check, FeatureState};
 use crate::humanize;
-use crate::observe::client::Client;
 use crate::observe::protocol::snapshot::Snapshot;
-
-/// Requests the daemon's status, within [`STATUS_TIMEOUT`].
-pub(super) async fn ask(socket: &Path) -> Result<Box<Snapshot>, String> {
-    let (answer, answered) = oneshot::channel();
-    let client = Client::new(socket);
-    // The client blocks, so it runs in a thread, which a daemon that hangs cannot keep doctor
-    // waiting for.
-    std::thread::spawn(move || answer.send(client.status().map(Box::new)));
-    match tokio::time::timeout(STATUS_TIMEOUT, answered).await {
-        Ok(Ok(outcome)) => outcome.map_err(|error| first_line(&error.to_string())),
-        _ => Err(format!("the daemon at {} does not answer", socket.display())),
-    }
-}
 
 /// Checks health, lease store, features, mismatches and drops as the daemon reports them.
 pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
@@ -107,10 +88,6 @@ fn mismatches(now: &Snapshot) -> Vec<Finding> {
     findings
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
 /// Largest number of senders that are named.
 const MAX_NAMED: usize = 5;
 const FORGED: &str = "run flannel-udp doctor on the sending host: two hosts may share a subnet, or its \
@@ -119,8 +96,6 @@ const FORGED: &str = "run flannel-udp doctor on the sending host: two hosts may 
                       hosts only";
 const FOREIGN: &str = "the sender has a wrong route for the address: flannel-udp routes on that host; or \
                        it uses this host as a relay: --destination-check=enforce here";
-/// How long `doctor` waits for the daemon, which normally answers within milliseconds.
-const STATUS_TIMEOUT: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
 mod tests {

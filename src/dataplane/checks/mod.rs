@@ -15,7 +15,6 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use super::counters::DirectionCounters;
-use super::forward::Checked;
 
 mod grace;
 mod outcome;
@@ -24,7 +23,7 @@ mod recent;
 pub use grace::GRACE;
 use grace::GraceTable;
 pub(super) use outcome::CheckRules;
-pub use outcome::{CheckOutcome, GraceReason, MismatchReason};
+pub use outcome::{CheckOutcome, Checked, GraceReason, MismatchReason};
 pub use recent::{MismatchLog, RecentMismatch};
 
 /// A check of ingress packets.

@@ -65,6 +65,29 @@ impl CheckOutcome {
     }
 }
 
+/// The outcome of both checks of a received packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Checked {
+    /// The inner source.
+    pub source: Ipv4Addr,
+    /// The inner destination.
+    pub destination: Ipv4Addr,
+    /// The outcome of the check of the source.
+    pub source_check: CheckOutcome,
+    /// The outcome of the check of the destination. It has no effect where the check of the source
+    /// drops the packet.
+    pub destination_check: CheckOutcome,
+}
+
+impl Checked {
+    /// Whether there is nothing to count or report.
+    #[inline]
+    pub fn passes(&self) -> bool {
+        let passes = |outcome| matches!(outcome, CheckOutcome::Off | CheckOutcome::Passes);
+        passes(self.source_check) && passes(self.destination_check)
+    }
+}
+
 /// The modes of the checks, and the addresses that they compare with.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckRules {

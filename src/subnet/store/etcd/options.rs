@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::EtcdStore;
 use super::keys::Keys;
-use super::tls::SYSTEM_AUTHORITIES;
 use crate::subnet::store::settings::shell_word;
 use crate::subnet::store::{LeaseStore, OpenError, StoreAccess, StoreSettings};
 
@@ -121,6 +120,10 @@ impl std::str::FromStr for Secret {
         Ok(Self::new(text))
     }
 }
+
+/// Bundles of certificate authorities, where Debian, Red Hat and Alpine install them.
+pub(super) const SYSTEM_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use etcd_client::{Certificate, Identity, TlsOptions};
 
-use super::options::EtcdOptions;
+use super::options::{EtcdOptions, SYSTEM_AUTHORITIES};
 
 /// Whether connections to `endpoint` use TLS. An endpoint without a scheme does if a certificate
 /// is configured.
@@ -53,7 +53,3 @@ pub(super) fn hint(options: &EtcdOptions) -> &'static str {
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(file).map_err(|error| format!("open {}: {error}", file.display()))
 }
-
-/// Bundles of certificate authorities, where Debian, Red Hat and Alpine install them.
-pub(super) const SYSTEM_AUTHORITIES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
