@@ -98,9 +98,10 @@ fn a_captured_control_thread() {
                 .stderr(Stdio::null())
                 .stdout(Stdio::null())
                 .status()?;
-            match status.success() {
-                true => Ok(()),
-                false => Err(io::Error::from_raw_os_error(status.signal().unwrap_or(1) + 1000)),
+            if status.success() {
+                Ok(())
+            } else {
+                Err(io::Error::from_raw_os_error(status.signal().unwrap_or(1) + 1000))
             }
         };
         let rights = "test $(awk '/CapPrm|CapEff/ {print $2}' /proc/self/status | sort -u) = \

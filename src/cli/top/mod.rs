@@ -117,10 +117,8 @@ fn once(client: &Client, interval: Duration) -> Result<(), Exit> {
     state.add(Ok(Box::new(client.status()?)));
     thread::sleep(interval);
     state.add(Ok(Box::new(client.status()?)));
-    let (width, height) = match io::stdout().is_terminal() {
-        true => terminal::size().unwrap_or(DEFAULT_SIZE),
-        false => DEFAULT_SIZE,
-    };
+    let size = if io::stdout().is_terminal() { terminal::size().ok() } else { None };
+    let (width, height) = size.unwrap_or(DEFAULT_SIZE);
     // High enough for all peers.
     let peers = u16::try_from(state.rows().len()).unwrap_or(u16::MAX);
     let area = Rect::new(0, 0, width, height.max(peers.saturating_add(AROUND_PEERS).min(1_000)));

@@ -16,9 +16,12 @@ impl CaptureRequest {
         if self.inner_only && self.outer_only {
             return Err("neither the inner nor the outer interface is selected".into());
         }
-        let reasons = |drops: &DropFilter| match drops.0.is_empty() {
-            true => Ok(DropReason::ALL.iter().copied().collect()),
-            false => drops.0.iter().map(|name| reason(name)).collect(),
+        let reasons = |drops: &DropFilter| {
+            if drops.0.is_empty() {
+                Ok(DropReason::ALL.iter().copied().collect())
+            } else {
+                drops.0.iter().map(|name| reason(name)).collect()
+            }
         };
         let snap_len = self.snap_len.map_or(MAX_SNAP_LEN, |len| len as usize);
         if !(1..=MAX_SNAP_LEN).contains(&snap_len) {
