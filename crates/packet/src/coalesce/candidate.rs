@@ -43,7 +43,7 @@ impl Order {
         let bytes = packet.as_bytes();
         let addresses = u64::from(u32_at(bytes, field::SOURCE)) << 32
             | u64::from(u32_at(bytes, field::DESTINATION));
-        let payload = packet.payload();
+        let payload = packet.whole_payload();
         if packet.is_fragment() || payload.len() < 4 {
             return Self::Fragment(addresses);
         }
@@ -90,7 +90,7 @@ impl Candidate {
         };
         match packet.protocol() {
             protocol::TCP if protocols.tcp => {
-                let tcp = Tcp::parse(packet.payload()).ok()?;
+                let tcp = Tcp::parse(packet.whole_payload()).ok()?;
                 let flags = tcp.flags();
                 let plain = flags | Flags::PSH == Flags::ACK | Flags::PSH
                     && tcp.reserved() == 0
@@ -109,13 +109,14 @@ impl Candidate {
                 })
             }
             protocol::UDP if protocols.udp => {
-                let udp = Udp::parse(packet.payload()).ok()?;
-                let whole = udp.total_len() == packet.payload().len();
-                if !whole || udp.checksum() == 0 || udp.payload().is_empty() {
+                let udp = Udp::parse(packet.whole_payload()).ok()?;
+                let whole = udp.total_len() == packet.whole_payload().len();
+                let payload_len = udp.total_len() - Udp::<&[u8]>::HEADER_LEN;
+                if !whole || udp.checksum() == 0 || payload_len == 0 {
                     return None;
                 }
                 let header_len = (IP_HEADER + Udp::<&[u8]>::HEADER_LEN) as u8;
-                Some(Self { header_len, payload_len: udp.payload().len() as u16, ..common })
+                Some(Self { header_len, payload_len: payload_len as u16, ..common })
             }
             _ => None,
         }
@@ -136,6 +137,6 @@ impl Candidate {
     #[inline(always)]
     pub(super) fn is_intact(&self, packet: &Ipv4<&[u8]>) -> bool {
         packet.verify_checksum()
-            && checksum::is_valid(checksum::sum(packet.payload(), packet.pseudo_header()))
+            && checksum::is_valid(checksum::sum(packet.whole_payload(), packet.pseudo_header()))
     }
 }
