@@ -9,18 +9,18 @@ use landlock::{
     path_beneath_rules,
 };
 
-use super::Reach;
+use super::AllowedAccess;
 
 /// The landlock interface that is asked for: that of Linux 6.12, which added signals. An older kernel
 /// enforces the part that it knows.
 const KNOWN: ABI = ABI::V6;
 
-/// Confines the calling thread and its children to `reach`. Returns a sentence about what is restricted.
+/// Confines the calling thread and its children to `allowed`. Returns a sentence about what is restricted.
 ///
 /// # Errors
 /// A sentence: the kernel has no landlock, or a version that is too old.
-pub(super) fn restrict(reach: &Reach) -> Result<String, String> {
-    let status = apply(reach).map_err(|error| match error {
+pub(super) fn restrict(allowed: &AllowedAccess) -> Result<String, String> {
+    let status = apply(allowed).map_err(|error| match error {
         // The only hard requirement below.
         RulesetError::HandleAccesses(_) => {
             "the kernel has no landlock of Linux 5.19 or later".to_owned()
@@ -40,7 +40,7 @@ pub(super) fn restrict(reach: &Reach) -> Result<String, String> {
     }
 }
 
-fn apply(reach: &Reach) -> Result<landlock::RestrictionStatus, RulesetError> {
+fn apply(allowed: &AllowedAccess) -> Result<landlock::RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
     Ruleset::default()
@@ -53,12 +53,12 @@ fn apply(reach: &Reach) -> Result<landlock::RestrictionStatus, RulesetError> {
         .handle_access(AccessNet::from_all(KNOWN))?
         .scope(Scope::Signal)?
         .create()?
-        .add_rules(path_beneath_rules(&reach.read, read))?
-        .add_rules(path_beneath_rules(&reach.execute, read | AccessFs::Execute))?
-        .add_rules(path_beneath_rules(&reach.write, writing()))?
-        .add_rules(path_beneath_rules(&reach.devices, device))?
-        .add_rules(tcp(&reach.listen, AccessNet::BindTcp))?
-        .add_rules(tcp(&reach.connect, AccessNet::ConnectTcp))?
+        .add_rules(path_beneath_rules(&allowed.read, read))?
+        .add_rules(path_beneath_rules(&allowed.execute, read | AccessFs::Execute))?
+        .add_rules(path_beneath_rules(&allowed.write, writing()))?
+        .add_rules(path_beneath_rules(&allowed.devices, device))?
+        .add_rules(tcp(&allowed.listen, AccessNet::BindTcp))?
+        .add_rules(tcp(&allowed.connect, AccessNet::ConnectTcp))?
         .restrict_self()
 }
 

@@ -29,7 +29,7 @@ pub use layers::{Layer, Layers};
 
 /// Files and ports that stay accessible to the confined process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reach {
+pub struct AllowedAccess {
     /// Directories in which files are created, replaced and removed, and files that are written.
     pub write: Vec<PathBuf>,
     /// Files and directories that are read.
@@ -115,7 +115,7 @@ pub fn give_up_low_ports(confinement: &Confinement) -> io::Result<()> {
 
 /// Confines the calling thread and every thread and program that is started from it with those of
 /// `layers` that the kernel has. To be called while there is no other thread.
-pub fn process(layers: Layers, reach: &Reach) -> (Confinement, WorkerConfinement) {
+pub fn process(layers: Layers, allowed: &AllowedAccess) -> (Confinement, WorkerConfinement) {
     let mut worker = WorkerConfinement::default();
     // no_new_privs comes first, so that no program with the set-user-ID bit escapes a layer.
     let no_new_privileges = if layers == Layers::OFF {
@@ -128,7 +128,7 @@ pub fn process(layers: Layers, reach: &Reach) -> (Confinement, WorkerConfinement
             (false, _) => Err("switched off".to_owned()),
             (true, Err(error)) => Err(format!("no_new_privs: {error}")),
             (true, Ok(())) => match layer {
-                Layer::Landlock => restrict_files(reach),
+                Layer::Landlock => restrict_files(allowed),
                 Layer::Capabilities => {
                     let kept = capabilities::reduce();
                     worker.capabilities = kept.is_ok();
@@ -145,8 +145,8 @@ pub fn process(layers: Layers, reach: &Reach) -> (Confinement, WorkerConfinement
 }
 
 #[cfg(feature = "harden")]
-fn restrict_files(reach: &Reach) -> Result<String, String> {
-    files::restrict(reach)
+fn restrict_files(allowed: &AllowedAccess) -> Result<String, String> {
+    files::restrict(allowed)
 }
 
 #[cfg(feature = "harden")]
@@ -158,7 +158,7 @@ fn filter_calls(worker: &mut WorkerConfinement) -> Result<String, String> {
 }
 
 #[cfg(not(feature = "harden"))]
-fn restrict_files(_: &Reach) -> Result<String, String> {
+fn restrict_files(_: &AllowedAccess) -> Result<String, String> {
     Err(NOT_BUILT_IN.into())
 }
 

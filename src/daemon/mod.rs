@@ -48,7 +48,7 @@ pub use workers::Workers;
 pub fn run(options: &Options) -> Result<(), Exit> {
     let log = logging::init(options)?;
     Dataplane::prepare();
-    let (confinement, worker) = confine::process(options.harden, &sandbox::reach(options));
+    let (confinement, worker) = confine::process(options.harden, &sandbox::allowed(options));
     log_confinement(&confinement);
     let helper = worker.clone();
     let runtime = runtime::build(move || {
@@ -172,15 +172,15 @@ fn trusted_previous_subnet(
     store: &str,
 ) -> Option<Cidr> {
     let subnet = previous.subnet?;
-    let doubt = SubnetFileOrigin::load(&SubnetFileOrigin::path(&options.subnet_file.path))
+    let mismatch = SubnetFileOrigin::load(&SubnetFileOrigin::path(&options.subnet_file.path))
         .and_then(|origin| origin.mismatch(&SubnetFileOrigin::here(store, subnet)));
-    if let Some(why) = &doubt {
+    if let Some(why) = &mismatch {
         tracing::warn!(
             file = %options.subnet_file.path.display(), %subnet,
             "not requesting the subnet recorded in the subnet file: {why}"
         );
     }
-    doubt.is_none().then_some(subnet)
+    mismatch.is_none().then_some(subnet)
 }
 
 /// Lower ports need CAP_NET_BIND_SERVICE: default of `ip_unprivileged_port_start`, `ip-sysctl.rst`.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::args::ListenPath;
-use crate::confine::Reach;
+use crate::confine::AllowedAccess;
 use crate::daemon::Options;
 use crate::host::firewall::Toolbox;
 use crate::observe::protocol::DEFAULT_SOCKET;
@@ -15,55 +15,57 @@ use crate::subnet::store::StoreAccess;
 
 /// All files and ports that the daemon needs with these options. Directories that the daemon would create later
 /// are created now, because landlock can only allow paths that exist.
-pub(super) fn reach(options: &Options) -> Reach {
-    let mut reach = Reach {
+pub(super) fn allowed(options: &Options) -> AllowedAccess {
+    let mut allowed = AllowedAccess {
         write: vec!["/dev/null".into(), lock_file()],
         read: FILES.into_iter().chain(["/proc", "/sys"]).map(PathBuf::from).collect(),
         execute: PROGRAMS.map(PathBuf::from).into(),
         // The directory, because a device node that is created again is another file.
         devices: vec!["/dev/net".into()],
-        ..Reach::default()
+        ..AllowedAccess::default()
     };
     let tools = Toolbox::from_environment();
-    reach.execute.extend(tools.dirs().iter().filter(|dir| dir.is_absolute()).cloned());
+    allowed.execute.extend(tools.dirs().iter().filter(|dir| dir.is_absolute()).cloned());
     let files = [Some(&options.subnet_file.path), options.stats_json.as_ref()];
     for file in files.into_iter().flatten() {
-        reach.write.push(create_dir(parent(file)));
+        allowed.write.push(create_dir(parent(file)));
     }
     if options.healthz_port != 0 {
-        reach.listen.push(options.healthz_port);
+        allowed.listen.push(options.healthz_port);
     }
-    reach.listen.extend(options.metrics_addr.map(|address| address.port()));
+    allowed.listen.extend(options.metrics_addr.map(|address| address.port()));
     match &options.socket {
         Some(ListenPath::Disabled) => {}
-        Some(ListenPath::At(path)) => reach.write.push(create_dir(parent(path))),
-        None => reach.write.push(create_dir(parent(Path::new(DEFAULT_SOCKET)))),
+        Some(ListenPath::At(path)) => allowed.write.push(create_dir(parent(path))),
+        None => allowed.write.push(create_dir(parent(Path::new(DEFAULT_SOCKET)))),
     }
-    store(&options.store.options().settings().access(), &mut reach);
-    reach
+    store(&options.store.options().settings().access(), &mut allowed);
+    allowed
 }
 
-fn store(access: &StoreAccess, reach: &mut Reach) {
+fn store(access: &StoreAccess, allowed: &mut AllowedAccess) {
     for file in &access.read_files {
         // The directories, because a renewed certificate is another file, often behind a symbolic link.
-        reach.read.push(parent(file).to_owned());
-        reach.read.extend(resolved(file).map(|file| parent(&file).to_owned()));
+        allowed.read.push(parent(file).to_owned());
+        allowed.read.extend(resolved(file).map(|file| parent(&file).to_owned()));
     }
-    reach.write.extend(access.write_dirs.iter().map(|dir| create_dir(dir)));
+    allowed.write.extend(access.write_dirs.iter().map(|dir| create_dir(dir)));
     for (host, port) in &access.servers {
-        reach.connect.push(*port);
+        allowed.connect.push(*port);
         if host.parse::<IpAddr>().is_err() {
-            name_resolution(reach);
+            name_resolution(allowed);
         }
     }
 }
 
 /// What the C library needs to resolve a host name. Its files may be replaced at any time, so the whole of their
 /// directory is allowed.
-fn name_resolution(reach: &mut Reach) {
-    reach.read.push("/etc".into());
-    reach.read.extend(resolved(Path::new("/etc/resolv.conf")).map(|file| parent(&file).to_owned()));
-    reach.connect.push(DNS);
+fn name_resolution(allowed: &mut AllowedAccess) {
+    allowed.read.push("/etc".into());
+    allowed
+        .read
+        .extend(resolved(Path::new("/etc/resolv.conf")).map(|file| parent(&file).to_owned()));
+    allowed.connect.push(DNS);
 }
 
 /// The lock file of legacy iptables, which serialises its instances. iptables creates a missing lock file in a
@@ -126,15 +128,15 @@ mod tests {
         options: Options,
     }
 
-    fn reach_of(args: &[&str]) -> Reach {
-        reach(&CommandLine::parse_from(["flannel-udp"].iter().chain(args)).options)
+    fn allowed_of(args: &[&str]) -> AllowedAccess {
+        allowed(&CommandLine::parse_from(["flannel-udp"].iter().chain(args)).options)
     }
 
     #[test]
     fn options_determine_paths_and_ports() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        let reach = reach_of(&[
+        let allowed = allowed_of(&[
             &format!("--registry=file:{}", path("leases").display()),
             &format!("--subnet-file={}", path("run/subnet.env").display()),
             "--healthz-port=8471",
@@ -142,10 +144,10 @@ mod tests {
             &format!("--socket={}", path("socket/s").display()),
         ]);
         assert!(path("leases").is_dir() && path("run").is_dir());
-        assert!(reach.write.contains(&path("socket")));
-        assert!(reach.write.contains(&path("leases")) && reach.write.contains(&path("run")));
-        assert_eq!((&*reach.listen, &*reach.connect), (&[8471, 9285][..], &[][..]));
-        assert!(!reach.read.contains(&"/etc".into()));
+        assert!(allowed.write.contains(&path("socket")));
+        assert!(allowed.write.contains(&path("leases")) && allowed.write.contains(&path("run")));
+        assert_eq!((&*allowed.listen, &*allowed.connect), (&[8471, 9285][..], &[][..]));
+        assert!(!allowed.read.contains(&"/etc".into()));
     }
 
     #[test]
@@ -154,11 +156,11 @@ mod tests {
         let subnet_file = format!("--subnet-file={}/subnet.env", dir.path().display());
         let ca = format!("--etcd-cafile={}/ca.pem", dir.path().display());
         let by_address =
-            reach_of(&[&subnet_file, &ca, "--etcd-endpoints=https://10.0.0.1:2379,[::1]:4001"]);
+            allowed_of(&[&subnet_file, &ca, "--etcd-endpoints=https://10.0.0.1:2379,[::1]:4001"]);
         assert_eq!(by_address.connect, [2379, 4001]);
         assert!(by_address.read.contains(&dir.path().into()));
         assert!(!by_address.read.contains(&"/etc".into()));
-        let by_name = reach_of(&[&subnet_file, "--etcd-endpoints=http://etcd.example:2379/"]);
+        let by_name = allowed_of(&[&subnet_file, "--etcd-endpoints=http://etcd.example:2379/"]);
         assert_eq!(by_name.connect, [2379, DNS]);
         assert!(by_name.read.contains(&"/etc".into()));
     }

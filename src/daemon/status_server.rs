@@ -137,7 +137,7 @@ impl StatusServer {
                 expires: status.lease_expires.map(snapshot::unix),
                 renewals: status.renewals,
             });
-            snapshot.registry = Some(snapshot::Registry {
+            snapshot.registry = Some(snapshot::StoreState {
                 store: store.to_owned(),
                 connected: status.connected,
                 synced: status.synced,

@@ -36,9 +36,9 @@ fn file(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
     let identity = store.identity.as_deref();
     let note = SubnetFileOrigin::load(&SubnetFileOrigin::path(&facts.args.subnet_file.path));
     if let (Some(identity), Some(note)) = (identity, note)
-        && let Some(doubt) = note.mismatch(&SubnetFileOrigin::here(identity, subnet))
+        && let Some(mismatch) = note.mismatch(&SubnetFileOrigin::here(identity, subnet))
     {
-        findings.push(Finding::fault(&path, format!("it is stale: {doubt}")).remedy(stale));
+        findings.push(Finding::fault(&path, format!("it is stale: {mismatch}")).remedy(stale));
     }
     let mtu = facts.variable("FLANNEL_MTU").and_then(|mtu| mtu.parse::<u32>().ok());
     if let (Some(in_file), Some(real)) = (mtu, facts.mtu())

@@ -11,7 +11,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use flannel_udp::confine::{self, Layer, Layers, Reach};
+use flannel_udp::confine::{self, AllowedAccess, Layer, Layers};
 use flannel_udp::dataplane::{
     CheckMode, Config, Dataplane, Offloads, PeerAccounting, ThreadInit, Threads,
 };
@@ -36,7 +36,7 @@ const DENIED: Option<i32> = Some(libc::EACCES);
 fn a_captured_worker() {
     let Some(_exclusive) = exclusive() else { return };
     let outcomes = in_namespace(|| {
-        let (confinement, worker) = confine::process(Layers::AUTO, &reach());
+        let (confinement, worker) = confine::process(Layers::AUTO, &allowed());
         assert!(confinement.has(Layer::Seccomp) && confinement.has(Layer::Capabilities));
         let before = Before::open();
         let (tell, told) = channel();
@@ -85,10 +85,10 @@ fn a_captured_control_thread() {
     let outcomes = in_namespace(|| {
         let listeners = [0; 2].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
         let [known, unknown] = listeners.each_ref().map(|l| l.local_addr().unwrap());
-        let mut reach = reach();
-        reach.write.push(inside.clone());
-        reach.connect.push(known.port());
-        let (confinement, _) = confine::process(Layers::AUTO, &reach);
+        let mut allowed = allowed();
+        allowed.write.push(inside.clone());
+        allowed.connect.push(known.port());
+        let (confinement, _) = confine::process(Layers::AUTO, &allowed);
         if !confinement.has(Layer::Landlock) {
             eprintln!("SKIPPED a part: {confinement:?}");
             return None;
@@ -192,7 +192,7 @@ fn die() {
         return;
     }
     let namespace = File::open("/proc/self/ns/net").unwrap();
-    let (_, worker) = confine::process(Layers::AUTO, &reach());
+    let (_, worker) = confine::process(Layers::AUTO, &allowed());
     worker.enter().unwrap();
     let _ = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
 }
@@ -208,7 +208,7 @@ fn what_a_system_call_costs() {
                 let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
                 socket.set_nonblocking(true).unwrap();
                 if confined {
-                    confine::process(Layers::AUTO, &reach()).1.enter().unwrap();
+                    confine::process(Layers::AUTO, &allowed()).1.enter().unwrap();
                 }
                 let mut buffer = [0; 64];
                 let start = Instant::now();
@@ -311,13 +311,13 @@ fn in_namespace<T: Send>(visit: impl FnOnce() -> T + Send) -> T {
         .unwrap()
 }
 
-fn reach() -> Reach {
-    Reach {
+fn allowed() -> AllowedAccess {
+    AllowedAccess {
         write: vec!["/dev/null".into()],
         read: vec!["/proc".into()],
         execute: ["/usr", "/bin", "/sbin", "/lib", "/lib64"].map(Into::into).into(),
         devices: vec!["/dev/net".into()],
-        ..Reach::default()
+        ..AllowedAccess::default()
     }
 }
 

@@ -22,7 +22,7 @@ fn sample(uptime: f64) -> Sample {
         expires: Some(1e9 + 7200.0),
         renewals: 0,
     });
-    snapshot.registry = Some(snapshot::Registry {
+    snapshot.registry = Some(snapshot::StoreState {
         connected: true,
         last_contact_ago: Some(1.5),
         ..Default::default()

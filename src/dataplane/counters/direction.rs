@@ -131,7 +131,12 @@ impl DirectionCounters {
     }
 
     /// Counts packets that were read and dropped.
-    pub(in crate::dataplane) fn lose(&self, reason: DropReason, packets: usize, bytes: usize) {
+    pub(in crate::dataplane) fn record_dropped(
+        &self,
+        reason: DropReason,
+        packets: usize,
+        bytes: usize,
+    ) {
         self.packets.add(packets as u64);
         self.bytes.add(bytes as u64);
         self.drop(reason, packets as u64);

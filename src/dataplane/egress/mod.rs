@@ -258,7 +258,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
         let Dropped { reason, next_hop, ttl, segments, .. } = *dropped;
         let (count, bytes) = dropped.size();
         let counters = &self.counters.egress;
-        counters.lose(reason, count, bytes);
+        counters.record_dropped(reason, count, bytes);
         if self.probe.is_on() {
             let to = next_hop.map(send::address);
             match segments {

@@ -66,7 +66,7 @@ impl<S: MessageSocket> Sender<S> {
                         );
                     }
                 } else {
-                    lose(&error, &train, train.count, offloads, counters);
+                    drop_unsent(&error, &train, train.count, offloads, counters);
                     self.show(&train, packets, Some(reason(&error)), probe);
                 }
             }
@@ -106,7 +106,7 @@ impl<S: MessageSocket> Sender<S> {
             next += sent;
             left += sent;
             if let Some(error) = error {
-                lose(&error, train, 1, offloads, counters);
+                drop_unsent(&error, train, 1, offloads, counters);
                 if let Some(datagram) = datagrams.next() {
                     let hop = Some(address(train.hop));
                     probe.dropped(reason(&error), hop, Ttl::Decremented, parts(datagram));
@@ -179,7 +179,7 @@ fn carried(train: &Train, counters: &DirectionCounters) {
 }
 
 #[cold]
-fn lose(
+fn drop_unsent(
     error: &io::Error,
     train: &Train,
     count: u32,

@@ -172,7 +172,7 @@ impl<Q: PacketQueue> Ingress<Q> {
     fn drop_datagram(&mut self, dropped: &Dropped, from: SocketAddrV4, span: Span) {
         let datagram = &self.batch.bytes()[span.range()];
         let counters = &self.counters.ingress;
-        counters.lose(dropped.reason, 1, dropped.len);
+        counters.record_dropped(dropped.reason, 1, dropped.len);
         self.probe.dropped(dropped.reason, Some(from), dropped.ttl, [datagram, &[]]);
         let Some(kind) = dropped.icmp else { return };
         match self.icmp.reply(kind, &datagram[..dropped.len]) {

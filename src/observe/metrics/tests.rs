@@ -1,7 +1,7 @@
 use super::*;
 use crate::dataplane::counters::ThreadStats;
 use crate::dataplane::{DropReason, FeatureState, PeerTraffic, Stats};
-use crate::observe::protocol::snapshot::{Build, Lease, Peer, Registry as Store, Thread};
+use crate::observe::protocol::snapshot::{Build, Lease, Peer, StoreState as Store, Thread};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};

@@ -33,7 +33,7 @@ pub struct Snapshot {
     /// The subnet of this host; `None` until it is acquired.
     pub lease: Option<Lease>,
     /// The lease store; `None` during the first steps of the start.
-    pub registry: Option<Registry>,
+    pub registry: Option<StoreState>,
     /// State of every kernel feature.
     pub features: Vec<FeatureState>,
     /// Privileges and access that the process has given up.
@@ -154,7 +154,7 @@ pub struct Lease {
 /// The lease store, and how recent the daemon's copy of it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Registry {
+pub struct StoreState {
     /// Description of the store.
     pub store: String,
     /// Whether the watch is up.
@@ -318,7 +318,7 @@ mod tests {
                 expires: None,
                 renewals: 0,
             }),
-            registry: Some(Registry::default()),
+            registry: Some(StoreState::default()),
             features: serde_json::from_value(json(
                 r#"[{"name":"gso","on":true,"why":null,"lost":null}]"#,
             ))
