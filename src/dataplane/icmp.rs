@@ -11,7 +11,7 @@ pub(super) struct IcmpErrors {
     source: Ipv4Addr,
     tokens: u32,
     refilled: Instant,
-    packet: [u8; PACKET],
+    packet: [u8; icmp::MAX_LEN],
 }
 
 /// The answer to a packet whose sender is to get an error.
@@ -26,7 +26,7 @@ pub(super) enum Reply<'a> {
 
 impl IcmpErrors {
     pub(super) fn new(source: Ipv4Addr) -> Self {
-        Self { source, tokens: BURST, refilled: Instant::now(), packet: [0; PACKET] }
+        Self { source, tokens: BURST, refilled: Instant::now(), packet: [0; icmp::MAX_LEN] }
     }
 
     pub(super) fn reply(&mut self, kind: ErrorKind, offender: &[u8]) -> Reply<'_> {
@@ -63,8 +63,6 @@ const BURST: u32 = 50;
 /// Time after which one further error is allowed: 100 per second, a tenth of the kernel's own
 /// `icmp_msgs_per_sec`.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// Longest error: two greatest headers, ICMP's own and eight bytes.
-const PACKET: usize = 160;
 
 #[cfg(test)]
 mod tests {

@@ -91,9 +91,7 @@ impl Feature {
     pub fn name(self) -> &'static str {
         self.description().name
     }
-}
 
-impl Feature {
     /// Asks the kernel for the feature with `socket`, as a data plane does. `None` if a socket is not
     /// what the kernel is asked with.
     ///
