@@ -2,7 +2,6 @@
 //! changes as events.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,10 +12,15 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage}
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::interface::{self, ExternalInterface};
+use super::interface::ExternalInterface;
 use super::link::{Conflict, LinkError, OverlayDevice, Repair, ensure, retire};
 use super::netlink::{Netlink, NetlinkError, link_of};
 use crate::route::Cidr;
+
+mod underlay;
+
+use underlay::Underlay;
+pub use underlay::UnderlayState;
 
 /// A change that the watcher reports to its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,18 +34,6 @@ pub enum LinkEvent {
     Conflicts(Vec<Conflict>),
     /// The interface between hosts has changed.
     Underlay(UnderlayState),
-}
-
-/// The current state of the interface between hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnderlayState {
-    /// Interface index; `None` while there is no interface of that name.
-    pub index: Option<u32>,
-    /// MTU in bytes; while the interface is gone, its last known MTU.
-    pub mtu: u32,
-    /// The address to bind to: the one in use while the interface has it, else the first usable
-    /// one.
-    pub address: Option<Ipv4Addr>,
 }
 
 /// Delay between a change and its check, so that a burst of changes, such as a DHCP client's, is
@@ -98,8 +90,7 @@ struct LinkWatcher {
     netlink: Netlink,
     overlays: watch::Receiver<OverlayDevice>,
     overlay: OverlayDevice,
-    underlay_name: String,
-    underlay: UnderlayState,
+    underlay: Underlay,
     events: mpsc::UnboundedSender<LinkEvent>,
     gone: Option<u32>,
     settle: Duration,
@@ -119,12 +110,7 @@ impl LinkWatcher {
             netlink: Netlink::connect()?,
             overlays,
             overlay,
-            underlay: UnderlayState {
-                index: Some(underlay.index),
-                mtu: underlay.mtu,
-                address: Some(underlay.address),
-            },
-            underlay_name: underlay.name,
+            underlay: Underlay::new(underlay),
             events,
             gone: None,
             settle: SETTLE_TIME,
@@ -137,7 +123,6 @@ impl LinkWatcher {
     /// Delay until the check that a kernel message calls for.
     fn urgency(&self, message: &NetlinkMessage<RouteNetlinkMessage>) -> Duration {
         use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, NewAddress, NewLink, NewRoute};
-        let watched = |index| index == self.overlay.index || Some(index) == self.underlay.index;
         let relevant = match &message.payload {
             NetlinkPayload::InnerMessage(DelLink(link))
                 if link.header.index == self.overlay.index =>
@@ -145,10 +130,11 @@ impl LinkWatcher {
                 return Duration::ZERO;
             }
             NetlinkPayload::InnerMessage(NewLink(link) | DelLink(link)) => {
-                watched(link.header.index) || link_of(link).name == self.underlay_name
+                link.header.index == self.overlay.index || self.underlay.is(&link_of(link))
             }
             NetlinkPayload::InnerMessage(NewAddress(address) | DelAddress(address)) => {
-                watched(address.header.index)
+                let index = address.header.index;
+                index == self.overlay.index || self.underlay.has_index(index)
             }
             NetlinkPayload::InnerMessage(NewRoute(route) | DelRoute(route)) => {
                 destination(route).is_some_and(|to| self.overlay.network.covers(to))
@@ -173,11 +159,13 @@ impl LinkWatcher {
 
     async fn check(&mut self) {
         let overlay = self.check_overlay().await;
-        let underlay = self.check_underlay().await;
+        let underlay = self.underlay.check(&self.netlink).await;
+        if let Ok(Some(now)) = underlay {
+            self.send(LinkEvent::Underlay(now));
+        }
         let error = match (overlay, underlay) {
-            (Ok(()), Ok(())) => String::new(),
-            (Err(error), _) => error.to_string(),
-            (_, Err(error)) => error.to_string(),
+            (Ok(()), Ok(_)) => String::new(),
+            (Err(error), _) | (_, Err(error)) => error.to_string(),
         };
         // An error that persists is logged once, and so is its end.
         if error != self.last_error {
@@ -235,58 +223,10 @@ impl LinkWatcher {
         Ok(())
     }
 
-    async fn check_underlay(&mut self) -> Result<(), NetlinkError> {
-        let links = self.netlink.links().await?;
-        let by_index = links.iter().find(|link| Some(link.index) == self.underlay.index);
-        // A renamed interface keeps its index; one that was deleted and created again has another.
-        let link = by_index.or_else(|| links.iter().find(|link| link.name == self.underlay_name));
-        let now = match link {
-            None => UnderlayState { index: None, address: None, ..self.underlay },
-            Some(link) => {
-                let addresses = self.netlink.addresses().await?;
-                let ranked = interface::ranked(link, &addresses);
-                let kept = self.underlay.address.filter(|address| ranked.contains(address));
-                UnderlayState {
-                    index: Some(link.index),
-                    mtu: link.mtu,
-                    address: kept.or_else(|| ranked.first().copied()),
-                }
-            }
-        };
-        if now != self.underlay {
-            tracing::debug!(
-                interface = %self.underlay_name,
-                "the interface between hosts has changed: {}",
-                describe(&self.underlay, &now)
-            );
-            self.underlay = now;
-            self.send(LinkEvent::Underlay(now));
-        }
-        Ok(())
-    }
-
     fn send(&self, event: LinkEvent) {
         // The receiver is dropped only when the daemon stops, which ends this task too.
         let _ = self.events.send(event);
     }
-}
-
-fn describe(was: &UnderlayState, now: &UnderlayState) -> String {
-    let mut words = Vec::new();
-    match (was.index, now.index) {
-        (Some(_), None) => words.push("deleted".to_owned()),
-        (None, Some(_)) => words.push("created".to_owned()),
-        (Some(a), Some(b)) if a != b => words.push("deleted and created again".to_owned()),
-        _ => {}
-    }
-    if was.mtu != now.mtu {
-        words.push(format!("MTU {} instead of {}", now.mtu, was.mtu));
-    }
-    if was.address != now.address {
-        let text = |a: Option<Ipv4Addr>| a.map_or("no address".to_owned(), |a| a.to_string());
-        words.push(format!("{} instead of {}", text(now.address), text(was.address)));
-    }
-    words.join(", ")
 }
 
 fn destination(route: &RouteMessage) -> Option<Cidr> {
