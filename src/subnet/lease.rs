@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::Value;
 
-use super::config::field;
+use super::json::{Members, NotAnObject};
 use crate::route::Cidr;
 
 /// The last part of a lease's key, such as `10.0.20.0-24`.
@@ -112,23 +112,26 @@ impl LeaseValue {
     /// # Errors
     /// Text that is not a JSON object, or an object without a unicast `PublicIP`.
     pub fn decode(bytes: &[u8]) -> Result<Self, NotALease> {
-        let value: Value = serde_json::from_str(&String::from_utf8_lossy(bytes))
-            .map_err(|error| NotALease::Json(error.to_string()))?;
-        let Value::Object(fields) = value else {
-            return Err(NotALease::Json("not an object".to_owned()));
-        };
-        let text = match field(&fields, "PublicIP") {
-            Some(Value::String(text)) => text,
-            Some(other) => return Err(NotALease::PublicIp(format!("it is {}", brief(other)))),
-            None => return Err(NotALease::PublicIp("it is missing".to_owned())),
-        };
-        let public_ip = unicast(text)
-            .ok_or_else(|| NotALease::PublicIp(brief(&Value::String(text.clone()))))?;
-        let backend_type = match field(&fields, "BackendType") {
-            Some(Value::String(kind)) if !kind.is_empty() => Some(kind.clone()),
+        let members =
+            Members::parse(&String::from_utf8_lossy(bytes)).map_err(|error| match error {
+                NotAnObject::Syntax(error) => NotALease::Json(error.to_string()),
+                NotAnObject::Other(_) => NotALease::Json("not an object".to_owned()),
+            })?;
+        // flannel reads every occurrence, so each has to be an address.
+        let mut public_ip = Err(NotALease::PublicIp("it is missing".to_owned()));
+        for value in members.values("PublicIP") {
+            let Value::String(text) = &value else {
+                return Err(NotALease::PublicIp(format!("it is {}", brief(&value))));
+            };
+            public_ip = Ok(unicast(text).ok_or_else(|| NotALease::PublicIp(brief(&value)))?);
+        }
+        let public_ip = public_ip?;
+        let backend_type = members.values("BackendType").filter_map(|value| match value {
+            Value::String(kind) => Some(kind),
             _ => None,
-        };
-        let backend_data = field(&fields, "BackendData").filter(|data| !data.is_null()).cloned();
+        });
+        let backend_type = backend_type.last().filter(|kind| !kind.is_empty());
+        let backend_data = members.values("BackendData").last().filter(|data| !data.is_null());
         Ok(Self { public_ip, backend_type, backend_data })
     }
 
@@ -230,6 +233,9 @@ mod tests {
         assert_eq!(rich.public_ip, Ipv4Addr::new(1, 2, 3, 4));
         assert!(!rich.is_udp() && rich.backend_data.is_some());
         assert!(read(r#"{"PublicIP":"1.2.3.4","BackendType":"UDP"}"#).unwrap().is_udp());
+        let twice = r#"{"PublicIP":"1.2.3.4","BackendType":"vxlan","publicIP":"5.6.7.8","backendType":"udp"}"#;
+        let twice = read(twice).unwrap();
+        assert!(twice.public_ip == Ipv4Addr::new(5, 6, 7, 8) && twice.is_udp(), "the last counts");
         assert!(read(r#"{"PublicIP":"1.2.3.4","BackendType":""}"#).unwrap().is_udp());
         for bad in [
             "",
@@ -237,6 +243,7 @@ mod tests {
             "[]",
             "{}",
             "null",
+            r#"{"PublicIP":"1.2.3.4","publicip":"x"}"#,
             r#"{"PublicIP":null}"#,
             r#"{"PublicIP":"x"}"#,
             r#"{"PublicIP":"0.0.0.0"}"#,

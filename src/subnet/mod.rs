@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`config`] | the network config, by flannel's rules |
+//! | `json` | objects as Go's `encoding/json` reads them |
 //! | [`lease`] | keys and values of leases, in flannel's format |
 //! | [`store`] | lease stores: etcd, a directory |
 //! | [`manager`] | acquires and renews this host's lease, updates the route table |
@@ -19,6 +20,7 @@ pub mod allocate;
 pub mod backoff;
 pub mod config;
 pub mod instance;
+mod json;
 pub mod lease;
 pub mod manager;
 pub mod origin;

@@ -17,6 +17,7 @@ both! {
     the_subnet_file_is_a_preference
     a_lease_that_does_not_fit_is_released
     leases_are_renewed
+    the_longest_margin_makes_no_storm_of_renewals
     a_deleted_lease_is_acquired_again
     the_address_may_change
     invalid_entries_change_nothing
@@ -139,6 +140,16 @@ async fn leases_are_renewed(test_store: TestStore) {
     if let TestStore::Etcd(etcd) = &test_store {
         until("old leases to be revoked", async || etcd.leases().await <= 1).await;
     }
+}
+
+/// The longest margin that the daemon allows leaves one minute of a lease.
+async fn the_longest_margin_makes_no_storm_of_renewals(test_store: TestStore) {
+    let mut options = options(1);
+    options.timing.renew_margin = Duration::from_secs(1439 * 60);
+    let one = Running::start(test_store.open(), options).await;
+    // Longer than the wait for the first check, at which the next renewal is planned.
+    sleep(Duration::from_millis(800)).await;
+    assert_eq!(one.status.borrow().renewals, 0);
 }
 
 async fn a_deleted_lease_is_acquired_again(test_store: TestStore) {

@@ -6,13 +6,14 @@
 //!
 //! The document is read as Go's `encoding/json` reads it into flannel's struct: a key matches
 //! without regard to case, the last of a repeated key counts, unknown keys are ignored, `null`
-//! means absent, and bytes that are not UTF-8 become U+FFFD. Only the message for text that is not
+//! changes nothing, and bytes that are not UTF-8 become U+FFFD. Only the message for text that is not
 //! JSON is this program's own: it gives the line and the column.
 
 use std::net::Ipv4Addr;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::json::{Members, NotAnObject};
 use crate::packet::wire;
 use crate::route::Cidr;
 
@@ -42,13 +43,13 @@ impl NetworkConfig {
     /// The first mistake: text that is not JSON with its line and column, anything else in
     /// flannel's words where flannel has a message for it.
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
-        let value = serde_json::from_str(&String::from_utf8_lossy(text))
-            .map_err(|error| ConfigError::wait(format!("it is not valid JSON: {error}")))?;
-        let fields = match value {
-            Value::Object(fields) => fields,
-            Value::Null => Map::new(),
-            other => return Err(type_error(&other, "Go value of type subnet.Config")),
-        };
+        let fields =
+            Members::parse(&String::from_utf8_lossy(text)).map_err(|error| match error {
+                NotAnObject::Syntax(error) => {
+                    ConfigError::wait(format!("it is not valid JSON: {error}"))
+                }
+                NotAnObject::Other(other) => type_error(&other, "Go value of type subnet.Config"),
+            })?;
         let raw = RawConfig::read(&fields)?;
         let backend = RawBackend::read(&fields)?;
         raw.check(&backend)
@@ -108,16 +109,16 @@ struct RawConfig {
 }
 
 impl RawConfig {
-    fn read(fields: &Map<String, Value>) -> Result<Self, ConfigError> {
+    fn read(fields: &Members) -> Result<Self, ConfigError> {
         Ok(Self {
             ipv4: boolean(fields, "EnableIPv4")?.unwrap_or(true),
             ipv6: boolean(fields, "EnableIPv6")?.unwrap_or(false),
             nftables: boolean(fields, "EnableNFTables")?.unwrap_or(false),
-            network: field(fields, "Network").map(network).transpose()?,
-            subnet_min: field(fields, "SubnetMin").map(address).transpose()?,
-            subnet_max: field(fields, "SubnetMax").map(address).transpose()?,
+            network: last(fields, "Network", network)?,
+            subnet_min: last(fields, "SubnetMin", address)?,
+            subnet_max: last(fields, "SubnetMax", address)?,
             subnet_len: unsigned(fields, "SubnetLen")?,
-            has_ipv6_network: field(fields, "IPv6Network").is_some_and(|v| !v.is_null()),
+            has_ipv6_network: fields.values("IPv6Network").last().is_some_and(|v| !v.is_null()),
         })
     }
 
@@ -195,48 +196,45 @@ fn subnet_len(network: Cidr, given: u64) -> Result<u8, ConfigError> {
 
 /// The `Backend` property: the type is checked, the port is not yet.
 struct RawBackend {
-    port: Option<Value>,
+    ports: Vec<Value>,
 }
 
 impl RawBackend {
-    fn read(fields: &Map<String, Value>) -> Result<Self, ConfigError> {
+    fn read(fields: &Members) -> Result<Self, ConfigError> {
         // An absent Backend means udp; a Backend without a type is an error in flannel.
-        let Some(backend) = field(fields, "Backend") else { return Ok(Self { port: None }) };
-        let context = "error decoding Backend property of config: ";
-        let empty = Map::new();
-        let fields = match backend {
-            Value::Object(fields) => fields,
-            Value::Null => &empty,
-            other => {
-                let error = type_error(other, "Go value of type struct { Type string }");
-                return Err(ConfigError::wait(format!("{context}{error}")));
-            }
+        let Some(backend) = fields.last_text("Backend") else { return Ok(Self { ports: vec![] }) };
+        let context = |error| {
+            ConfigError::wait(format!("error decoding Backend property of config: {error}"))
         };
-        let kind = match field(fields, "Type") {
-            Some(Value::String(kind)) => kind.to_lowercase(),
-            None | Some(Value::Null) => String::new(),
-            Some(other) => {
-                let error = type_error(other, "Go struct field .Type of type string");
-                return Err(ConfigError::wait(format!("{context}{error}")));
+        let fields = Members::parse(backend).map_err(|error| match error {
+            NotAnObject::Syntax(error) => context(error.to_string()),
+            NotAnObject::Other(other) => {
+                context(type_error(&other, "Go value of type struct { Type string }").text)
             }
-        };
+        })?;
+        let kind = last_given(&fields, "Type", |value| match value {
+            Value::String(kind) => Ok(kind.to_lowercase()),
+            other => Err(context(type_error(other, "Go struct field .Type of type string").text)),
+        });
+        let kind = kind?.unwrap_or_default();
         if kind != "udp" {
             return Err(ConfigError::fatal(format!("unknown backend type: {kind}")));
         }
-        Ok(Self { port: field(fields, "Port").cloned() })
+        Ok(Self { ports: fields.values("Port").filter(|port| !port.is_null()).collect() })
     }
 
     fn port(&self) -> Result<u16, ConfigError> {
-        let number = match &self.port {
-            None | Some(Value::Null) => return Ok(wire::DEFAULT_PORT),
-            Some(Value::Number(number)) => number,
-            Some(other) => {
-                let error = type_error(other, "Go struct field .Port of type int");
+        let mut number = None;
+        for port in &self.ports {
+            let Value::Number(port) = port else {
+                let error = type_error(port, "Go struct field .Port of type int");
                 return Err(ConfigError::fatal(format!(
                     "error decoding UDP backend config: {error}"
                 )));
-            }
-        };
+            };
+            number = Some(port);
+        }
+        let Some(number) = number else { return Ok(wire::DEFAULT_PORT) };
         match number.as_u64() {
             Some(port @ 1..=65_535) => Ok(port as u16),
             _ => Err(ConfigError::fatal(format!(
@@ -246,30 +244,38 @@ impl RawBackend {
     }
 }
 
-/// A field by its exact name, or else by its name without regard to case, as Go's decoder does.
-pub(super) fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    fields.get(name).or_else(|| {
-        fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+/// The last value of a key, if every value can be read.
+fn last<T>(
+    fields: &Members,
+    name: &str,
+    read: impl Fn(&Value) -> Result<T, ConfigError>,
+) -> Result<Option<T>, ConfigError> {
+    fields.values(name).try_fold(None, |_, value| read(&value).map(Some))
+}
+
+/// As [`last`]; `null` leaves an earlier value as it is.
+fn last_given<T>(
+    fields: &Members,
+    name: &str,
+    read: impl Fn(&Value) -> Result<T, ConfigError>,
+) -> Result<Option<T>, ConfigError> {
+    let mut given = fields.values(name).filter(|value| !value.is_null());
+    given.try_fold(None, |_, value| read(&value).map(Some))
+}
+
+fn boolean(fields: &Members, name: &str) -> Result<Option<bool>, ConfigError> {
+    last_given(fields, name, |value| {
+        let target = || format!("Go struct field Config.{name} of type bool");
+        value.as_bool().ok_or_else(|| type_error(value, &target()))
     })
 }
 
-fn boolean(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, ConfigError> {
-    match field(fields, name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(value)) => Ok(Some(*value)),
-        Some(other) => {
-            Err(type_error(other, &format!("Go struct field Config.{name} of type bool")))
-        }
-    }
-}
-
-fn unsigned(fields: &Map<String, Value>, name: &str) -> Result<u64, ConfigError> {
-    match field(fields, name) {
-        None | Some(Value::Null) => Ok(0),
-        Some(value) => value.as_u64().ok_or_else(|| {
-            type_error(value, &format!("Go struct field Config.{name} of type uint"))
-        }),
-    }
+fn unsigned(fields: &Members, name: &str) -> Result<u64, ConfigError> {
+    let number = last_given(fields, name, |value| {
+        let target = || format!("Go struct field Config.{name} of type uint");
+        value.as_u64().ok_or_else(|| type_error(value, &target()))
+    })?;
+    Ok(number.unwrap_or(0))
 }
 
 /// The text that flannel's own unmarshallers receive: the JSON without its quotes

@@ -158,7 +158,16 @@ fn the_document_is_read_as_go_reads_it() {
         // A key matches without regard to case; of a repeated key the last one counts.
         (&br#"{"nEtWoRk":"10.1.0.0/16"}"#[..], "10.1.0.0/16", 24),
         (br#"{"Network":"10.1.0.0/16","Network":"10.2.0.0/16"}"#, "10.2.0.0/16", 24),
-        // `null` means absent.
+        (br#"{"network":"10.1.0.0/16","Network":"10.2.0.0/16"}"#, "10.2.0.0/16", 24),
+        (br#"{"Network":"10.1.0.0/16","network":"10.2.0.0/16"}"#, "10.2.0.0/16", 24),
+        (br#"{"Network":"10.1.0.0/16","SubnetLen":25,"subnetlen":26}"#, "10.1.0.0/16", 26),
+        (
+            "{\"Network\":\"10.1.0.0/16\",\"SubnetLen\":25,\"\u{17f}ubnetLen\":26}".as_bytes(),
+            "10.1.0.0/16",
+            26,
+        ),
+        // `null` changes nothing.
+        (br#"{"Network":"10.1.0.0/16","SubnetLen":25,"SubnetLen":null}"#, "10.1.0.0/16", 25),
         (br#"{"Network":"10.1.0.0/16","SubnetLen":null,"EnableIPv4":null}"#, "10.1.0.0/16", 24),
         // An escape is the character that it stands for.
         (br#"{"Network":"10.1.0.0\u002f16","SubnetLen":25}"#, "10.1.0.0/16", 25),
@@ -169,6 +178,17 @@ fn the_document_is_read_as_go_reads_it() {
         assert_eq!(config.network.to_string(), network, "{}", String::from_utf8_lossy(text));
         assert_eq!(config.subnet_len, subnet_len, "{}", String::from_utf8_lossy(text));
     }
+    // The same inside Backend, whose last occurrence replaces the others as a whole.
+    for (backend, port) in [
+        (r#""Backend":{"Type":"x","type":"udp","Port":1,"port":9000}"#, 9000),
+        (r#""Backend":{"Type":"udp","Port":9000},"backend":{"Type":"udp"}"#, 8285),
+    ] {
+        let config = parse(&format!(r#"{{"Network":"10.1.0.0/16",{backend}}}"#)).unwrap();
+        assert_eq!(config.port, port, "{backend}");
+    }
+    // An earlier occurrence of the wrong type is still a mistake.
+    let twice = parse(r#"{"Network":"10.1.0.0/16","SubnetLen":"x","SubnetLen":24}"#);
+    assert!(twice.unwrap_err().to_string().contains("cannot unmarshal string"));
     // A number with a fraction or an exponent is not a uint, even if its value is whole.
     for number in ["24.0", "2.4e1", "18446744073709551616"] {
         let text = format!(r#"{{"Network":"10.0.0.0/16","SubnetLen":{number}}}"#);

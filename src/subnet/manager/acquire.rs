@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::ManagerOptions;
 use super::held::{HeldLease, LeaseTerm, entry_name};
 use super::wait::answer;
+use super::{ManagerOptions, Timing};
 use crate::route::Cidr;
 use crate::subnet::instance::Fingerprint;
 use crate::subnet::store::{Grant, LeaseStore, StoreError, StoreRecord, StoreSnapshot};
@@ -283,7 +283,8 @@ impl Acquirer<'_> {
     }
 
     fn held(&self, subnet: Cidr, record: StoreRecord, began: Instant) -> HeldLease {
-        let term = record.lease.map(|_| LeaseTerm::new(began, self.options.timing.ttl));
+        let Timing { ttl, renew_margin, .. } = self.options.timing;
+        let term = record.lease.map(|_| LeaseTerm::new(began, ttl, renew_margin));
         HeldLease { subnet, public_ip: self.options.public_ip, record, term, rivals: Vec::new() }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::renewal;
 use super::status::Lease;
 use crate::route::Cidr;
 use crate::subnet::LeaseKey;
@@ -41,12 +42,18 @@ impl HeldLease {
 pub(super) struct LeaseTerm {
     pub(super) ends: Instant,
     pub(super) ends_wall: SystemTime,
+    /// When the lease is renewed.
+    pub(super) renew_at: Instant,
 }
 
 impl LeaseTerm {
-    /// A term that began at `from`.
-    pub(super) fn new(from: Instant, ttl: Duration) -> Self {
-        Self { ends: from + ttl, ends_wall: SystemTime::now() + ttl - from.elapsed() }
+    /// A term that began at `from`; the lease is renewed `margin` before its end.
+    pub(super) fn new(from: Instant, ttl: Duration, margin: Duration) -> Self {
+        Self {
+            ends: from + ttl,
+            ends_wall: SystemTime::now() + ttl - from.elapsed(),
+            renew_at: from + renewal::wait(ttl, margin, fastrand::f64()),
+        }
     }
 }
 

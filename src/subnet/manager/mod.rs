@@ -13,6 +13,7 @@ mod log_throttle;
 mod options;
 mod peers;
 mod reconciler;
+mod renewal;
 mod status;
 mod wait;
 mod watcher;

@@ -137,7 +137,7 @@ impl Keeper {
         };
         self.now_held(record, Instant::now(), false).await;
         if let Some(term) = &mut self.held.term {
-            *term = LeaseTerm::new(Instant::now(), left);
+            *term = LeaseTerm::new(Instant::now(), left, self.options.timing.renew_margin);
             self.plan(SECOND_CHECK);
         }
     }

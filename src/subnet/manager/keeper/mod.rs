@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use super::held::{HeldLease, LeaseTerm, entry_name};
 use super::log_throttle::LogThrottle;
-use super::{ManagerOptions, RunError};
+use super::{ManagerOptions, RunError, Timing};
 use crate::route::Cidr;
 use crate::subnet::backoff::Backoff;
 use crate::subnet::instance::Fingerprint;
@@ -201,8 +201,8 @@ impl Keeper {
 
     /// Records a successful write of the entry.
     async fn now_held(&mut self, record: StoreRecord, began: Instant, renewed: bool) {
-        let ttl = self.options.timing.ttl;
-        self.held.term = record.lease.map(|_| LeaseTerm::new(began, ttl));
+        let Timing { ttl, renew_margin, .. } = self.options.timing;
+        self.held.term = record.lease.map(|_| LeaseTerm::new(began, ttl, renew_margin));
         self.held.record = record;
         self.held.public_ip = self.options.public_ip;
         if renewed {
@@ -242,16 +242,11 @@ impl Keeper {
         }
     }
 
-    /// Plans the next renewal or check, whichever is first. A renewal comes a random time before
-    /// the margin, so that hosts that started together do not renew together. The checks in between
-    /// find a lost entry without a watch.
+    /// Plans the next renewal or check, whichever is first. The checks between renewals find a lost
+    /// entry without a watch.
     fn plan(&mut self, check_in: Duration) {
-        let margin = self.options.timing.renew_margin;
         let now = Instant::now();
-        let renewal = self.held.term.map(|term| {
-            let early = margin.mul_f64(1.0 + fastrand::f64() * RENEW_JITTER);
-            term.ends.checked_sub(early).map_or(now, |at| at.max(now))
-        });
+        let renewal = self.held.term.map(|term| term.renew_at.max(now));
         let check = now + check_in;
         self.next = Some(match renewal {
             Some(renewal) if renewal <= check => (renewal, NextAction::Renew),
@@ -268,5 +263,3 @@ impl Keeper {
 /// Delay between a write and the check of the entry: a watch that compares lists does not see a
 /// change that was undone between two of them.
 const SECOND_CHECK: Duration = Duration::from_millis(500);
-/// Upper limit of the random lead of a renewal, as a share of the margin.
-const RENEW_JITTER: f64 = 0.05;
