@@ -13,6 +13,7 @@ use crate::dataplane::{DropReason, FeatureState};
 use crate::exit::Exit;
 use crate::humanize;
 use crate::observe::protocol::snapshot::{Snapshot, Thread, unix};
+use crate::observe::warnings::Warning;
 
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
@@ -109,6 +110,9 @@ fn warnings(now: &Snapshot) -> Vec<String> {
         let missing = now.health.missing.as_deref().unwrap_or("no reason given");
         warnings.push(format!("not ready: {missing}"));
     }
+    // A warning that makes the daemon unready may be the reason above.
+    let rest = now.warnings.iter().map(Warning::sentence);
+    warnings.extend(rest.filter(|warning| now.health.missing.as_ref() != Some(warning)));
     if !now.health.late.is_empty() {
         warnings.push(format!("no heartbeat from {}", now.health.late.join(", ")));
     }

@@ -156,9 +156,19 @@ async fn start(
     );
     let lease = manager.acquire(&config).await.map_err(acquire_exit)?;
     let (writer, routes) = route::table(config.network, config.subnet_len);
-    let node =
-        Node::start(options, &config, interface, lease.subnet, routes, &previous, store, confined)
-            .await?;
+    let warnings = liveness.health().warnings();
+    let node = Node::start(
+        options,
+        &config,
+        interface,
+        lease.subnet,
+        routes,
+        &previous,
+        store,
+        confined,
+        warnings,
+    )
+    .await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
     liveness.set_waiting("waiting for the list of peers");
     Ok(event_loop::Running { node, manager, writer, status, subscriber, liveness, store_name })

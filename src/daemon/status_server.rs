@@ -126,6 +126,7 @@ impl StatusServer {
                 missing,
                 late: overdue.map(|beat| beat.name).collect(),
             },
+            warnings: self.health.warnings().all(),
             confinement: self.confinement.clone(),
             ..Snapshot::default()
         };

@@ -45,6 +45,13 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
             .remedy("remove the cause, then restart the daemon; flannel-udp status"),
         });
     }
+    findings.extend(now.warnings.iter().map(|warning| {
+        let new = if warning.not_ready { Finding::fault } else { Finding::warning };
+        Finding {
+            remedy: warning.remedy.clone(),
+            ..new(warning.kind.clone(), warning.text.clone())
+        }
+    }));
     findings.extend(mismatches(now));
     for (name, direction) in [("out", &now.stats.egress), ("in", &now.stats.ingress)] {
         let drops = direction.drops.iter().filter(|(_, count)| **count > 0);

@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::any;
 
 use super::http::{self, ListenError};
+use super::warnings::Warnings;
 
 /// The daemon's health; clones share it.
 #[derive(Clone, Debug)]
@@ -23,6 +24,7 @@ struct HealthState {
     /// What the daemon waits for; `None` once it is ready.
     missing: Mutex<Option<String>>,
     threads: Mutex<Vec<Arc<MonitoredThread>>>,
+    warnings: Warnings,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,7 @@ impl Default for Health {
             started: Instant::now(),
             missing: Mutex::new(Some("starting".into())),
             threads: Mutex::default(),
+            warnings: Warnings::default(),
         }))
     }
 }
@@ -100,9 +103,15 @@ impl Health {
         *lock(&self.0.missing) = Some(missing.into());
     }
 
-    /// What the daemon waits for; `None` once it is ready.
+    /// What the daemon waits for, or a warning that makes it unready; `None` while it is ready.
     pub fn missing(&self) -> Option<String> {
-        lock(&self.0.missing).clone()
+        let waiting = lock(&self.0.missing).clone();
+        waiting.or_else(|| self.0.warnings.not_ready())
+    }
+
+    /// The warnings in force.
+    pub fn warnings(&self) -> Warnings {
+        self.0.warnings.clone()
     }
 
     /// The last heartbeat of every thread.
@@ -148,12 +157,16 @@ pub fn pages(health: Health) -> Router {
 }
 
 async fn ready(State(health): State<Health>) -> (StatusCode, String) {
-    match health.missing() {
-        None => (StatusCode::OK, "flanneld is ready".into()),
+    let (code, mut text) = match health.missing() {
+        None => (StatusCode::OK, "flanneld is ready".to_owned()),
         Some(missing) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("flanneld is not ready yet\n{missing}\n"))
         }
+    };
+    for warning in health.warnings().all().iter().filter(|warning| !warning.not_ready) {
+        let _ = write!(text, "\nwarning: {}", warning.sentence());
     }
+    (code, text)
 }
 
 async fn live(State(health): State<Health>) -> (StatusCode, String) {

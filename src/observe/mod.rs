@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod pcapng;
 pub mod protocol;
 pub mod server;
+pub mod warnings;

@@ -16,12 +16,13 @@ use crate::exit::{Code, Exit};
 use crate::host;
 use crate::host::firewall::{Firewall, RuleSpec, Toolbox};
 use crate::host::interface::ExternalInterface;
-use crate::host::link::{self, LinkError, OverlayDevice};
+use crate::host::link::{self, Conflict, LinkError, OverlayDevice};
 use crate::host::netlink::Netlink;
 use crate::host::subnet_file::{self, PreviousSubnetFile, SubnetFile};
 use crate::host::watch::{LinkEvent, UnderlayState};
 use crate::observe::capture::Captures;
 use crate::observe::protocol::{Answer, capture};
+use crate::observe::warnings::{Condition, WarningKind, Warnings};
 use crate::route::{Cidr, RouteTable};
 use crate::subnet::{NetworkConfig, SubnetFileOrigin};
 
@@ -64,6 +65,7 @@ pub(super) struct Node<'a> {
     written: Option<SubnetFile>,
     captures: Captures,
     confined: Confined,
+    warnings: Warnings,
 }
 
 impl<'a> Node<'a> {
@@ -81,6 +83,7 @@ impl<'a> Node<'a> {
         previous: &PreviousSubnetFile,
         store: String,
         confined: Confined,
+        warnings: Warnings,
     ) -> Result<Self, Exit> {
         let netlink =
             Netlink::connect().map_err(|error| Exit::new(Code::System, error.to_string()))?;
@@ -105,6 +108,7 @@ impl<'a> Node<'a> {
             written: None,
             captures: Captures::default(),
             confined,
+            warnings,
         };
         node.start_plane()?;
         node.route_overlay().await.map_err(link_exit)?;
@@ -188,8 +192,12 @@ impl<'a> Node<'a> {
     /// Those of [`Self::replace_plane`].
     pub(super) async fn on_link(&mut self, event: LinkEvent) -> Result<(), Exit> {
         match event {
-            // The watcher has logged both.
-            LinkEvent::Repaired(_) | LinkEvent::Conflicts(_) => {}
+            // The watcher has logged it.
+            LinkEvent::Repaired(_) => {}
+            LinkEvent::Conflicts(conflicts) => {
+                let now = conflicts.iter().map(|conflict| self.diverted(conflict)).collect();
+                self.warnings.set(WarningKind::RouteConflict, now);
+            }
             // The workers report this too, and sooner.
             LinkEvent::Gone(_) => {}
             LinkEvent::Underlay(UnderlayState { address: None, .. }) => tracing::warn!(
@@ -201,6 +209,15 @@ impl<'a> Node<'a> {
             }
         }
         Ok(())
+    }
+
+    fn diverted(&self, conflict: &Conflict) -> Condition {
+        let text = format!(
+            "route {conflict} diverts traffic of the overlay network {} from {}",
+            self.network, self.tun_name
+        );
+        let remedy = format!("remove it (ip route del {conflict}), or choose another Network");
+        Condition { text, remedy: Some(remedy) }
     }
 
     /// Adopts another index, MTU or address of the underlay interface.

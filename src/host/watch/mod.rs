@@ -207,16 +207,6 @@ impl LinkWatcher {
         }
         let conflicts: HashSet<_> = checked.conflicts.iter().cloned().collect();
         if conflicts != self.conflicts {
-            let OverlayDevice { name, network, .. } = &self.overlay;
-            for conflict in conflicts.difference(&self.conflicts) {
-                tracing::error!(
-                    "route {conflict} diverts traffic of the overlay network {network} from \
-                     {name}: remove it (ip route del {conflict}), or choose another Network"
-                );
-            }
-            for conflict in self.conflicts.difference(&conflicts) {
-                tracing::info!("route {conflict} no longer diverts traffic from {name}");
-            }
             self.conflicts = conflicts;
             self.send(LinkEvent::Conflicts(checked.conflicts));
         }

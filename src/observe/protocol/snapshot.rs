@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::confine::Confinement;
 use crate::dataplane::counters::ThreadStats;
 use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, RecentMismatch, Stats};
+use crate::observe::warnings::Warning;
 use crate::route::Cidr;
 
 /// The daemon at one moment.
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub process: Process,
     /// Whether the daemon carries packets with the routes of all peers, and what is missing.
     pub health: Health,
+    /// What needs attention, the oldest first.
+    pub warnings: Vec<Warning>,
     /// The interface to the other hosts; `None` until it is chosen.
     pub underlay: Option<Underlay>,
     /// The TUN device; `None` until it is made.
@@ -325,6 +328,10 @@ mod tests {
             .unwrap(),
             confinement: serde_json::from_value(json(
                 r#"{"layers":[{"name":"seccomp","on":true,"note":""}]}"#,
+            ))
+            .unwrap(),
+            warnings: serde_json::from_value(json(
+                r#"[{"kind":"route-conflict","text":"","remedy":null,"not_ready":false,"since":0}]"#,
             ))
             .unwrap(),
             threads: vec![Thread::default()],

@@ -3,6 +3,7 @@
 use super::samples::*;
 use super::{Family, Kind, Samples, Value};
 use crate::observe::protocol::snapshot::unix;
+use crate::observe::warnings::WarningKind;
 
 pub(super) fn families() -> Vec<Family> {
     vec![
@@ -33,6 +34,20 @@ pub(super) fn families() -> Vec<Family> {
             labels: &[],
             help: "1 once packets are carried with the routes of all peers, else 0",
             samples: Samples::Of(|s| whole(s.health.ready.into())),
+        },
+        Family {
+            name: "flannel_udp_warnings",
+            kind: Kind::Gauge,
+            unit: None,
+            labels: &["kind"],
+            help: "Conditions in force that need attention, by kind: `flannel-udp status` has their text",
+            samples: Samples::Of(|s| {
+                let count =
+                    |kind: &str| s.warnings.iter().filter(|w| w.kind == kind).count() as u64;
+                let of =
+                    |kind: &WarningKind| sample([kind.name()], Value::Whole(count(kind.name())));
+                WarningKind::ALL.iter().map(of).collect()
+            }),
         },
         Family {
             name: "flannel_udp_feature_enabled",
