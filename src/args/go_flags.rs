@@ -53,6 +53,30 @@ pub fn normalize(
     out
 }
 
+/// Removes text flags with an empty value, as a wrapper passes a variable that is not set: `--name=` or `--name ""`.
+///
+/// `is_text` says which flags take text. Arguments after `--` are left unchanged.
+pub fn without_empty(args: Vec<OsString>, is_text: impl Fn(&str) -> bool) -> Vec<OsString> {
+    let mut out = Vec::with_capacity(args.len());
+    let mut args = args.into_iter().peekable();
+    while let Some(arg) = args.next() {
+        if arg == "--" {
+            out.push(arg);
+            break;
+        }
+        let is_empty = match split(&arg).filter(|(name, _)| is_text(name)) {
+            Some((_, Some(value))) => value.is_empty(),
+            Some((_, None)) => args.next_if(|next| next.is_empty()).is_some(),
+            None => false,
+        };
+        if !is_empty {
+            out.push(arg);
+        }
+    }
+    out.extend(args);
+    out
+}
+
 /// Name and value of an argument that is a flag.
 fn split(arg: &OsStr) -> Option<(String, Option<OsString>)> {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -122,6 +146,29 @@ mod tests {
         ];
         for (args, expected) in table {
             assert_eq!(run(args), *expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_flag_with_an_empty_value_is_not_given() {
+        let is_text = |name: &str| kind_of(name) == Some(FlagKind::Value) && name != "v";
+        let table: &[(&[&str], &[&str])] = &[
+            (&["--iface="], &[]),
+            (&["-iface="], &[]),
+            (&["--iface", ""], &[]),
+            (&["-iface", "", "-v=1"], &["-v=1"]),
+            (&["--iface", "eth0", ""], &["--iface", "eth0", ""]),
+            (&["--iface=eth0", "--iface="], &["--iface=eth0"]),
+            // Numbers and booleans have no empty value, and an unknown flag is reported.
+            (&["--v=", "--ip-masq=", "--nosuch="], &["--v=", "--ip-masq=", "--nosuch="]),
+            (&["list", "--iface="], &["list"]),
+            (&["--", "--iface="], &["--", "--iface="]),
+            (&["--iface"], &["--iface"]),
+            (&["", "--iface=x"], &["", "--iface=x"]),
+        ];
+        for (args, expected) in table {
+            let args = args.iter().map(OsString::from).collect();
+            assert_eq!(without_empty(args, is_text), *expected, "{expected:?}");
         }
     }
 

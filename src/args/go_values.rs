@@ -2,6 +2,10 @@
 //!
 //! The error of each function is a sentence for the user.
 
+use std::net::Ipv4Addr;
+
+use crate::route::ipv4;
+
 /// A boolean in one of the spellings of Go's `strconv.ParseBool`.
 pub fn go_bool(text: &str) -> Result<bool, String> {
     match text {
@@ -15,7 +19,7 @@ pub fn go_bool(text: &str) -> Result<bool, String> {
 }
 
 /// An integer as Go's `strconv.ParseInt(text, 0, 64)` reads it: decimal, or with the prefix `0x`,
-/// `0o`, `0b` or `0` (octal); `_` between digits.
+/// `0o`, `0b` or `0` (octal); `_` between digits, or between a digit and the prefix.
 pub fn go_int(text: &str) -> Result<i64, String> {
     let bad = || "not an integer".to_owned();
     let (negative, digits) = match text.strip_prefix('-') {
@@ -34,12 +38,10 @@ pub fn go_int(text: &str) -> Result<i64, String> {
     } else {
         (10, lower.as_str())
     };
-    let body: String = match radix {
-        // Go allows an underscore after the prefix and between digits, and only with a prefix.
-        10 if body.contains('_') => return Err(bad()),
-        _ if body.contains("__") || body.ends_with('_') => return Err(bad()),
-        _ => body.chars().filter(|c| *c != '_').collect(),
-    };
+    if body.contains("__") || body.ends_with('_') || (radix == 10 && body.starts_with('_')) {
+        return Err(bad());
+    }
+    let body: String = body.chars().filter(|c| *c != '_').collect();
     if body.is_empty() || !body.chars().all(|c| c.is_ascii_alphanumeric()) {
         return Err(bad());
     }
@@ -55,6 +57,11 @@ pub fn go_int_in<const MIN: i64, const MAX: i64>(text: &str) -> Result<i64, Stri
     } else {
         Err(format!("{value} is out of range, allowed is {MIN} to {MAX}"))
     }
+}
+
+/// An IPv4 address as Go's `net.ParseIP` reads it: also as an IPv4-mapped IPv6 address.
+pub fn go_ipv4(text: &str) -> Result<Ipv4Addr, String> {
+    ipv4(text).ok_or_else(|| "not an IPv4 address".to_owned())
 }
 
 /// A TCP port in [`go_int`]'s spelling; 0 disables the service.
@@ -93,13 +100,31 @@ mod tests {
             ("0o17", 15),
             ("0b101", 5),
             ("0x_10", 16),
+            ("0_10", 8),
+            ("1_000", 1000),
+            ("-1_2_3", -123),
             ("-9223372036854775808", i64::MIN),
         ];
         for (text, value) in good {
             assert_eq!(go_int(text), Ok(value), "{text}");
         }
-        for text in ["", "abc", "1.5", "1_0", "--5", "+-5", "0x", "08", " 1", "9223372036854775808"]
-        {
+        for text in [
+            "",
+            "abc",
+            "1.5",
+            "_10",
+            "1__0",
+            "10_",
+            "0x1_",
+            "++5",
+            "0x+5",
+            "--5",
+            "+-5",
+            "0x",
+            "08",
+            " 1",
+            "9223372036854775808",
+        ] {
             assert!(go_int(text).is_err(), "{text}");
         }
         assert!(go_int_in::<1, 1439>("0").is_err());

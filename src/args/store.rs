@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use crate::subnet::store::{EtcdOptions, Secret, StoreKind, StoreOptions};
 
@@ -19,6 +19,7 @@ pub struct StoreArgs {
         long,
         value_name = "URLS",
         value_delimiter = ',',
+        action = ArgAction::Set,
         env = "FLANNELD_ETCD_ENDPOINTS",
         default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379",
         global = true

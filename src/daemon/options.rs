@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use super::workers::Workers;
-use crate::args::go_values::{go_bool, go_int, go_int_in, go_port};
+use crate::args::go_values::{go_bool, go_int, go_int_in, go_ipv4, go_port};
 use crate::args::values::log_filter;
 use crate::args::{ListenPath, StoreArgs, SubnetFileArgs};
 use crate::confine::Layers;
@@ -42,10 +42,10 @@ pub struct Options {
     #[arg(long, value_name = "REGEX", help_heading = "Interface")]
     pub iface_regex: Vec<String>,
     /// Use the interface through which this address is reached; tried after --iface-regex
-    #[arg(long, value_name = "IP", help_heading = "Interface")]
+    #[arg(long, value_name = "IP", value_parser = go_ipv4, help_heading = "Interface")]
     pub iface_can_reach: Option<Ipv4Addr>,
     /// Address that other hosts send to, if it is not the address of the interface
-    #[arg(long, value_name = "IP", help_heading = "Interface")]
+    #[arg(long, value_name = "IP", value_parser = go_ipv4, help_heading = "Interface")]
     pub public_ip: Option<Ipv4Addr>,
     /// IPv6 address that other hosts send to: rejected, the udp backend is IPv4 only
     #[arg(long, value_name = "IP", hide = true)]

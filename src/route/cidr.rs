@@ -1,7 +1,7 @@
 //! An IPv4 prefix in CIDR notation (RFC 4632, section 3.1).
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 
 /// An IPv4 prefix with its host bits cleared, such as `10.0.7.0/24`.
@@ -95,12 +95,21 @@ impl FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self, ParseCidrError> {
         let (addr, len) = text.split_once('/').ok_or(ParseCidrError)?;
         let addr = addr.parse().map_err(|_| ParseCidrError)?;
+        let digits = len.bytes().all(|byte| byte.is_ascii_digit());
         match len.parse() {
-            Ok(len @ 0..=32) if !text.ends_with(|c: char| !c.is_ascii_digit()) => {
-                Ok(Self::new(addr, len))
-            }
+            // Rust's integers accept a plus sign, Go's prefix lengths do not.
+            Ok(len @ 0..=32) if digits => Ok(Self::new(addr, len)),
             _ => Err(ParseCidrError),
         }
+    }
+}
+
+/// Parses an IPv4 address, also in the form of an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2), as Go's
+/// `net.ParseIP` does.
+pub fn ipv4(text: &str) -> Option<Ipv4Addr> {
+    match text.parse().ok()? {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(address) => address.to_ipv4_mapped(),
     }
 }
 
@@ -145,9 +154,46 @@ mod tests {
 
     #[test]
     fn bad_text_is_refused() {
-        for text in ["", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0/8", "x/8", "10.0.0.0/8 "]
-        {
+        for text in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/-1",
+            "10.0.0.0/-0",
+            "10.0.0.0/+16",
+            "10.0.0.0/1_6",
+            "10.0.0.0/0x10",
+            "10.0.0.0/ 16",
+            "10.0.0.0/16/16",
+            "+10.0.0.0/16",
+            "10.0.0.+0/16",
+            "010.0.0.0/16",
+            "10.0.0/8",
+            "x/8",
+            "10.0.0.0/8 ",
+        ] {
             assert!(text.parse::<Cidr>().is_err(), "{text:?}");
+        }
+        // As Go's net.ParseCIDR.
+        assert_eq!(cidr("10.0.0.0/016"), cidr("10.0.0.0/16"));
+    }
+
+    #[test]
+    fn addresses_as_go_reads_them() {
+        let address = Some(Ipv4Addr::new(10, 0, 0, 1));
+        for (text, expected) in [
+            ("10.0.0.1", address),
+            ("::ffff:10.0.0.1", address),
+            ("::ffff:a00:1", address),
+            ("::10.0.0.1", None),
+            ("fd00::1", None),
+            ("10.0.0.01", None),
+            ("10.0.0.+1", None),
+            ("10.0.1", None),
+            ("", None),
+        ] {
+            assert_eq!(ipv4(text), expected, "{text:?}");
         }
     }
 }

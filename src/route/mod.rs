@@ -9,6 +9,6 @@ mod peers;
 mod sync;
 mod table;
 
-pub use cidr::{Cidr, ParseCidrError};
+pub use cidr::{Cidr, ParseCidrError, ipv4};
 pub use peers::{PeerEntry, PeerIndex};
 pub use table::{NextHop, Route, RouteError, RouteTable, RouteWriter, table};

@@ -13,7 +13,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::json::{Members, NotAnObject};
-use crate::route::Cidr;
+use crate::route::{Cidr, ipv4};
 
 /// The last part of a lease's key, such as `10.0.20.0-24`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -141,13 +141,9 @@ impl LeaseValue {
     }
 }
 
-/// A unicast address, also if it is written as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
+/// A unicast address.
 fn unicast(text: &str) -> Option<Ipv4Addr> {
-    let address = match text.parse() {
-        Ok(std::net::IpAddr::V4(address)) => address,
-        Ok(std::net::IpAddr::V6(address)) => address.to_ipv4_mapped()?,
-        Err(_) => return None,
-    };
+    let address = ipv4(text)?;
     let unusable = address.is_unspecified() || address.is_multicast() || address.is_broadcast();
     (!unusable).then_some(address)
 }

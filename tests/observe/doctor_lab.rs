@@ -79,11 +79,7 @@ pub fn examine(lab: &mut TestLab, more: &[&str]) -> Diagnosis {
 pub fn examine_by(lab: &mut TestLab, through: &[&str], more: &[&str]) -> Diagnosis {
     let program = env!("CARGO_BIN_EXE_flannel-udp");
     let words: Vec<&str> = through.iter().copied().chain([program, "doctor", "--json"]).collect();
-    let mut own = flags(lab);
-    if more.iter().any(|flag| flag.starts_with("--etcd-endpoints")) {
-        // Lists of endpoints on one command line add up.
-        own.retain(|flag| !flag.starts_with("--etcd-endpoints"));
-    }
+    let own = flags(lab);
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).args(own).args(more).stdin(Stdio::null());
     let begun = Instant::now();

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use flannel_udp::lab::{self, DaemonOptions, Lab, StoreKind, ping};
+use flannel_udp::lab::{self, Lab, StoreKind, ping};
 use flannel_udp::sys::process::Signal;
 
 use crate::doctor_lab::{HERE, PEER, examine, ip};
@@ -118,12 +118,7 @@ fn waiting(lab: &mut TestLab) {
         ("--etcd-prefix=/wrong", "flannel config not found"),
         ("--etcd-endpoints=http://10.211.55.10:9", "connection refused"),
     ] {
-        // Instead of the lab's own flags for etcd, which would add up with these.
-        let mut flags = vec!["--registry=etcd", flag];
-        if !flag.contains("endpoints") {
-            flags.push("--etcd-endpoints=http://10.211.55.10:2379");
-        }
-        lab.spawn_daemon(PEER, DaemonOptions::with_flags(flags)).expect("a daemon");
+        lab.spawn_daemon(PEER, etcd(&[flag])).expect("a daemon");
         wait_for(meaning, Duration::from_secs(10), || lab.log(PEER).contains(meaning));
         row("journalctl -u flannel-udp", meaning, &lab.log(PEER));
     }

@@ -107,6 +107,14 @@ impl Flags {
         None
     }
 
+    /// Whether a flag takes text, of which none is as good as no flag: flanneld's own numbers and booleans do not,
+    /// and an empty `--socket` disables the socket.
+    pub(super) fn takes_text(&self, name: &str) -> bool {
+        self.0
+            .iter()
+            .any(|(known, go_type)| known == name && *go_type == GoType::Other && name != "socket")
+    }
+
     pub(super) fn kind(&self, name: &str) -> Option<FlagKind> {
         let (_, go_type) = self.0.iter().find(|(known, _)| known == name)?;
         Some(if *go_type == GoType::Bool { FlagKind::Bool } else { FlagKind::Value })

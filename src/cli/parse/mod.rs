@@ -36,7 +36,7 @@ environment variables and its keys in etcd.\n\nWithout a command it runs the dae
     args_override_self = true,
     disable_help_subcommand = true,
     after_help = "Each flag can also be set by an environment variable: FLANNELD_ and the name of the flag \
-in capitals, with _ for -. A flag on the command line wins; an empty variable counts as unset.\n\
+in capitals, with _ for -. A flag on the command line wins; a flag or variable with an empty value counts as not given.\n\
 Exit codes are listed in the manual page and in docs/compatibility.md."
 )]
 pub struct CommandLine {
@@ -93,8 +93,10 @@ pub fn parse_from(
         command.get_subcommands().any(|tool| OsStr::new(tool.get_name()) == first)
     });
     let mut warnings = Vec::new();
-    if !is_tool {
-        let flags = Flags::of(&command);
+    let flags = Flags::of(&command);
+    if is_tool {
+        args = go_flags::without_empty(args, |name| flags.takes_text(name));
+    } else {
         args = go_flags::normalize(args, |name| flags.kind(name));
         if let Some(stray) = flags.first_stray(&args) {
             return Err(Exit::usage(format!(
@@ -102,6 +104,7 @@ pub fn parse_from(
                  --name or --name=false\n\nFor more information, try '--help'."
             )));
         }
+        args = go_flags::without_empty(args, |name| flags.takes_text(name));
         let wants_text = args.iter().any(|arg| arg == "--help" || arg == "--version");
         if !wants_text {
             add_environment(&mut args, &mut warnings, &flags, env)?;

@@ -101,8 +101,64 @@ fn both_spellings_and_repeats() {
     assert_eq!(o.iface, ["eth0", "eth1"]);
     assert_eq!(o.iface_regex, ["-x"]);
     assert_eq!(o.log_filter(), "debug");
+    // An address in Go's other spelling.
+    let mapped = daemon(&["-public-ip=::ffff:10.0.0.1"], &[]).public_ip;
+    assert_eq!(mapped, Some([10, 0, 0, 1].into()));
     // The last one of a flag that is not a list wins, as in Go.
     assert_eq!(daemon(&["-etcd-prefix=/a", "-etcd-prefix=/b"], &[]).store.etcd_prefix, "/b");
+}
+
+/// A list in one flag is one value: a second flag replaces it, whichever has more elements.
+#[test]
+fn the_last_list_of_endpoints_wins() {
+    let endpoints = |args: &[&str], env: &[(&str, &str)]| daemon(args, env).store.etcd_endpoints;
+    assert_eq!(endpoints(&["-etcd-endpoints=a:1,b:1", "--etcd-endpoints", "c:1"], &[]), ["c:1"]);
+    assert_eq!(endpoints(&["-etcd-endpoints=c:1", "-etcd-endpoints=a:1,b:1"], &[]), ["a:1", "b:1"]);
+    let env = [("FLANNELD_ETCD_ENDPOINTS", "a:1,b:1")];
+    assert_eq!(endpoints(&["-etcd-endpoints=c:1"], &env), ["c:1"]);
+    assert_eq!(endpoints(&[], &env), ["a:1", "b:1"]);
+    for args in [
+        &["leases", "list", "--etcd-endpoints=a:1,b:1", "--etcd-endpoints=c:1"][..],
+        &["doctor", "--etcd-endpoints=a:1,b:1", "--etcd-endpoints=c:1"],
+    ] {
+        let said = format!("{:?}", run(args, &[]));
+        assert!(said.contains(r#"etcd_endpoints: ["c:1"]"#), "{said}");
+    }
+}
+
+/// A wrapper passes a variable that is not set as a flag with an empty value.
+#[test]
+fn an_empty_text_flag_is_not_given() {
+    let flags: Vec<String> = clap_command()
+        .get_arguments()
+        .filter_map(|arg| arg.get_long().map(str::to_owned))
+        .filter(|name| Flags::of(&clap_command()).takes_text(name))
+        .collect();
+    assert!(flags.len() > 20, "{flags:?}");
+    let defaults = format!("{:?}", daemon(&[], &[]));
+    for name in &flags {
+        for form in [format!("-{name}="), format!("--{name}=")] {
+            assert_eq!(format!("{:?}", daemon(&[&form], &[])), defaults, "{form}");
+        }
+        for form in [format!("-{name}"), format!("--{name}")] {
+            assert_eq!(format!("{:?}", daemon(&[&form, ""], &[])), defaults, "{form} ''");
+        }
+        let variable = format!("FLANNELD_{}", name.to_ascii_uppercase().replace('-', "_"));
+        assert_eq!(format!("{:?}", daemon(&[], &[(&variable, "")])), defaults, "{variable}");
+    }
+    // What else is given stays: another flag of the name, and the variable.
+    assert_eq!(daemon(&["-iface=", "-iface=eth1", "-iface="], &[]).iface, ["eth1"]);
+    assert_eq!(daemon(&["-etcd-prefix=/a", "-etcd-prefix="], &[]).store.etcd_prefix, "/a");
+    assert_eq!(daemon(&["-iface="], &[("FLANNELD_IFACE", "eth1")]).iface, ["eth1"]);
+    // The commands take the same flags.
+    let plain = format!("{:?}", run(&["leases", "list"], &[]));
+    let empty = ["--etcd-cafile=", "list", "--etcd-prefix", "", "--etcd-endpoints="];
+    assert_eq!(format!("{:?}", run(&[&["leases"], &empty[..]].concat(), &[])), plain);
+    // A number or a boolean has no empty value, as in Go; an empty --socket disables the socket.
+    for arg in ["-healthz-port=", "-v=", "-ip-masq=", "-iptables-resync="] {
+        assert!(usage_error(&[arg], &[]).contains(arg.trim_matches(['-', '='])), "{arg}");
+    }
+    assert_eq!(daemon(&["-socket="], &[]).socket, Some(crate::args::ListenPath::Disabled));
 }
 
 #[test]
@@ -156,6 +212,7 @@ fn usage_errors() {
         (&["-subnet-lease-renew-margin=0"], "out of range"),
         (&["-subnet-lease-renew-margin=1440"], "out of range"),
         (&["-public-ip=bogus"], "bogus"),
+        (&["-public-ip=10.0.0.+1"], "10.0.0.+1"),
         (&["-public-ip=fd00::1"], "fd00::1"),
         (&["-public-ipv6=fd00::1"], "--public-ipv6"),
         (&["-iface"], "--iface"),

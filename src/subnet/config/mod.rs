@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::json::{Members, NotAnObject};
 use crate::packet::wire;
-use crate::route::Cidr;
+use crate::route::{Cidr, ipv4};
 
 /// The overlay network as the operator configured it, checked and with all defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -303,7 +303,7 @@ fn network(value: &Value) -> Result<Cidr, ConfigError> {
 }
 
 fn address(value: &Value) -> Result<Ipv4Addr, ConfigError> {
-    bare(value).parse().map_err(|_| ConfigError::wait("Invalid IP address format"))
+    ipv4(&bare(value)).ok_or_else(|| ConfigError::wait("Invalid IP address format"))
 }
 
 fn type_error(value: &Value, target: &str) -> ConfigError {

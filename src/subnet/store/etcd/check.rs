@@ -46,7 +46,8 @@ fn check_endpoint(endpoint: &str) -> Result<(), OpenError> {
     };
     let bad = || OpenError(format!("etcd endpoint {endpoint} is not of the form http://host:port"));
     let (host, port) = rest.rsplit_once(':').ok_or_else(bad)?;
-    let is_port = port.parse::<u16>().is_ok_and(|port| port != 0);
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port = digits && port.parse::<u16>().is_ok_and(|port| port != 0);
     let is_host = !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace());
     if is_port && is_host { Ok(()) } else { Err(bad()) }
 }
@@ -60,8 +61,15 @@ mod tests {
         for good in ["http://127.0.0.1:2379", "https://etcd.example:2379", "[::1]:2379", "a:1"] {
             assert!(check_endpoint(good).is_ok(), "{good}");
         }
-        for bad in ["bogus://x:1", "http://x", "http://x:0", "http://x:99999", "http://:1", "x/y:1"]
-        {
+        for bad in [
+            "bogus://x:1",
+            "http://x",
+            "http://x:0",
+            "http://x:+2379",
+            "http://x:99999",
+            "http://:1",
+            "x/y:1",
+        ] {
             assert!(check_endpoint(bad).is_err(), "{bad}");
         }
     }
