@@ -5,11 +5,13 @@
 
 pub mod go_flags;
 pub mod go_values;
+mod log_filter;
 pub mod socket;
 pub mod store;
 pub mod subnet_file;
 pub mod values;
 
+pub use log_filter::{checked_log_filter, log_filter};
 pub use socket::{ListenPath, QueryArgs, SocketArgs};
 pub use store::StoreArgs;
 pub use subnet_file::SubnetFileArgs;

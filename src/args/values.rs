@@ -30,14 +30,3 @@ pub fn address_or_prefix(text: &str) -> Result<Cidr, String> {
             .map_err(|_| "must be an IPv4 address or a prefix such as 10.0.7.0/24".into()),
     }
 }
-
-/// Checks a level or a filter for the log, and returns it unchanged.
-///
-/// # Errors
-/// A sentence for the user.
-pub fn log_filter(text: &str) -> Result<String, String> {
-    match tracing_subscriber::EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("not a log level or filter: {error}")),
-    }
-}

@@ -1,26 +1,25 @@
-//! `log-level`: changes the log level of the running daemon.
+//! `log-level`: shows or changes the log level of the running daemon.
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::args::QueryArgs;
-use crate::args::values::log_filter;
+use crate::args::{QueryArgs, checked_log_filter};
 use crate::exit::Exit;
 use crate::observe::protocol::{Command, LogLevel};
 
 /// Arguments of `log-level`.
 #[derive(Clone, Debug, Args)]
 pub struct LogLevelArgs {
-    /// error, warn, info, debug, trace, or a filter such as `info,flannel_udp::subnet=debug`; in force until
-    /// the daemon restarts
-    #[arg(value_parser = log_filter)]
-    pub level: String,
+    /// error, warn, info, debug, trace, off, or a filter such as `info,flannel_udp::subnet=debug`; in force
+    /// until the daemon restarts [default: print the level]
+    #[arg(value_parser = checked_log_filter)]
+    pub level: Option<String>,
     /// Which daemon is queried, and the form of the output.
     #[command(flatten)]
     pub query: QueryArgs,
 }
 
-/// Changes the level and prints the previous one.
+/// Prints the level; or changes it, and prints the previous one too.
 ///
 /// # Errors
 /// The daemon does not answer.
@@ -29,9 +28,12 @@ pub(super) fn run(args: &LogLevelArgs) -> Result<(), Exit> {
     let changed: Value = args.query.client().ask(&command)?;
     if args.query.json {
         println!("{}", json!({ "version": 1, "before": changed["before"], "now": changed["now"] }));
-    } else {
-        let level = |name: &str| changed[name].as_str().unwrap_or("?").to_owned();
-        println!("log level {}, was {}", level("now"), level("before"));
+        return Ok(());
+    }
+    let now = changed["now"].as_str().unwrap_or("?");
+    match changed["before"].as_str() {
+        Some(before) => println!("log level {now}, was {before}"),
+        None => println!("log level {now}"),
     }
     Ok(())
 }

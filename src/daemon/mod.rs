@@ -44,11 +44,13 @@ pub use workers::Workers;
 /// Runs the daemon until a signal stops it.
 ///
 /// # Errors
-/// The reason why the daemon cannot start or continue, with its exit code. The log already has the message.
+/// The reason why the daemon cannot start or continue, with its exit code; without the message if the log has
+/// it.
 pub fn run(options: &Options) -> Result<(), Exit> {
-    let log = logging::init(options)?;
+    let (log, writer) = logging::init(options)?;
     Dataplane::prepare();
     let (confinement, worker) = confine::process(options.harden, &sandbox::allowed(options));
+    writer.start(worker.clone())?;
     log_confinement(&confinement);
     let helper = worker.clone();
     let runtime = runtime::build(move || {
@@ -56,13 +58,9 @@ pub fn run(options: &Options) -> Result<(), Exit> {
             tracing::error!("cannot drop the privileges of a file I/O thread: {error}");
         }
     })?;
+    let end = log.end();
     let outcome = runtime.block_on(daemon(options, log, Confined { confinement, worker }));
-    match &outcome {
-        Ok(()) => tracing::info!("stopped; the lease is kept for the next start"),
-        Err(exit) => tracing::error!("{exit}"),
-    }
-    // The message is in the log already, so only the exit code is returned.
-    outcome.map_err(|exit| Exit::new(exit.code, ""))
+    end.finish(outcome)
 }
 
 /// Logs the confinement of the process in one line.

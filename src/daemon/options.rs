@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use super::workers::Workers;
+use crate::args::checked_log_filter;
 use crate::args::go_values::{go_bool, go_int, go_int_in, go_ipv4, go_port};
-use crate::args::values::log_filter;
 use crate::args::{ListenPath, StoreArgs, SubnetFileArgs};
 use crate::confine::Layers;
 use crate::dataplane::{CheckMode, Feature, Offloads, Threads};
@@ -131,8 +131,8 @@ pub struct Options {
     /// Write all counters as JSON to this file, at exit and on SIGUSR1
     #[arg(long, value_name = "FILE", help_heading = "Monitoring")]
     pub stats_json: Option<PathBuf>,
-    /// Log level: error, warn, info, debug, trace, or a filter such as `info,flannel_udp::subnet=debug`
-    #[arg(long, value_name = "LEVEL", value_parser = log_filter, help_heading = "Monitoring")]
+    /// Log level: error, warn, info, debug, trace, off, or a filter such as `info,flannel_udp::subnet=debug`
+    #[arg(long, value_name = "LEVEL", value_parser = checked_log_filter, help_heading = "Monitoring")]
     pub log_level: Option<String>,
     /// Verbosity as in flannel's klog: 0 is info, 1 to 3 debug, 4 and above trace
     #[arg(long, value_name = "N", default_value = "0", value_parser = go_int,
@@ -177,8 +177,8 @@ pub struct KubeFlags {
 }
 
 impl Options {
-    /// The filter for the log: `--log-level`, or else the level that `-v` stands for.
-    pub fn log_filter(&self) -> &str {
+    /// The level or filter of the log: `--log-level`, or else the level that `-v` stands for.
+    pub fn log_level(&self) -> &str {
         match (&self.log_level, self.v) {
             (Some(level), _) => level,
             (None, ..=0) => "info",

@@ -98,7 +98,10 @@ impl StatusServer {
                 Some(DaemonState { node, .. }) => node.capture(&request),
                 None => Answer::Error(STARTING.into()),
             },
-            Command::LogLevel(LogLevel { level }) => match self.log.set(&level) {
+            Command::LogLevel(LogLevel { level: None }) => {
+                Answer::Value(json!({ "now": self.log.filter() }))
+            }
+            Command::LogLevel(LogLevel { level: Some(level) }) => match self.log.set(&level) {
                 Ok((before, now)) => Answer::Value(json!({ "before": before, "now": now })),
                 Err(error) => Answer::Error(error),
             },
@@ -120,6 +123,7 @@ impl StatusServer {
                 started: snapshot::unix(self.started),
                 uptime: self.started_at.elapsed().as_secs_f64(),
                 log_level: self.log.filter(),
+                log_lines_lost: self.log.lost(),
             },
             health: snapshot::Health {
                 ready: missing.is_none(),

@@ -17,6 +17,7 @@ mod degrade;
 mod host;
 mod icmp;
 mod junk;
+mod log;
 mod matrix;
 mod membership;
 mod outage;

@@ -126,7 +126,13 @@ fn status_from_the_first_moment_to_the_last() {
         json(&lab, 0, &["log-level", "info,flannel_udp=trace"])["before"],
         "warn,flannel_udp=debug"
     );
-    assert_eq!(ask(&lab, 0, &["log-level", "nonsense=,="]).status.code(), Some(64));
+    for word in ["nonsense=,=", "verbose"] {
+        assert_eq!(ask(&lab, 0, &["log-level", word]).status.code(), Some(64));
+    }
+    contains(
+        &told(&lab, 0, &["log-level"]),
+        &["log level warn,flannel_udp=info,flannel_udp=trace\n"],
+    );
     contains(&lab.log(0), &["log level changed"]);
 
     // etcd goes away: told with the reason, and the routes stay.

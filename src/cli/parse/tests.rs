@@ -51,7 +51,7 @@ fn defaults_are_flannels() {
     assert_eq!((o.healthz_ip.to_string().as_str(), o.healthz_port), ("0.0.0.0", 0));
     assert_eq!(o.resync_period().as_secs(), 5);
     assert_eq!(o.renew_margin().as_secs(), 3600);
-    assert_eq!(o.log_filter(), "info");
+    assert_eq!(o.log_level(), "info");
     assert_eq!(o.store.registry, StoreKind::Etcd);
     assert_eq!(o.workers, Workers::Auto);
     assert_eq!(o.offload, Offloads::AUTO);
@@ -100,7 +100,7 @@ fn both_spellings_and_repeats() {
     let o = daemon(&["-iface", "eth0", "--iface=eth1", "-iface-regex", "-x", "-v=1"], &[]);
     assert_eq!(o.iface, ["eth0", "eth1"]);
     assert_eq!(o.iface_regex, ["-x"]);
-    assert_eq!(o.log_filter(), "debug");
+    assert_eq!(o.log_level(), "debug");
     // An address in Go's other spelling.
     let mapped = daemon(&["-public-ip=::ffff:10.0.0.1"], &[]).public_ip;
     assert_eq!(mapped, Some([10, 0, 0, 1].into()));

@@ -51,7 +51,8 @@ commands! {
     Status = "status",
     /// An [`Explanation`](explain::Explanation) of a packet's path.
     Explain(Query) = "explain",
-    /// Sets the filter of the log; the answer has the filter before and the new one.
+    /// Sets the filter of the log, or asks for it; the answer has the filter before it was set, and the one in
+    /// force.
     LogLevel(LogLevel) = "log-level",
     /// Packets, as a pcapng stream after the answer, until either side ends it.
     Capture(Box<CaptureRequest>) = "capture",
@@ -60,8 +61,9 @@ commands! {
 /// The arguments of `log-level`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLevel {
-    /// A level or a filter, as for `--log-level`.
-    pub level: String,
+    /// A level or a filter, as for `--log-level`; `None` asks for the one in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
 }
 
 impl Command {
@@ -157,7 +159,7 @@ mod tests {
     use super::*;
 
     fn log_level(level: &str) -> Command {
-        Command::LogLevel(LogLevel { level: level.into() })
+        Command::LogLevel(LogLevel { level: Some(level.into()) })
     }
 
     #[test]
@@ -182,7 +184,7 @@ mod tests {
             (r#"{"version":1}"#, "no \"command\""),
             (r#"{"version":1,"command":7}"#, "no \"command\""),
             (r#"{"version":1,"command":"reboot"}"#, "knows status, explain, log-level"),
-            (r#"{"version":1,"command":"log-level"}"#, "missing field `level`"),
+            (r#"{"version":1,"command":"explain"}"#, "missing field"),
             (r#"{"version":1,"command":"log-level","level":3}"#, "arguments of log-level"),
         ] {
             let error = Command::parse(line.as_bytes()).unwrap_err();

@@ -87,6 +87,8 @@ pub struct Process {
     pub uptime: f64,
     /// The filter of the log.
     pub log_level: String,
+    /// Lines of the log that were lost because nobody read them or they could not be written.
+    pub log_lines_lost: u64,
 }
 
 /// Readiness and liveness of the daemon.

@@ -65,7 +65,7 @@ fn answer(command: &Command) -> Answer {
         Command::Status => {
             Answer::Snapshot(Box::new(Snapshot { build: Build::current(), ..Snapshot::default() }))
         }
-        Command::LogLevel(LogLevel { level }) if level == "stream" => Answer::Stream {
+        Command::LogLevel(LogLevel { level: Some(level) }) if level == "stream" => Answer::Stream {
             first: "follows".into(),
             send: Box::new(|mut stream| {
                 Box::pin(async move { stream.write_all(b"raw\n\0bytes").await.unwrap() })
@@ -90,7 +90,8 @@ impl Drop for Server {
 fn a_question_is_answered_and_a_bad_one_refused() {
     let server = Server::start();
     assert_eq!(server.client().status().unwrap().build, Build::current());
-    let refused = server.client().ask::<String>(&Command::LogLevel(LogLevel { level: "x".into() }));
+    let refused =
+        server.client().ask::<String>(&Command::LogLevel(LogLevel { level: Some("x".into()) }));
     assert!(matches!(refused, Err(ClientError::Refused(error)) if error == "no such level"));
     assert!(server.say(b"{}\n").contains("has no \\\"version\\\""));
     assert!(server.say(b"\xff\xfe\n").contains("not a line of JSON"));
@@ -101,7 +102,7 @@ fn a_question_is_answered_and_a_bad_one_refused() {
 #[test]
 fn a_stream_follows_its_answer() {
     let server = Server::start();
-    let command = Command::LogLevel(LogLevel { level: "stream".into() });
+    let command = Command::LogLevel(LogLevel { level: Some("stream".into()) });
     let (first, mut stream) = server.client().open::<String>(&command).unwrap();
     assert_eq!(first, "follows");
     let mut bytes = Vec::new();

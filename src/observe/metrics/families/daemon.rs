@@ -50,6 +50,14 @@ pub(super) fn families() -> Vec<Family> {
             }),
         },
         Family {
+            name: "flannel_udp_log_lines_lost",
+            kind: Kind::Counter,
+            unit: None,
+            labels: &[],
+            help: "Lines of the log that were lost because nobody read them or they could not be written",
+            samples: Samples::Of(|s| whole(s.process.log_lines_lost)),
+        },
+        Family {
             name: "flannel_udp_feature_enabled",
             kind: Kind::Gauge,
             unit: None,

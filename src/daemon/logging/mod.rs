@@ -1,0 +1,132 @@
+//! The log: one line per event on stderr, written by a thread of its own.
+
+mod writer;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::RefCell;
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+use writer::{LogQueue, LogWriter};
+
+use crate::args::log_filter;
+use crate::confine::WorkerConfinement;
+use crate::daemon::Options;
+use crate::exit::{Code, Exit};
+
+/// The log of the process; its filter can be changed at run time.
+pub(super) struct Log {
+    filter: RefCell<String>,
+    reload: Box<dyn Fn(EnvFilter) -> Result<(), String>>,
+    queue: LogQueue,
+}
+
+/// The log's writer, which has not been started.
+pub(super) struct PendingWriter(LogWriter);
+
+/// Sets up the log for the whole process, and logs the warnings that parsing the options gave. Lines are
+/// written once the writer is started.
+///
+/// # Errors
+/// A bad filter, or a log that is set up already.
+pub(super) fn init(options: &Options) -> Result<(Log, PendingWriter), Exit> {
+    let text = log_filter(options.log_level())
+        .map_err(|error| Exit::usage(format!("error: --log-level: {error}")))?;
+    let (queue, writer) = writer::queue();
+    let lines = queue.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&text))
+        .with_writer(move || lines.clone())
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    subscriber
+        .try_init()
+        .map_err(|error| Exit::new(Code::Software, format!("cannot start the log: {error}")))?;
+    log_panics();
+    for warning in &options.warnings {
+        tracing::warn!("{warning}");
+    }
+    let reload = Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
+    Ok((Log { filter: RefCell::new(text), reload, queue }, PendingWriter(writer)))
+}
+
+impl PendingWriter {
+    /// Starts the thread that writes the log. Threads are started only after the process is confined.
+    ///
+    /// # Errors
+    /// [`Code::System`] if the kernel refuses another thread.
+    pub(super) fn start(self, confinement: WorkerConfinement) -> Result<(), Exit> {
+        self.0.start(confinement).map_err(|error| {
+            Exit::new(Code::System, format!("cannot start the thread that writes the log: {error}"))
+        })
+    }
+}
+
+impl Log {
+    /// The filter in force.
+    pub(super) fn filter(&self) -> String {
+        self.filter.borrow().clone()
+    }
+
+    /// The number of lines that were lost because nobody read them or the disk was full.
+    pub(super) fn lost(&self) -> u64 {
+        self.queue.lost()
+    }
+
+    /// The end of the log, to be waited for before the process ends.
+    pub(super) fn end(&self) -> LogEnd {
+        LogEnd(self.queue.clone())
+    }
+
+    /// Sets the filter to a level for this program's own lines, or to a filter for all lines. Returns the
+    /// previous filter and the new one.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub(super) fn set(&self, text: &str) -> Result<(String, String), String> {
+        let filter = log_filter(text)?;
+        (self.reload)(EnvFilter::new(&filter))?;
+        let before = self.filter.replace(filter.clone());
+        tracing::info!(%before, now = %filter, "log level changed");
+        Ok((before, filter))
+    }
+}
+
+/// Waits, but not for long, until the last lines are written.
+pub(super) struct LogEnd(LogQueue);
+
+impl LogEnd {
+    /// Logs the outcome of the daemon. What it returns is to be printed: nothing if the log has the error, or
+    /// the error itself where the level leaves errors out.
+    pub(super) fn finish(&self, outcome: Result<(), Exit>) -> Result<(), Exit> {
+        let outcome = match outcome {
+            Ok(()) => {
+                tracing::info!("stopped; the lease is kept for the next start");
+                Ok(())
+            }
+            Err(exit) if tracing::enabled!(tracing::Level::ERROR) => {
+                tracing::error!("{exit}");
+                Err(Exit::new(exit.code, ""))
+            }
+            Err(exit) => Err(exit),
+        };
+        self.0.flush();
+        outcome
+    }
+}
+
+/// Has panics logged: what the standard library prints would wait for whoever reads stderr.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let backtrace = Backtrace::capture();
+        let trace = match backtrace.status() {
+            BacktraceStatus::Captured => format!("\n{backtrace}"),
+            _ => String::new(),
+        };
+        tracing::error!("thread {}: {panic}{trace}", thread.name().unwrap_or("without a name"));
+    }));
+}
