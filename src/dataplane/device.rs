@@ -17,6 +17,8 @@ pub(super) struct Device {
     pub(super) name: String,
     /// For each worker the queues that it reads. If there are two, the second holds TCP.
     pub(super) queues: Vec<Vec<Arc<TunQueue>>>,
+    /// Why the kernel does not steer packets to queues as it should, and what that costs.
+    pub(super) steering_lost: Option<String>,
 }
 
 /// Packets that the TUN device queues for its reader. The kernel's default of 500 is short for bursts
@@ -30,7 +32,11 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(20);
 /// the kernel can be made to keep TCP in one of them, else one.
 pub(super) fn open(config: &Config, offloads: &ActiveOffloads) -> Result<Device, StartError> {
     let tun_error = |error| StartError::tun(&config.tun_name, error);
-    let (first, name, lanes) = attach_first(config, offloads).map_err(tun_error)?;
+    let (first, name, steering) = attach_first(config, offloads).map_err(tun_error)?;
+    let (lanes, steering_lost) = match steering {
+        Ok(lanes) => (lanes, None),
+        Err(lost) => (None, Some(lost)),
+    };
     offload::probe_queue(&first, offloads);
     let mut queues = vec![Arc::new(first)];
     let per_worker = if lanes.is_some_and(Lanes::has_pairs) { 2 } else { 1 };
@@ -47,15 +53,15 @@ pub(super) fn open(config: &Config, offloads: &ActiveOffloads) -> Result<Device,
         tracing::debug!(%name, %error, "cannot set the queue length of the TUN device");
     }
     let queues = queues.chunks(per_worker).map(<[_]>::to_vec).collect();
-    Ok(Device { name, queues })
+    Ok(Device { name, queues, steering_lost })
 }
 
 /// Creates the device, or attaches to an existing one, by its first queue. Returns how the kernel
-/// selects a queue, if there can be several and a steering program is installed.
+/// selects a queue: `None` if there is one only, or why the kernel refused the steering program.
 fn attach_first(
     config: &Config,
     offloads: &ActiveOffloads,
-) -> io::Result<(TunQueue, String, Option<Lanes>)> {
+) -> io::Result<(TunQueue, String, Result<Option<Lanes>, String>)> {
     let apart = !config.offloads.profile().is_stock() && offloads.has(Feature::Batch);
     let shared = config.workers > 1;
     let attach = |several| TunQueue::attach(&config.tun_name, several, offloads.has(Feature::Vnet));
@@ -73,27 +79,22 @@ fn attach_first(
     }
     let (queue, name) = attached?;
     if !several {
-        return Ok((queue, name, None));
+        return Ok((queue, name, Ok(None)));
     }
     let lanes = match (apart, shared) {
         (true, false) => Lanes::OnePair,
         (true, true) => Lanes::TcpApart,
         (false, _) => Lanes::Mixed,
     };
-    match steering::by_header(&queue, lanes) {
-        Ok(()) => Ok((queue, name, Some(lanes))),
-        Err(error) => {
-            let cost = if shared {
-                "a flow may change its queue, and so be reordered, once, at its first reply"
-            } else {
-                "non-TCP packets may queue behind bulk TCP"
-            };
-            tracing::info!(
-                "cannot install the TUN steering program, which needs CAP_BPF ({error}): {cost}"
-            );
-            Ok((queue, name, None))
-        }
-    }
+    let steering = steering::by_header(&queue, lanes).map(|()| Some(lanes)).map_err(|error| {
+        let cost = if shared {
+            "a flow may change its queue, and so be reordered, once, at its first reply"
+        } else {
+            "other packets may queue behind bulk TCP"
+        };
+        format!("continuing without the steering of packets to queues ({error}): {cost}")
+    });
+    Ok((queue, name, steering))
 }
 
 /// A socket for each worker, all on one address and port.

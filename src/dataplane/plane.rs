@@ -39,6 +39,7 @@ pub struct Dataplane {
     stop: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Event>,
     on_thread_start: ThreadInit,
+    steering_lost: Option<String>,
 }
 
 struct Thread {
@@ -79,6 +80,7 @@ impl Dataplane {
             stop: Arc::default(),
             events,
             on_thread_start: config.on_thread_start.clone(),
+            steering_lost: device.steering_lost,
         };
         for (index, (queues, socket)) in device.queues.into_iter().zip(sockets).enumerate() {
             plane.start_worker(index, config, queues, socket, &sender)?;
@@ -190,6 +192,12 @@ impl Dataplane {
     /// The state of every kernel feature.
     pub fn features(&self) -> Vec<FeatureState> {
         self.offloads.states()
+    }
+
+    /// Why the kernel does not steer packets to the queues of the TUN device as it should, and what that
+    /// costs; `None` if it does, or if there is one queue only.
+    pub fn steering_lost(&self) -> Option<&str> {
+        self.steering_lost.as_deref()
     }
 
     /// The sum of all counters.

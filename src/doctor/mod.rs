@@ -62,7 +62,7 @@ async fn examine(args: &DoctorArgs, begun: Instant) -> Result<DoctorReport, Exit
     let store = store::gather(&args.store, whole / 3).await;
     let facts = HostFacts::gather(args, &store).await?;
     let mut groups = vec![
-        Section { group: "TUN and kernel", findings: tun::check() },
+        Section { group: "TUN and kernel", findings: tun::check(facts.status.is_ok()) },
         Section { group: "Kernel settings", findings: sysctl::check(&facts) },
         Section { group: "Clock", findings: clock::check(store.clock_offset) },
         Section { group: "Lease store", findings: store.findings.clone() },

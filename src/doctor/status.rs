@@ -45,7 +45,8 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
             .remedy("remove the cause, then restart the daemon; flannel-udp status"),
         });
     }
-    findings.extend(now.warnings.iter().map(|warning| {
+    let others = now.warnings.iter().filter(|warning| !CHECKED_HERE.contains(&&*warning.kind));
+    findings.extend(others.map(|warning| {
         let new = if warning.not_ready { Finding::fault } else { Finding::warning };
         Finding {
             remedy: warning.remedy.clone(),
@@ -95,6 +96,8 @@ fn mismatches(now: &Snapshot) -> Vec<Finding> {
     findings
 }
 
+/// Kinds of the daemon's warnings that `doctor` finds by checks of its own, which say more.
+const CHECKED_HERE: [&str; 2] = ["ip-forward", "route-conflict"];
 /// Largest number of senders that are named.
 const MAX_NAMED: usize = 5;
 const FORGED: &str = "run flannel-udp doctor on the sending host: two hosts may share a subnet, or its \

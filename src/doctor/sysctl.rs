@@ -1,10 +1,9 @@
 //! Kernel settings under `/proc/sys/net`.
 
-use std::path::Path;
-
 use super::facts::HostFacts;
 use super::finding::Finding;
 use super::ports;
+use crate::host::sysctl::number;
 
 /// Checks IP forwarding, socket buffer limits, the TUN device's queue and reverse path filtering.
 pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
@@ -137,11 +136,6 @@ fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
 
 fn interface(name: &str, key: &str) -> Option<u64> {
     number(&format!("ipv4/conf/{name}/{key}"))
-}
-
-fn number(key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(Path::new("/proc/sys/net").join(key)).ok()?;
-    text.trim().parse().ok()
 }
 
 /// Socket buffer that the daemon requests, in bytes (`sys/udp.rs`).

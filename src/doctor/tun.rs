@@ -14,8 +14,9 @@ use crate::sys::steering::{self, Lanes};
 use crate::sys::tun::{Offload, TunQueue};
 use crate::sys::udp;
 
-/// Checks capabilities, the TUN device node and every kernel feature.
-pub(super) fn check() -> Vec<Finding> {
+/// Checks capabilities, the TUN device node and every kernel feature. A daemon that is `running` reports itself
+/// whether packets are steered: it may lack a privilege that this process has.
+pub(super) fn check(running: bool) -> Vec<Finding> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut findings = vec![Finding::ok("kernel", format!("Linux {}", release.trim()))];
     findings.extend([
@@ -28,7 +29,7 @@ pub(super) fn check() -> Vec<Finding> {
     let (device, opens) = device();
     findings.push(device);
     if opens {
-        findings.extend(tun_features());
+        findings.extend(tun_features(running));
     }
     findings.extend(socket_features());
     findings
@@ -100,8 +101,8 @@ fn device() -> (Finding, bool) {
 
 /// Tries the TUN features in a new network namespace, so that no program on the host sees the probe
 /// devices appear and vanish.
-fn tun_features() -> Vec<Finding> {
-    match Netns::anonymous().and_then(|netns| netns.enter(probe_tun)) {
+fn tun_features(running: bool) -> Vec<Finding> {
+    match Netns::anonymous().and_then(|netns| netns.enter(|| probe_tun(running))) {
         Ok(findings) => findings,
         Err(error) => vec![Finding::note(
             "TUN features",
@@ -110,7 +111,7 @@ fn tun_features() -> Vec<Finding> {
     }
 }
 
-fn probe_tun() -> Vec<Finding> {
+fn probe_tun(running: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let vnet = TunQueue::attach("probe%d", false, true).map(|(queue, _)| queue);
     let plain = || TunQueue::attach("probe%d", false, false).map(drop);
@@ -142,7 +143,7 @@ fn probe_tun() -> Vec<Finding> {
     ));
     let queue = TunQueue::attach("queue%d", true, false).map(|(queue, _)| queue);
     findings.push(finding("IFF_MULTI_QUEUE", queue.as_ref().map(drop).map_err(text), QUEUES));
-    if let Ok(queue) = queue {
+    if let (Ok(queue), false) = (queue, running) {
         let steered = steering::by_header(&queue, Lanes::OnePair);
         findings.push(finding("TUNSETSTEERINGEBPF", steered.map_err(|e| text(&e)), STEERING));
     }

@@ -7,5 +7,6 @@ pub mod interface;
 pub mod link;
 pub mod netlink;
 pub mod subnet_file;
+pub mod sysctl;
 pub mod systemd;
 pub mod watch;

@@ -52,6 +52,10 @@ pub enum Effect {
 kinds! {
     /// A route of the host takes traffic of the overlay away from the TUN device.
     RouteConflict = "route-conflict", Ready;
+    /// The kernel does not forward packets between this host's containers and the TUN device.
+    IpForward = "ip-forward", Ready;
+    /// The kernel refuses the program that selects a queue of the TUN device for each packet.
+    Steering = "steering", Ready;
 }
 
 /// What is wrong, and what to do about it.

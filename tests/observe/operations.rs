@@ -3,10 +3,11 @@
 //! and `reach.rs`.
 
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use flannel_udp::lab::{self, Lab, StoreKind, ping};
+use flannel_udp::lab::{self, DaemonOptions, Lab, StoreKind, ping};
 use flannel_udp::sys::process::Signal;
 
 use crate::doctor_lab::{HERE, PEER, examine, ip};
@@ -122,8 +123,26 @@ fn waiting(lab: &mut TestLab) {
         wait_for(meaning, Duration::from_secs(10), || lab.log(PEER).contains(meaning));
         row("journalctl -u flannel-udp", meaning, &lab.log(PEER));
     }
-    // With none of this in the way it starts where it did not.
-    lab.start_daemon(PEER, etcd(&[])).expect("a daemon");
+    // With none of this in the way it starts where it did not. It lacks something, and says so while it does.
+    let wrapper = lab.host(PEER).directory().join("without-bpf");
+    let program = env!("CARGO_BIN_EXE_flannel-udp");
+    let script = format!(
+        "#!/bin/sh\nexec setpriv --bounding-set -bpf,-sys_admin --inh-caps -bpf,-sys_admin {program} \"$@\"\n"
+    );
+    std::fs::write(&wrapper, script).expect("a script");
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    lab.host(PEER).sysctl("net/ipv4/ip_forward", "0").expect("sysctl");
+    lab.start_daemon(PEER, DaemonOptions { binary: Some(wrapper), ..etcd(&[]) }).expect("a daemon");
+    let unforwarded = "does not forward packets between its containers and the overlay";
+    status_row(lab, PEER, unforwarded);
+    let lenient = std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
+    if lenient.is_ok_and(|value| value.trim() == "0") {
+        eprintln!("SKIPPED: this kernel grants the steering program to every process");
+    } else {
+        status_row(lab, PEER, "continuing without the steering of packets to queues");
+    }
+    lab.host(PEER).sysctl("net/ipv4/ip_forward", "1").expect("sysctl");
+    wait_for("forwarding", Duration::from_secs(10), || !status(lab, PEER).contains(unforwarded));
     lab.stop_daemon(PEER).expect("a stop");
 }
 

@@ -7,6 +7,7 @@ use super::Node;
 use crate::daemon::Workers;
 use crate::dataplane::{self, Dataplane, StartError, ThreadInit, Threads};
 use crate::exit::{Code, Exit};
+use crate::observe::warnings::{Condition, WarningKind};
 use crate::packet::wire;
 
 impl Node<'_> {
@@ -30,6 +31,11 @@ impl Node<'_> {
             without = ?lost.iter().map(|feature| &feature.name).collect::<Vec<_>>(),
             "forwarding packets on UDP {}", config.bind
         );
+        let steering = plane.steering_lost().map(|lost| Condition {
+            text: lost.to_owned(),
+            remedy: Some("start the daemon with CAP_BPF, on Linux 4.16 or later".into()),
+        });
+        self.warnings.set(WarningKind::Steering, steering.into_iter().collect());
         plane.set_routes_stale(self.routes_stale);
         self.plane = Some(plane);
         Ok(())

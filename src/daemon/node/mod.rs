@@ -19,6 +19,7 @@ use crate::host::interface::ExternalInterface;
 use crate::host::link::{self, Conflict, LinkError, OverlayDevice};
 use crate::host::netlink::Netlink;
 use crate::host::subnet_file::{self, PreviousSubnetFile, SubnetFile};
+use crate::host::sysctl;
 use crate::host::watch::{LinkEvent, UnderlayState};
 use crate::observe::capture::Captures;
 use crate::observe::protocol::{Answer, capture};
@@ -293,9 +294,16 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Samples which peers are active, and collects failed checks from the workers; due every two seconds.
+    /// Samples which peers are active, collects failed checks from the workers, and looks at settings of the
+    /// kernel; due every two seconds.
     pub(super) fn sample(&mut self) {
         self.peers().sample();
+        let off = (sysctl::number("ipv4/ip_forward") == Some(0)).then(|| Condition {
+            text: "this host does not forward packets between its containers and the overlay"
+                .into(),
+            remedy: Some("sysctl -w net.ipv4.ip_forward=1".into()),
+        });
+        self.warnings.set(WarningKind::IpForward, off.into_iter().collect());
         if let Some(plane) = &self.plane {
             self.mismatches.record(plane.take_mismatches());
         }
