@@ -57,6 +57,12 @@ fuzz_target!(|input: (bool, bool, Vec<Step>)| {
         assert!(whole.len() == group.total_len() && whole.len() <= MAX_TOTAL_LEN);
         let segments = Segments::new(&vnet, &whole).expect("what we write can be cut");
         assert_eq!(segments.count(), members.len());
+        for member in members.iter().filter(|_| members.len() > 1) {
+            let packet = &batch[*member];
+            assert!(packet[6] & 0xbf == 0 && packet[7] == 0, "only DF");
+            // SYN, RST, URG, CWR.
+            assert!(packet[9] != protocol::TCP || packet[33] & 0xa6 == 0);
+        }
         for (index, member) in members.iter().enumerate() {
             let mut header = [0; MAX_HEADER_LEN];
             let payload = segments.write_header(&whole, index, &mut header);

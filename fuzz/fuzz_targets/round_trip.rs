@@ -12,6 +12,10 @@ use libfuzzer_sys::fuzz_target;
 struct Super {
     udp: bool,
     push: bool,
+    fin: bool,
+    /// Of TCP's flags those that all segments have.
+    ece: bool,
+    reserved: u8,
     id: u16,
     sequence: u32,
     window: u16,
@@ -72,8 +76,12 @@ impl Super {
             (6, 28)
         } else {
             packet.extend(self.sequence.to_be_bytes());
-            let flags = if self.push { 0x18 } else { 0x10 };
-            packet.extend([0, 0, 0, 9, (20 + options.len()) as u8 * 4, flags]);
+            let flags = 0x10
+                | u8::from(self.fin)
+                | u8::from(self.push) << 3
+                | u8::from(self.ece) << 6;
+            let offset = (20 + options.len()) as u8 * 4 | self.reserved & 0x0f;
+            packet.extend([0, 0, 0, 9, offset, flags]);
             packet.extend(self.window.to_be_bytes());
             packet.extend([0, 0, 0, 0]);
             packet.extend(&options);

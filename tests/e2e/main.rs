@@ -8,6 +8,7 @@
 mod support;
 mod threads;
 
+mod accecn;
 mod allocation;
 mod captured;
 mod containers;

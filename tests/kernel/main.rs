@@ -6,6 +6,7 @@
 
 #[path = "../../crates/packet/tests/differential/cut.rs"]
 mod cut;
+mod gro;
 mod queues;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -55,6 +56,8 @@ fn between_devices(test: impl FnOnce(&TunQueue, &TunQueue) + Send) {
         }
         std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
         for args in [
+            "link set fast0 up",
+            "link set plain0 up",
             "route add 10.2.0.0/24 dev plain0",
             "addr add fd00:1::1/64 dev fast0 nodad",
             "addr add fd00:2::1/64 dev plain0 nodad",
@@ -106,6 +109,8 @@ struct Sample {
     v6: bool,
     tcp: bool,
     flags: u8,
+    /// The bits beside TCP's header length, of which AccECN's AE is the lowest.
+    reserved: u8,
     tos: u8,
     id: u16,
     dont_fragment: bool,
@@ -119,6 +124,7 @@ const PLAIN: Sample = Sample {
     v6: false,
     tcp: true,
     flags: 0x10,
+    reserved: 0,
     tos: 0,
     id: 100,
     dont_fragment: true,
@@ -171,6 +177,7 @@ impl Sample {
                 sequence: self.sequence,
                 acknowledgment: 9,
                 flags: Flags(self.flags),
+                reserved: self.reserved,
                 window: 502,
                 checksum,
                 options: &options,
@@ -215,13 +222,15 @@ fn forward(packet: &mut [u8]) {
 #[test]
 fn the_kernel_cuts_as_we_do() {
     between_devices(|fast, plain| {
-        for sample in [
+        for (sample, ecn) in [
             PLAIN,
             Sample { flags: 0x19, ..PLAIN },
             Sample { flags: 0x18, dont_fragment: false, id: 0xfffd, ..PLAIN },
             Sample { flags: 0x90, tos: 2, ..PLAIN },
             Sample { flags: 0xd8, tos: 1, options: 0, ..PLAIN },
             Sample { flags: 0x50, tos: 0xb9, options: 10, size: 537, ..PLAIN },
+            Sample { flags: 0x50, reserved: 1, tos: 1, ..PLAIN },
+            Sample { flags: 0xd9, reserved: 0xf, tos: 1, ..PLAIN },
             Sample { payload: 65_535 - 52, size: 1_448, ..PLAIN },
             Sample { payload: 1_401, ..PLAIN },
             Sample { payload: 2_800, ..PLAIN },
@@ -232,14 +241,20 @@ fn the_kernel_cuts_as_we_do() {
             Sample { tcp: false, payload: 60_000, size: 1_444, id: 0, ..PLAIN },
             Sample { v6: true, flags: 0x19, ..PLAIN },
             Sample { v6: true, flags: 0xd8, tos: 0xb9, options: 0, ..PLAIN },
+            Sample { v6: true, flags: 0xd8, reserved: 1, tos: 1, ..PLAIN },
             Sample { v6: true, payload: 65_535 - 32, size: 1_428, ..PLAIN },
             Sample { v6: true, tcp: false, ..PLAIN },
             Sample { v6: true, tcp: false, payload: 1_153, size: 18, ..PLAIN },
-        ] {
+        ]
+        .into_iter()
+        // What has CWR, with RFC 3168's mark and without it.
+        .flat_map(|sample| [(sample, sample.vnet().ecn), (sample, false)])
+        {
+            let vnet = VnetHeader { ecn, ..sample.vnet() };
             let mut packet = sample.packet();
-            write(fast, &sample.vnet(), &packet);
+            write(fast, &vnet, &packet);
             forward(&mut packet);
-            let ours = cut(&sample.vnet(), &packet);
+            let ours = cut(&vnet, &packet);
             let theirs = read(plain, ours.len());
             for (index, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
                 assert_eq!(
@@ -275,11 +290,15 @@ fn the_kernel_takes_what_we_join_for_what_it_was() {
         // Three flows in turn, one of them with what cannot be joined in its midst.
         let sample = |flow: usize, index: usize| Sample {
             tcp: flow < 2,
+            // With AE and ECE as AccECN has them on the second flow, and a CWR in its midst.
             flags: match (flow, index) {
-                (1, 7) => 0x11,
+                (1, 7) => 0x90,
+                (1, _) => 0x50,
+                (_, 10) => 0x19,
                 (_, 11) => 0x18,
                 _ => 0x10,
             },
+            reserved: u8::from(flow == 1),
             id: (1_000 * flow + index) as u16,
             sequence: (index * 1_000) as u32,
             payload: 1_000,
@@ -299,7 +318,7 @@ fn the_kernel_takes_what_we_join_for_what_it_was() {
         for packet in &batch {
             coalescer.push(&Ipv4::parse(&packet[..]).unwrap()).unwrap();
         }
-        assert_eq!(coalescer.groups().len(), 5);
+        assert_eq!(coalescer.groups().len(), 6);
         for group in coalescer.groups() {
             let mut whole = batch[group.first()].clone();
             let vnet = group.finish(&mut whole[..group.header_len()]);

@@ -3,7 +3,7 @@
 use super::super::bytes::{between, u16_at, u32_at};
 use super::super::checksum;
 use super::super::ipv4::{Ipv4, field};
-use super::super::tcp::{Flags, Tcp};
+use super::super::tcp::{self, Flags, Tcp};
 use super::super::{protocol, udp::Udp};
 use super::Protocols;
 
@@ -13,6 +13,16 @@ pub(super) const IP_HEADER: usize = 20;
 /// A right checksum, but not the one that is written when the super-packet is cut again: 0. (UDP
 /// has it the other way round, and its 0 is no checksum.)
 const MINUS_ZERO: u16 = 0xffff;
+
+/// The reserved ("evil") bit of IPv4, More Fragments and the offset, in [`Candidate::ip_word`]:
+/// `inet_gro_receive` joins no packet with any of them.
+const OTHER_THAN_DF: u32 = 0xbfff;
+
+/// What `tcp_gro_receive` does not compare: the last segment of a group may have them.
+const ENDS: Flags = Flags(Flags::FIN.0 | Flags::PSH.0);
+
+/// What no segment of a group may have.
+const ALONE: Flags = Flags(Flags::SYN.0 | Flags::RST.0 | Flags::URG.0 | Flags::CWR.0);
 
 /// The packets that a packet must not overtake.
 pub(super) enum Order {
@@ -58,53 +68,59 @@ pub(super) struct Candidate {
     pub(super) header_len: u8,
     pub(super) payload_len: u16,
     pub(super) id: u16,
-    /// No packet may follow it in its group (PSH).
-    pub(super) closes: bool,
+    /// FIN and PSH of TCP. With either, no packet may follow it in its group.
+    pub(super) ends: Flags,
     /// TOS, TTL and DF.
     pub(super) ip_word: u32,
     pub(super) sequence: u32,
     pub(super) acknowledgment: u32,
-    pub(super) window: u16,
+    /// Of TCP the header length, the reserved bits, the flags but for [`Self::ends`], and the window.
+    pub(super) tcp_word: u32,
 }
 
 impl Candidate {
     #[inline(always)]
     pub(super) fn read(packet: &Ipv4<&[u8]>, protocols: Protocols) -> Option<Self> {
-        if packet.header_len() != IP_HEADER || packet.checksum() == MINUS_ZERO {
-            return None;
-        }
         let bytes = packet.as_bytes();
         let ip_word = u32::from(packet.tos()) << 24
             | u32::from(packet.ttl()) << 16
             | u32::from(u16_at(bytes, field::FLAGS_OFFSET));
+        if packet.header_len() != IP_HEADER
+            || packet.checksum() == MINUS_ZERO
+            || ip_word & OTHER_THAN_DF != 0
+        {
+            return None;
+        }
         let common = Self {
             protocol: packet.protocol(),
             header_len: 0,
             payload_len: 0,
             id: packet.id(),
-            closes: false,
+            ends: Flags(0),
             ip_word,
             sequence: 0,
             acknowledgment: 0,
-            window: 0,
+            tcp_word: 0,
         };
         match packet.protocol() {
             protocol::TCP if protocols.tcp => {
                 let tcp = Tcp::parse(packet.whole_payload()).ok()?;
                 let flags = tcp.flags();
-                let plain = flags | Flags::PSH == Flags::ACK | Flags::PSH
-                    && tcp.reserved() == 0
-                    && tcp.urgent_pointer() == 0;
-                if !plain || tcp.payload().is_empty() || tcp.checksum() == MINUS_ZERO {
+                if flags.intersects(ALONE)
+                    || tcp.urgent_pointer() != 0
+                    || tcp.payload().is_empty()
+                    || tcp.checksum() == MINUS_ZERO
+                {
                     return None;
                 }
+                let word = u32_at(packet.whole_payload(), tcp::field::DATA_OFFSET);
                 Some(Self {
                     header_len: (IP_HEADER + tcp.header_len()) as u8,
                     payload_len: tcp.payload().len() as u16,
-                    closes: flags.contains(Flags::PSH),
+                    ends: Flags(flags.0 & ENDS.0),
                     sequence: tcp.sequence(),
                     acknowledgment: tcp.acknowledgment(),
-                    window: tcp.window(),
+                    tcp_word: word & !(u32::from(ENDS.0) << 16),
                     ..common
                 })
             }
@@ -120,6 +136,12 @@ impl Candidate {
             }
             _ => None,
         }
+    }
+
+    /// Whether no packet may follow it in its group.
+    #[inline(always)]
+    pub(super) fn closes(&self) -> bool {
+        self.ends.0 != 0
     }
 
     #[inline(always)]

@@ -31,8 +31,8 @@ pub(super) struct Shape {
     ip_word: u32,
     sequence: u32,
     acknowledgment: u32,
-    window: u16,
-    header_len: u8,
+    /// It has the length of the header in it, which UDP's is always the same.
+    tcp_word: u32,
     /// Of the last packet.
     id: u16,
     /// By how much the identification grows: known from the second packet on.
@@ -103,8 +103,7 @@ impl Flow {
             ip_word: 0,
             sequence: 0,
             acknowledgment: 0,
-            window: 0,
-            header_len: 0,
+            tcp_word: 0,
             id: 0,
             id_step: 0,
             options: [0; MAX_OPTIONS],
@@ -127,8 +126,7 @@ impl Shape {
         self.ip_word = first.ip_word;
         self.sequence = first.sequence.wrapping_add(u32::from(first.payload_len));
         self.acknowledgment = first.acknowledgment;
-        self.window = first.window;
-        self.header_len = first.header_len;
+        self.tcp_word = first.tcp_word;
         self.id = first.id;
         let options = first.options(packet);
         if let Some(kept) = self.options.get_mut(..options.len()) {
@@ -156,8 +154,7 @@ impl Shape {
             && sequence
             && next.ip_word == self.ip_word
             && next.acknowledgment == self.acknowledgment
-            && next.window == self.window
-            && next.header_len == self.header_len
+            && next.tcp_word == self.tcp_word
             && {
                 let options = next.options(packet);
                 options.is_empty() || self.options.get(..options.len()) == Some(options)

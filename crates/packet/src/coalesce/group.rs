@@ -2,8 +2,9 @@
 
 use super::super::bytes::{put_u8, put_u16, u8_at, u16_at, u32_at};
 use super::super::ipv4::field as ip;
+use super::super::tcp::{self, Flags};
 use super::super::vnet::{GsoType, VnetHeader};
-use super::super::{checksum, protocol, tcp, udp};
+use super::super::{checksum, protocol, udp};
 use super::candidate::{Candidate, IP_HEADER};
 use super::{MAX_TCP_SEGMENTS, MAX_TOTAL_LEN, MAX_UDP_SEGMENTS};
 
@@ -19,7 +20,8 @@ pub struct Group {
     size: u16,
     header_len: u8,
     protocol: u8,
-    push: bool,
+    /// FIN and PSH of the last packet.
+    ends: Flags,
 }
 
 impl Group {
@@ -70,11 +72,8 @@ impl Group {
             .add_u16(u16::from(self.protocol))
             .add_u16(len);
         let csum_offset = if self.protocol == protocol::TCP {
-            if self.push {
-                let flags = tcp::Flags(u8_at(header, IP_HEADER + tcp::field::FLAGS));
-                let flags = flags | tcp::Flags::PSH;
-                put_u8(header, IP_HEADER + tcp::field::FLAGS, flags.0);
-            }
+            let at = IP_HEADER + tcp::field::FLAGS;
+            put_u8(header, at, u8_at(header, at) | self.ends.0);
             tcp::field::CHECKSUM
         } else {
             put_u16(header, IP_HEADER + udp::field::LEN, len);
@@ -103,7 +102,7 @@ impl Group {
             size: 0,
             header_len: 0,
             protocol: 0,
-            push: false,
+            ends: Flags(0),
         }
     }
 
@@ -134,9 +133,9 @@ impl Group {
         self.last = number as u16;
         self.count += 1;
         self.total_len += candidate.payload_len;
-        self.push = candidate.closes;
+        self.ends = candidate.ends;
         let most = if self.protocol == protocol::TCP { MAX_TCP_SEGMENTS } else { MAX_UDP_SEGMENTS };
-        candidate.closes || candidate.payload_len < self.size || self.count() >= most
+        candidate.closes() || candidate.payload_len < self.size || self.count() >= most
     }
 }
 

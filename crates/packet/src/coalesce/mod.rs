@@ -9,21 +9,27 @@
 //! The rules are those of the kernel's own GRO (`net/ipv4/tcp_offload.c`,
 //! `net/ipv4/udp_offload.c`, `inet_gro_receive`). A packet joins its group only if
 //!
-//! - it is IPv4 without options, no fragment, and TOS, TTL and DF are the group's;
+//! - it is IPv4 without options, no fragment, without the reserved ("evil") bit, and TOS, TTL and DF
+//!   are the group's;
 //! - its identification counts on from the group's, or is constant where DF is set;
-//! - TCP: acknowledgment, window and options are the group's, the sequence number follows, no flag
-//!   but ACK and PSH is set, there is a payload, and it is no longer than the first;
+//! - TCP: acknowledgment, window and options are the group's, the sequence number follows, all flags
+//!   but FIN and PSH are the group's, reserved ones, ECE and AE included, none is SYN, RST, URG or
+//!   CWR, there is a payload, and it is no longer than the first;
 //! - UDP: there is a checksum and a payload no longer than the first;
 //! - both its checksums are right, since the kernel does not verify those of a super-packet and would
 //!   pass a damaged one on as sound; and neither IP's nor TCP's is the other zero, 0xffff.
 //!
-//! A PSH, a payload shorter than the first, or a limit closes the group. Any other packet of a flow
+//! A FIN or PSH, a payload shorter than the first, or a limit closes the group. Any other packet of a flow
 //! closes the flow's group and forms a group of its own; a fragment, whose ports are unknown, closes
 //! all groups between its two addresses.
 //!
-//! Three rules differ from GRO's. ECE closes a group as CWR does, so that every mark is delivered on
-//! the packet that carried it. A checksum of 0xffff, which some senders write for 0, is not changed.
-//! A group of constant identification is written like any other, since `virtio_net_hdr` cannot
+//! Accurate ECN (RFC 9768) has a counter in AE, CWR and ECE, so all segments between two changes of it
+//! are joined unless CWR is among its bits: a segment with CWR stands alone, because cutting it again
+//! takes CWR from all segments but the first unless they are marked `SKB_GSO_TCP_ACCECN`, which
+//! `virtio_net_hdr` cannot express.
+//!
+//! Two rules differ from GRO's. A checksum of 0xffff, which some senders write for 0, is not changed. A
+//! group of constant identification is written like any other, since `virtio_net_hdr` cannot
 //! express `SKB_GSO_TCP_FIXEDID`: if the kernel segments the group again, the identifications count
 //! up, which RFC 6864 §4.1 declares meaningless for a packet with DF.
 
@@ -234,7 +240,7 @@ impl<const PACKETS: usize, const FLOWS: usize> Coalescer<PACKETS, FLOWS> {
             return;
         }
         // A group that would be closed at once is a packet alone: the kernel checks that one.
-        if candidate.closes || !candidate.is_intact(packet) {
+        if candidate.closes() || !candidate.is_intact(packet) {
             flow.group = NO_GROUP;
             self.stand_alone(number, packet.total_len());
             return;

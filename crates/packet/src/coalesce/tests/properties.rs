@@ -19,7 +19,8 @@ proptest! {
             let (id, sequence) = &mut next[usize::from(flow)];
             let payload = vec![flow as u8; size.min(40)];
             let packet = if flow < 5 {
-                let flags = match kind { 0 => 0x18, 1 => 0x11, 2 => 0x50, _ => 0x10 };
+                let flags =
+                    match kind { 0 => 0x18, 1 => 0x11, 2 | 5 => 0x50, 6 => 0x90, _ => 0x10 };
                 let payload = if kind == 3 { Vec::new() } else { payload };
                 let packet = TcpSample {
                     ports: (flow, 80), id: *id, sequence: *sequence,
@@ -68,10 +69,15 @@ proptest! {
     }
 
     #[test]
-    fn joins_what_was_cut(len in 2usize..60_000, size in 100u16..1_500, options in 0usize..=10) {
+    fn joins_what_was_cut(
+        len in 2usize..60_000,
+        size in 100u16..1_500,
+        options in 0usize..=10,
+        flags in prop::sample::select(vec![0x10u8, 0x18, 0x11, 0x19, 0x50, 0x59]),
+    ) {
         let payload: Vec<u8> = (0..len).map(|index| (index * 7 % 251) as u8).collect();
         let whole = TcpSample {
-            ports: (1, 2), id: 65_500, sequence: 7, acknowledgment: 3, flags: 0x18,
+            ports: (1, 2), id: 65_500, sequence: 7, acknowledgment: 3, flags,
             options: vec![1; options * 4], payload,
         }.packet();
         let vnet = VnetHeader {
