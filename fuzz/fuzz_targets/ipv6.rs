@@ -10,6 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(ip.to_string().starts_with("IP6 "));
     }
     let Ok(ip) = Ipv6::parse(bytes) else { return };
+    assert!(ip.is_fragment() || (ip.fragment_offset() == 0 && !ip.more_fragments()));
     assert!(ip.header_len() >= 40 && ip.header_len() <= ip.total_len());
     assert_eq!(ip.header_len() + ip.payload().len(), ip.total_len());
     assert_eq!(ip.as_bytes().len(), 40 + ip.payload_len());

@@ -1,6 +1,8 @@
 //! A `virtio_net_hdr` and a packet as they come off a TUN, in any state: ten bytes, then the packet.
 #![no_main]
 use flannel_packet::ipv4::Ipv4;
+use flannel_packet::ipv6::Ipv6;
+use flannel_packet::protocol;
 use flannel_packet::segment::{MAX_HEADER_LEN, Segments, complete_checksum};
 use flannel_packet::vnet::{GsoType, VnetHeader};
 use libfuzzer_sys::fuzz_target;
@@ -13,6 +15,11 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(segments) => segments,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
+    if vnet.gso != GsoType::None
+        && let Ok(ip) = Ipv6::parse(packet)
+    {
+        assert!(ip.next_header() != protocol::FRAGMENT && !ip.is_fragment());
+    }
     let mut payload: Vec<u8> = Vec::new();
     for index in 0..segments.count() {
         let mut out = [0xa5; MAX_HEADER_LEN];

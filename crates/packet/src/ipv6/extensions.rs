@@ -7,6 +7,9 @@ use super::super::{Malformed, protocol};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Upper {
     pub(super) protocol: u8,
+    /// Whether there is a fragment header.
+    pub(super) is_fragment: bool,
+    /// In any fragment header.
     pub(super) more_fragments: bool,
     /// In bytes.
     pub(super) fragment_offset: u16,
@@ -36,29 +39,26 @@ impl Upper {
     #[inline]
     fn walk(packet: &[u8], next: u8) -> (Self, bool) {
         let mut offset = super::Ipv6::<&[u8]>::HEADER_LEN;
-        let mut upper =
-            Self { protocol: next, more_fragments: false, fragment_offset: 0, offset: 0 };
+        let mut upper = Self {
+            protocol: next,
+            is_fragment: false,
+            more_fragments: false,
+            fragment_offset: 0,
+            offset: 0,
+        };
         let is_complete = loop {
-            let len = match upper.protocol {
-                protocol::HOP_BY_HOP
-                | protocol::ROUTING
-                | protocol::DESTINATION_OPTIONS
-                | protocol::MOBILITY => 8 + usize::from(u8_at(packet, offset + 1)) * 8,
-                protocol::AUTHENTICATION => 8 + usize::from(u8_at(packet, offset + 1)) * 4,
-                protocol::FRAGMENT => 8,
-                _ => break true,
-            };
+            let Some(len) = extension_len(upper.protocol, packet, offset) else { break true };
             // The two bytes that were read above are inside, too, if this is.
             if offset + len > packet.len() {
                 break false;
             }
-            let is_fragment = upper.protocol == protocol::FRAGMENT;
-            upper.protocol = u8_at(packet, offset);
-            if is_fragment {
+            if upper.protocol == protocol::FRAGMENT {
                 let field = u16_at(packet, offset + 2);
-                upper.more_fragments = field & 1 != 0;
+                upper.is_fragment = true;
+                upper.more_fragments |= field & 1 != 0;
                 upper.fragment_offset = field & 0xfff8;
             }
+            upper.protocol = u8_at(packet, offset);
             offset += len;
             if upper.fragment_offset != 0 {
                 break true;
@@ -69,5 +69,21 @@ impl Upper {
             Ok(offset) => (Self { offset, ..upper }, is_complete),
             Err(_) => (Self { offset: u16::MAX, ..upper }, false),
         }
+    }
+}
+
+/// Length in bytes of the extension header with this number at `offset`; `None` where the number is of
+/// no extension header.
+#[inline]
+pub(crate) fn extension_len(protocol: u8, packet: &[u8], offset: usize) -> Option<usize> {
+    let units = usize::from(u8_at(packet, offset + 1));
+    match protocol {
+        protocol::HOP_BY_HOP
+        | protocol::ROUTING
+        | protocol::DESTINATION_OPTIONS
+        | protocol::MOBILITY => Some(8 + units * 8),
+        protocol::AUTHENTICATION => Some(8 + units * 4),
+        protocol::FRAGMENT => Some(8),
+        _ => None,
     }
 }

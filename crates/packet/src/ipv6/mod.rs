@@ -149,10 +149,12 @@ impl<T: AsRef<[u8]>> Ipv6<T> {
         usize::from(self.upper.offset)
     }
 
-    /// Whether this is a part of a packet only, the first included.
+    /// Whether there is a fragment header: a part of a packet only, the first included, or an atomic
+    /// fragment, which is the whole packet (RFC 6946). The kernel does not segment behind such a header
+    /// (`ipv6_gso_pull_exthdrs`).
     #[inline]
     pub fn is_fragment(&self) -> bool {
-        self.upper.more_fragments || self.upper.fragment_offset != 0
+        self.upper.is_fragment
     }
 
     /// Whether more fragments follow.

@@ -33,7 +33,9 @@ fn walks_every_extension() {
     let packet = samples::ipv6(protocol::HOP_BY_HOP, &chain);
     let ip = Ipv6::parse(&packet[..]).unwrap();
     assert_eq!((ip.protocol(), ip.header_len()), (protocol::UDP, 40 + headers));
-    assert_eq!((ip.payload(), ip.is_fragment()), (&UDP[..], false));
+    // The fragment header is atomic: a fragment that is all of the packet.
+    assert_eq!((ip.payload(), ip.is_fragment()), (&UDP[..], true));
+    assert_eq!((ip.more_fragments(), ip.fragment_offset()), (false, 0));
     // Cut anywhere in the headers, it is refused.
     for len in 0..headers {
         let mut cut = packet[..40 + len].to_vec();
@@ -52,6 +54,21 @@ fn a_later_fragment_has_no_headers() {
     assert!(ip.is_fragment() && ip.more_fragments());
     assert_eq!((ip.fragment_offset(), ip.payload()), (16, &[0xff, 0xff][..]));
     assert_eq!(ip.to_string(), "IP6 fd00::1 > fd00::2: frag (16|2)");
+}
+
+#[test]
+fn any_fragment_header_makes_a_fragment() {
+    let header = |next: u8, field: u8| [next, 0, 0, field, 0, 0, 0, 9];
+    for (first, second, more, offset) in
+        [(1, 0, true, 0), (0, 1, true, 0), (0, 0, false, 0), (1, 8, true, 8), (8, 0, false, 8)]
+    {
+        let headers =
+            [&header(protocol::FRAGMENT, first)[..], &header(protocol::UDP, second), &UDP].concat();
+        let packet = samples::ipv6(protocol::FRAGMENT, &headers);
+        let ip = Ipv6::parse(&packet[..]).unwrap();
+        assert!(ip.is_fragment(), "{first} {second}");
+        assert_eq!((ip.more_fragments(), ip.fragment_offset()), (more, offset));
+    }
 }
 
 #[test]

@@ -54,6 +54,21 @@ fn flags_are_where_they_belong() {
     }
 }
 
+/// RFC 3168's ECE and RFC 9768's AE stand on every segment, CWR on the first only, as the kernel has
+/// it (`tests/kernel` asks it).
+#[test]
+fn ecn_of_both_kinds_is_kept() {
+    let mut packet = samples::tcp(1, &[7; 1000], 0xd8);
+    packet[32] |= 0x0f;
+    samples::fix_transport_checksum(&mut packet, 16);
+    for ecn in [false, true] {
+        let wire = cut(&VnetHeader { ecn, ..tso(300) }, &packet);
+        let flags: Vec<_> = wire.iter().map(|packet| (packet[32] & 0x0f, packet[33])).collect();
+        assert_eq!(flags, [(0x0f, 0xd0), (0x0f, 0x50), (0x0f, 0x50), (0x0f, 0x58)]);
+        assert!(wire.iter().all(|packet| is_valid(packet)));
+    }
+}
+
 #[test]
 fn one_segment_keeps_all_flags() {
     for size in [1000, 2000] {
@@ -141,6 +156,29 @@ fn v6_gets_lengths_and_checksums() {
         let ip = Ipv6::parse(&packet[..]).unwrap();
         let udp = Udp::parse(ip.payload()).unwrap();
         assert!(udp.checksum() != 0 && udp.verify_checksum(ip.pseudo_header()));
+    }
+}
+
+/// The kernel segments no packet with a fragment header, of whatever kind and number.
+#[test]
+fn nothing_behind_a_fragment_header_is_cut() {
+    let mut segment = samples::hex("0001 0050 00000007 00000008 5018 0100 0000 0000");
+    segment.extend([9; 700]);
+    let fragment = |next: u8, more: u8| [next, 0, 0, more, 0, 0, 0, 1];
+    let (tcp, fragments) = (protocol::TCP, protocol::FRAGMENT);
+    for headers in [
+        [&fragment(tcp, 1)[..], &[]],
+        [&fragment(tcp, 0), &[]],
+        [&fragment(fragments, 1), &fragment(tcp, 0)],
+        [&fragment(fragments, 0), &fragment(tcp, 1)],
+        [&fragment(fragments, 0), &fragment(tcp, 0)],
+    ] {
+        let headers = headers.concat();
+        let packet = samples::ipv6(fragments, &[&headers[..], &segment].concat());
+        let start = 40 + headers.len() as u16;
+        let vnet = VnetHeader { gso: GsoType::TcpV6, csum_start: start, ..tso(300) };
+        let refused = Segments::new(&vnet, &packet).map(|_| ());
+        assert_eq!(refused, Err(SegmentError::Fragment), "{headers:?}");
     }
 }
 
