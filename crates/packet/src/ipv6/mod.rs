@@ -6,6 +6,7 @@ mod set;
 
 use core::net::Ipv6Addr;
 
+pub(crate) use extensions::extension_len;
 pub use header::Header;
 
 use super::bytes::{array_at, between, u8_at, u16_at, u32_at, up_to};

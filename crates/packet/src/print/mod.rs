@@ -1,13 +1,14 @@
 //! Packets as tcpdump prints them, with numbers for names (`-n`) and absolute sequence numbers (`-S`).
 
-use core::fmt::{self, Display, Formatter};
-use core::net::Ipv6Addr;
+mod icmpv4;
+mod icmpv6;
+mod ipv6;
 
-use super::bytes::array_at;
-use super::icmpv4::{self, Icmpv4};
-use super::icmpv6::{self, Icmpv6};
+use core::fmt::{self, Display, Formatter};
+
+use super::icmpv4::Icmpv4;
+use super::icmpv6::Icmpv6;
 use super::ipv4::Ipv4;
-use super::ipv6::Ipv6;
 use super::tcp::{Flags, Tcp, TcpOption};
 use super::udp::Udp;
 use super::{Malformed, protocol};
@@ -20,7 +21,7 @@ impl<T: AsRef<[u8]>> Display for Ipv4<T> {
         }
         Upper {
             version: "IP",
-            addresses: [self.source(), self.destination()],
+            addresses: Some([self.source(), self.destination()]),
             ports: self.ports(),
             protocol: self.protocol(),
             payload: self.payload(),
@@ -31,38 +32,11 @@ impl<T: AsRef<[u8]>> Display for Ipv4<T> {
     }
 }
 
-impl<T: AsRef<[u8]>> Display for Ipv6<T> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let (source, destination, payload) = (self.source(), self.destination(), self.payload());
-        if self.is_fragment() {
-            let (offset, len) = (self.fragment_offset(), self.upper_len());
-            write!(f, "IP6 {source} > {destination}: frag ({offset}|{len})")?;
-            return match Icmpv6::parse(payload) {
-                Ok(icmp) if offset == 0 && self.protocol() == protocol::ICMPV6 => {
-                    f.write_str(" ")?;
-                    fmt_icmpv6(&icmp, len, f)
-                }
-                _ => Ok(()),
-            };
-        }
-        Upper {
-            version: "IP6",
-            addresses: [source, destination],
-            ports: self.ports(),
-            protocol: self.protocol(),
-            payload,
-            payload_len: self.upper_len(),
-            is_whole: !self.is_truncated(),
-        }
-        .fmt(f)
-    }
-}
-
 /// A packet of either IP version, ready to be printed.
 struct Upper<'a, A> {
     version: &'a str,
-    /// Source and destination.
-    addresses: [A; 2],
+    /// Source and destination; `None` behind extension headers, before which they were printed.
+    addresses: Option<[A; 2]>,
     ports: Option<(u16, u16)>,
     protocol: u8,
     /// The bytes of the payload that are there.
@@ -75,16 +49,21 @@ struct Upper<'a, A> {
 
 impl<A: Display> Upper<'_, A> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { version, addresses: [source, destination], payload, payload_len, .. } = self;
-        write!(f, "{version} {source}")?;
+        let Self { version, payload, payload_len, .. } = self;
         let shows_ports = match self.protocol {
             protocol::TCP => self.tcp().is_ok() || !self.is_whole,
             protocol::UDP => self.udp().is_some() || !self.is_whole,
             _ => false,
         };
-        match self.ports {
-            Some((from, to)) if shows_ports => write!(f, ".{from} > {destination}.{to}: ")?,
-            _ => write!(f, " > {destination}: ")?,
+        match (&self.addresses, self.ports.filter(|_| shows_ports)) {
+            (Some([source, destination]), Some((from, to))) => {
+                write!(f, "{version} {source}.{from} > {destination}.{to}: ")?;
+            }
+            (Some([source, destination]), None) => {
+                write!(f, "{version} {source} > {destination}: ")?
+            }
+            (None, Some((from, to))) => write!(f, "{from} > {to}: ")?,
+            (None, None) => {}
         }
         match self.protocol {
             protocol::TCP => match self.tcp() {
@@ -97,11 +76,11 @@ impl<A: Display> Upper<'_, A> {
                 (None, Ok(udp)) => udp.fmt(f),
             },
             protocol::ICMP if *version == "IP" => match Icmpv4::parse(payload) {
-                Ok(icmp) => fmt_icmpv4(&icmp, *payload_len, f),
+                Ok(icmp) => icmpv4::fmt(&icmp, *payload_len, f),
                 Err(error) => self.fmt_cut("icmp", &error, f),
             },
             protocol::ICMPV6 if *version == "IP6" => match Icmpv6::parse(payload) {
-                Ok(icmp) => fmt_icmpv6(&icmp, *payload_len, f),
+                Ok(icmp) => icmpv6::fmt(&icmp, *payload_len, f),
                 Err(error) => self.fmt_cut("icmp6", &error, f),
             },
             // The walk along the extension headers ended at one that is cut.
@@ -179,112 +158,5 @@ fn fmt_tcp<T: AsRef<[u8]>>(tcp: &Tcp<T>, len: usize, f: &mut Formatter<'_>) -> f
 impl<T: AsRef<[u8]>> Display for Udp<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "UDP, length {}", self.total_len() - Self::HEADER_LEN)
-    }
-}
-
-impl<T: AsRef<[u8]>> Display for Icmpv4<T> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        fmt_icmpv4(self, Self::HEADER_LEN + self.payload().len(), f)
-    }
-}
-
-/// `len` is the length of the message, of which not all need be there.
-fn fmt_icmpv4<T: AsRef<[u8]>>(icmp: &Icmpv4<T>, len: usize, f: &mut Formatter<'_>) -> fmt::Result {
-    use icmpv4::kind;
-    f.write_str("ICMP ")?;
-    match (icmp.kind(), icmp.code()) {
-        (kind::ECHO_REQUEST | kind::ECHO_REPLY, _) => {
-            let name = if icmp.kind() == kind::ECHO_REPLY { "reply" } else { "request" };
-            let (id, sequence) = icmp.echo().unwrap_or_default();
-            write!(f, "echo {name}, id {id}, seq {sequence}")?;
-        }
-        (kind::UNREACHABLE, code) => fmt_unreachable(icmp, code, f)?,
-        (kind::TIME_EXCEEDED, 0) => f.write_str("time exceeded in-transit")?,
-        (kind::TIME_EXCEEDED, 1) => f.write_str("ip reassembly time exceeded")?,
-        (kind::SOURCE_QUENCH, 0) => f.write_str("source quench")?,
-        (kind, code) => write!(f, "type-#{kind} code-#{code}")?,
-    }
-    write!(f, ", length {len}")
-}
-
-fn fmt_unreachable<T: AsRef<[u8]>>(
-    icmp: &Icmpv4<T>,
-    code: u8,
-    f: &mut Formatter<'_>,
-) -> fmt::Result {
-    let quoted = match Ipv4::parse_truncated(icmp.payload()) {
-        Ok(quoted) if quoted.header().len() == quoted.header_len() => quoted,
-        _ => return write!(f, "unreachable code-#{code}"),
-    };
-    let (destination, protocol) = (quoted.destination(), quoted.protocol());
-    match code {
-        0 => write!(f, "net {destination} unreachable"),
-        1 => write!(f, "host {destination} unreachable"),
-        2 => write!(f, "{destination} protocol {protocol} unreachable"),
-        3 if matches!(protocol, protocol::TCP | protocol::UDP) => {
-            let (name, port) = (protocol::Name(protocol), quoted.ports().unwrap_or_default().1);
-            write!(f, "{destination} {name} port {port} unreachable")
-        }
-        4 => match u32::from_be_bytes(icmp.rest_of_header()) as u16 {
-            0 => write!(f, "{destination} unreachable - need to frag"),
-            mtu => write!(f, "{destination} unreachable - need to frag (mtu {mtu})"),
-        },
-        13 => write!(f, "host {destination} unreachable - admin prohibited filter"),
-        code => write!(f, "{destination} unreachable - #{code}"),
-    }
-}
-
-impl<T: AsRef<[u8]>> Display for Icmpv6<T> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        fmt_icmpv6(self, Self::HEADER_LEN + self.payload().len(), f)
-    }
-}
-
-/// `len` is the length of the message, of which not all need be there.
-fn fmt_icmpv6<T: AsRef<[u8]>>(icmp: &Icmpv6<T>, len: usize, f: &mut Formatter<'_>) -> fmt::Result {
-    use icmpv6::kind;
-    // Of neighbour discovery; `::` where the message is too short for one.
-    let target = Ipv6Addr::from(array_at::<16>(icmp.payload(), 0));
-    f.write_str("ICMP6, ")?;
-    match (icmp.kind(), icmp.code()) {
-        (kind::ECHO_REQUEST | kind::ECHO_REPLY, _) => {
-            let name = if icmp.kind() == kind::ECHO_REPLY { "reply" } else { "request" };
-            let (id, sequence) = icmp.echo().unwrap_or_default();
-            write!(f, "echo {name}, id {id}, seq {sequence}")?;
-        }
-        (kind::UNREACHABLE, code) => fmt_unreachable_v6(icmp, code, f)?,
-        (kind::PACKET_TOO_BIG, _) => {
-            write!(f, "packet too big, mtu {}", u32::from_be_bytes(icmp.rest_of_header()))?;
-        }
-        (kind::TIME_EXCEEDED, 0) => f.write_str("time exceeded in-transit")?,
-        (kind::TIME_EXCEEDED, 1) => f.write_str("ip reassembly time exceeded")?,
-        (kind::ROUTER_SOLICITATION, _) => f.write_str("router solicitation")?,
-        (kind::ROUTER_ADVERTISEMENT, _) => f.write_str("router advertisement")?,
-        (kind::NEIGHBOR_SOLICITATION, _) => write!(f, "neighbor solicitation, who has {target}")?,
-        (kind::NEIGHBOR_ADVERTISEMENT, _) => write!(f, "neighbor advertisement, tgt is {target}")?,
-        (kind, code) => write!(f, "unknown icmp6 type ({kind}), code {code}")?,
-    }
-    write!(f, ", length {len}")
-}
-
-fn fmt_unreachable_v6<T: AsRef<[u8]>>(
-    icmp: &Icmpv6<T>,
-    code: u8,
-    f: &mut Formatter<'_>,
-) -> fmt::Result {
-    f.write_str("destination unreachable, ")?;
-    let Ok(quoted) = Ipv6::parse_truncated(icmp.payload()) else {
-        return write!(f, "unknown code ({code})");
-    };
-    let destination = quoted.destination();
-    match (code, quoted.ports()) {
-        (0, _) => write!(f, "unreachable route {destination}"),
-        (1, _) => write!(f, "unreachable prohibited {destination}"),
-        (3, _) => write!(f, "unreachable address {destination}"),
-        (4, Some((_, port))) => {
-            let name = protocol::Name(quoted.protocol());
-            write!(f, "unreachable port, {destination} {name} port {port}")
-        }
-        (code, _) => write!(f, "unknown code ({code})"),
     }
 }

@@ -5,9 +5,18 @@ use proptest::prelude::*;
 /// A capture of the project's own lab: ping, TCP, UDP, fragments, options and ICMP errors, both IPs.
 pub(crate) const CAPTURE: &[u8] = include_bytes!("../data/lab.pcap");
 
-/// The packets of [`CAPTURE`], which has no link layer.
+/// Made by hand: each extension header of IPv6, alone and in chains, fragments of several headers, MLD,
+/// and every ICMP error about every kind of packet, also cut.
+pub(crate) const FORMS: &[u8] = include_bytes!("../data/forms.pcap");
+
+/// The packets of [`CAPTURE`].
 pub(crate) fn captured() -> Vec<Vec<u8>> {
-    let mut rest = &CAPTURE[24..];
+    packets_of(CAPTURE)
+}
+
+/// The packets of a capture without a link layer.
+pub(crate) fn packets_of(capture: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = &capture[24..];
     let mut packets = Vec::new();
     while let Some((header, after)) = rest.split_first_chunk::<16>() {
         let len = u32::from_le_bytes(header[8..12].try_into().unwrap()) as usize;

@@ -10,7 +10,7 @@ use flannel_packet::udp::Udp;
 use proptest::prelude::*;
 use smoltcp::wire;
 
-use super::inputs::{captured, mutated};
+use super::inputs::{FORMS, captured, mutated, packets_of};
 
 /// A case in which another library comes to another verdict, and why ours stands.
 struct Exception {
@@ -327,7 +327,7 @@ fn checksums(
 
 #[test]
 fn captured_packets_are_read_alike() {
-    for packet in captured() {
+    for packet in captured().into_iter().chain(packets_of(FORMS)) {
         check(&packet);
         transport_checksums(&packet);
         for len in 0..packet.len().min(200) {
