@@ -143,6 +143,24 @@ fn flannel0_is_set_up_as_flannel_does() {
     assert!(!addresses.contains("brd") && !addresses.contains("peer"), "{addresses}");
     assert!(show(&netns, "link show flannel0").contains("mtu 1472"));
     assert!(show(&netns, "route").contains("blackhole 10.0.20.0/24"));
+    assert!(show(&netns, "-details link show flannel0").contains("addrgenmode none"));
+    assert_eq!(show(&netns, "-6 -o address show dev flannel0"), "");
+}
+
+/// A kernel without IPv6 has nothing to set, as has one that keeps IPv6 off an interface of a small MTU.
+#[test]
+fn flannel0_comes_up_where_there_is_no_ipv6() {
+    let Some(netns) = host() else { return };
+    ip(&netns, "link set flannel0 mtu 1279");
+    let repairs = block_on(&netns, async || {
+        let netlink = Netlink::connect().unwrap();
+        let overlay = OverlayDevice { mtu: 1_279, ..overlay(index_of("flannel0").await) };
+        let refused = netlink.set_no_link_local(overlay.index).await.unwrap_err();
+        assert_eq!(refused.errno(), Some(libc::EAFNOSUPPORT));
+        ensure(&netlink, &overlay).await.unwrap().repairs
+    });
+    assert!(repairs.contains(&Repair::Up), "{repairs:?}");
+    assert!(show(&netns, "link show flannel0").contains(",UP"));
 }
 
 /// Waits for an event of the watcher.

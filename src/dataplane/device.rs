@@ -12,7 +12,7 @@ use crate::sys::steering::{self, Lanes};
 use crate::sys::tun::{self, TunQueue};
 use crate::sys::udp;
 
-/// The TUN device, configured and up.
+/// The TUN device, configured, but down.
 pub(super) struct Device {
     pub(super) name: String,
     /// For each worker the queues that it reads. If there are two, the second holds TCP.
@@ -28,8 +28,8 @@ const TX_QUEUE_LEN: u16 = 1_000;
 /// How long a send waits for room in the socket's buffer before its packets are dropped.
 const SEND_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Opens the device, gives it its address and MTU, and brings it up. Each worker has two queues if
-/// the kernel can be made to keep TCP in one of them, else one.
+/// Opens the device and gives it its address and MTU. Each worker has two queues if the kernel can be
+/// made to keep TCP in one of them, else one.
 pub(super) fn open(config: &Config, offloads: &ActiveOffloads) -> Result<Device, StartError> {
     let tun_error = |error| StartError::tun(&config.tun_name, error);
     let (first, name, steering) = attach_first(config, offloads).map_err(tun_error)?;

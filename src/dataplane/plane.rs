@@ -57,7 +57,7 @@ impl Dataplane {
     }
 
     /// Opens the device and the sockets and starts the workers, which use the routes of `peers` and count
-    /// their traffic there.
+    /// their traffic there. The device has its address, but is down.
     ///
     /// # Errors
     /// See [`StartError`]. Nothing is left behind.

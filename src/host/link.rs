@@ -157,6 +157,11 @@ async fn ensure_mtu_and_up(
     }
     if !link.up {
         checked.repairs.push(Repair::Up);
+        // With a link-local address the kernel would send router solicitations and multicast reports
+        // into the overlay, which carries IPv4 alone. Without IPv6 there is nothing to set.
+        if let Err(error) = netlink.set_no_link_local(overlay.index).await {
+            tracing::debug!(%error, "cannot keep an IPv6 address from the TUN device");
+        }
     }
     if !checked.repairs.is_empty() {
         netlink.set_mtu_and_up(overlay.index, overlay.mtu).await?;

@@ -128,14 +128,14 @@ impl AsFd for TunQueue {
     }
 }
 
-/// Gives the device its address (a `/32`), its MTU, and brings it up.
+/// Gives the device its address (a `/32`) and its MTU. It stays down.
 ///
 /// # Errors
 /// As the `SIOCSIF*` requests of `netdevice(7)`.
 pub fn configure(queue: &TunQueue, name: &str, address: Ipv4Addr, mtu: u16) -> io::Result<()> {
     let mut config = tun::Configuration::default();
     let fd = queue.file.try_clone()?.into_raw_fd();
-    config.tun_name(name).raw_fd(fd).address(address).mtu(mtu).up();
+    config.tun_name(name).raw_fd(fd).address(address).mtu(mtu);
     let mut device = tun::create(&config).map_err(io::Error::other)?;
     tun::AbstractDevice::configure(&mut device, &config).map_err(io::Error::other)
 }

@@ -17,6 +17,7 @@ mod decision;
 mod degrade;
 mod host;
 mod icmp;
+mod idle;
 mod junk;
 mod log;
 mod matrix;

@@ -82,8 +82,9 @@ fn queues(lanes: Lanes, count: usize) -> Option<Vec<TunQueue>> {
     let mut queues = vec![first];
     queues.extend((1..count).map(|_| TunQueue::attach(&name, true, false).expect("a queue").0));
     configure(&queues[0], &name, Ipv4Addr::new(10, 1, 0, 1), 1_500).unwrap();
-    let route = ["route", "add", "10.1.0.0/24", "dev", "many0"];
-    assert!(Command::new("ip").args(route).status().unwrap().success());
+    for args in ["link set many0 up", "route add 10.1.0.0/24 dev many0"] {
+        assert!(Command::new("ip").args(args.split(' ')).status().unwrap().success(), "{args}");
+    }
     Some(queues)
 }
 

@@ -1,6 +1,6 @@
 //! Requests to the kernel over rtnetlink(7): links, addresses, routes and queueing disciplines.
 //!
-//! All requests concern IPv4 and the network namespace of the thread that calls
+//! All requests but one concern IPv4, and all the network namespace of the thread that calls
 //! [`Netlink::connect`].
 
 use std::io;
@@ -10,7 +10,9 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+};
 use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::{Handle, LinkUnspec};
 use tokio::sync::{Mutex, MutexGuard};
@@ -202,6 +204,17 @@ impl Netlink {
         let _turn = self.turn().await;
         let change = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
         let what = format!("set MTU {mtu} and up on interface {index}");
+        self.handle.link().change(change).execute().await.map_err(to(what))
+    }
+
+    /// Keeps the kernel from giving an interface an IPv6 link-local address when its link comes up
+    /// (`ip link set dev NAME addrgenmode none`, Linux 3.17).
+    pub async fn set_no_link_local(&self, index: u32) -> Result<(), NetlinkError> {
+        let _turn = self.turn().await;
+        let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let families = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])]);
+        let change = LinkUnspec::new_with_index(index).append_extra_attribute(families).build();
+        let what = format!("set addrgenmode none on interface {index}");
         self.handle.link().change(change).execute().await.map_err(to(what))
     }
 
