@@ -8,7 +8,7 @@ use flannel_packet::ipv4::Ipv4;
 use flannel_packet::vnet::VnetHeader;
 use flannel_udp::dataplane::forward::{self, Policy};
 use flannel_udp::dataplane::tap::Tap;
-use flannel_udp::dataplane::{CheckMode, Config, MismatchReason, Offloads, ThreadInit, Threads};
+use flannel_udp::dataplane::{CheckMode, Config, MismatchReason, Offloads, ThreadInit, Threads, OuterTos};
 use flannel_udp::route::{NextHop, table};
 use libfuzzer_sys::fuzz_target;
 
@@ -36,6 +36,7 @@ fn policy(input: &Input) -> Policy {
         subnet: "10.0.1.0/24".parse().unwrap(),
         mtu: input.mtu,
         bind: SocketAddrV4::new(host(1), 8285),
+        outer_tos: OuterTos::default(),
         workers: 1,
         threads: Threads::One,
         offloads: Offloads::AUTO,

@@ -11,7 +11,7 @@ use crate::args::checked_log_filter;
 use crate::args::go_values::{go_bool, go_int, go_int_in, go_ipv4, go_port};
 use crate::args::{ListenPath, StoreArgs, SubnetFileArgs};
 use crate::confine::Layers;
-use crate::dataplane::{CheckMode, Feature, Offloads, Threads};
+use crate::dataplane::{CheckMode, Feature, Offloads, OuterTos, Threads};
 
 /// The daemon's options.
 #[derive(Clone, Debug, Args)]
@@ -95,6 +95,10 @@ pub struct Options {
     #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Data path",
           help = offload_help())]
     pub offload: Offloads,
+    /// TOS byte of the packets between hosts: that of the packet inside, without its ECN bits (`inherit`), or a
+    /// value whose two low bits are zero, such as 0xb8 for DSCP 46
+    #[arg(long, value_name = "inherit|N", default_value = "0", help_heading = "Data path")]
+    pub outer_tos: OuterTos,
     /// Microseconds a worker polls for more work before sleeping [default: 100; with --offload=off: 0]
     #[arg(long, value_name = "USEC", value_parser = go_int_in::<0, 1_000_000>,
           help_heading = "Data path")]

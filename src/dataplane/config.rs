@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::offload::Offloads;
+use super::outer_tos::OuterTos;
 use super::tap::Tap;
 use crate::route::Cidr;
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub mtu: u16,
     /// Address and port of the UDP sockets: the underlay address and the backend's port.
     pub bind: SocketAddrV4,
+    /// The type of service of the datagrams to other hosts.
+    pub outer_tos: OuterTos,
     /// Number of workers, each with a TUN queue and a UDP socket of its own.
     pub workers: usize,
     /// The threads of each worker.

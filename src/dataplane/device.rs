@@ -115,6 +115,10 @@ pub(super) fn bind(
         })
         .and_then(|sockets: Vec<_>| {
             sockets.iter().try_for_each(|socket| socket.set_write_timeout(Some(SEND_TIMEOUT)))?;
+            let tos = config.outer_tos.of_socket();
+            if tos != 0 {
+                sockets.iter().try_for_each(|socket| udp::set_tos(socket, tos))?;
+            }
             if !config.offloads.profile().is_stock() {
                 sockets.iter().for_each(udp::grow_buffers);
             }

@@ -34,6 +34,7 @@ pub mod forward;
 mod icmp;
 mod ingress;
 mod offload;
+mod outer_tos;
 mod plane;
 mod polling;
 mod span;
@@ -56,4 +57,5 @@ pub use event::Event;
 pub use offload::{
     ActiveOffloads, Description, Feature, FeatureState, Offloads, ParseOffloadError, Profile,
 };
+pub use outer_tos::OuterTos;
 pub use plane::Dataplane;

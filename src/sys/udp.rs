@@ -45,6 +45,14 @@ pub fn set_gro(socket: &UdpSocket, on: bool) -> io::Result<()> {
     set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_GRO, on.into())
 }
 
+/// Sets the TOS byte of each datagram that is sent (`IP_TOS`, `ip(7)`).
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_tos(socket: &UdpSocket, tos: u8) -> io::Result<()> {
+    set_option(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_TOS, tos.into())
+}
+
 /// How many datagrams the kernel has dropped because the receive buffer was full: the counter that
 /// `SO_MEMINFO` gives at `SK_MEMINFO_DROPS` (`include/uapi/linux/sock_diag.h`).
 ///

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use flannel_udp::confine::{self, AllowedAccess, Layer, Layers};
 use flannel_udp::dataplane::{
-    CheckMode, Config, Dataplane, Offloads, PeerAccounting, ThreadInit, Threads,
+    CheckMode, Config, Dataplane, Offloads, OuterTos, PeerAccounting, ThreadInit, Threads,
 };
 use flannel_udp::route;
 use flannel_udp::sys::netns::Netns;
@@ -334,6 +334,7 @@ fn config(on_thread_start: ThreadInit) -> Config {
         subnet: "10.0.7.0/24".parse().unwrap(),
         mtu: 1472,
         bind: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8285),
+        outer_tos: OuterTos::default(),
         workers: 1,
         threads: Threads::One,
         offloads: Offloads::AUTO,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use flannel_udp::dataplane::forward::{self, Dropped, Policy};
 use flannel_udp::dataplane::tap::Tap;
-use flannel_udp::dataplane::{CheckMode, Config, GraceReason, Offloads, ThreadInit, Threads};
+use flannel_udp::dataplane::{
+    CheckMode, Config, GraceReason, Offloads, OuterTos, ThreadInit, Threads,
+};
 use flannel_udp::packet::ipv4::Ipv4;
 use flannel_udp::packet::vnet::VnetHeader;
 use flannel_udp::route::{self, NextHop, RouteTable};
@@ -68,6 +70,7 @@ fn config(lab: &TestLab, mode: CheckMode) -> Config {
         subnet: lab.subnet(0),
         mtu: 1_472,
         bind: SocketAddrV4::new(lab.host(0).address(), 8285),
+        outer_tos: OuterTos::default(),
         workers: 1,
         threads: Threads::Auto,
         offloads: Offloads::AUTO,

@@ -27,4 +27,5 @@ mod privileges;
 mod reroute;
 mod restart;
 mod steady;
+mod underlay_tos;
 mod wire;

@@ -90,6 +90,10 @@ fn refused(lab: &mut TestLab) {
     assert_eq!(code, Some(64), "{said}");
     row("journalctl -u flannel-udp", "unexpected argument '--ifcae'", &said);
 
+    let (code, said) = start(lab, PEER, &[], &["--outer-tos=46"]);
+    assert_eq!(code, Some(64), "{said}");
+    row("journalctl -u flannel-udp", "are ECN and must be zero", &said);
+
     let (code, said) = start(lab, HERE, &[], &["--tun-name=flannel7"]);
     assert_eq!(code, Some(71), "{said}");
     row("journalctl -u flannel-udp", "cannot listen on UDP", &said);

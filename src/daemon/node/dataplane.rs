@@ -51,6 +51,7 @@ impl Node<'_> {
             subnet: self.subnet,
             mtu: self.mtu(),
             bind: SocketAddrV4::new(self.interface.address, self.port),
+            outer_tos: self.options.outer_tos,
             workers: match self.options.workers {
                 Workers::Auto => default_workers(cores),
                 Workers::Count(count) => count.into(),

@@ -37,6 +37,8 @@ pub(super) struct Egress<Q = TunQueue, S = UdpSocket> {
     /// Bytes before each packet: the `virtio_net_hdr`, if the device has one.
     prefix: usize,
     policy: Policy,
+    /// The bits of a packet's TOS byte that its outer header gets.
+    inherited_tos: u8,
     depth: usize,
     /// The packets of the batch as they were read, one after the other.
     packets: Box<[u8]>,
@@ -87,6 +89,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
             counters,
             prefix: if vnet { VnetHeader::LEN } else { 0 },
             policy,
+            inherited_tos: config.outer_tos.inherited(),
             depth: if batched { READS } else { 1 },
             packets: vec![0; BATCH_BYTES + MAX_READ].into(),
             reads: Vec::with_capacity(READS),
@@ -225,6 +228,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
     fn plan(&mut self, segments: &Segments, route: Route, start: usize, len: usize) {
         let header_len = segments.header_len();
         let max_segments = self.sender.max_segments_to(route.hop);
+        let tos = self.packets[start + TOS] & self.inherited_tos;
         for index in 0..segments.count() {
             if self.sender.is_full(header_len + COPIED) {
                 self.sender.flush(
@@ -246,7 +250,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
                 body = Span::default();
             }
             self.sender.headers_len += copied;
-            self.sender.trains.push(route, Span::new(at, copied), body, max_segments);
+            self.sender.trains.push(route, tos, Span::new(at, copied), body, max_segments);
         }
     }
 
@@ -291,6 +295,8 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
     }
 }
 
+/// Where the TOS byte is in an IPv4 header (RFC 791).
+const TOS: usize = 1;
 /// Packets of one batch at most.
 const READS: usize = 128;
 /// Bytes of one batch after which no further packet is read: two or three super-packets, so that

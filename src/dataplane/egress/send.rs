@@ -38,7 +38,7 @@ impl<S: MessageSocket> Sender<S> {
             let mut filling = self.batch.begin();
             for train in &self.trains.trains()[next..] {
                 let segment = (train.count > 1).then_some(train.size as u16);
-                filling.open(address(train.hop), segment);
+                filling.open(address(train.hop), segment, train.tos);
                 for datagram in self.trains.datagrams(train) {
                     push(&mut filling, &self.headers, packets, datagram);
                 }
@@ -90,7 +90,7 @@ impl<S: MessageSocket> Sender<S> {
     ) -> usize {
         let mut filling = self.batch.begin();
         for datagram in self.trains.datagrams(train) {
-            filling.open(address(train.hop), None);
+            filling.open(address(train.hop), None, train.tos);
             push(&mut filling, &self.headers, packets, datagram);
         }
         let parts = |datagram| parts(&self.headers, packets, datagram);

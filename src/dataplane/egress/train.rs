@@ -1,7 +1,7 @@
 //! Trains: runs of datagrams that one `UDP_SEGMENT` send carries.
 //!
-//! A train goes to one next hop. All its datagrams have one length but the last, which may be shorter
-//! and closes it. Only the newest train of a next hop grows, and trains leave in the order
+//! A train goes to one next hop with one TOS byte. All its datagrams have one length but the last,
+//! which may be shorter and closes it. Only the newest train of a next hop grows, and trains leave in the order
 //! in which they were opened, so the packets to a next hop are never reordered. Trains to different
 //! next hops are filled side by side.
 
@@ -37,9 +37,12 @@ pub(super) struct Train {
     pub(super) count: u32,
     /// Their bytes.
     pub(super) bytes: u32,
+    /// The TOS byte of the outer header.
+    pub(super) tos: u8,
+    /// The TOS byte of what it may still take; [`CLOSED`] if it may take nothing.
+    takes: u16,
     first: u32,
     last: u32,
-    closed: bool,
 }
 
 /// The trains of one batch. Storage is allocated once.
@@ -90,7 +93,14 @@ impl Trains {
     /// Appends a datagram to the newest train of the route's next hop, or opens one, of up to
     /// `max_segments`.
     #[inline]
-    pub(super) fn push(&mut self, route: Route, header: Span, body: Span, max_segments: u32) {
+    pub(super) fn push(
+        &mut self,
+        route: Route,
+        tos: u8,
+        header: Span,
+        body: Span,
+        max_segments: u32,
+    ) {
         let Route { hop, peer } = route;
         let datagram = Datagram { header, body, next: u32::MAX };
         let len = datagram.len();
@@ -99,7 +109,7 @@ impl Trains {
         let newest = &mut self.newest[bucket(hop)];
         if let Some(train) = self.trains.get_mut(usize::from(*newest))
             && train.hop == hop
-            && !train.closed
+            && train.takes == u16::from(tos)
             && len <= train.size
             && train.count < max_segments
             && train.bytes + len <= wire::MAX_PACKET as u32
@@ -108,7 +118,9 @@ impl Trains {
             train.last = index;
             train.count += 1;
             train.bytes += len;
-            train.closed = len < train.size;
+            if len < train.size {
+                train.takes = CLOSED;
+            }
             return;
         }
         *newest = self.trains.len() as u16;
@@ -118,9 +130,10 @@ impl Trains {
             size: len,
             count: 1,
             bytes: len,
+            tos,
+            takes: tos.into(),
             first: index,
             last: index,
-            closed: false,
         });
     }
 }
@@ -133,6 +146,8 @@ fn bucket(hop: NextHop) -> usize {
 
 const BUCKETS: usize = 64;
 const NONE: u16 = u16::MAX;
+/// No TOS byte.
+const CLOSED: u16 = u16::MAX;
 
 /// Datagrams that one batch may hold.
 pub(super) const MAX_DATAGRAMS: usize = 1_024;
@@ -161,7 +176,7 @@ mod tests {
     fn a_shorter_datagram_closes_and_a_longer_one_opens() {
         let mut trains = Trains::new();
         for len in [100, 100, 60, 100, 120, 120] {
-            trains.push(hop(1), Span::default(), Span::new(0, len), 64);
+            trains.push(hop(1), 0, Span::default(), Span::new(0, len), 64);
         }
         assert_eq!(lens(&trains), [(1, vec![100, 100, 60]), (1, vec![100]), (1, vec![120, 120])]);
     }
@@ -171,26 +186,36 @@ mod tests {
         let mut trains = Trains::new();
         for _ in 0..2 {
             for n in [1, 2] {
-                trains.push(hop(n), Span::new(0, 20), Span::new(0, 80), 64);
+                trains.push(hop(n), 0, Span::new(0, 20), Span::new(0, 80), 64);
             }
         }
         assert_eq!(lens(&trains), [(1, vec![100, 100]), (2, vec![100, 100])]);
         trains.clear();
-        trains.push(hop(2), Span::default(), Span::new(0, 100), 64);
+        trains.push(hop(2), 0, Span::default(), Span::new(0, 100), 64);
         assert_eq!(lens(&trains), [(2, vec![100])]);
+    }
+
+    #[test]
+    fn a_train_has_one_tos_byte() {
+        let mut trains = Trains::new();
+        for tos in [0, 0, 0xb8, 0xb8, 0, 0xb8] {
+            trains.push(hop(1), tos, Span::default(), Span::new(0, 100), 64);
+        }
+        let trains: Vec<_> = trains.trains().iter().map(|train| (train.tos, train.count)).collect();
+        assert_eq!(trains, [(0, 2), (0xb8, 2), (0, 1), (0xb8, 1)]);
     }
 
     #[test]
     fn limits_hold() {
         let mut trains = Trains::new();
         for _ in 0..46 {
-            trains.push(hop(1), Span::default(), Span::new(0, 1_472), 64);
+            trains.push(hop(1), 0, Span::default(), Span::new(0, 1_472), 64);
         }
         assert_eq!(trains.trains()[0].count, 44);
         assert_eq!(trains.trains()[1].count, 2);
         trains.clear();
         for _ in 0..3 {
-            trains.push(hop(1), Span::default(), Span::new(0, 1_472), 1);
+            trains.push(hop(1), 0, Span::default(), Span::new(0, 1_472), 1);
         }
         assert_eq!(trains.trains().len(), 3);
     }
@@ -199,10 +224,12 @@ mod tests {
         /// Packets to one next hop leave in the order in which they came, whatever the mixture, and
         /// every train is one the kernel takes.
         #[test]
-        fn order_is_kept(packets in prop::collection::vec((0u8..80, 20usize..100), 1..200)) {
+        fn order_is_kept(
+            packets in prop::collection::vec((0u8..80, 0u8..3, 20usize..100), 1..200),
+        ) {
             let mut trains = Trains::new();
-            for (index, &(n, len)) in packets.iter().enumerate() {
-                trains.push(hop(n), Span::default(), Span::new(index, len), 64);
+            for (index, &(n, tos, len)) in packets.iter().enumerate() {
+                trains.push(hop(n), tos, Span::default(), Span::new(index, len), 64);
             }
             let mut sent = vec![vec![]; 80];
             for train in trains.trains() {
@@ -213,6 +240,8 @@ mod tests {
                 prop_assert!(datagrams.len() <= MAX_SEGMENTS);
                 prop_assert!(train.bytes as usize <= wire::MAX_PACKET);
                 for datagram in datagrams {
+                    let (_, tos, _) = packets[datagram.body.start as usize];
+                    prop_assert_eq!(tos, train.tos);
                     sent[usize::from(train.hop.ip.octets()[3])].push(datagram.body.start as usize);
                 }
             }

@@ -9,6 +9,7 @@ use crate::dataplane::counters::{Stats, ThreadCounters};
 use crate::dataplane::egress::{Egress, INTERACTIVE_WINDOW};
 use crate::dataplane::offload::{ActiveOffloads, Feature, Offloads};
 use crate::dataplane::polling::{Ready, RecentEvent};
+use crate::dataplane::{Config, OuterTos};
 use crate::packet::vnet::VnetHeader;
 use crate::route::NextHop;
 use crate::sys::mmsg::Message;
@@ -31,7 +32,15 @@ struct Bench {
 
 impl Bench {
     fn new(per_call: usize, refuse: impl Fn(&Message) -> Option<i32> + 'static) -> Self {
-        let config = config(Offloads::AUTO);
+        Self::with(OuterTos::default(), per_call, refuse)
+    }
+
+    fn with(
+        outer_tos: OuterTos,
+        per_call: usize,
+        refuse: impl Fn(&Message) -> Option<i32> + 'static,
+    ) -> Self {
+        let config = Config { outer_tos, ..config(Offloads::AUTO) };
         let queue = ScriptedQueue::new(|_| None);
         let socket = ScriptedSocket::new(per_call, refuse);
         let counters = Arc::new(ThreadCounters::new(true, true));
@@ -99,6 +108,37 @@ fn a_call_that_takes_part_of_the_messages_is_continued() {
         assert_eq!(bench.sent(), [(2, 3, true), (3, 1, false), (4, 1, false)]);
         assert_eq!(bench.socket.calls.get(), 3usize.div_ceil(per_call));
         assert_eq!(bench.stats().egress.carried_packets, 5);
+    }
+}
+
+/// The DSCP of the packets, without their ECN bits, also where a train is sent one by one; a fixed byte is
+/// the socket's, and no message asks for one.
+#[test]
+fn each_message_has_the_dscp_of_its_packets() {
+    let refuse_trains: fn(&Message) -> Option<i32> =
+        |message| is_train(message).then_some(libc::EINVAL);
+    let inherit = |refuse| Bench::with(OuterTos::Inherit, usize::MAX, refuse);
+    let none: fn(&Message) -> Option<i32> = |_| None;
+    for (outer, mut bench, expected) in [
+        ("inherited", inherit(none), &[0xb8, 0, 0x20][..]),
+        ("one by one", inherit(refuse_trains), &[0xb8, 0xb8, 0xb8, 0, 0x20][..]),
+        ("fixed", Bench::with(OuterTos::Fixed(0xb8), usize::MAX, none), &[0][..]),
+        ("zero", Bench::new(usize::MAX, none), &[0][..]),
+    ] {
+        let marked = |mut packet: Vec<u8>, tos| {
+            packet[1] = tos;
+            packet
+        };
+        let train = tcp(HERE, [10, 0, 2, 2], 1, 3 * usize::from(SEGMENT));
+        bench.queue.holds(tcp_super_packet(SEGMENT), &marked(train, 0xbb));
+        for (tos, destination) in [(0x01, [10, 0, 2, 2]), (0x22, [10, 0, 2, 3])] {
+            let packet = udp(HERE, destination, 64, usize::from(SEGMENT) + 12);
+            bench.queue.holds(VnetHeader::NONE, &marked(packet, tos));
+        }
+        bench.egress.turn(Ready::ANY);
+        let sent: Vec<u8> = bench.socket.sent.borrow().iter().map(|message| message.tos).collect();
+        assert_eq!(sent, expected, "{outer}");
+        assert_eq!(bench.stats().egress.carried_packets, 5, "{outer}");
     }
 }
 

@@ -16,7 +16,7 @@ use etherparse::PacketBuilder;
 
 use crate::dataplane::syscalls::{MessageSocket, PacketQueue};
 use crate::dataplane::tap::Tap;
-use crate::dataplane::{CheckMode, Config, Offloads, ThreadInit, Threads};
+use crate::dataplane::{CheckMode, Config, Offloads, OuterTos, ThreadInit, Threads};
 use crate::packet::vnet::{GsoType, VnetHeader};
 use crate::route::{NextHop, RouteTable};
 use crate::sys::iovec::Gather;
@@ -120,6 +120,7 @@ pub(in crate::dataplane) fn config(offloads: Offloads) -> Config {
         subnet: "10.0.1.0/24".parse().unwrap(),
         mtu: MTU,
         bind: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8285),
+        outer_tos: OuterTos::default(),
         workers: 1,
         threads: Threads::One,
         offloads,

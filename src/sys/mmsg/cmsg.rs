@@ -2,45 +2,71 @@
 
 use std::mem::size_of;
 
-/// Room for one control message that carries up to an `int`.
+/// Room for two control messages that carry up to an `int` each.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub(super) struct Control(pub(super) [u8; CONTROL_LEN]);
 
-/// `CMSG_SPACE(sizeof(int))`.
-pub(super) const CONTROL_LEN: usize = align(HEADER + size_of::<libc::c_int>());
+/// Twice `CMSG_SPACE(sizeof(int))`.
+pub(super) const CONTROL_LEN: usize = 2 * align(HEADER + size_of::<libc::c_int>());
 
 impl Control {
     pub(super) const EMPTY: Self = Self([0; CONTROL_LEN]);
 
-    /// The message that asks for datagrams of `size` bytes; returns the bytes to hand over.
-    pub(super) fn set_udp_segment(&mut self, size: u16) -> usize {
-        let len = HEADER + size_of::<u16>();
-        self.0[..HEADER].copy_from_slice(&header(len, libc::SOL_UDP, libc::UDP_SEGMENT));
-        self.0[HEADER..len].copy_from_slice(&size.to_ne_bytes());
-        CONTROL_LEN
+    /// Asks for datagrams of `size` bytes, if it is given, and for a TOS byte other than 0. Returns how
+    /// many bytes are to be handed over.
+    #[inline]
+    pub(super) fn set(&mut self, size: Option<u16>, tos: u8) -> usize {
+        let mut end = 0;
+        if let Some(size) = size {
+            end = self.put(end, libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
+        }
+        if tos != 0 {
+            let tos = libc::c_int::from(tos).to_ne_bytes();
+            end = self.put(end, libc::IPPROTO_IP, libc::IP_TOS, &tos);
+        }
+        end
     }
 
-    /// The size that [`Self::set_udp_segment`] has set.
+    /// Writes a message at `start`; returns where the next one goes.
+    #[inline]
+    fn put(&mut self, start: usize, level: libc::c_int, kind: libc::c_int, data: &[u8]) -> usize {
+        let (data_at, len) = (start + HEADER, HEADER + data.len());
+        self.0[start..data_at].copy_from_slice(&header(len, level, kind));
+        self.0[data_at..start + len].copy_from_slice(data);
+        start + align(len)
+    }
+
+    /// What [`Self::set`] has set in the first `len` bytes.
     #[cfg(test)]
-    pub(super) fn udp_segment(&self) -> u16 {
-        let size = self.0[HEADER..].first_chunk().copied();
-        u16::from_ne_bytes(size.unwrap_or_default())
+    pub(super) fn get(&self, len: usize) -> (Option<u16>, u8) {
+        let control = &self.0[..len];
+        let size = find(control, libc::SOL_UDP, libc::UDP_SEGMENT);
+        let tos = find(control, libc::IPPROTO_IP, libc::IP_TOS).and_then(int).unwrap_or(0);
+        (size.map(|size| u16::from_ne_bytes(size.try_into().unwrap())), tos as u8)
     }
 }
 
 /// The segment size that a `UDP_GRO` control message among `control` gives.
 ///
 /// Anything that is not a well-formed list of control messages gives `None`.
-pub fn gro_segment(mut control: &[u8]) -> Option<u16> {
+pub fn gro_segment(control: &[u8]) -> Option<u16> {
+    let size = find(control, libc::SOL_UDP, libc::UDP_GRO).and_then(int)?;
+    u16::try_from(size).ok().filter(|&size| size > 0)
+}
+
+/// The data of the first control message of this kind; `None` also where the list before it is not
+/// well-formed.
+#[inline]
+pub(super) fn find(mut control: &[u8], level: libc::c_int, kind: libc::c_int) -> Option<&[u8]> {
     loop {
         let (header, _) = control.split_at_checked(HEADER)?;
         let (len, rest) = header.split_at(size_of::<usize>());
-        let (level, kind) = rest.split_at(size_of::<libc::c_int>());
+        let (level_at, kind_at) = rest.split_at(size_of::<libc::c_int>());
         let len = usize::from_ne_bytes(len.try_into().ok()?);
         let data = control.get(HEADER..len)?;
-        if int(level)? == libc::SOL_UDP && int(kind)? == libc::UDP_GRO {
-            return u16::try_from(int(data)?).ok().filter(|&size| size > 0);
+        if int(level_at)? == level && int(kind_at)? == kind {
+            return Some(data);
         }
         control = control.get(len.checked_next_multiple_of(ALIGN)?..)?;
     }

@@ -56,6 +56,8 @@ pub struct Message {
     pub to: SocketAddrV4,
     /// Bytes of each datagram that the kernel cuts, if it is to cut.
     pub segment: Option<u16>,
+    /// The TOS byte that it asks for; 0 if it asks for none.
+    pub tos: u8,
     /// The payload of all datagrams.
     pub bytes: Vec<u8>,
 }
@@ -76,21 +78,19 @@ impl<'a> Filling<'_, 'a> {
     }
 
     /// Opens a message to `to`; with a `segment` size the kernel cuts it into datagrams of that
-    /// many bytes. The parts that follow belong to it.
+    /// many bytes, and with a `tos` other than 0 their TOS byte is that and not the socket's. The parts
+    /// that follow belong to it.
     ///
     /// # Panics
     /// Without room.
     #[inline]
-    pub fn open(&mut self, to: SocketAddrV4, segment: Option<u16>) {
+    pub fn open(&mut self, to: SocketAddrV4, segment: Option<u16>, tos: u8) {
         let index = self.messages;
         self.batch.addresses[index] = sockaddr(to);
         self.batch.starts[index] = self.parts;
         let header = &mut self.batch.headers[index].msg_hdr;
         header.msg_iovlen = 0;
-        header.msg_controllen = match segment {
-            Some(size) => self.batch.controls[index].set_udp_segment(size) as _,
-            None => 0,
-        };
+        header.msg_controllen = self.batch.controls[index].set(segment, tos) as _;
         self.messages += 1;
     }
 
@@ -138,10 +138,11 @@ impl<'a> Filling<'_, 'a> {
         let header = &self.batch.headers[index].msg_hdr;
         let parts = self.batch.starts[index]..self.parts;
         let parts = &self.batch.iovecs[parts][..header.msg_iovlen as usize];
-        let has_segment = header.msg_controllen > 0;
+        let (segment, tos) = self.batch.controls[index].get(header.msg_controllen as usize);
         Message {
             to: super::address(&self.batch.addresses[index]),
-            segment: has_segment.then(|| self.batch.controls[index].udp_segment()),
+            segment,
+            tos,
             // SAFETY: the list of a message holds entries made from slices borrowed for `'a`.
             bytes: unsafe { crate::sys::iovec::concat(parts) },
         }
