@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use flannel_udp::lab::{self, Lab, LabProcess};
 use flannel_udp::sys::netns::Netns;
+use flannel_udp::sys::process::Signal;
 
 const PORT: u16 = 10254;
 
@@ -108,6 +109,13 @@ fn health_and_watchdog_from_start_to_stop() {
     assert_eq!(status, 200, "{body}");
     assert!(body.lines().count() >= 3 && body.contains("control ok"), "{body}");
     assert!(!body.contains("LATE"), "{body}");
+
+    process.signal(Signal::Hangup).unwrap();
+    wait_for("what SIGHUP does not change", || {
+        let log = std::fs::read_to_string(process.log()).unwrap();
+        log.contains("other flags and the environment take effect at a restart").then_some(())
+    });
+    assert_eq!(get(netns, "/readyz").map(|(status, _)| status), Some(200));
 
     let status = process.stop(Duration::from_secs(5)).unwrap();
     assert!(status.success(), "{status}: {}", process.last_lines());

@@ -54,6 +54,7 @@ pub(super) async fn run(
         tokio::select! {
             outcome = &mut manager => break outcome.map_err(run_exit),
             signal = signals.next() => match signal {
+                DaemonSignal::Reload => server.reload(),
                 DaemonSignal::WriteStats => node.write_stats(),
                 DaemonSignal::Stop => break Ok(()),
             },

@@ -7,8 +7,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// What a signal asks the daemon to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DaemonSignal {
-    /// SIGTERM, SIGINT or SIGHUP: stop.
+    /// SIGTERM or SIGINT: stop.
     Stop,
+    /// SIGHUP: read again what can be read again.
+    Reload,
     /// SIGUSR1: write the statistics file.
     WriteStats,
 }
@@ -45,7 +47,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => DaemonSignal::Stop,
             _ = self.interrupt.recv() => DaemonSignal::Stop,
-            _ = self.hangup.recv() => DaemonSignal::Stop,
+            _ = self.hangup.recv() => DaemonSignal::Reload,
             _ = self.user.recv() => DaemonSignal::WriteStats,
         }
     }

@@ -69,6 +69,16 @@ impl StatusServer {
         Ok((server, liveness))
     }
 
+    /// Reads again what can be read again while the daemon runs, and logs what cannot.
+    pub(super) fn reload(&self) {
+        self.log.reset();
+        tracing::info!(
+            log_level = %self.log.filter(),
+            "SIGHUP: the log level is that of the start again. The files of certificates and keys are read for \
+             every connection to etcd anyway; other flags and the environment take effect at a restart"
+        );
+    }
+
     /// Waits for the next request.
     pub(super) async fn request(&mut self) -> Request {
         self.requests.recv().await.expect("the server holds a sender, so the channel is open")

@@ -10,6 +10,8 @@ pub enum Signal {
     Terminate,
     /// As Ctrl-C.
     Interrupt,
+    /// Please read your settings again.
+    Hangup,
     /// Please write your counters.
     User1,
     /// End at once.
@@ -30,6 +32,7 @@ pub fn signal_pid(pid: u32, signal: Signal) -> io::Result<()> {
     let number = match signal {
         Signal::Terminate => libc::SIGTERM,
         Signal::Interrupt => libc::SIGINT,
+        Signal::Hangup => libc::SIGHUP,
         Signal::User1 => libc::SIGUSR1,
         Signal::Kill => libc::SIGKILL,
         Signal::Stop => libc::SIGSTOP,

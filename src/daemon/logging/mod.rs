@@ -18,6 +18,8 @@ use crate::exit::{Code, Exit};
 /// The log of the process; its filter can be changed at run time.
 pub(super) struct Log {
     filter: RefCell<String>,
+    /// The filter at the start.
+    initial: String,
     reload: Box<dyn Fn(EnvFilter) -> Result<(), String>>,
     queue: LogQueue,
 }
@@ -50,7 +52,8 @@ pub(super) fn init(options: &Options) -> Result<(Log, PendingWriter), Exit> {
         tracing::warn!("{warning}");
     }
     let reload = Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
-    Ok((Log { filter: RefCell::new(text), reload, queue }, PendingWriter(writer)))
+    let log = Log { filter: RefCell::new(text.clone()), initial: text, reload, queue };
+    Ok((log, PendingWriter(writer)))
 }
 
 impl PendingWriter {
@@ -88,10 +91,21 @@ impl Log {
     /// A sentence for the user.
     pub(super) fn set(&self, text: &str) -> Result<(String, String), String> {
         let filter = log_filter(text)?;
-        (self.reload)(EnvFilter::new(&filter))?;
-        let before = self.filter.replace(filter.clone());
+        let before = self.replace(filter.clone())?;
         tracing::info!(%before, now = %filter, "log level changed");
         Ok((before, filter))
+    }
+
+    /// Sets the filter that the log had at the start.
+    pub(super) fn reset(&self) {
+        if let Err(error) = self.replace(self.initial.clone()) {
+            tracing::error!("cannot set the log level: {error}");
+        }
+    }
+
+    fn replace(&self, filter: String) -> Result<String, String> {
+        (self.reload)(EnvFilter::new(&filter))?;
+        Ok(self.filter.replace(filter))
     }
 }
 
