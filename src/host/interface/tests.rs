@@ -1,6 +1,9 @@
 //! Tests of every rule of the choice, on made-up hosts.
 
+use rtnetlink::packet_route::route::RouteType;
+
 use super::*;
+use crate::host::netlink::{Address, Link};
 
 /// lo, eth0 with two addresses and the default route, eth1 with a link-local one first, tiny, bare.
 fn host() -> HostInterfaces {
