@@ -168,7 +168,7 @@ async fn expect(
     events: &mut mpsc::UnboundedReceiver<LinkEvent>,
     wanted: impl Fn(&LinkEvent) -> bool,
 ) -> LinkEvent {
-    let found = tokio::time::timeout(Duration::from_secs(5), async {
+    let found = tokio::time::timeout(Duration::from_secs(8), async {
         loop {
             let event = events.recv().await.expect("the watcher has ended");
             if wanted(&event) {
@@ -176,7 +176,81 @@ async fn expect(
             }
         }
     });
-    found.await.expect("no such event within 5 s")
+    found.await.expect("no such event within 8 s")
+}
+
+/// Waits until the interface between hosts is in use and `wanted`.
+async fn in_use(
+    events: &mut mpsc::UnboundedReceiver<LinkEvent>,
+    wanted: impl Fn(&ExternalInterface) -> bool,
+) {
+    let is = |event: &LinkEvent| matches!(event, LinkEvent::Underlay(UnderlayState::InUse(i)) if wanted(i));
+    expect(events, is).await;
+}
+
+/// Waits until the address of this host is waited for, for a reason with `text`.
+async fn waiting(events: &mut mpsc::UnboundedReceiver<LinkEvent>, text: &str) {
+    let is = |event: &LinkEvent| matches!(event, LinkEvent::Underlay(UnderlayState::Waiting(why)) if why.contains(text));
+    expect(events, is).await;
+}
+
+/// Each flag, through changes of the host's addresses that a real kernel makes and reports.
+#[test]
+fn a_lost_underlay_address_is_looked_for_as_the_flags_say() {
+    let Some(netns) = host() else { return };
+    let inside = &netns;
+    for command in [
+        "link property add dev eth0 altname card0",
+        "address add 10.9.9.9/24 dev eth0",
+        "link add br0 type bridge",
+        "link set br0 up",
+    ] {
+        ip(inside, command);
+    }
+    let first = Ipv4Addr::new(192, 168, 77, 11);
+    block_on(&netns, async || {
+        let overlay = overlay(index_of("flannel0").await);
+        let watched = async |options: InterfaceOptions| {
+            let (overlays, receiver) = state::channel(overlay.clone());
+            let (sender, events) = mpsc::unbounded_channel();
+            let underlay = interface::choose(&options).await.unwrap();
+            assert_eq!((underlay.name.as_str(), underlay.address), ("eth0", first));
+            tokio::spawn(watch::run(receiver, underlay, options, sender));
+            (overlays, events)
+        };
+        let named = |value: &str| InterfaceOptions {
+            iface: vec![value.into()],
+            ..InterfaceOptions::default()
+        };
+
+        // The address that a flag names is waited for, and found wherever it is.
+        let (_by_address, mut events) = watched(named("192.168.77.11")).await;
+        // The card is found by its other name, and its address on the bridge over it.
+        let (_by_name, mut by_name) = watched(named("card0")).await;
+        ip(inside, "address flush dev eth0");
+        ip(inside, "address add 169.254.7.7/16 dev eth0");
+        waiting(&mut events, "--iface=192.168.77.11: no interface of this host has this").await;
+        waiting(&mut by_name, "eth0 has only the link-local address 169.254.7.7").await;
+        ip(inside, "link set eth0 master br0");
+        ip(inside, "address add 192.168.77.11/24 dev br0");
+        for events in [&mut events, &mut by_name] {
+            in_use(events, |now| (now.name.as_str(), now.address) == ("br0", first)).await;
+        }
+
+        // Routed to this host, on its loopback interface: the MTU is that of the way out.
+        ip(inside, "address add 10.8.8.8/32 dev lo");
+        ip(inside, "address add 10.9.9.9/24 dev br0");
+        ip(inside, "route add default via 10.9.9.1");
+        ip(inside, "link set br0 mtu 1300");
+        let lo = interface::choose(&named("10.8.8.8")).await.unwrap();
+        assert_eq!((lo.name.as_str(), lo.mtu), ("lo", 1300));
+        let (overlays, receiver) = state::channel(overlay);
+        let (sender, mut events) = mpsc::unbounded_channel();
+        tokio::spawn(watch::run(receiver, lo, named("10.8.8.8"), sender));
+        ip(inside, "link set br0 mtu 1200");
+        in_use(&mut events, |now| now.mtu == 1200).await;
+        drop(overlays);
+    });
 }
 
 #[test]
@@ -187,7 +261,10 @@ fn the_watcher_repairs_flannel0_and_reports_other_changes() {
         let first = overlay(index_of("flannel0").await);
         let (overlays, receiver) = state::channel(first.clone());
         let (sender, mut events) = mpsc::unbounded_channel();
-        let watcher = tokio::spawn(watch::run(receiver, chosen().await, sender));
+        let options =
+            InterfaceOptions { iface: vec!["eth0".into()], ..InterfaceOptions::default() };
+        let underlay = interface::choose(&options).await.unwrap();
+        let watcher = tokio::spawn(watch::run(receiver, underlay, options, sender));
         expect(&mut events, |e| matches!(e, LinkEvent::Repaired(r) if r.len() == 4)).await;
 
         for (damage, repair) in [
@@ -215,15 +292,14 @@ fn the_watcher_repairs_flannel0_and_reports_other_changes() {
 
         // The interface between hosts.
         ip(inside, "link set eth0 mtu 1400");
-        expect(&mut events, |e| matches!(e, LinkEvent::Underlay(UnderlayState { mtu: 1400, .. })))
-            .await;
+        in_use(&mut events, |underlay| underlay.mtu == 1400).await;
         ip(inside, "address del 192.168.77.12/24 dev eth0");
         ip(inside, "address add 10.9.9.9/24 dev eth0");
         ip(inside, "address del 192.168.77.11/24 dev eth0");
-        let address = Some(Ipv4Addr::new(10, 9, 9, 9));
-        expect(&mut events, |e| matches!(e, LinkEvent::Underlay(u) if u.address == address)).await;
+        waiting(&mut events, "10.9.9.9 of eth0 takes its place").await;
+        in_use(&mut events, |underlay| underlay.address == Ipv4Addr::new(10, 9, 9, 9)).await;
         ip(inside, "link del eth0");
-        expect(&mut events, |e| matches!(e, LinkEvent::Underlay(u) if u.index.is_none())).await;
+        waiting(&mut events, "--iface=eth0: no interface of this host has this name").await;
 
         // The deletion of the device is reported at once, and a new device is accepted.
         let before = tokio::time::Instant::now();

@@ -119,8 +119,8 @@ fn bridge(facts: &HostFacts<'_>) -> Option<Finding> {
         return Some(Finding::fault(BRIDGE, text).remedy(restart));
     }
     let mtu: u32 = facts.variable("FLANNEL_MTU")?.parse().ok()?;
-    let is_port = |index| facts.details(index).controller == Some(link.index);
-    let longest = facts.links.iter().filter(|l| is_port(l.index)).map(|l| l.mtu).max();
+    let is_port = |port: &&Link| port.controller == Some(link.index);
+    let longest = facts.links.iter().filter(is_port).map(|l| l.mtu).max();
     Some(match longest {
         Some(longest) if longest > mtu => Finding::fault(
             BRIDGE,

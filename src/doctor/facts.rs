@@ -122,7 +122,7 @@ impl<'a> HostFacts<'a> {
         self.links.iter().find(|link| holds(link)).or_else(|| self.links.iter().find(named))
     }
 
-    /// Queue length, drops and bridge of an interface.
+    /// Queue length and drops of an interface.
     pub(super) fn details(&self, index: u32) -> LinkDetails {
         self.details.iter().find(|details| details.index == index).copied().unwrap_or_default()
     }

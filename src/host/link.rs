@@ -308,7 +308,8 @@ mod tests {
 
     #[test]
     fn a_conflict_reads_like_ip_route() {
-        let links = [Link { index: 2, name: "eth1".into(), mtu: 1500, up: true }];
+        let links =
+            [Link { index: 2, name: "eth1".into(), mtu: 1500, up: true, ..Link::default() }];
         let route = KernelRoute {
             destination: "10.0.0.0/16".parse().unwrap(),
             oif: Some(2),

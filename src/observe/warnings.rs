@@ -56,6 +56,8 @@ kinds! {
     IpForward = "ip-forward", Ready;
     /// The kernel refuses the program that selects a queue of the TUN device for each packet.
     Steering = "steering", Ready;
+    /// The host has lost the address that the daemon is bound to.
+    Underlay = "underlay", NotReady;
 }
 
 /// What is wrong, and what to do about it.

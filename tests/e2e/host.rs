@@ -62,7 +62,7 @@ fn a_route_in_the_way_is_named() {
 #[test]
 fn the_underlays_mtu_and_address_are_followed() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = TestLab::two_hosts(&[]);
+    let mut lab = TestLab::two_hosts(&["--iface=eth0"]);
     let before = lab.subnet(0);
     let hosts = [0, 1].map(|host| lab.host(host).netns_name().to_owned());
     for host in &hosts {
@@ -96,7 +96,8 @@ fn an_address_that_cannot_be_followed_at_once_is_followed_later() {
     let mut lab = TestLab::build(Lab::builder());
     lab.create_store_directory(lab::CONFIG).expect("the directory");
     for host in 0..2 {
-        lab.start_daemon(host, DaemonOptions::default()).expect("a daemon");
+        let options = DaemonOptions::with_flags(["--iface=eth0"]);
+        lab.start_daemon(host, options).expect("a daemon");
         lab.add_container(host).expect("a container");
     }
     lab.meet(0, 1);
@@ -109,7 +110,7 @@ fn an_address_that_cannot_be_followed_at_once_is_followed_later() {
     let rival = net::udp_at(lab.host(1).netns(), SocketAddrV4::new(new, 8285));
     lab::tool::ip_in(&host, "link set eth0 mtu 1400").expect("another MTU");
     lab::tool::ip_in(&host, "addr del 10.211.55.11/24 dev eth0").expect("no old address");
-    wait_for("the failure", Duration::from_secs(5), || lab.log(1).contains("retrying"));
+    wait_for("the failure", Duration::from_secs(10), || lab.log(1).contains("retrying"));
     let env = |lab: &TestLab| lab.host(1).daemon().unwrap().subnet().expect("its subnet file");
     assert!(!lab.log(0).contains(&new.to_string()), "not published before it is in use");
     drop(rival);
@@ -119,6 +120,60 @@ fn an_address_that_cannot_be_followed_at_once_is_followed_later() {
     wait_for("MTU 1372", Duration::from_secs(2), || env(&lab).mtu == 1372);
     answers(&lab, "from the new address", REPLY_TIMEOUT);
     lab.stop_daemon(1).expect("a stop");
+}
+
+#[test]
+fn the_underlay_address_that_a_flag_names_is_waited_for() {
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder());
+    lab.create_store_directory(lab::CONFIG).expect("the directory");
+    for (host, flag) in [(0, "--iface=eth0"), (1, "--iface=10.211.55.11")] {
+        lab.start_daemon(host, DaemonOptions::with_flags([flag])).expect("a daemon");
+        lab.add_container(host).expect("a container");
+    }
+    lab.meet(0, 1);
+    let hosts = [0, 1].map(|host| lab.host(host).netns_name().to_owned());
+    let change = |host: usize, line: &str| {
+        lab::tool::ip_in(&hosts[host], line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    };
+    let status = |host: usize| {
+        let socket = lab.host(host).daemon().expect("a daemon").socket().display().to_string();
+        let words = ["status", "--interval=0", "--socket", &socket];
+        TestLab::run(lab.host(host).netns(), env!("CARGO_BIN_EXE_flannel-udp"), &words)
+    };
+    // Another network, and the address of a host without DHCP: neither takes the place of the one asked for.
+    change(1, "addr add 10.77.0.11/24 dev eth0");
+    change(1, "addr add 169.254.9.9/16 dev eth0");
+    change(1, "addr del 10.211.55.11/24 dev eth0");
+    wait_for("a warning", Duration::from_secs(3), || {
+        let said = status(1);
+        said.contains("eth0 has lost the underlay address 10.211.55.11")
+            && said.contains("not ready")
+    });
+    // Longer than any other address takes to become the underlay address.
+    std::thread::sleep(Duration::from_millis(6500));
+    assert!(!lab.log(0).contains("via 10.77") && !lab.log(0).contains("via 169"), "{}", lab.log(0));
+    change(1, "addr add 10.211.55.11/24 dev eth0");
+    answers(&lab, "with the address back", REPLY_TIMEOUT);
+    wait_for("no warning", Duration::from_secs(3), || status(1).contains("ready, nothing wrong"));
+    let started = lab.log(1).matches("forwarding packets on").count();
+    assert_eq!(started, 1, "the data plane goes on: {}", lab.log(1));
+
+    // The card becomes a port of a bridge, which gets the address.
+    for line in [
+        "link add br0 type bridge",
+        "link set br0 up",
+        "link set eth0 master br0",
+        "addr flush dev eth0",
+        "addr add 10.211.55.10/24 dev br0",
+    ] {
+        change(0, line);
+    }
+    wait_for("the bridge", Duration::from_secs(3), || {
+        let said = status(0);
+        said.contains("br0") && said.contains("ready, nothing wrong")
+    });
+    answers(&lab, "over the bridge", REPLY_TIMEOUT);
 }
 
 #[test]

@@ -172,6 +172,7 @@ fn packets_that_do_not_arrive() {
     lab.meet(HERE, PEER);
     assert!(status(&lab, HERE).contains("ready, nothing wrong"));
     unreachable(&lab);
+    underlay_lost(&lab);
     forged(&mut lab);
     etcd_away(&mut lab);
     overflow(&mut lab);
@@ -216,6 +217,19 @@ fn unreachable(lab: &TestLab) {
     row("flannel-udp explain SRC DST", "another route is more specific", &explain(&peer));
     ip(lab, HERE, &format!("route del {theft}"));
     assert!(sent(&explain(&peer)), "{}", explain(&peer));
+}
+
+/// The address that `--iface` names is taken away and comes back.
+fn underlay_lost(lab: &TestLab) {
+    let address = format!("{}/24 dev eth0", lab.host(HERE).address());
+    ip(lab, HERE, &format!("addr del {address}"));
+    status_row(lab, HERE, "has lost the underlay address");
+    let found = status(lab, HERE);
+    assert!(found.contains("no interface of this host has this address"), "{found}");
+    ip(lab, HERE, &format!("addr add {address}"));
+    wait_for("readiness", PATIENCE, || !status(lab, HERE).contains("underlay address"));
+    ping::between(lab.host(HERE).container(), lab.host(PEER).container(), PATIENCE)
+        .expect("an answer");
 }
 
 /// A third host, which runs no daemon, sends in the name of a container of the peer.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::Confined;
+use super::{Confined, interface_options};
 use crate::daemon::Options;
 use crate::dataplane::{Dataplane, Event, MismatchLog, PeerAccounting, Stats};
 use crate::exit::{Code, Exit};
@@ -201,12 +201,17 @@ impl<'a> Node<'a> {
             }
             // The workers report this too, and sooner.
             LinkEvent::Gone(_) => {}
-            LinkEvent::Underlay(UnderlayState { address: None, .. }) => tracing::warn!(
-                interface = %self.interface.name,
-                "the underlay interface has no address; waiting for one"
-            ),
-            LinkEvent::Underlay(UnderlayState { index, mtu, address: Some(address) }) => {
-                return self.adopt_underlay(index, mtu, address).await;
+            LinkEvent::Underlay(UnderlayState::Waiting(text)) => {
+                let remedy =
+                    "give the host this address again, or restart the daemon to choose again";
+                self.warnings.set(
+                    WarningKind::Underlay,
+                    vec![Condition { text, remedy: Some(remedy.into()) }],
+                );
+            }
+            LinkEvent::Underlay(UnderlayState::InUse(interface)) => {
+                self.warnings.set(WarningKind::Underlay, Vec::new());
+                return self.adopt_underlay(interface).await;
             }
         }
         Ok(())
@@ -221,28 +226,19 @@ impl<'a> Node<'a> {
         Condition { text, remedy: Some(remedy) }
     }
 
-    /// Adopts another index, MTU or address of the underlay interface.
-    async fn adopt_underlay(
-        &mut self,
-        index: Option<u32>,
-        mtu: u32,
-        address: Ipv4Addr,
-    ) -> Result<(), Exit> {
-        let before = self.interface.clone();
-        self.interface.index = index.unwrap_or(before.index);
-        (self.interface.mtu, self.interface.address) = (mtu, address);
-        if self.options.public_ip.is_none() {
-            self.interface.public_ip = address;
-        }
-        if self.interface == before {
+    /// Adopts another interface, MTU or address.
+    async fn adopt_underlay(&mut self, now: ExternalInterface) -> Result<(), Exit> {
+        let before = std::mem::replace(&mut self.interface, now);
+        let now = &self.interface;
+        if *now == before {
             return Ok(());
         }
         tracing::warn!(
-            interface = %before.name, %address, mtu,
-            "the underlay interface has changed (before: {}, MTU {}); adopting the change",
-            before.address, before.mtu
+            interface = %now.name, address = %now.address, mtu = now.mtu,
+            "the underlay interface has changed (before: {} {}, MTU {}); adopting the change",
+            before.name, before.address, before.mtu
         );
-        if (before.mtu, before.address) == (mtu, address) {
+        if (before.mtu, before.address) == (now.mtu, now.address) {
             return Ok(());
         }
         self.replace_plane().await
@@ -265,9 +261,9 @@ impl<'a> Node<'a> {
         let (sender, receiver) = watch::channel(overlay);
         let (events, link_events) = mpsc::unbounded_channel();
         (self.overlays, self.link_events) = (Some(sender), link_events);
-        let interface = self.interface.clone();
+        let (interface, options) = (self.interface.clone(), interface_options(self.options));
         tokio::spawn(async move {
-            if let Err(error) = host::watch::run(receiver, interface, events).await {
+            if let Err(error) = host::watch::run(receiver, interface, options, events).await {
                 tracing::error!(
                     "the watcher of the TUN device's address and route has stopped: {error}"
                 );

@@ -7,7 +7,8 @@ use crate::host::netlink::{Address, Link};
 
 /// lo, eth0 with two addresses and the default route, eth1 with a link-local one first, tiny, bare.
 fn host() -> HostInterfaces {
-    let link = |index, name: &str, mtu, up| Link { index, name: name.into(), mtu, up };
+    let link =
+        |index, name: &str, mtu, up| Link { index, name: name.into(), mtu, up, ..Link::default() };
     let address = |index, local: &str, prefix_len| Address {
         index,
         local: local.parse().unwrap(),
@@ -138,4 +139,200 @@ fn an_error_lists_every_flag_and_every_interface() {
         choose_among(&no_default, &InterfaceOptions::default(), None).unwrap_err().to_string();
     assert!(text.contains("no IPv4 default route"), "{text}");
     assert!(refusal(&options(&[], &["("])).contains("--iface-regex=("));
+}
+
+/// What [`follow_among`] finds after a change of the host that `current` was chosen on, as text.
+fn followed(options: &InterfaceOptions, change: impl FnOnce(&mut HostInterfaces)) -> String {
+    let current = choose_among(&host(), options, None).unwrap();
+    let mut host = host();
+    change(&mut host);
+    match follow_among(&host, options, &current, None) {
+        Followed::There(now) => format!("there: {} {} mtu {}", now.name, now.address, now.mtu),
+        Followed::Elsewhere(other) => format!("elsewhere: {} {}", other.name, other.address),
+        Followed::Nowhere(why) => format!("nowhere: {why}"),
+    }
+}
+
+fn remove(host: &mut HostInterfaces, address: &str) {
+    host.addresses.retain(|a| a.local != address.parse::<Ipv4Addr>().unwrap());
+}
+
+/// eth0 becomes a port of br0, which gets the addresses.
+fn bridge(host: &mut HostInterfaces) {
+    host.links[1].controller = Some(9);
+    let br0 = Link { index: 9, name: "br0".into(), mtu: 1450, ..Link::default() };
+    host.links.push(br0);
+    for address in host.addresses.iter_mut().filter(|a| a.index == 2) {
+        address.index = 9;
+    }
+    host.routes[1].oif = Some(9);
+}
+
+#[test]
+fn a_lost_address_is_looked_for_with_the_same_flags() {
+    let by_address = options(&["192.168.77.11"], &[]);
+    let by_name = options(&["eth0", "eth1"], &[]);
+    let by_regex = options(&[], &["^192\\.168\\.77\\.", "eth1"]);
+    let by_public_ip = InterfaceOptions {
+        public_ip: Some(Ipv4Addr::new(192, 168, 77, 11)),
+        ..InterfaceOptions::default()
+    };
+    let by_default = InterfaceOptions::default();
+    let all = [&by_address, &by_name, &by_regex, &by_public_ip, &by_default];
+    type Change = fn(&mut HostInterfaces);
+    let table: &[(&str, Change, [&str; 5])] = &[
+        ("nothing", |_| {}, ["there: eth0 192.168.77.11 mtu 1500"; 5]),
+        (
+            "another default route and another MTU",
+            |host| {
+                host.routes[1].priority = 1000;
+                host.links[1].mtu = 1400;
+            },
+            ["there: eth0 192.168.77.11 mtu 1400"; 5],
+        ),
+        (
+            "another name",
+            |host| host.links[1].name = "lan0".into(),
+            ["there: lan0 192.168.77.11 mtu 1500"; 5],
+        ),
+        (
+            "the address is gone",
+            |host| remove(host, "192.168.77.11"),
+            [
+                "nowhere: --iface=192.168.77.11: no interface of this host has this address",
+                "elsewhere: eth0 192.168.77.99",
+                "elsewhere: eth0 192.168.77.99",
+                "nowhere: --public-ip=192.168.77.11: no interface of this host has this address",
+                "elsewhere: eth0 192.168.77.99",
+            ],
+        ),
+        (
+            "a link-local address is left",
+            |host| {
+                remove(host, "192.168.77.11");
+                remove(host, "192.168.77.99");
+                remove(host, "10.1.2.3");
+                host.addresses.push(Address { index: 2, ..host.addresses[1] });
+            },
+            [
+                "nowhere: --iface=192.168.77.11: no interface of this host has this address",
+                "nowhere: eth0 has only the link-local address 169.254.3.3",
+                "nowhere: eth1 has only the link-local address 169.254.3.3",
+                "nowhere: --public-ip=192.168.77.11: no interface of this host has this address",
+                "nowhere: eth0 has only the link-local address 169.254.3.3",
+            ],
+        ),
+        (
+            "the interface is gone",
+            |host| {
+                host.links.retain(|link| link.name != "eth0");
+                host.addresses.retain(|address| address.index != 2);
+                host.routes.retain(|route| route.oif != Some(2));
+            },
+            [
+                "nowhere: --iface=192.168.77.11: no interface of this host has this address",
+                "nowhere: --iface=eth0: no interface of this host has this name",
+                "elsewhere: eth1 10.1.2.3",
+                "nowhere: --public-ip=192.168.77.11: no interface of this host has this address",
+                "elsewhere: eth1 10.1.2.3",
+            ],
+        ),
+        (
+            "the interface was created again",
+            |host| {
+                host.links[1].index = 22;
+                host.addresses.iter_mut().filter(|a| a.index == 2).for_each(|a| a.index = 22);
+                host.routes[1].oif = Some(22);
+            },
+            ["there: eth0 192.168.77.11 mtu 1500"; 5],
+        ),
+        (
+            "the addresses moved to a bridge over the card",
+            bridge,
+            ["there: br0 192.168.77.11 mtu 1450"; 5],
+        ),
+        (
+            "and the card has a link-local one",
+            |host| {
+                bridge(host);
+                host.addresses.push(Address { index: 2, ..host.addresses[3] });
+            },
+            ["there: br0 192.168.77.11 mtu 1450"; 5],
+        ),
+        (
+            "the addresses moved to another interface",
+            |host| {
+                host.addresses.iter_mut().filter(|a| a.index == 2).for_each(|a| a.index = 5);
+                host.routes[1].oif = Some(5);
+            },
+            [
+                "there: bare 192.168.77.11 mtu 1500",
+                "nowhere: --iface=eth0: it has no IPv4 address",
+                "there: bare 192.168.77.11 mtu 1500",
+                "there: bare 192.168.77.11 mtu 1500",
+                "there: bare 192.168.77.11 mtu 1500",
+            ],
+        ),
+    ];
+    for (what, change, expected) in table {
+        for (options, expected) in all.iter().zip(expected) {
+            assert_eq!(followed(options, change), *expected, "{what}: {options:?}");
+        }
+    }
+}
+
+#[test]
+fn an_advertised_address_stays_while_the_one_behind_it_changes() {
+    let public_ip = Some(Ipv4Addr::new(203, 0, 113, 9));
+    let options = InterfaceOptions { public_ip, ..options(&["eth0"], &[]) };
+    let current = choose_among(&host(), &options, None).unwrap();
+    let mut host = host();
+    remove(&mut host, "192.168.77.11");
+    let Followed::Elsewhere(now) = follow_among(&host, &options, &current, None) else { panic!() };
+    assert_eq!((now.address, Some(now.public_ip)), (Ipv4Addr::new(192, 168, 77, 99), public_ip));
+}
+
+#[test]
+fn an_interface_has_more_than_one_name() {
+    let mut host = host();
+    host.links[1].alt_names = vec!["enp1s0".into(), "eth1".into()];
+    let pick = |options: &InterfaceOptions| choose_among(&host, options, None).unwrap().name;
+    assert_eq!(pick(&options(&["enp1s0"], &[])), "eth0");
+    assert_eq!(pick(&options(&[], &["^enp"])), "eth0");
+    // A name goes before an alternative name.
+    assert_eq!(pick(&options(&["eth1"], &[])), "eth1");
+    assert_eq!(pick(&options(&[], &["eth1"])), "eth1");
+}
+
+/// A VRF leaves its ports their addresses, and its own is no address of theirs.
+#[test]
+fn an_interface_in_a_vrf_does_not_use_the_vrfs_address() {
+    let mut host = host();
+    bridge(&mut host);
+    host.links.last_mut().unwrap().internal = true;
+    let text = choose_among(&host, &options(&["eth0"], &[]), None).unwrap_err().to_string();
+    assert!(text.contains("--iface=eth0: it has no IPv4 address"), "{text}");
+}
+
+/// An address on lo is routed to the host: packets from it leave through another interface.
+#[test]
+fn the_mtu_of_an_address_on_lo_is_that_of_the_way_out() {
+    let mtu = |change: fn(&mut HostInterfaces)| {
+        let mut host = host();
+        host.links[0].internal = true;
+        host.addresses.push(Address { index: 1, local: [10, 8, 8, 8].into(), prefix_len: 32 });
+        change(&mut host);
+        let chosen = choose_among(&host, &options(&["10.8.8.8"], &[]), None).unwrap();
+        assert_eq!(chosen.name, "lo");
+        (chosen.way_out, chosen.mtu)
+    };
+    assert_eq!(mtu(|_| {}), (Some(2), 1500), "the best default route");
+    assert_eq!(mtu(|host| host.routes[1].priority = 200), (Some(3), 9000), "another one");
+    // Without a default route, the narrowest way to a gateway: here a route over eth1.
+    let no_default: fn(&mut HostInterfaces) = |host| {
+        host.routes.drain(..2);
+        host.routes[0].gateway = Some([10, 1, 2, 1].into());
+    };
+    assert_eq!(mtu(no_default), (Some(3), 9000));
+    assert_eq!(mtu(|host| host.routes.clear()), (None, 1500), "nothing says which way");
 }

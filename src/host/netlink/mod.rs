@@ -11,7 +11,8 @@ use futures::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, Prop,
 };
 use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::{Handle, LinkUnspec};
@@ -73,16 +74,22 @@ impl NetlinkError {
 }
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Interface index.
     pub index: u32,
     /// Interface name.
     pub name: String,
+    /// Its other names (`altname` in ip-link(8)).
+    pub alt_names: Vec<String>,
     /// MTU in bytes.
     pub mtu: u32,
     /// Whether the interface is administratively up.
     pub up: bool,
+    /// Index of the bridge, bond or VRF that the interface is a port of.
+    pub controller: Option<u32>,
+    /// Whether no packet leaves the host through it: loopback, dummy, VRF.
+    pub internal: bool,
 }
 
 /// Further attributes of a network interface, which only `doctor` reads.
@@ -94,8 +101,6 @@ pub struct LinkDetails {
     pub tx_queue_len: u32,
     /// Packets dropped on transmission, for a TUN device because its queue was full.
     pub tx_dropped: u64,
-    /// Index of the bridge (or bond) that the interface is a port of.
-    pub controller: Option<u32>,
 }
 
 /// An IPv4 address of an interface.
@@ -259,18 +264,35 @@ fn to(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetlinkError 
 pub(super) fn link_of(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
-        name: String::new(),
-        mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        internal: message.header.flags.contains(LinkFlags::Loopback),
+        ..Link::default()
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::PropList(list) => {
+                link.alt_names.extend(list.iter().filter_map(alt_name))
+            }
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) => link.controller = Some(*index),
+            LinkAttribute::LinkInfo(info) => {
+                let is_internal = |info: &LinkInfo| {
+                    matches!(info, LinkInfo::Kind(InfoKind::Dummy | InfoKind::Vrf))
+                };
+                link.internal |= info.iter().any(is_internal);
+            }
             _ => {}
         }
     }
     link
+}
+
+fn alt_name(property: &Prop) -> Option<String> {
+    match property {
+        Prop::AltIfName(name) => Some(name.clone()),
+        _ => None,
+    }
 }
 
 fn details_of(message: &LinkMessage) -> LinkDetails {
@@ -278,7 +300,6 @@ fn details_of(message: &LinkMessage) -> LinkDetails {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::TxQueueLen(packets) => details.tx_queue_len = *packets,
-            LinkAttribute::Controller(index) => details.controller = Some(*index),
             LinkAttribute::Stats64(stats) => details.tx_dropped = stats.tx_dropped,
             _ => {}
         }

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage}
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::interface::ExternalInterface;
+use super::interface::{ExternalInterface, InterfaceOptions};
 use super::link::{Conflict, LinkError, OverlayDevice, Repair, ensure, retire};
 use super::netlink::{Netlink, NetlinkError, link_of};
 use crate::route::Cidr;
@@ -32,7 +32,7 @@ pub enum LinkEvent {
     Repaired(Vec<Repair>),
     /// The set of routes that divert overlay traffic has changed to this one.
     Conflicts(Vec<Conflict>),
-    /// The interface between hosts has changed.
+    /// The interface between hosts, or its address, has changed.
     Underlay(UnderlayState),
 }
 
@@ -52,17 +52,18 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// Watches until the sender of `overlays` is dropped.
 ///
 /// A new value in `overlays` is applied at once: the new address and routes are added, the old ones
-/// removed.
+/// removed. `underlay` is followed as `options` say.
 pub async fn run(
     overlays: watch::Receiver<OverlayDevice>,
     underlay: ExternalInterface,
+    options: InterfaceOptions,
     events: mpsc::UnboundedSender<LinkEvent>,
 ) -> Result<(), NetlinkError> {
     let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route];
     let (connection, _handle, mut messages) =
         rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::cannot_watch)?;
     let _driver = super::netlink::Driver::spawn(connection);
-    let mut watcher = LinkWatcher::new(overlays, underlay, events)?;
+    let mut watcher = LinkWatcher::new(overlays, Underlay::new(options, underlay), events)?;
     let mut due = Instant::now();
     loop {
         tokio::select! {
@@ -76,11 +77,11 @@ pub async fn run(
                     return Ok(());
                 }
                 watcher.switch_overlay().await;
-                due = Instant::now() + RECHECK_INTERVAL;
+                due = watcher.next_check();
             }
             () = sleep_until(due) => {
                 watcher.check().await;
-                due = Instant::now() + RECHECK_INTERVAL;
+                due = watcher.next_check();
             }
         }
     }
@@ -102,7 +103,7 @@ struct LinkWatcher {
 impl LinkWatcher {
     fn new(
         mut overlays: watch::Receiver<OverlayDevice>,
-        underlay: ExternalInterface,
+        underlay: Underlay,
         events: mpsc::UnboundedSender<LinkEvent>,
     ) -> Result<Self, NetlinkError> {
         let overlay = overlays.borrow_and_update().clone();
@@ -110,7 +111,7 @@ impl LinkWatcher {
             netlink: Netlink::connect()?,
             overlays,
             overlay,
-            underlay: Underlay::new(underlay),
+            underlay,
             events,
             gone: None,
             settle: SETTLE_TIME,
@@ -118,6 +119,12 @@ impl LinkWatcher {
             conflicts: HashSet::new(),
             last_error: String::new(),
         })
+    }
+
+    /// When the next check is due if the kernel sends no message.
+    fn next_check(&self) -> Instant {
+        let recheck = Instant::now() + RECHECK_INTERVAL;
+        self.underlay.due().map_or(recheck, |due| due.min(recheck))
     }
 
     /// Delay until the check that a kernel message calls for.
@@ -137,7 +144,10 @@ impl LinkWatcher {
                 index == self.overlay.index || self.underlay.has_index(index)
             }
             NetlinkPayload::InnerMessage(NewRoute(route) | DelRoute(route)) => {
-                destination(route).is_some_and(|to| self.overlay.network.covers(to))
+                match destination(route) {
+                    Some(to) => self.overlay.network.covers(to),
+                    None => self.underlay.needs_default_route(),
+                }
             }
             // After lost messages or an error anything may have changed.
             NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => true,
@@ -159,14 +169,15 @@ impl LinkWatcher {
 
     async fn check(&mut self) {
         let overlay = self.check_overlay().await;
-        let underlay = self.underlay.check(&self.netlink).await;
-        if let Ok(Some(now)) = underlay {
-            self.send(LinkEvent::Underlay(now));
-        }
-        let error = match (overlay, underlay) {
-            (Ok(()), Ok(_)) => String::new(),
-            (Err(error), _) | (_, Err(error)) => error.to_string(),
+        let underlay = match self.underlay.check(&self.netlink, self.overlay.subnet).await {
+            Ok(changed) => {
+                changed.into_iter().for_each(|now| self.send(LinkEvent::Underlay(now)));
+                Ok(())
+            }
+            Err(error) => Err(error),
         };
+        let error =
+            overlay.and(underlay).map_or_else(|error| error.to_string(), |()| String::new());
         // An error that persists is logged once, and so is its end.
         if error != self.last_error {
             if error.is_empty() {

@@ -1,97 +1,172 @@
-//! Follows the interface between hosts.
+//! Follows the interface between hosts and its address.
 
-use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use crate::host::interface::{self, ExternalInterface};
+use tokio::time::Instant;
+
+use crate::host::interface::{self, ExternalInterface, Followed, InterfaceOptions};
 use crate::host::netlink::{Link, Netlink, NetlinkError};
+use crate::route::Cidr;
 
 /// The current state of the interface between hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnderlayState {
-    /// Interface index; `None` while there is no interface of that name.
-    pub index: Option<u32>,
-    /// MTU in bytes; while the interface is gone, its last known MTU.
-    pub mtu: u32,
-    /// The address to bind to: the one in use while the interface has it, else the first usable
-    /// one.
-    pub address: Option<Ipv4Addr>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnderlayState {
+    /// This interface and address are in use; the address may be another one than before.
+    InUse(ExternalInterface),
+    /// The address in use is gone, for the reason that this sentence gives.
+    Waiting(String),
 }
+
+/// How long another address has to be the choice before it takes the place of the one in use, which
+/// `ifdown` and `ifup`, or a DHCP client that starts again, take away for a few seconds.
+const ADDRESS_SETTLE_TIME: Duration = Duration::from_secs(5);
 
 /// The interface between hosts as it was at the last check.
 pub(super) struct Underlay {
-    name: String,
+    options: InterfaceOptions,
+    current: ExternalInterface,
     state: UnderlayState,
+    /// The choice while the address in use is gone, and since when it has been that.
+    candidate: Option<(ExternalInterface, Instant)>,
 }
 
 impl Underlay {
-    pub(super) fn new(interface: ExternalInterface) -> Self {
-        let state = UnderlayState {
-            index: Some(interface.index),
-            mtu: interface.mtu,
-            address: Some(interface.address),
-        };
-        Self { name: interface.name, state }
+    pub(super) fn new(options: InterfaceOptions, current: ExternalInterface) -> Self {
+        let state = UnderlayState::InUse(current.clone());
+        Self { options, current, state, candidate: None }
     }
 
-    /// Whether this is the interface with `index`.
+    /// Whether the address in use is gone: then a change of any interface may bring it, or another.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.state, UnderlayState::Waiting(_))
+    }
+
+    /// Whether a change of the interface with `index` matters.
     pub(super) fn has_index(&self, index: u32) -> bool {
-        self.state.index == Some(index)
+        self.is_waiting() || index == self.current.index || Some(index) == self.current.way_out
     }
 
-    /// Whether `link` is this interface, or has its name.
+    /// Whether a change of the default route matters.
+    pub(super) fn needs_default_route(&self) -> bool {
+        self.is_waiting() || Some(self.current.index) != self.current.way_out
+    }
+
+    /// Whether a change of `link` matters.
     pub(super) fn is(&self, link: &Link) -> bool {
-        self.has_index(link.index) || link.name == self.name
+        self.has_index(link.index) || link.name == self.current.name
+    }
+
+    /// When the next check is due without a message of the kernel.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.candidate.as_ref().map(|(_, since)| *since + ADDRESS_SETTLE_TIME)
     }
 
     /// Returns the state if it has changed since the last check.
     pub(super) async fn check(
         &mut self,
         netlink: &Netlink,
+        own_subnet: Cidr,
     ) -> Result<Option<UnderlayState>, NetlinkError> {
-        let links = netlink.links().await?;
-        let by_index = links.iter().find(|link| self.has_index(link.index));
-        // A renamed interface keeps its index; one that was deleted and created again has another.
-        let link = by_index.or_else(|| links.iter().find(|link| link.name == self.name));
-        let now = match link {
-            None => UnderlayState { index: None, address: None, ..self.state },
-            Some(link) => {
-                let addresses = netlink.addresses().await?;
-                let ranked = interface::ranked(link, &addresses);
-                let kept = self.state.address.filter(|address| ranked.contains(address));
-                UnderlayState {
-                    index: Some(link.index),
-                    mtu: link.mtu,
-                    address: kept.or_else(|| ranked.first().copied()),
+        let followed = interface::follow(netlink, &self.options, &self.current, own_subnet).await?;
+        Ok(self.update(followed, Instant::now()))
+    }
+
+    fn update(&mut self, followed: Followed, now: Instant) -> Option<UnderlayState> {
+        let lost =
+            format!("{} has lost the underlay address {}", self.current.name, self.current.address);
+        let before = self.candidate.take();
+        let state = match followed {
+            Followed::There(interface) => UnderlayState::InUse(interface),
+            Followed::Nowhere(why) => UnderlayState::Waiting(format!("{lost} ({why})")),
+            Followed::Elsewhere(other) => {
+                let same = before.filter(|(before, _)| before.address == other.address);
+                let since = same.map_or(now, |(_, since)| since);
+                if now.duration_since(since) >= ADDRESS_SETTLE_TIME {
+                    UnderlayState::InUse(other)
+                } else {
+                    let text = format!(
+                        "{lost} (unless it returns within {} s, {} of {} takes its place)",
+                        ADDRESS_SETTLE_TIME.as_secs(),
+                        other.address,
+                        other.name
+                    );
+                    self.candidate = Some((other, since));
+                    UnderlayState::Waiting(text)
                 }
             }
         };
-        if now == self.state {
-            return Ok(None);
+        if let UnderlayState::InUse(interface) = &state {
+            self.current = interface.clone();
         }
-        tracing::debug!(
-            interface = %self.name,
-            "the interface between hosts has changed: {}",
-            describe(&self.state, &now)
-        );
-        self.state = now;
-        Ok(Some(now))
+        (state != self.state).then(|| {
+            self.state = state.clone();
+            state
+        })
     }
 }
 
-fn describe(was: &UnderlayState, now: &UnderlayState) -> String {
-    let mut words = Vec::new();
-    match (was.index, now.index) {
-        (Some(_), None) => words.push("deleted".to_owned()),
-        (None, Some(_)) => words.push("created".to_owned()),
-        (Some(a), Some(b)) if a != b => words.push("deleted and created again".to_owned()),
-        _ => {}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(index: u32, name: &str, address: &str) -> ExternalInterface {
+        let address = address.parse().unwrap();
+        ExternalInterface {
+            index,
+            name: name.into(),
+            address,
+            mtu: 1500,
+            way_out: Some(index),
+            public_ip: address,
+            reason: String::new(),
+            named_by: None,
+        }
     }
-    if was.mtu != now.mtu {
-        words.push(format!("MTU {} instead of {}", now.mtu, was.mtu));
+
+    /// What `updates` lead to, one per second.
+    fn states(updates: &[Followed]) -> Vec<Option<UnderlayState>> {
+        let mut underlay = Underlay::new(InterfaceOptions::default(), on(2, "eth0", "10.1.0.1"));
+        let begin = Instant::now();
+        let updates = updates.iter().cloned().zip(0..);
+        updates
+            .map(|(update, second)| underlay.update(update, begin + Duration::from_secs(second)))
+            .collect()
     }
-    if was.address != now.address {
-        let text = |a: Option<Ipv4Addr>| a.map_or("no address".to_owned(), |a| a.to_string());
-        words.push(format!("{} instead of {}", text(now.address), text(was.address)));
+
+    #[test]
+    fn another_address_is_used_after_it_has_been_the_choice_for_a_while() {
+        let other = || Followed::Elsewhere(on(3, "eth1", "10.2.0.1"));
+        let third = || Followed::Elsewhere(on(4, "eth2", "10.3.0.1"));
+        let there = || Followed::There(on(2, "eth0", "10.1.0.1"));
+        let in_use = |interface| Some(UnderlayState::InUse(interface));
+        let is_waiting = |state: &Option<UnderlayState>| {
+            matches!(state, Some(UnderlayState::Waiting(text))
+                if text.contains("eth0 has lost the underlay address 10.1.0.1"))
+        };
+
+        let seen = states(&[there(), other(), other(), there(), there()]);
+        assert!(is_waiting(&seen[1]), "{seen:?}");
+        assert_eq!((&seen[0], &seen[2], &seen[4]), (&None, &None, &None), "each change once");
+        assert_eq!(seen[3], in_use(on(2, "eth0", "10.1.0.1")), "back within the time");
+
+        let seen = states(&[other(), other(), other(), other(), other(), other(), there()]);
+        assert!(is_waiting(&seen[0]) && seen[1..5].iter().all(Option::is_none), "{seen:?}");
+        assert_eq!(seen[5], in_use(on(3, "eth1", "10.2.0.1")));
+
+        // A choice that changes begins again, and so does one that was not there for a moment.
+        let seen = states(&[other(), other(), other(), third(), third(), third(), third()]);
+        assert!(is_waiting(&seen[3]) && seen[4..].iter().all(Option::is_none), "{seen:?}");
+        let nowhere = || Followed::Nowhere("no route".into());
+        let seen = states(&[other(), other(), nowhere(), other(), other(), other(), other()]);
+        assert!(seen.iter().flatten().all(|s| matches!(s, UnderlayState::Waiting(_))), "{seen:?}");
+        let Some(UnderlayState::Waiting(text)) = &seen[2] else { panic!("{seen:?}") };
+        assert_eq!(text, "eth0 has lost the underlay address 10.1.0.1 (no route)");
     }
-    words.join(", ")
+
+    #[test]
+    fn the_same_address_on_another_interface_is_used_at_once() {
+        let bridge = on(7, "br0", "10.1.0.1");
+        let seen = states(&[Followed::Nowhere("moving".into()), Followed::There(bridge.clone())]);
+        assert_eq!(seen[1], Some(UnderlayState::InUse(bridge)));
+    }
 }
