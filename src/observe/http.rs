@@ -1,18 +1,20 @@
 //! The HTTP ports of health checks and metrics: a listener that limits the number of clients.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
+use futures::task::AtomicWaker;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// The daemon cannot listen on a port for health checks or metrics.
@@ -59,8 +61,9 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Serves `pages` to at most 32 clients at a time, until the future is dropped. Further clients wait to
-/// be accepted; a connection that is idle for 30 s is closed, so that their wait is bounded.
+/// Serves `pages` to at most 32 clients at a time, until the future is dropped. One more takes the place of the
+/// client that connected first, so that nobody who keeps connections open delays a health check. A connection
+/// that is idle for 30 s is closed.
 ///
 /// # Errors
 /// The listener does not work with tokio.
@@ -75,15 +78,41 @@ async fn serve_limited(
     idle_timeout: Duration,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(clients));
-    axum::serve(Bounded { listener, places, idle_timeout }, pages).await
+    let places = VecDeque::with_capacity(clients);
+    axum::serve(Bounded { listener, places, clients, idle_timeout }, pages).await
 }
 
 /// A listener with a limited number of connections.
 struct Bounded {
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    /// The connections that are open, the oldest first, and some that have ended.
+    places: VecDeque<Arc<Place>>,
+    clients: usize,
     idle_timeout: Duration,
+}
+
+/// The place of a connection, which a newer one may take.
+#[derive(Default)]
+struct Place {
+    taken: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Bounded {
+    /// The place of another connection; the oldest one makes room if all are occupied.
+    fn place(&mut self) -> Arc<Place> {
+        // A connection that has ended has dropped its own reference.
+        self.places.retain(|place| Arc::strong_count(place) > 1);
+        if self.places.len() == self.clients
+            && let Some(oldest) = self.places.pop_front()
+        {
+            oldest.taken.store(true, Ordering::Release);
+            oldest.waker.wake();
+        }
+        let place = Arc::<Place>::default();
+        self.places.push_back(Arc::clone(&place));
+        place
+    }
 }
 
 impl Listener for Bounded {
@@ -91,12 +120,10 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        let deadline = Box::pin(sleep(self.idle_timeout));
-        let connection =
-            Connection { stream, deadline, idle_timeout: self.idle_timeout, _place: place };
-        (connection, address)
+        let (place, idle_timeout) = (self.place(), self.idle_timeout);
+        let deadline = Box::pin(sleep(idle_timeout));
+        (Connection { stream, deadline, idle_timeout, place }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -104,21 +131,25 @@ impl Listener for Bounded {
     }
 }
 
-/// A connection that ends when it is idle for too long, which frees its place.
+/// A connection that ends when it is idle for too long or a newer one takes its place.
 struct Connection {
     stream: TcpStream,
     deadline: Pin<Box<Sleep>>,
     idle_timeout: Duration,
-    _place: Option<OwnedSemaphorePermit>,
+    place: Arc<Place>,
 }
 
 impl Connection {
-    /// Returns `outcome`, or an error if it is still pending at the deadline.
+    /// Returns `outcome`, or an error if it is still pending at the deadline or the place is taken.
     fn bounded<T>(
         &mut self,
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.place.waker.register(cx.waker());
+        if self.place.taken.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if outcome.is_ready() {
             let end = Instant::now() + self.idle_timeout;
             self.deadline.as_mut().reset(end);
@@ -161,7 +192,7 @@ impl AsyncWrite for Connection {
 
 /// Connections per port.
 const MAX_CLIENTS: usize = 32;
-/// Longer than an answer takes (10 s); a client may wait this long for a free place.
+/// Longer than an answer takes (10 s).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -209,29 +240,39 @@ mod tests {
     }
 
     #[test]
-    fn one_client_too_many_waits_until_another_leaves() {
+    fn one_client_too_many_takes_the_place_of_the_first() {
         served(MAX_CLIENTS, IDLE_TIMEOUT, |address| {
             let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| send_request(address)).collect();
             assert!(clients.iter_mut().all(|client| is_answered(client, LONG)));
             // HTTP/1.1 keeps the connections open.
             let mut next = send_request(address);
-            assert!(!is_answered(&mut next, Duration::from_millis(200)));
-            clients.pop();
             assert!(is_answered(&mut next, LONG));
+            assert_eq!(clients[0].read(&mut [0; 1]).unwrap_or(0), 0, "the connection is closed");
+            clients[1].write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            assert!(is_answered(&mut clients[1], LONG), "the others are left alone");
         });
     }
 
     #[test]
-    fn an_idle_client_loses_its_place() {
+    fn clients_that_never_finish_a_request_delay_no_other() {
+        served(MAX_CLIENTS, IDLE_TIMEOUT, |address| {
+            let drip = || {
+                let mut client = Client::connect(address).unwrap();
+                client.write_all(b"GET / HT").unwrap();
+                client
+            };
+            let _dripping: Vec<_> = (0..300).map(|_| drip()).collect();
+            assert!(is_answered(&mut send_request(address), Duration::from_secs(1)));
+        });
+    }
+
+    #[test]
+    fn an_idle_client_is_disconnected() {
         let idle_timeout = Duration::from_millis(300);
         served(2, idle_timeout, |address| {
             let mut silent = Client::connect(address).unwrap();
             let mut idle = send_request(address);
             assert!(is_answered(&mut idle, LONG));
-            let began = std::time::Instant::now();
-            let mut next = send_request(address);
-            assert!(is_answered(&mut next, LONG));
-            assert!(began.elapsed() >= idle_timeout / 2, "{:?}", began.elapsed());
             for client in [&mut silent, &mut idle] {
                 client.set_read_timeout(Some(LONG)).unwrap();
                 assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0, "the connection is closed");
@@ -240,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_active_client_keeps_its_place() {
+    fn an_active_client_stays_connected() {
         let idle_timeout = Duration::from_millis(400);
         served(1, idle_timeout, |address| {
             let mut client = send_request(address);
