@@ -137,6 +137,12 @@ async fn start(
         port = config.port,
         "found the network config, backend udp"
     );
+    if !config.not_carried.is_empty() {
+        tracing::warn!(
+            "the network config asks for IPv6 too ({}): the udp backend carries IPv4 only",
+            config.not_carried.join(", ")
+        );
+    }
     if config.port >= FIRST_UNPRIVILEGED_PORT
         && let Err(error) = confine::give_up_low_ports(&confined.confinement)
     {

@@ -142,13 +142,12 @@ pub async fn reserve(
         let NetworkConfig { subnet_len: len, subnet_min: min, subnet_max: max, .. } = *config;
         return Err(AdminError::NotLeasable { subnet, len, min, max });
     }
-    let name = LeaseKey::new(subnet).to_string();
     let value = LeaseValue::new(public_ip);
     let mut existing = None;
     for record in store.list().await?.records {
         let Ok(key) = record.name.parse::<LeaseKey>() else { continue };
         let holder = LeaseValue::decode(&record.value).map(|value| value.public_ip).ok();
-        if record.name == name && holder == Some(public_ip) {
+        if key.subnet == subnet && holder == Some(public_ip) {
             existing = Some(record);
         } else if key.subnet.overlaps(subnet) {
             let holder = holder.map_or("its value cannot be read".to_owned(), |ip| {
@@ -162,9 +161,13 @@ pub async fn reserve(
     match existing {
         Some(record) if record.lease.is_none() => {}
         Some(record) => {
-            store.replace(&name, record.revision, &value.encode(), None).await?;
+            // The name and what a dual-stack host has said beside its address are kept.
+            let value =
+                LeaseValue { public_ip, ..LeaseValue::decode(&record.value).unwrap_or(value) };
+            store.replace(&record.name, record.revision, &value.encode(), None).await?;
         }
         None => {
+            let name = LeaseKey::new(subnet).to_string();
             store.create(&name, &value.encode(), None).await?;
         }
     }

@@ -90,6 +90,8 @@ fn length(text: &str, max: u8) -> Result<u8, NotALease> {
 pub struct LeaseValue {
     /// The address to which packets for the host are sent.
     pub public_ip: Ipv4Addr,
+    /// The host's IPv6 address, in a dual-stack network.
+    pub public_ipv6: Option<Ipv6Addr>,
     /// The host's backend; flannel's udp backend writes none.
     pub backend_type: Option<String>,
     /// The backend's own data; flannel's udp backend writes none.
@@ -99,12 +101,13 @@ pub struct LeaseValue {
 impl LeaseValue {
     /// The value of a host with the udp backend.
     pub fn new(public_ip: Ipv4Addr) -> Self {
-        Self { public_ip, backend_type: None, backend_data: None }
+        Self { public_ip, public_ipv6: None, backend_type: None, backend_data: None }
     }
 
     /// The bytes that stock flanneld writes for a host with the udp backend.
     pub fn encode(&self) -> Vec<u8> {
-        format!(r#"{{"PublicIP":"{}","PublicIPv6":null}}"#, self.public_ip).into_bytes()
+        let v6 = self.public_ipv6.map_or("null".to_owned(), |address| format!("\"{address}\""));
+        format!(r#"{{"PublicIP":"{}","PublicIPv6":{v6}}}"#, self.public_ip).into_bytes()
     }
 
     /// Reads a value that any backend of any version of flannel wrote.
@@ -126,13 +129,15 @@ impl LeaseValue {
             public_ip = Ok(unicast(text).ok_or_else(|| NotALease::PublicIp(brief(&value)))?);
         }
         let public_ip = public_ip?;
+        let public_ipv6 = members.values("PublicIPv6").last();
+        let public_ipv6 = public_ipv6.and_then(|value| value.as_str()?.parse().ok());
         let backend_type = members.values("BackendType").filter_map(|value| match value {
             Value::String(kind) => Some(kind),
             _ => None,
         });
         let backend_type = backend_type.last().filter(|kind| !kind.is_empty());
         let backend_data = members.values("BackendData").last().filter(|data| !data.is_null());
-        Ok(Self { public_ip, backend_type, backend_data })
+        Ok(Self { public_ip, public_ipv6, backend_type, backend_data })
     }
 
     /// Whether the host runs the udp backend, which writes no type in flannel: no type means udp.
@@ -215,6 +220,8 @@ mod tests {
         let bytes = LeaseValue::new(Ipv4Addr::new(192, 168, 77, 11)).encode();
         assert_eq!(bytes, br#"{"PublicIP":"192.168.77.11","PublicIPv6":null}"#);
         assert_eq!(bytes.len(), 46);
+        let dual = br#"{"PublicIP":"192.168.77.11","PublicIPv6":"fd00::1"}"#;
+        assert_eq!(LeaseValue::decode(dual).unwrap().encode(), dual);
     }
 
     #[test]

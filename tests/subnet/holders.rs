@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use flannel_udp::subnet::admin::{self, AdminError, HoldingTerm};
+use flannel_udp::subnet::store::Grant;
 use flannel_udp::subnet::{
-    AcquireError, Manager, ManagerOptions, RunError, SubnetFileOrigin, SubnetStatus,
+    AcquireError, LeaseId, Manager, ManagerOptions, RunError, SubnetFileOrigin, SubnetStatus,
 };
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -20,6 +21,43 @@ both! {
     hosts_of_one_address_that_start_together_are_detected
     a_cloned_subnet_file_is_not_trusted
     operators_list_reserve_and_release
+    an_own_entry_of_a_dual_stack_network_is_kept
+}
+
+/// The entry that a dual-stack flanneld left is this host's, whatever form its key has.
+async fn an_own_entry_of_a_dual_stack_network_is_kept(test_store: TestStore) {
+    const NAME: &str = "10.0.3.0-24&fc00:0:0:3::-64";
+    let dual = |host: u8| format!(r#"{{"PublicIP":"{}","PublicIPv6":"fd00::{host}"}}"#, ip(host));
+    test_store.lease("10.0.4.0-24&fc00:0:0:4::-64", 2).await;
+    test_store.lease(NAME, 1).await;
+    let store = test_store.open();
+    let record = store.get(NAME).await.unwrap().unwrap();
+    let grant = Grant { id: LeaseId(4711), ttl: Duration::from_secs(100) };
+    store.replace(NAME, record.revision, dual(1).as_bytes(), Some(grant)).await.unwrap();
+    let mut one = Running::start(test_store.open(), short(options(1))).await;
+    assert_eq!(one.lease.subnet, cidr("10.0.3.0/24"));
+    one.wait("a renewal", |status| status.renewals >= 1).await;
+    assert_eq!(test_store.value(NAME).await, Some(dual(1)), "the address is kept beside the name");
+    assert_eq!(test_store.value("10.0.3.0-24").await, None, "it has one entry");
+    one.wait_hop("10.0.4.1", Some(2)).await;
+    // Another writer restores, removes and takes it: it is watched like any other entry.
+    test_store.put(&format!("subnets/{NAME}"), "garbage").await;
+    until("the value to be restored", async || {
+        test_store.value(NAME).await.is_some_and(|value| value.contains(&ip(1).to_string()))
+    })
+    .await;
+    one.public_ip.send_replace(ip(9));
+    until("the new address", async || {
+        test_store.value(NAME).await.is_some_and(|value| value.contains(&ip(9).to_string()))
+    })
+    .await;
+    test_store.lease(NAME, 66).await;
+    one.wait("another subnet", |status| status.lease != cidr("10.0.3.0/24")).await;
+    // An operator's reservation keeps the name too.
+    one.stop().await;
+    admin::reserve(&*store, &config(), cidr("10.0.3.0/24"), ip(66)).await.unwrap();
+    let record = store.get(NAME).await.unwrap().unwrap();
+    assert_eq!(record.lease, None);
 }
 
 async fn a_reservation_remains_one(test_store: TestStore) {

@@ -32,8 +32,9 @@ pub struct NetworkConfig {
     pub port: u16,
     /// Whether firewall rules are written to nftables, `EnableNFTables`.
     pub enable_nftables: bool,
-    /// Whether the config also asks for an IPv6 overlay, which this program does not support.
-    pub ipv6: bool,
+    /// The keys of the config that ask for an IPv6 overlay, which this program does not support;
+    /// none unless IPv6 is enabled.
+    pub not_carried: Vec<&'static str>,
 }
 
 impl NetworkConfig {
@@ -106,6 +107,7 @@ struct RawConfig {
     subnet_max: Option<Ipv4Addr>,
     subnet_len: u64,
     has_ipv6_network: bool,
+    ipv6_keys: Vec<&'static str>,
 }
 
 impl RawConfig {
@@ -118,6 +120,10 @@ impl RawConfig {
             subnet_min: last(fields, "SubnetMin", address)?,
             subnet_max: last(fields, "SubnetMax", address)?,
             subnet_len: unsigned(fields, "SubnetLen")?,
+            ipv6_keys: IPV6_KEYS
+                .into_iter()
+                .filter(|key| fields.last_text(key).is_some())
+                .collect(),
             has_ipv6_network: fields.values("IPv6Network").last().is_some_and(|v| !v.is_null()),
         })
     }
@@ -174,7 +180,7 @@ impl RawConfig {
             subnet_max,
             port: backend.port()?,
             enable_nftables: self.nftables,
-            ipv6: self.ipv6,
+            not_carried: if self.ipv6 { self.ipv6_keys } else { Vec::new() },
         })
     }
 }
@@ -320,6 +326,9 @@ fn type_error(value: &Value, target: &str) -> ConfigError {
     ConfigError::wait(format!("json: cannot unmarshal {what} into {target}"))
 }
 
+/// The keys of a dual-stack config (`pkg/subnet/config.go`).
+const IPV6_KEYS: [&str; 5] =
+    ["EnableIPv6", "IPv6Network", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax"];
 const NO_IPV6_NETWORK: &str = "please define a correct IPv6Network parameter in the flannel config";
 
 #[cfg(test)]

@@ -124,7 +124,13 @@ fn valid_configs() {
     assert_eq!(plain.subnet_min, Ipv4Addr::new(10, 9, 1, 0));
     assert_eq!(plain.subnet_max, Ipv4Addr::new(10, 9, 255, 0));
     assert_eq!(plain.port, 8285);
-    assert!(!plain.enable_nftables && !plain.ipv6);
+    assert!(!plain.enable_nftables && plain.not_carried.is_empty());
+    let ipv6 = r#""IPv6Network":"fc00::/48","ipv6subnetlen":64"#;
+    let dual = |enabled| {
+        parse(&format!(r#"{{"Network":"10.9.0.0/16","EnableIPv6":{enabled},{ipv6}}}"#)).unwrap()
+    };
+    assert_eq!(dual(true).not_carried, ["EnableIPv6", "IPv6Network", "IPv6SubnetLen"]);
+    assert!(dual(false).not_carried.is_empty(), "flannel ignores them too");
 
     // Keys in any case, unknown keys, host bits, a port of its own.
     let other = parse(

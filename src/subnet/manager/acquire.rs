@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::held::{HeldLease, LeaseTerm, entry_name};
+use super::held::{HeldLease, LeaseTerm, entry_name, entry_value};
 use super::wait::answer;
 use super::{ManagerOptions, Timing};
 use crate::route::Cidr;
@@ -123,7 +123,7 @@ impl Acquirer<'_> {
         let public_ip = self.options.public_ip;
         let mut fitting = Vec::new();
         for (key, record) in &survey.ours {
-            if self.config.may_lease(key.subnet) && record.name == entry_name(key.subnet) {
+            if self.config.may_lease(key.subnet) {
                 fitting.push((key.subnet, record));
             } else if record.lease.is_none() {
                 warn!(
@@ -144,9 +144,11 @@ impl Acquirer<'_> {
                 }
             }
         }
-        // Of several entries, the host's previous subnet is first choice, a reservation second.
+        // Of several entries, the host's previous subnet is first choice, a reservation second, a
+        // name without an IPv6 half third.
         let rank = |subnet: Cidr, record: &StoreRecord| {
-            (self.options.previous == Some(subnet), record.lease.is_none())
+            let is_plain = record.name == entry_name(subnet);
+            (self.options.previous == Some(subnet), record.lease.is_none(), is_plain)
         };
         let Some((subnet, record)) =
             fitting.into_iter().rev().max_by_key(|(subnet, record)| rank(*subnet, record))
@@ -162,7 +164,7 @@ impl Acquirer<'_> {
         let began = Instant::now();
         // A reservation is written without a lease, and so remains a reservation.
         let grant = record.lease.map(|_| self.grant());
-        let value = self.value();
+        let value = entry_value(self.options.public_ip, Some(record));
         let name = &record.name;
         let outcome =
             self.repeat(|| self.store.replace(name, record.revision, &value, grant)).await;
@@ -232,7 +234,7 @@ impl Acquirer<'_> {
     async fn create(&self, subnet: Cidr, survey: &LeaseSurvey) -> Result<Step, AcquireError> {
         let began = Instant::now();
         let grant = self.grant();
-        let (name, value) = (entry_name(subnet), self.value());
+        let (name, value) = (entry_name(subnet), entry_value(self.options.public_ip, None));
         match self.repeat(|| self.store.create(&name, &value, Some(grant))).await {
             Ok(record) => {
                 let held = self.held(subnet, record, began);
@@ -276,10 +278,6 @@ impl Acquirer<'_> {
     fn grant(&self) -> Grant {
         let id = self.options.instance.sign(&mut fastrand::Rng::new());
         Grant { id, ttl: self.options.timing.ttl }
-    }
-
-    fn value(&self) -> Vec<u8> {
-        LeaseValue::new(self.options.public_ip).encode()
     }
 
     fn held(&self, subnet: Cidr, record: StoreRecord, began: Instant) -> HeldLease {

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::renewal;
 use super::status::Lease;
 use crate::route::Cidr;
-use crate::subnet::LeaseKey;
 use crate::subnet::store::StoreRecord;
+use crate::subnet::{LeaseKey, LeaseValue};
 
 /// A lease that this host holds.
 #[derive(Clone, Debug)]
@@ -26,6 +26,11 @@ pub(super) struct HeldLease {
 }
 
 impl HeldLease {
+    /// The value of this host's entry: the address, and what a dual-stack host has said beside it.
+    pub(super) fn value(&self, public_ip: Ipv4Addr) -> Vec<u8> {
+        entry_value(public_ip, Some(&self.record))
+    }
+
     pub(super) fn lease(&self) -> Lease {
         Lease {
             subnet: self.subnet,
@@ -57,7 +62,17 @@ impl LeaseTerm {
     }
 }
 
-/// The name of a subnet's entry.
+/// The value of this host's entry. In a dual-stack network the entry's name has an IPv6 subnet too,
+/// and flanneld expects an IPv6 address beside it, so the one that is there is kept.
+pub(super) fn entry_value(public_ip: Ipv4Addr, former: Option<&StoreRecord>) -> Vec<u8> {
+    let is_dual =
+        |record: &&StoreRecord| record.name.parse().is_ok_and(|key: LeaseKey| key.v6.is_some());
+    let former = former.filter(is_dual).and_then(|record| LeaseValue::decode(&record.value).ok());
+    let public_ipv6 = former.and_then(|value| value.public_ipv6);
+    LeaseValue { public_ipv6, ..LeaseValue::new(public_ip) }.encode()
+}
+
+/// The name of a subnet's new entry.
 pub(super) fn entry_name(subnet: Cidr) -> String {
     LeaseKey::new(subnet).to_string()
 }

@@ -6,14 +6,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
-use super::held::entry_name;
 use super::keeper::{KeeperEvent, OwnEvent};
 use super::peers::Peers;
 use super::watcher::WatcherEvent;
 use super::{Lease, RunError, SubnetStatus};
 use crate::route::RouteWriter;
 use crate::subnet::store::{StoreChange, StoreRecord};
-use crate::subnet::{LeaseValue, NetworkConfig};
+use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig};
 
 /// Updates the route table and the status from the events of watcher and keeper.
 pub(super) struct Reconciler {
@@ -158,13 +157,18 @@ impl Reconciler {
     fn is_ours(&self, change: &StoreChange) -> bool {
         match change {
             StoreChange::Put(record) => self.is_ours_record(record),
-            StoreChange::Delete { name, .. } => *name == entry_name(self.own.subnet),
+            StoreChange::Delete { name, .. } => self.is_of_our_subnet(name),
         }
+    }
+
+    /// Whether a name stands for this host's subnet, in whatever form.
+    fn is_of_our_subnet(&self, name: &str) -> bool {
+        name.parse().is_ok_and(|key: LeaseKey| key.subnet == self.own.subnet)
     }
 
     /// Whether an entry is this host's own, or announces this host's address.
     fn is_ours_record(&self, record: &StoreRecord) -> bool {
-        record.name == entry_name(self.own.subnet)
+        self.is_of_our_subnet(&record.name)
             || LeaseValue::decode(&record.value)
                 .is_ok_and(|value| value.public_ip == self.own.public_ip)
     }

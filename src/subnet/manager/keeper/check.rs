@@ -64,7 +64,7 @@ impl Keeper {
     /// Writes this host's value over `record`.
     pub(super) async fn rewrite(&mut self, record: StoreRecord) -> Result<(), ActionError> {
         let began = Instant::now();
-        let value = LeaseValue::new(self.options.public_ip).encode();
+        let value = self.held.value(self.options.public_ip);
         let grant = Some(self.grant());
         let name = &record.name;
         match self.store.replace(name, record.revision, &value, grant).await {

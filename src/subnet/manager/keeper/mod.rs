@@ -18,14 +18,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::held::{HeldLease, LeaseTerm, entry_name};
+use super::held::{HeldLease, LeaseTerm};
 use super::log_throttle::LogThrottle;
 use super::{ManagerOptions, RunError, Timing};
 use crate::route::Cidr;
+use crate::subnet::NetworkConfig;
 use crate::subnet::backoff::Backoff;
 use crate::subnet::instance::Fingerprint;
 use crate::subnet::store::{Grant, LeaseStore, StoreChange, StoreError, StoreRecord};
-use crate::subnet::{LeaseValue, NetworkConfig};
 
 pub(super) use events::{KeeperEvent, OwnEvent};
 
@@ -139,7 +139,7 @@ impl Keeper {
     }
 
     fn on_event(&mut self, event: OwnEvent) {
-        let name = entry_name(self.held.subnet);
+        let name = self.held.record.name.clone();
         match event {
             OwnEvent::Listed(records) => {
                 // The lease store answers again, so a failed action is repeated at once.
@@ -180,7 +180,7 @@ impl Keeper {
     async fn renew(&mut self) -> Result<(), ActionError> {
         let began = Instant::now();
         let grant = self.held.record.lease.map(|_| self.grant());
-        let value = LeaseValue::new(self.options.public_ip).encode();
+        let value = self.held.value(self.options.public_ip);
         let StoreRecord { name, revision, lease: old, .. } = self.held.record.clone();
         match self.store.replace(&name, revision, &value, grant).await {
             Ok(record) => {
