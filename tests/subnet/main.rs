@@ -1,5 +1,5 @@
-//! The subnet manager against real etcd servers and real directories. Needs `etcd` and `etcdctl`
-//! (Debian: `etcd-server`, `etcd-client`), no privileges; everything listens on loopback.
+//! The subnet manager against real etcd servers and real directories. Needs `etcd`, `etcdctl` and
+//! `openssl` (Debian: `etcd-server`, `etcd-client`, `openssl`), no privileges; everything listens on loopback.
 #![allow(missing_docs)]
 
 mod contents;
@@ -11,3 +11,4 @@ mod model;
 mod secure;
 mod support;
 mod test_store;
+mod tls;

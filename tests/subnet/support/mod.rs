@@ -57,7 +57,8 @@ impl Etcd {
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let tls = args.iter().any(|arg| arg.starts_with("--cert-file"));
+        let is_tls = |arg: &String| arg.starts_with("--cert-file") || arg == "--auto-tls";
+        let tls = args.iter().any(is_tls);
         Self { port: free_port(), dir: dir.unwrap(), child: None, args, tls }
     }
 

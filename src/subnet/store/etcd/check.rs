@@ -7,8 +7,8 @@ use crate::subnet::store::OpenError;
 /// The options with clean endpoints.
 ///
 /// # Errors
-/// No endpoint, an endpoint that is no address, half a client certificate, a file that cannot be
-/// read, or a password without a user.
+/// No endpoint, an endpoint that is no address, half a client certificate, a file that is not what
+/// its flag asks for, or a password without a user.
 pub(super) fn checked(mut options: EtcdOptions) -> Result<EtcdOptions, OpenError> {
     options.endpoints.retain_mut(|endpoint| {
         *endpoint = endpoint.trim().trim_end_matches('/').to_owned();
@@ -25,9 +25,7 @@ pub(super) fn checked(mut options: EtcdOptions) -> Result<EtcdOptions, OpenError
             "--etcd-certfile and --etcd-keyfile belong together; only one is given".into(),
         ));
     }
-    for file in [&options.ca_file, &options.cert_file, &options.key_file].into_iter().flatten() {
-        tls::read(file).map_err(OpenError)?;
-    }
+    tls::check(&options).map_err(OpenError)?;
     if options.password.is_some() && options.username.is_none() {
         return Err(OpenError("--etcd-password is given without --etcd-username".into()));
     }
@@ -82,7 +80,10 @@ mod tests {
             checked(options).map(drop).unwrap_err().to_string()
         };
         assert!(refused(|o| o.endpoints = vec![" ".into()]).contains("--etcd-endpoints"));
-        assert!(refused(|o| o.ca_file = Some("/nonexist".into())).starts_with("open /nonexist"));
+        assert!(
+            refused(|o| o.ca_file = Some("/nonexist".into()))
+                .contains("--etcd-cafile: open \"/nonexist\"")
+        );
         assert!(refused(|o| o.key_file = Some("/nonexist".into())).contains("--etcd-certfile"));
     }
 }

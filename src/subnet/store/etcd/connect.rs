@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, Error};
+use etcd_client::{Channel, Client, ConnectOptions, Error};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::error::explain;
 use super::keys::Keys;
+use super::names::Names;
 use super::options::EtcdOptions;
 use super::rotation::EndpointRotation;
-use super::{check, tls};
+use super::{channel, check, tls};
 use crate::subnet::store::{OpenError, StoreError, UnavailableKind};
 
 /// Opens connections, and keeps the one that single calls share.
@@ -22,6 +23,7 @@ pub(super) struct Connector {
     pub(super) options: EtcdOptions,
     pub(super) keys: Keys,
     pub(super) rotation: EndpointRotation,
+    names: Arc<Names>,
     /// The connection that all single calls share.
     shared: Mutex<Option<EtcdConnection>>,
     /// Whether etcd answered that its authentication is disabled.
@@ -45,6 +47,7 @@ impl Connector {
             keys: Keys::new(&options.prefix),
             rotation: EndpointRotation::new(options.endpoints.len()),
             options,
+            names: Arc::default(),
             shared: Mutex::new(None),
             auth_disabled: AtomicBool::new(false),
         })
@@ -152,12 +155,12 @@ impl Connector {
     }
 
     async fn connect(&self, endpoint: &str) -> Result<Client, StoreError> {
-        let options = self.connect_options(endpoint)?;
+        let options = ConnectOptions::new().with_require_leader(true);
         let user = self.options.username.as_deref();
         if let Some(user) = user.filter(|_| !self.auth_disabled.load(Ordering::Relaxed)) {
             let password = self.options.password.as_ref().map_or("", |secret| secret.reveal());
             let with_user = options.clone().with_user(user, password).with_auto_token_refresh(true);
-            match Client::connect([endpoint], Some(with_user)).await {
+            match Client::from_channel(self.channel(endpoint)?, Some(with_user)).await {
                 Err(Error::GRpcStatus(status)) if status.message().contains(AUTH_DISABLED) => {
                     warn!(
                         endpoint,
@@ -168,25 +171,19 @@ impl Connector {
                 other => return other.map_err(|error| explain(&error, endpoint).0),
             }
         }
-        Client::connect([endpoint], Some(options))
+        Client::from_channel(self.channel(endpoint)?, Some(options))
             .await
             .map_err(|error| explain(&error, endpoint).0)
     }
 
-    fn connect_options(&self, endpoint: &str) -> Result<ConnectOptions, StoreError> {
+    fn channel(&self, endpoint: &str) -> Result<Channel, StoreError> {
         let options = &self.options;
-        let connect = ConnectOptions::new()
-            .with_connect_timeout(options.connect_timeout)
-            .with_keep_alive(options.keep_alive, options.keep_alive / 2)
-            .with_keep_alive_while_idle(true)
-            .with_tcp_keepalive(options.keep_alive)
-            .with_require_leader(true);
-        if !tls::is_used(options, endpoint) {
-            return Ok(connect);
-        }
-        let tls = tls::certificates(options)
+        let config = tls::is_used(options, endpoint).then(|| tls::client_config(options));
+        let config = config
+            .transpose()
             .map_err(|text| StoreError::unavailable(UnavailableKind::Tls, text))?;
-        Ok(connect.with_tls(tls))
+        channel::open(options, endpoint, config, &self.names)
+            .map_err(|error| explain(&Error::TransportError(error), endpoint).0)
     }
 }
 

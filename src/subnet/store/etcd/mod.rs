@@ -5,10 +5,12 @@
 //! list is read in pages of one revision, and the manager asks for the time to live of its own
 //! lease only.
 
+mod channel;
 mod check;
 mod connect;
 mod error;
 mod keys;
+mod names;
 mod options;
 mod rotation;
 mod tls;
