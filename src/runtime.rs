@@ -1,6 +1,7 @@
 //! The asynchronous runtime of the daemon and of the commands: one thread.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -24,5 +25,17 @@ pub fn build(on_thread_start: impl Fn() + Send + Sync + 'static) -> Result<Runti
 /// # Errors
 /// Those of [`build`] and of the future itself.
 pub fn block_on(future: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
-    build(|| {})?.block_on(future)
+    let runtime = build(|| {})?;
+    let outcome = runtime.block_on(future);
+    end(runtime);
+    outcome
 }
+
+/// Ends a runtime. A name server that is silent keeps a thread busy for many seconds, and nothing
+/// else that may still run is worth waiting for.
+pub fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(LAST_FILE_IO);
+}
+
+/// Time for file I/O that is under way to complete.
+const LAST_FILE_IO: Duration = Duration::from_millis(200);

@@ -129,7 +129,7 @@ fn warnings(now: &Snapshot) -> Vec<String> {
     }
     if let Some(registry) = now.registry.as_ref().filter(|registry| !registry.connected) {
         let why = registry.last_error.as_deref().unwrap_or("no answer yet");
-        warnings.push(format!("the lease store is unreachable, routes stay unchanged: {why}"));
+        warnings.push(format!("the lease store cannot be read, routes stay unchanged: {why}"));
     }
     for feature in &now.features {
         // A feature that a flag disables is no reason for a warning.
@@ -200,7 +200,7 @@ fn addresses(out: &mut String, now: &Snapshot) {
 
 fn lease_store(out: &mut String, now: &Snapshot) {
     let Some(registry) = &now.registry else { return };
-    let state = if registry.connected { "connected" } else { "UNREACHABLE" };
+    let state = if registry.connected { "connected" } else { "NOT READ" };
     let contact = match registry.last_contact_ago {
         Some(ago) => format!("last contact {} ago", humanize::seconds(ago)),
         None => "no contact yet".to_owned(),

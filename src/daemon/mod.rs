@@ -26,10 +26,11 @@ use crate::exit::{Code, Exit};
 use crate::host::interface::{self, InterfaceError, InterfaceOptions};
 use crate::host::subnet_file;
 use crate::host::subnet_file::PreviousSubnetFile;
+use crate::observe::warnings::{Condition, WarningKind, Warnings};
 use crate::route::{self, Cidr};
 use crate::runtime;
 use crate::subnet::SubnetFileOrigin;
-use crate::subnet::store;
+use crate::subnet::store::{self, UnavailableKind};
 use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
 use liveness::Liveness;
 use logging::Log;
@@ -60,6 +61,7 @@ pub fn run(options: &Options) -> Result<(), Exit> {
     })?;
     let end = log.end();
     let outcome = runtime.block_on(daemon(options, log, Confined { confinement, worker }));
+    runtime::end(runtime);
     end.finish(outcome)
 }
 
@@ -126,6 +128,11 @@ async fn start(
         timing: Timing { renew_margin: options.renew_margin(), ..Timing::default() },
         ..ManagerOptions::new(interface.public_ip)
     };
+    tokio::spawn(report_refusals(
+        manager_options.refusal.subscribe(),
+        registry.describe(),
+        liveness.health().warnings(),
+    ));
     liveness.set_waiting("waiting for the network config");
     let config = Manager::new(Arc::clone(&registry), manager_options.clone())
         .wait_for_config()
@@ -176,6 +183,21 @@ async fn start(
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
     liveness.set_waiting("waiting for the list of peers");
     Ok(event_loop::Running { node, manager, writer, status, subscriber, liveness, store_name })
+}
+
+/// Keeps a warning for as long as the lease store refuses what this host needs.
+async fn report_refusals(
+    mut refusal: watch::Receiver<Option<UnavailableKind>>,
+    store: String,
+    warnings: Warnings,
+) {
+    while refusal.changed().await.is_ok() {
+        let now = refusal.borrow_and_update().map(|kind| Condition {
+            text: format!("{store} refuses this host: {kind}"),
+            remedy: Some(kind.remedy().to_owned()),
+        });
+        warnings.set(WarningKind::StoreRefuses, now.into_iter().collect());
+    }
 }
 
 /// The subnet that this host had, unless its subnet file was written by another machine or for

@@ -145,36 +145,7 @@ impl EndpointError {
             Self::Open(text) => return (text.clone(), "correct the option it names".into()),
             Self::Store(error) => error,
         };
-        (error.to_string(), remedy(error).into())
-    }
-}
-
-/// What to do about a store that does not answer, by kind of failure.
-fn remedy(error: &StoreError) -> &'static str {
-    let StoreError::Unavailable { kind, .. } = error else { return "try again" };
-    match kind {
-        UnavailableKind::Refused => {
-            "no process listens there: systemctl status etcd (on that host); check --etcd-endpoints"
-        }
-        UnavailableKind::Timeout => {
-            "the host is down, a firewall drops TCP 2379, or etcd hangs: \
-             nc -zv HOST 2379; etcdctl endpoint health"
-        }
-        UnavailableKind::Tls => {
-            "check --etcd-cafile, --etcd-certfile, --etcd-keyfile, the scheme (https) and the dates: \
-             openssl s_client -connect HOST:2379"
-        }
-        UnavailableKind::Authentication => {
-            "check FLANNELD_ETCD_USERNAME and FLANNELD_ETCD_PASSWORD; \
-             etcdctl user get NAME; etcdctl role get ROLE"
-        }
-        UnavailableKind::NoLeader => {
-            "most members are down or cannot reach one another: etcdctl endpoint status -w table"
-        }
-        UnavailableKind::Closed => {
-            "the server closes the connection: check that it is etcd, and not http where it wants https"
-        }
-        UnavailableKind::Other => "see etcd's log: journalctl -u etcd",
+        (error.to_string(), error.remedy().into())
     }
 }
 
@@ -183,7 +154,7 @@ async fn content(lease_store: &dyn LeaseStore, options: &StoreOptions, store: &m
     match lease_store.config().await {
         Err(error) => {
             let finding = Finding::fault("network config", error.to_string());
-            store.findings.push(finding.remedy(remedy(&error)));
+            store.findings.push(finding.remedy(error.remedy()));
         }
         Ok(None) => store.findings.push(missing(lease_store, options).await),
         Ok(Some(text)) => match NetworkConfig::parse(&text) {
@@ -207,13 +178,17 @@ async fn content(lease_store: &dyn LeaseStore, options: &StoreOptions, store: &m
             ),
         },
     }
+    if let Err(error) = lease_store.check_write().await {
+        let text = format!("this host cannot hold a lease: {error}");
+        store.findings.push(Finding::fault("lease store", text).remedy(error.remedy()));
+    }
     match admin::list(lease_store).await {
         Ok(rows) => {
             store.findings.extend(rows_findings(&rows, store.config.as_ref(), options));
             store.rows = Some(rows);
         }
         Err(error) => {
-            store.findings.push(Finding::fault("leases", error.to_string()).remedy(remedy(&error)));
+            store.findings.push(Finding::fault("leases", error.to_string()).remedy(error.remedy()));
         }
     }
 }
@@ -221,7 +196,7 @@ async fn content(lease_store: &dyn LeaseStore, options: &StoreOptions, store: &m
 /// The config is missing: looks for it in etcd's v2 data and under other prefixes.
 async fn missing(lease_store: &dyn LeaseStore, options: &StoreOptions) -> Finding {
     let prefix = options.etcd.prefix.trim_end_matches('/');
-    let location = options.settings().config_location();
+    let location = lease_store.describe_config();
     let finding = |text: String| Finding::fault("network config", text);
     if options.kind == StoreKind::Etcd {
         for endpoint in &options.etcd.endpoints {

@@ -58,6 +58,8 @@ kinds! {
     Steering = "steering", Ready;
     /// The host has lost the address that the daemon is bound to.
     Underlay = "underlay", NotReady;
+    /// The lease store answers, and refuses what this host needs to hold a lease.
+    StoreRefuses = "store-refuses", Ready;
 }
 
 /// What is wrong, and what to do about it.

@@ -30,7 +30,7 @@ pub use config::{ConfigError, NetworkConfig};
 pub use instance::{Instance, LeaseId};
 pub use lease::{LeaseKey, LeaseValue, NotALease};
 pub use manager::{
-    AcquireError, Lease, Manager, ManagerOptions, Peer, RunError, SubnetStatus, Timing,
+    AcquireError, Lease, Manager, ManagerOptions, Peer, Refusal, RunError, SubnetStatus, Timing,
 };
 pub use origin::SubnetFileOrigin;
 pub use store::{EtcdOptions, LeaseStore, Secret, StoreError, StoreKind, StoreOptions};

@@ -258,7 +258,7 @@ fn store(lab: &mut TestLab) {
         (
             "fault",
             "network config",
-            "there is none at /coreos.com/network/config; these keys exist",
+            r#"there is none at "/coreos.com/network/config"; these keys exist"#,
         ),
         |lab| lab.put(&key, lab::CONFIG).expect("a config"),
     );

@@ -1,11 +1,11 @@
 //! The table of `docs/operations.md`, row by row: the host is broken in that way, the command is run,
-//! and what the row quotes is in its output. The rows of `doctor` are held by `doctor.rs`
-//! and `reach.rs`.
+//! and what the row quotes is in its output. The rows of `doctor` are held by `doctor.rs`,
+//! `reach.rs` and `tests/subnet/doctor.rs`.
 
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flannel_udp::lab::{self, DaemonOptions, Lab, StoreKind, ping};
 use flannel_udp::sys::process::Signal;
@@ -40,7 +40,12 @@ fn row(command: &str, meaning: &str, output: &str) {
 
 #[test]
 fn every_row_is_broken_in_a_test() {
-    let here = [include_str!("doctor.rs"), include_str!("operations.rs"), include_str!("reach.rs")];
+    let here = [
+        include_str!("doctor.rs"),
+        include_str!("operations.rs"),
+        include_str!("reach.rs"),
+        include_str!("../subnet/doctor.rs"),
+    ];
     let rows = rows();
     assert!(rows.len() > 40, "{}", rows.len());
     for (command, meaning) in rows {
@@ -57,6 +62,7 @@ fn daemons_that_do_not_start_or_lose_what_they_had() {
     lab.start_etcd(1, lab::CONFIG).expect("etcd");
     lab.start_daemon(HERE, etcd(&[])).expect("a daemon");
     refused(&mut lab);
+    silent_name_server(&lab);
     waiting(&mut lab);
     lease_lost(&mut lab);
 }
@@ -94,6 +100,13 @@ fn refused(lab: &mut TestLab) {
     assert_eq!(code, Some(64), "{said}");
     row("journalctl -u flannel-udp", "are ECN and must be zero", &said);
 
+    let empty = lab.host(PEER).directory().join("empty.pem");
+    std::fs::write(&empty, "").expect("a file");
+    let flag = format!("--etcd-cafile={}", empty.display());
+    let (code, said) = start(lab, PEER, &[], &[&flag]);
+    assert_eq!(code, Some(78), "{said}");
+    row("journalctl -u flannel-udp", "the file is empty", &said);
+
     let (code, said) = start(lab, HERE, &[], &["--tun-name=flannel7"]);
     assert_eq!(code, Some(71), "{said}");
     row("journalctl -u flannel-udp", "cannot listen on UDP", &said);
@@ -117,10 +130,35 @@ fn refused(lab: &mut TestLab) {
     assert!(code == Some(68) || said.contains("10.211.55"), "{code:?} {said}");
 }
 
+/// A name server that never answers is named, and does not delay the end of the daemon.
+fn silent_name_server(lab: &TestLab) {
+    let host = lab.host(PEER);
+    let netns = host.netns();
+    let _silent = netns.enter(|| UdpSocket::bind("127.0.0.1:53")).expect("a namespace");
+    let resolver = host.directory().join("resolv.conf");
+    std::fs::write(&resolver, "nameserver 127.0.0.1\n").expect("a file");
+    let script =
+        format!("mount --bind {} /etc/resolv.conf && exec \"$0\" \"$@\"", resolver.display());
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script, "timeout", "--preserve-status", "3"]);
+    command.args([env!("CARGO_BIN_EXE_flannel-udp"), "--etcd-endpoints=http://etcd.example:2379"]);
+    command.arg(format!("--iface={}", host.address())).stdin(Stdio::null());
+    command.arg(format!("--subnet-file={}/second.env", host.directory().display()));
+    command.env("FLANNELD_SOCKET", host.directory().join("second.sock"));
+    let began = Instant::now();
+    let output = netns.enter(|| command.output()).and_then(|output| output).expect("a daemon");
+    let (took, said) = (began.elapsed(), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("no name server has answered yet for etcd.example"), "{said}");
+    assert!(took < Duration::from_secs(4), "{took:?}: {said}");
+}
+
 /// Daemons that wait for something are not ready, and say for what.
 fn waiting(lab: &mut TestLab) {
     for (flag, meaning) in [
         ("--etcd-prefix=/wrong", "flannel config not found"),
+        ("--etcd-prefix=coreos.com/network", "which has no leading slash"),
+        ("--etcd-endpoints=http://no-such-host.invalid:2379", "name resolution failed"),
         ("--etcd-endpoints=http://10.211.55.10:9", "connection refused"),
     ] {
         lab.spawn_daemon(PEER, etcd(&[flag])).expect("a daemon");
@@ -254,10 +292,10 @@ fn forged(lab: &mut TestLab) {
 
 fn etcd_away(lab: &mut TestLab) {
     lab.etcd().expect("etcd").stop().expect("etcd stops");
-    let meaning = "the lease store is unreachable, routes stay unchanged";
+    let meaning = "the lease store cannot be read, routes stay unchanged";
     status_row(lab, HERE, meaning);
     let said = status(lab, HERE);
-    assert!(said.contains("UNREACHABLE, last contact") && said.contains("last error: "), "{said}");
+    assert!(said.contains("NOT READ, last contact") && said.contains("last error: "), "{said}");
     // And so it is.
     ping::between(lab.host(HERE).container(), lab.host(PEER).container(), PATIENCE)
         .expect("an answer without etcd");

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
+use etcd_client::PermissionType;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::secure::{root, tls_server, with_auth};
+use crate::secure::{full_server, may, root, tls_server, with_auth};
 use crate::support::certificates::Authority;
 use crate::support::{CONFIG, Etcd, PREFIX, until};
 
@@ -97,7 +98,7 @@ async fn certificates_that_are_right_missing_and_wrong() {
     })
     .await;
     let empty = examine(&with(&ca, &own), None).await;
-    empty.has("fault", "network config", "there is none at /coreos.com/network/config");
+    empty.has("fault", "network config", r#"there is none at \"/coreos.com/network/config\""#);
     let mut put = Command::new("etcdctl");
     put.env("ETCDCTL_API", "3")
         .arg(format!("--endpoints={}", etcd.url()))
@@ -139,12 +140,15 @@ async fn users_and_passwords() {
     examine(&known, Some("hunter2")).await.has("fault", "endpoint", REMEDY);
     examine(&flags(&[]), None).await.has("fault", "endpoint", REMEDY);
     // A user without permission: the endpoint refuses.
-    let elsewhere = [known, vec!["--etcd-prefix=/elsewhere".into()]].concat();
+    let elsewhere = [known.clone(), vec!["--etcd-prefix=/elsewhere".into()]].concat();
     let found = examine(&elsewhere, Some("s3cret")).await;
-    assert!(
-        found.0.iter().any(|finding| finding["remedy"].to_string().contains(REMEDY)),
-        "{found:#?}"
-    );
+    found.has("fault", "endpoint", "permission denied");
+    found.has("fault", "endpoint", "etcdctl role grant-permission");
+    // A role that may only read.
+    may(&etcd, PermissionType::Read).await;
+    let found = examine(&known, Some("s3cret")).await;
+    found.has("ok", "endpoint", "answers in");
+    found.has("fault", "lease store", "this host cannot hold a lease: permission denied");
     // An unnecessary user name does no harm.
     let open = Etcd::start().await;
     open.put("config", CONFIG).await;
@@ -189,4 +193,25 @@ async fn put_v2(port: u16, key: &str, value: &str) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.0 201"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_store_that_answers_and_cannot_be_used() {
+    let etcd = full_server().await;
+    let found = examine(&[at(&etcd.url())], None).await;
+    found.has("ok", "endpoint", "answers in");
+    found.has("fault", "lease store", "this host cannot hold a lease: no space left");
+    found.has("fault", "lease store", "etcdctl alarm disarm");
+    // A prefix that reads right and is another.
+    for (prefix, words) in [
+        ("coreos.com/network", "which has no leading slash"),
+        ("/coreos.com/network\r", "a character that cannot be seen"),
+    ] {
+        let prefix = format!("--etcd-prefix={prefix}").into();
+        let found = examine(&[at(&etcd.url()), prefix], None).await;
+        found.has("fault", "network config", words);
+    }
+    let found = examine(&[at("http://no-such-host.invalid:2379")], None).await;
+    found.has("fault", "endpoint", "name resolution failed");
+    found.has("fault", "endpoint", "/etc/resolv.conf");
 }

@@ -3,12 +3,15 @@ use std::time::{Duration, Instant};
 
 use crate::support::certificates::Authority;
 use crate::support::cluster::Cluster;
+use crate::support::log::Log;
 use crate::support::*;
-use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
+use etcd_client::{
+    Client, ConnectOptions, Permission, PermissionType, RoleRevokePermissionOptions,
+};
 use flannel_udp::subnet::store::{EtcdStore, Grant, StoreError, UnavailableKind};
 use flannel_udp::subnet::{EtcdOptions, LeaseId, LeaseStore, Secret};
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 async fn failure(options: EtcdOptions) -> (UnavailableKind, String) {
     match EtcdStore::new(options).unwrap().config().await {
@@ -164,7 +167,7 @@ async fn passwords_are_checked_and_kept_secret() {
     assert_eq!(found, UnavailableKind::Authentication, "{detail}");
     let elsewhere = EtcdOptions { prefix: "/elsewhere".into(), ..options };
     let (found, detail) = failure(elsewhere).await;
-    assert_eq!(found, UnavailableKind::Authentication, "{detail}");
+    assert_eq!(found, UnavailableKind::Permission, "{detail}");
     // A user name, though authentication is disabled.
     let open = Etcd::start().await;
     let needless = EtcdOptions {
@@ -173,6 +176,85 @@ async fn passwords_are_checked_and_kept_secret() {
         ..open.options()
     };
     assert!(EtcdStore::new(needless).unwrap().config().await.is_ok());
+}
+
+/// A store that answers and refuses is named for that, with its cure, until it does what it should.
+#[tokio::test]
+async fn a_store_that_refuses_says_why() {
+    let log = Log::start();
+    let (etcd, options) = with_auth(&[]).await;
+    let store = etcd_store(options);
+    store.check_write().await.unwrap();
+    let mut hurried = self::options(1);
+    hurried.timing.ttl = Duration::from_secs(6);
+    hurried.timing.renew_margin = Duration::from_secs(5);
+    let refusal = hurried.refusal.subscribe();
+    // A role that may read only: the lease cannot be acquired.
+    may(&etcd, PermissionType::Read).await;
+    let found = store.check_write().await.unwrap_err();
+    assert_eq!(found.kind(), Some(UnavailableKind::Permission), "{found}");
+    let mut start = tokio::spawn(Running::start(store.clone(), hurried));
+    assert!(timeout(Duration::from_secs(1), &mut start).await.is_err());
+    assert_eq!(*refusal.borrow(), Some(UnavailableKind::Permission));
+    may(&etcd, PermissionType::Readwrite).await;
+    let mut one = start.await.unwrap();
+    assert_eq!(*refusal.borrow(), None);
+    // The same with a lease in hand: it cannot be renewed.
+    may(&etcd, PermissionType::Read).await;
+    until("the refusal", async || *refusal.borrow() == Some(UnavailableKind::Permission)).await;
+    may(&etcd, PermissionType::Readwrite).await;
+    until("the end of the refusal", async || refusal.borrow().is_none()).await;
+    one.wait("the lease", |status| status.lease_held).await;
+    let lines = log.take();
+    let says = |line: &String| {
+        line.contains("refuses: permission denied")
+            && line.contains("etcdctl role grant-permission")
+    };
+    assert!(lines.iter().any(says), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("cannot reach")), "{lines:#?}");
+}
+
+/// Sets what the user may do with the keys of the network.
+pub(crate) async fn may(etcd: &Etcd, what: PermissionType) {
+    let mut admin = root(etcd).await;
+    let prefix = RoleRevokePermissionOptions::new().with_prefix();
+    admin.role_revoke_permission("flannel", PREFIX, Some(prefix)).await.unwrap();
+    let what = Permission::new(what, PREFIX).with_prefix();
+    admin.role_grant_permission("flannel", what).await.unwrap();
+}
+
+/// etcd without room refuses writes and answers reads.
+#[tokio::test]
+async fn a_store_without_room_is_named() {
+    let etcd = full_server().await;
+    let store = etcd.store();
+    let full = store.check_write().await.unwrap_err();
+    assert_eq!(full.kind(), Some(UnavailableKind::Full), "{full}");
+    assert!(full.to_string().contains("database space exceeded"), "{full}");
+    store.list().await.unwrap();
+}
+
+/// A server that has used up its space.
+pub(crate) async fn full_server() -> Etcd {
+    let etcd = Etcd::start_with(&["--quota-backend-bytes", "200000"]).await;
+    etcd.put("config", CONFIG).await;
+    let client = etcd.client().await;
+    // The server measures its size when it writes to disk, ten times per second.
+    until("the alarm", async || {
+        let key = format!("/fill/{}", fastrand::u64(..));
+        client.clone().put(key, vec![b'x'; 20_000], None).await.is_err()
+    })
+    .await;
+    etcd
+}
+
+/// A name that no name server knows is that, and not an etcd that does not answer.
+#[tokio::test]
+async fn a_name_without_an_address_is_named() {
+    let endpoints = vec!["http://no-such-host.invalid:2379".to_owned()];
+    let (found, detail) = failure(EtcdOptions { endpoints, ..EtcdOptions::default() }).await;
+    assert_eq!(found, UnavailableKind::Name, "{detail}");
+    assert!(detail.contains("no-such-host.invalid"), "{detail}");
 }
 
 #[tokio::test]

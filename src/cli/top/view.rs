@@ -95,7 +95,7 @@ fn trouble(state: &TopState, now: &Snapshot) -> Line<'static> {
         return alarm(format!("no heartbeat from {}", now.health.late.join(", ")));
     }
     if now.registry.as_ref().is_some_and(|registry| !registry.connected) {
-        return alarm("the lease store is unreachable, routes stay unchanged".into());
+        return alarm("the lease store cannot be read, routes stay unchanged".into());
     }
     let lost: Vec<_> = now.features.iter().filter(|feature| !feature.on).collect();
     if lost.is_empty() {

@@ -42,7 +42,7 @@ pub(super) async fn acquire(
     let acquirer = Acquirer { store, config, options };
     loop {
         let snapshot =
-            answer(store, &options.timing, || store.list()).await.map_err(AcquireError::Store)?;
+            answer(store, options, || store.list()).await.map_err(AcquireError::Store)?;
         let survey = LeaseSurvey::new(&snapshot, config, options.public_ip);
         match acquirer.attempt(&survey).await? {
             Step::Acquired(held) => {
@@ -272,7 +272,7 @@ impl Acquirer<'_> {
         F: FnMut() -> R,
         R: Future<Output = Result<T, StoreError>>,
     {
-        answer(self.store, &self.options.timing, op).await
+        answer(self.store, self.options, op).await
     }
 
     fn grant(&self) -> Grant {

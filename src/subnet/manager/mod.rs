@@ -13,6 +13,7 @@ mod log_throttle;
 mod options;
 mod peers;
 mod reconciler;
+mod refusal;
 mod renewal;
 mod status;
 mod wait;
@@ -34,6 +35,7 @@ use reconciler::Reconciler;
 
 pub use acquire::AcquireError;
 pub use options::{ManagerOptions, Timing};
+pub use refusal::Refusal;
 pub use status::{Lease, Peer, SubnetStatus};
 
 /// Acquires a subnet, keeps its lease, and watches the leases of the other hosts.
@@ -82,7 +84,7 @@ impl Manager {
     /// # Errors
     /// A config with which flannel exits at once.
     pub async fn wait_for_config(&self) -> Result<NetworkConfig, super::ConfigError> {
-        wait::config(&*self.store, &self.options.timing).await
+        wait::config(&*self.store, &self.options).await
     }
 
     /// Acquires a subnet: the one that the lease store assigns to this host, the previous one, or a
@@ -93,6 +95,7 @@ impl Manager {
     pub async fn acquire(&mut self, config: &NetworkConfig) -> Result<Lease, AcquireError> {
         self.options.public_ip = *self.public_ip.borrow();
         let held = acquire::acquire(&*self.store, config, &self.options).await?;
+        self.options.refusal.clear();
         let lease = held.lease();
         self.held = Some((config.clone(), held));
         Ok(lease)

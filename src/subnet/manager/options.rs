@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::Refusal;
 use crate::route::Cidr;
 use crate::subnet::Instance;
 
@@ -21,6 +22,8 @@ pub struct ManagerOptions {
     pub instance: Instance,
     /// Intervals and time limits.
     pub timing: Timing,
+    /// Where the manager says that the lease store refuses what this host needs.
+    pub refusal: Refusal,
 }
 
 impl ManagerOptions {
@@ -32,6 +35,7 @@ impl ManagerOptions {
             exit_on_lease_loss: false,
             instance: Instance::current(),
             timing: Timing::default(),
+            refusal: Refusal::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use backon::Retryable;
 use tokio::time::sleep;
 use tracing::{error, warn};
 
-use super::Timing;
+use super::ManagerOptions;
 use super::log_throttle::LogThrottle;
 use crate::subnet::backoff::{Backoff, exponential};
 use crate::subnet::store::{LeaseStore, StoreError};
@@ -18,21 +18,28 @@ use crate::subnet::{ConfigError, NetworkConfig};
 /// A config with which flannel exits at once.
 pub(super) async fn config(
     store: &dyn LeaseStore,
-    timing: &Timing,
+    options: &ManagerOptions,
 ) -> Result<NetworkConfig, ConfigError> {
+    let timing = &options.timing;
     let mut throttle = LogThrottle::new(timing.log_interval);
     let mut backoff = Backoff::new(timing.backoff_first, timing.config_poll);
     loop {
         let problem = match store.config().await {
-            Ok(Some(text)) => match NetworkConfig::parse(&text) {
-                Ok(config) => return Ok(config),
-                Err(error) if error.is_fatal() => return Err(error),
-                Err(error) => Some(format!("Couldn't fetch network config: {error}")),
-            },
+            Ok(Some(text)) => {
+                options.refusal.clear();
+                match NetworkConfig::parse(&text) {
+                    Ok(config) => return Ok(config),
+                    Err(error) if error.is_fatal() => return Err(error),
+                    Err(error) => Some(format!("Couldn't fetch network config: {error}")),
+                }
+            }
             // The text costs a request, so it is made only if it can be logged.
             Ok(None) if throttle.is_due() => Some(missing(store).await),
             Ok(None) => None,
-            Err(error) => Some(format!("cannot reach {}: {error}", store.describe())),
+            Err(error) => {
+                options.refusal.set(&error);
+                Some(failure(store, &error))
+            }
         };
         if let Some(problem) = problem
             && throttle.allow()
@@ -40,6 +47,16 @@ pub(super) async fn config(
             error!("{problem}; waiting");
         }
         sleep(backoff.next_wait()).await;
+    }
+}
+
+/// A failure to use the store, and its remedy.
+pub(super) fn failure(store: &dyn LeaseStore, error: &StoreError) -> String {
+    let (store, remedy) = (store.describe(), error.remedy());
+    match error.kind() {
+        Some(kind) if kind.is_refusal() => format!("{store} refuses: {error}; {remedy}"),
+        Some(_) => format!("cannot reach {store}: {error}"),
+        None => format!("{store}: {error}"),
     }
 }
 
@@ -51,29 +68,32 @@ async fn missing(store: &dyn LeaseStore) -> String {
         Err(error) => format!("other keys cannot be listed: {error}"),
     };
     format!(
-        "Couldn't fetch network config: flannel config not found in {}. \
+        "Couldn't fetch network config: flannel config not found in {}, at {}. \
          Did you create your config using etcdv3 API? ({others})",
-        store.describe()
+        store.describe(),
+        store.describe_config()
     )
 }
 
 /// Repeats `op` until the lease store answers, and returns its answer: a value, or a conflict.
 pub(super) async fn answer<T, F, R>(
     store: &dyn LeaseStore,
-    timing: &Timing,
+    options: &ManagerOptions,
     op: F,
 ) -> Result<T, StoreError>
 where
     F: FnMut() -> R,
     R: Future<Output = Result<T, StoreError>>,
 {
+    let timing = &options.timing;
     let mut throttle = LogThrottle::new(timing.log_interval);
     op.retry(exponential(timing.backoff_first, timing.backoff_limit))
         // A list that a compaction overtook is listed again, without a line in the log.
         .when(|error| !matches!(error, StoreError::Conflict))
         .notify(|error, _| {
+            options.refusal.set(error);
             if matches!(error, StoreError::Unavailable { .. }) && throttle.allow() {
-                warn!(store = store.describe(), %error, "the lease store is unavailable; retrying");
+                warn!("{}; retrying", failure(store, error));
             }
         })
         .await

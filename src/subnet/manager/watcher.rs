@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use super::Timing;
 use super::hedge::HedgedStart;
 use super::log_throttle::LogThrottle;
+use super::wait::failure;
 use crate::subnet::backoff::Backoff;
 use crate::subnet::store::{
     LeaseStore, ListAndWatch, StoreChange, StoreError, StoreSnapshot, WatchStream,
@@ -162,11 +163,12 @@ impl LeaseWatcher {
         self.lost_at.get_or_insert_with(Instant::now);
         if self.throttle.allow() {
             self.has_logged_loss = true;
-            let store = self.store.describe();
-            warn!(
-                %store, %error,
-                "lost contact with the lease store; forwarding continues with the current routes"
-            );
+            let why = failure(&*self.store, error);
+            let event = match error.kind() {
+                Some(kind) if kind.is_refusal() => "the lease store refuses to be read",
+                _ => "lost contact with the lease store",
+            };
+            warn!("{event}; forwarding continues with the current routes: {why}");
         }
         self.to.send(WatcherEvent::Lost(error.to_string())).await.ok()
     }

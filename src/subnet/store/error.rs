@@ -26,6 +26,19 @@ impl StoreError {
     pub fn unavailable(kind: UnavailableKind, detail: impl Into<String>) -> Self {
         Self::Unavailable { kind, detail: detail.into() }
     }
+
+    /// The class of an [`Unavailable`](Self::Unavailable) error.
+    pub fn kind(&self) -> Option<UnavailableKind> {
+        match self {
+            Self::Unavailable { kind, .. } => Some(*kind),
+            Self::Conflict | Self::Compacted => None,
+        }
+    }
+
+    /// What to do about it: commands or advice.
+    pub fn remedy(&self) -> &'static str {
+        self.kind().map_or("try again", UnavailableKind::remedy)
+    }
 }
 
 /// The class of a failure to use the store. Each class has its own remedy.
@@ -37,14 +50,69 @@ pub enum UnavailableKind {
     Timeout,
     /// The TLS handshake failed: certificates, authorities or names do not match.
     Tls,
-    /// The user, the password or a permission was rejected.
+    /// The user or the password was rejected.
     Authentication,
+    /// The user is known, and may not do this.
+    Permission,
+    /// The store has no room for a write.
+    Full,
+    /// No name server has an address for the endpoint, or none answers.
+    Name,
     /// The etcd member runs, but its cluster has no leader.
     NoLeader,
     /// The connection or the watch was closed.
     Closed,
     /// Another failure, of the operating system or of the store.
     Other,
+}
+
+impl UnavailableKind {
+    /// Whether the store answered, and refused.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Authentication | Self::Permission | Self::Full)
+    }
+
+    /// What to do about a failure of this class: commands or advice.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Refused => {
+                "no process listens there: systemctl status etcd (on that host); check --etcd-endpoints"
+            }
+            Self::Timeout => {
+                "the host is down, a firewall drops TCP 2379, or etcd hangs: \
+                 nc -zv HOST 2379; etcdctl endpoint health"
+            }
+            Self::Tls => {
+                "check --etcd-cafile, --etcd-certfile, --etcd-keyfile, the scheme (https) and the \
+                 dates: openssl s_client -connect HOST:2379"
+            }
+            Self::Authentication => {
+                "check FLANNELD_ETCD_USERNAME and FLANNELD_ETCD_PASSWORD; etcdctl user get NAME"
+            }
+            Self::Permission => {
+                "let the user read and write everything under the prefix: etcdctl user get NAME; \
+                 etcdctl role grant-permission ROLE readwrite --prefix=true PREFIX; for a directory, \
+                 its owner, mode and mount (rw)"
+            }
+            Self::Full => {
+                "compact and defragment etcd, then clear its alarm: etcdctl compact \
+                 $(etcdctl endpoint status -w json | grep -o '\"revision\":[0-9]*' | cut -d: -f2); \
+                 etcdctl defrag; etcdctl alarm disarm; for a directory, df"
+            }
+            Self::Name => {
+                "check the name in --etcd-endpoints and /etc/resolv.conf: getent ahosts HOST; or \
+                 give the endpoint's address"
+            }
+            Self::NoLeader => {
+                "most members are down or cannot reach one another: etcdctl endpoint status -w table"
+            }
+            Self::Closed => {
+                "the server closes the connection: check that it is etcd, and not http where it wants \
+                 https"
+            }
+            Self::Other => "see etcd's log: journalctl -u etcd",
+        }
+    }
 }
 
 impl fmt::Display for UnavailableKind {
@@ -54,6 +122,9 @@ impl fmt::Display for UnavailableKind {
             Self::Timeout => "no answer in time",
             Self::Tls => "TLS failed",
             Self::Authentication => "authentication failed",
+            Self::Permission => "permission denied",
+            Self::Full => "no space left",
+            Self::Name => "name resolution failed",
             Self::NoLeader => "the cluster has no leader",
             Self::Closed => "connection closed",
             Self::Other => "failed",

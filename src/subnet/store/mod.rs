@@ -46,6 +46,9 @@ pub trait LeaseStore: Send + Sync {
     /// Kind and address of the store, for messages.
     fn describe(&self) -> String;
 
+    /// Where the network config is looked for, quoted, and what is unusual about that place.
+    fn describe_config(&self) -> String;
+
     /// A name of the store's content, read from the store: two clusters, and two networks of one
     /// cluster, have different names.
     async fn identity(&self) -> Result<String, StoreError>;
@@ -96,6 +99,9 @@ pub trait LeaseStore: Send + Sync {
     /// # Errors
     /// [`StoreError::Conflict`] if the entry has been changed.
     async fn remove(&self, name: &str, revision: i64) -> Result<(), StoreError>;
+
+    /// Checks whether entries may be written, without changing one.
+    async fn check_write(&self) -> Result<(), StoreError>;
 
     /// Time until an entry's lease expires; `None` if the lease is gone, or if the entry is a
     /// reservation.

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use super::held::{HeldLease, LeaseTerm};
 use super::log_throttle::LogThrottle;
-use super::{ManagerOptions, RunError, Timing};
+use super::{ManagerOptions, RunError, Timing, wait};
 use crate::route::Cidr;
 use crate::subnet::NetworkConfig;
 use crate::subnet::backoff::Backoff;
@@ -125,6 +125,7 @@ impl Keeper {
                     match outcome {
                         Ok(()) => {
                             self.is_failing = false;
+                            self.options.refusal.clear();
                             self.backoff.reset();
                         }
                         Err(ActionError::Later(error)) => self.later(&error).await,
@@ -226,9 +227,11 @@ impl Keeper {
     async fn later(&mut self, error: &StoreError) {
         let left = self.held.term.map(|term| term.ends.saturating_duration_since(Instant::now()));
         if self.throttle.allow() {
-            warn!(subnet = %self.held.subnet, %error, lease_left = ?left,
-                "cannot renew or check our lease; retrying");
+            let why = wait::failure(&*self.store, error);
+            warn!(subnet = %self.held.subnet, lease_left = ?left,
+                "cannot renew or check our lease; retrying: {why}");
         }
+        self.options.refusal.set(error);
         let held = left.is_none_or(|left| !left.is_zero());
         self.report_problem(error.to_string(), held).await;
         let action = self.next.map_or(NextAction::Check, |(_, action)| action);

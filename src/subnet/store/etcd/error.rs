@@ -5,6 +5,7 @@ use std::io;
 
 use etcd_client::Error;
 
+use super::names::NameError;
 use crate::subnet::store::{StoreError, UnavailableKind};
 
 /// The store's error, and whether another endpoint may succeed.
@@ -29,10 +30,9 @@ pub(super) fn explain(error: &Error, endpoint: &str) -> (StoreError, bool) {
 
 /// The kind of an error by etcd's message, because etcd's errors share gRPC status codes.
 fn by_message(message: &str) -> Option<UnavailableKind> {
-    const AUTHENTICATION: [&str; 8] = [
+    const AUTHENTICATION: [&str; 7] = [
         "invalid auth token",
         "authentication failed",
-        "permission denied",
         "user name is empty",
         "user name not found",
         "revision of auth store is old",
@@ -44,7 +44,11 @@ fn by_message(message: &str) -> Option<UnavailableKind> {
     if !message.starts_with("etcdserver") && !message.starts_with("auth") {
         return None;
     }
-    Some(if is(&AUTHENTICATION) {
+    Some(if message.contains("permission denied") {
+        UnavailableKind::Permission
+    } else if message.contains("database space exceeded") {
+        UnavailableKind::Full
+    } else if is(&AUTHENTICATION) {
         UnavailableKind::Authentication
     } else if is(&NO_LEADER) {
         UnavailableKind::NoLeader
@@ -66,6 +70,9 @@ fn by_chain(error: &(dyn StdError + 'static), fallback: &str) -> (UnavailableKin
             kind = Some(match io.kind() {
                 io::ErrorKind::ConnectionRefused => UnavailableKind::Refused,
                 io::ErrorKind::TimedOut => UnavailableKind::Timeout,
+                _ if io.get_ref().is_some_and(|inner| inner.is::<NameError>()) => {
+                    UnavailableKind::Name
+                }
                 _ if is_tls(&words) => UnavailableKind::Tls,
                 io::ErrorKind::ConnectionReset
                 | io::ErrorKind::BrokenPipe

@@ -20,6 +20,19 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// The key of the config, quoted, and what is unusual about it.
+    pub(super) fn describe_config(&self) -> String {
+        let key = &self.config;
+        let odd = |c: char| c.is_control() || c.is_whitespace();
+        match (key.contains(odd), key.starts_with('/')) {
+            (true, _) => format!("{key:?}, which has a space or a character that cannot be seen"),
+            (false, false) => format!("{key:?}, which has no leading slash"),
+            (false, true) => format!("{key:?}"),
+        }
+    }
+}
+
 /// Go's `path.Clean`, which flannel's `path.Join` applies: a missing leading slash stays missing.
 fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
@@ -40,6 +53,18 @@ fn clean(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unusual_keys_are_named() {
+        for (prefix, words) in [
+            ("/coreos.com/network", "\"/coreos.com/network/config\""),
+            ("coreos.com/network", "\"coreos.com/network/config\", which has no leading slash"),
+            ("/coreos.com/network\r", "\"/coreos.com/network\\r/config\", which has a space or"),
+        ] {
+            let text = Keys::new(prefix).describe_config();
+            assert!(text.starts_with(words), "{text}");
+        }
+    }
 
     #[test]
     fn keys_are_joined_as_flannel_joins_them() {

@@ -140,6 +140,10 @@ impl LeaseStore for EtcdStore {
         format!("etcd at {}", options.endpoints.join(", "))
     }
 
+    fn describe_config(&self) -> String {
+        self.connector.keys.describe_config()
+    }
+
     async fn identity(&self) -> Result<String, StoreError> {
         let reply = self
             .call(|mut client| {
@@ -234,6 +238,20 @@ impl LeaseStore for EtcdStore {
             return Ok(());
         }
         Err(StoreError::Conflict)
+    }
+
+    async fn check_write(&self) -> Result<(), StoreError> {
+        // etcd checks permission and space before it compares, and no version is below zero.
+        let key = self.key("10.0.0.0-24");
+        let txn = Txn::new()
+            .when([Compare::version(key.clone(), CompareOp::Less, 0)])
+            .and_then([TxnOp::put(key, "", None)]);
+        self.call(|mut client| {
+            let txn = txn.clone();
+            async move { client.txn(txn).await }
+        })
+        .await
+        .map(drop)
     }
 
     async fn time_left(&self, record: &StoreRecord) -> Result<Option<Duration>, StoreError> {

@@ -238,6 +238,11 @@ impl LeaseDirectory {
         Ok(path)
     }
 
+    /// Writes a file as for an entry, and removes it.
+    pub(super) fn check_write(&self) -> io::Result<()> {
+        fs::remove_file(self.temporary(b" ")?)
+    }
+
     /// Takes the lock, and measures the file system's clock by the write to the lock file.
     fn lock(&self) -> io::Result<File> {
         let path = self.dir.join(".lock");

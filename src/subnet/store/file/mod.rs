@@ -101,13 +101,24 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn failed(dir: &Path, error: &io::Error) -> StoreError {
-    StoreError::unavailable(UnavailableKind::Other, format!("{}: {error}", dir.display()))
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            UnavailableKind::Permission
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => UnavailableKind::Full,
+        _ => UnavailableKind::Other,
+    };
+    StoreError::unavailable(kind, format!("{}: {error}", dir.display()))
 }
 
 #[async_trait]
 impl LeaseStore for FileStore {
     fn describe(&self) -> String {
         format!("directory {}", self.directory.dir().display())
+    }
+
+    fn describe_config(&self) -> String {
+        format!("{:?}", self.directory.dir().join("config"))
     }
 
     async fn identity(&self) -> Result<String, StoreError> {
@@ -158,6 +169,10 @@ impl LeaseStore for FileStore {
     async fn remove(&self, name: &str, revision: i64) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.run(move |directory| directory.remove(&name, revision)).await
+    }
+
+    async fn check_write(&self) -> Result<(), StoreError> {
+        self.run(|directory| Ok(directory.check_write()?)).await
     }
 
     async fn time_left(&self, record: &StoreRecord) -> Result<Option<Duration>, StoreError> {

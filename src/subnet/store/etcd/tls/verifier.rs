@@ -201,6 +201,9 @@ mod tests {
         let refused = |trusted, leaf| verify(&[trusted], leaf, "127.0.0.1", 2026).unwrap_err();
         assert!(refused(&own, &leaf).contains("no certificate in ca.pem signed"));
         assert!(refused(&ca, &ca_leaf).contains("CA:TRUE) and is not in ca.pem"));
-        assert!(refused(&client, &client).contains("extended key usage"), "a client's is no server's");
+        assert!(
+            refused(&client, &client).contains("extended key usage"),
+            "a client's is no server's"
+        );
     }
 }
