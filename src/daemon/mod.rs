@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::confine::{self, Confinement, LayerState, WorkerConfinement};
 use crate::dataplane::Dataplane;
 use crate::exit::{Code, Exit};
-use crate::host::interface::{self, InterfaceError, InterfaceOptions};
+use crate::host::interface::{self, ExternalInterface, InterfaceError, InterfaceOptions};
 use crate::host::subnet_file;
 use crate::host::subnet_file::PreviousSubnetFile;
 use crate::observe::warnings::{Condition, WarningKind, Warnings};
@@ -115,14 +115,7 @@ async fn start(
     }
     let registry = store::open(&options.store.options())
         .map_err(|error| Exit::new(Code::Config, format!("cannot use the lease store: {error}")))?;
-    let interface = interface::choose(&interface_options(options)).await.map_err(interface_exit)?;
-    tracing::info!(
-        interface = %interface.name,
-        address = %interface.address,
-        mtu = interface.mtu,
-        public_ip = %interface.public_ip,
-        "using this interface: {}", interface.reason
-    );
+    let interface = choose_interface(options, None).await?;
     let manager_options = ManagerOptions {
         exit_on_lease_loss: options.exit_on_lease_loss,
         timing: Timing { renew_margin: options.renew_margin(), ..Timing::default() },
@@ -155,6 +148,8 @@ async fn start(
     {
         tracing::warn!("cannot drop CAP_NET_BIND_SERVICE: {error}");
     }
+    // The host may have got another address while the daemon waited for the config.
+    let interface = choose_interface(options, Some(&interface)).await?;
     liveness.set_waiting("waiting for a subnet lease");
     let store = registry.identity().await.unwrap_or_default();
     let store_name = registry.describe();
@@ -162,6 +157,7 @@ async fn start(
         registry,
         ManagerOptions {
             previous: trusted_previous_subnet(&previous, options, &store),
+            public_ip: interface.public_ip,
             ..manager_options
         },
     );
@@ -229,6 +225,24 @@ fn interface_options(options: &Options) -> InterfaceOptions {
         can_reach: options.iface_can_reach,
         public_ip: options.public_ip,
     }
+}
+
+/// Chooses the interface between hosts, and logs it unless it is the one chosen `before`.
+async fn choose_interface(
+    options: &Options,
+    before: Option<&ExternalInterface>,
+) -> Result<ExternalInterface, Exit> {
+    let now = interface::choose(&interface_options(options)).await.map_err(interface_exit)?;
+    if before != Some(&now) {
+        tracing::info!(
+            interface = %now.name,
+            address = %now.address,
+            mtu = now.mtu,
+            public_ip = %now.public_ip,
+            "using this interface: {}", now.reason
+        );
+    }
+    Ok(now)
 }
 
 fn interface_exit(error: InterfaceError) -> Exit {

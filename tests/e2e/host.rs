@@ -175,6 +175,26 @@ fn the_underlay_address_that_a_flag_names_is_waited_for() {
 }
 
 #[test]
+fn an_address_that_changes_before_there_is_a_config_is_not_leased() {
+    let Some(_exclusive) = exclusive() else { return };
+    let mut lab = TestLab::build(Lab::builder());
+    std::fs::create_dir_all(lab.store_directory()).expect("a directory without a config");
+    lab.spawn_daemon(0, DaemonOptions::with_flags(["--iface=eth0"])).expect("a daemon");
+    wait_for("a first attempt", Duration::from_secs(5), || {
+        lab.log(0).contains("Couldn't fetch network config")
+    });
+    let host = lab.host(0).netns_name().to_owned();
+    lab::tool::ip_in(&host, "addr add 10.211.55.77/24 dev eth0").expect("another address");
+    lab::tool::ip_in(&host, "addr flush to 10.211.55.10 dev eth0").expect("no old address");
+    lab::tool::ip_in(&host, "addr replace 10.211.55.77/24 dev eth0").expect("only that");
+    lab.create_store_directory(lab::CONFIG).expect("a config");
+    lab.wait_for_daemon(0).expect("a daemon that forwards");
+    let log = lab.log(0);
+    assert!(log.contains("to current node (10.211.55.77)"), "{log}");
+    assert!(log.contains("forwarding packets on UDP 10.211.55.77:8285"), "{log}");
+}
+
+#[test]
 fn masquerade_in_nftables_reaches_the_outside() {
     let Some(_exclusive) = exclusive() else { return };
     let config = lab::CONFIG.replace("{\"Network\"", "{\"EnableNFTables\": true, \"Network\"");

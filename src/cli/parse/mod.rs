@@ -95,7 +95,7 @@ pub fn parse_from(
     let mut warnings = Vec::new();
     let flags = Flags::of(&command);
     if is_tool {
-        args = go_flags::without_empty(args, |name| flags.takes_text(name));
+        args = go_flags::without_empty(args, |name| name == "socket" || flags.takes_text(name));
     } else {
         args = go_flags::normalize(args, |name| flags.kind(name));
         if let Some(stray) = flags.first_stray(&args) {

@@ -154,6 +154,8 @@ fn an_empty_text_flag_is_not_given() {
     let plain = format!("{:?}", run(&["leases", "list"], &[]));
     let empty = ["--etcd-cafile=", "list", "--etcd-prefix", "", "--etcd-endpoints="];
     assert_eq!(format!("{:?}", run(&[&["leases"], &empty[..]].concat(), &[])), plain);
+    let plain = format!("{:?}", run(&["status"], &[]));
+    assert_eq!(format!("{:?}", run(&["status", "--socket", ""], &[])), plain);
     // A number or a boolean has no empty value, as in Go; an empty --socket disables the socket.
     for arg in ["-healthz-port=", "-v=", "-ip-masq=", "-iptables-resync="] {
         assert!(usage_error(&[arg], &[]).contains(arg.trim_matches(['-', '='])), "{arg}");
