@@ -65,6 +65,8 @@ pub(super) async fn run(
                     ready = true;
                     liveness.set_ready(&summary(&status));
                     tracing::info!(subnet = %status.lease, peers = status.peers.len(), "ready");
+                } else if ready {
+                    systemd::status(&summary(&status));
                 }
                 if status.lease != node.subnet()
                     && let Err(exit) = node.move_to(status.lease).await
