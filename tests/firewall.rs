@@ -273,6 +273,18 @@ fn cleanup_leaves_foreign_rules() {
     });
 }
 
+/// Listing a table of legacy iptables creates it, and whoever leaves must not leave one behind.
+#[test]
+fn cleanup_creates_no_legacy_table() {
+    let Some(bench) = Bench::new("iptables-legacy", true) else { return };
+    assert!(bench.cleanup(false).is_empty());
+    let names = bench.block_on(async |_| {
+        std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default()
+    });
+    // The bench itself has asked for the table nat.
+    assert_eq!(names, "nat\n");
+}
+
 #[test]
 fn nftables_rules_are_equivalent_and_restored() {
     let Some(bench) = Bench::new("", true) else { return };

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use super::legacy::would_make_table;
 use super::rules::{CHAINS, FlannelChain, RuleSpec};
 use super::tools::{ToolError, Toolbox, run};
 
@@ -77,6 +78,9 @@ impl Iptables {
     ) -> Result<Vec<String>, ToolError> {
         let mut removed = Vec::new();
         for chain in chains {
+            if self.real_path().is_some_and(|program| would_make_table(&program, chain.table)) {
+                continue;
+            }
             let saved = self.save(chain).await?;
             let (text, what) = removal(chain, &saved);
             if !what.is_empty() && !dry_run {

@@ -7,6 +7,7 @@
 //! (nft(8)), so another table may still drop the packet.
 
 mod iptables;
+mod legacy;
 mod nft;
 mod rules;
 mod tools;
