@@ -59,6 +59,10 @@ test-docker:  ## the steps of docs/walkthrough.md with two real Docker engines
 	@scripts/setup.sh build docker
 	scripts/test.sh --test docker -- --ignored
 
+test-systemd:  ## the Debian package on two hosts booted by systemd, from installation to purge
+	@scripts/setup.sh build deb systemd
+	scripts/test-systemd.sh $(ARGS)
+
 lint:  ## formatting, clippy, documentation, licences of the dependencies
 	@scripts/setup.sh build
 	$(CARGO) fmt --all --check
@@ -102,12 +106,12 @@ doc:  ## the library's documentation, under target/doc
 man:  ## manual pages and shell completions, under target/generated
 	$(CARGO) run --locked --quiet --example gen-docs -- target/generated
 
-deb: build man  ## a Debian package, under target/debian (needs cargo-deb: cargo install cargo-deb)
-	@$(CARGO) deb --version >/dev/null 2>&1 || { echo "deb: cargo-deb is missing: cargo install cargo-deb" >&2; exit 1; }
-	$(CARGO) deb --no-build
+deb:  ## a Debian package and one with its debug symbols, under target/debian
+	@scripts/setup.sh build deb
+	scripts/deb.sh $(ARGS)
 
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo bench profile check test test-long test-docker lint doc man deb clean fuzz public-api test-arch \
+.PHONY: help setup build demo bench profile check test test-long test-docker test-systemd lint doc man deb clean fuzz public-api test-arch \
 	test-loom test-asan test-miri msrv
