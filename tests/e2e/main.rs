@@ -8,13 +8,13 @@
 mod support;
 mod threads;
 
-mod accecn;
 mod allocation;
 mod captured;
 mod containers;
 mod corruption;
 mod decision;
 mod degrade;
+mod ecn;
 mod host;
 mod icmp;
 mod idle;

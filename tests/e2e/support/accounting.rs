@@ -12,6 +12,8 @@ use super::test_lab::TestLab;
 pub struct Direction {
     pub packets: u64,
     pub carried: u64,
+    /// Trains that were sent, or groups that were written.
+    pub units: u64,
     pub icmp: u64,
     /// ICMP errors that the rate limit held back.
     pub icmp_limited: u64,
@@ -51,6 +53,7 @@ impl Direction {
         Self {
             packets: number("packets"),
             carried: number("carried_packets"),
+            units: number("out_units"),
             icmp: number("icmp"),
             icmp_limited: number("icmp_limited"),
             drops: drops.iter().map(|(k, v)| (k.clone(), v.as_u64().expect("a count"))).collect(),

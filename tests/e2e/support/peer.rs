@@ -60,6 +60,11 @@ impl PlainPeer {
         peer
     }
 
+    /// Where the daemon receives.
+    pub fn daemon(&self) -> SocketAddrV4 {
+        self.daemon
+    }
+
     /// The next inner packet, which must come from the daemon's address and port.
     pub fn receive(&self) -> Vec<u8> {
         self.try_receive().expect("a packet from the daemon")
