@@ -116,13 +116,53 @@ fn fmt_routing(header: &[u8], f: &mut Formatter<'_>) -> Result<Then, fmt::Error>
     Ok(Then::TheNext)
 }
 
-/// The name of the message (RFC 6275 §6.1), which is the end of what is printed.
+/// A message of Mobile IPv6 (RFC 6275 §6.1), which is the end of what is printed.
 fn fmt_mobility(header: &[u8], f: &mut Formatter<'_>) -> Result<Then, fmt::Error> {
-    let kind = u8_at(header, 2);
-    f.write_str("mobility: ")?;
-    match ["BRR", "HoTI", "CoTI", "HoT", "CoT", "BU", "BA", "BE"].get(usize::from(kind)) {
-        Some(name) => f.write_str(name)?,
-        None => write!(f, "type-#{kind} len={}", u8_at(header, 1))?,
+    // With the shortest length that each may have.
+    const KINDS: [(&str, usize); 8] = [
+        ("BRR", 8),
+        ("HoTI", 16),
+        ("CoTI", 16),
+        ("HoT", 24),
+        ("CoT", 24),
+        ("BU", 12),
+        ("BA", 12),
+        ("BE", 24),
+    ];
+    let (kind, len) = (u8_at(header, 2), header.len());
+    let Some(&(name, shortest)) = KINDS.get(usize::from(kind)) else {
+        write!(f, "mobility: type-#{kind} len={}", u8_at(header, 1))?;
+        return Ok(Then::Nothing);
+    };
+    if len < shortest {
+        write!(f, "(header length {len} is too small for type {kind}) [|mobility]")?;
+        return Ok(Then::Nothing);
+    }
+    write!(f, "mobility: {name}")?;
+    // In units of four seconds.
+    let lifetime = u32::from(u16_at(header, 10)) * 4;
+    match kind {
+        3 | 4 => write!(f, " nonce id={:#x}", u16_at(header, 6))?,
+        5 => {
+            write!(f, " seq#={}", u16_at(header, 6))?;
+            let flags = u8_at(header, 8);
+            let letters = [(0x80, "A"), (0x40, "H"), (0x20, "L"), (0x10, "K")];
+            f.write_str(if flags & 0xf0 == 0 { "" } else { " " })?;
+            for (_, letter) in letters.into_iter().filter(|(bit, _)| flags & bit != 0) {
+                f.write_str(letter)?;
+            }
+            write!(f, " lifetime={lifetime}")?;
+        }
+        6 => {
+            let key = if u8_at(header, 7) & 0x80 == 0 { "" } else { " K" };
+            let (status, sequence) = (u8_at(header, 6), u16_at(header, 8));
+            write!(f, " status={status}{key} seq#={sequence} lifetime={lifetime}")?;
+        }
+        7 => {
+            let home = Ipv6Addr::from(array_at::<16>(header, 8));
+            write!(f, " status={} homeaddr {home}", u8_at(header, 6))?;
+        }
+        _ => {}
     }
     Ok(Then::Nothing)
 }
