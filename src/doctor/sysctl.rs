@@ -3,7 +3,7 @@
 use super::facts::HostFacts;
 use super::finding::Finding;
 use super::ports;
-use crate::host::sysctl::number;
+use crate::host::sysctl::{self, number};
 
 /// Checks IP forwarding, socket buffer limits, the TUN device's queue and reverse path filtering.
 pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
@@ -32,7 +32,7 @@ fn forwarding(facts: &HostFacts<'_>) -> Finding {
     let relevant = names
         .filter(|name| bridges.contains(name) || facts.tun().is_some_and(|tun| tun.name == *name));
     let shut: Vec<&str> =
-        relevant.filter(|name| interface(name, "forwarding") == Some(0)).collect();
+        relevant.filter(|name| sysctl::of_interface(name, "forwarding") == Some(0)).collect();
     match shut.first() {
         Some(name) => Finding::fault(CHECK, format!("1, but 0 for {}", shut.join(" and ")))
             .remedy(format!("sysctl -w net.ipv4.conf.{name}.forwarding=1")),
@@ -81,14 +81,11 @@ fn queue(facts: &HostFacts<'_>) -> Option<Finding> {
     })
 }
 
-/// Reverse path filtering. The larger of the setting for all interfaces and that of one interface
-/// is effective (`Documentation/networking/ip-sysctl.rst`).
+/// Reverse path filtering of the TUN device and of the interface between hosts.
 fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
-    let effective =
-        |name: &str| Some(interface("all", "rp_filter")?.max(interface(name, "rp_filter")?));
     let mut findings = Vec::new();
     if let Some(tun) = facts.tun()
-        && let Some(mode) = effective(&tun.name)
+        && let Some(mode) = sysctl::reverse_path_filter(&tun.name)
     {
         let check = format!("rp_filter of {}", tun.name);
         findings.push(match mode {
@@ -102,7 +99,7 @@ fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
         });
     }
     if let Ok(between) = &facts.interface
-        && let Some(mode) = effective(&between.name)
+        && let Some(mode) = sysctl::reverse_path_filter(&between.name)
     {
         let check = format!("rp_filter of {}", between.name);
         // Strict filtering drops datagrams whose replies would leave through another interface.
@@ -132,10 +129,6 @@ fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
         });
     }
     findings
-}
-
-fn interface(name: &str, key: &str) -> Option<u64> {
-    number(&format!("ipv4/conf/{name}/{key}"))
 }
 
 /// Socket buffer that the daemon requests, in bytes (`sys/udp.rs`).

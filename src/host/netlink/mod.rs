@@ -24,6 +24,8 @@ use crate::route::Cidr;
 mod queueing;
 mod routes;
 
+pub use self::routes::RouteQuestion;
+
 /// A routing socket.
 #[derive(Clone, Debug)]
 pub struct Netlink {

@@ -10,7 +10,51 @@ use rtnetlink::packet_route::route::{
 };
 
 use super::{KernelRoute, Netlink, NetlinkError, to};
+use crate::packet::protocol;
 use crate::route::Cidr;
+
+/// A packet whose route is asked for. What is not given is not matched by any policy routing rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteQuestion {
+    /// Destination address.
+    pub destination: Ipv4Addr,
+    /// Source address. Without an input interface it must be one of this host's.
+    pub source: Option<Ipv4Addr>,
+    /// Index of the interface that it arrives through; `None` for a packet of this host itself.
+    pub input: Option<u32>,
+    /// IP protocol number.
+    pub protocol: Option<u8>,
+    /// Source and destination port.
+    pub ports: Option<[u16; 2]>,
+}
+
+impl RouteQuestion {
+    /// A packet of this host itself to `destination`.
+    pub fn to(destination: Ipv4Addr) -> Self {
+        Self { destination, source: None, input: None, protocol: None, ports: None }
+    }
+
+    fn message(&self) -> RouteMessage {
+        let mut message =
+            RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(self.destination, 32);
+        if let Some(source) = self.source {
+            message = message.source_prefix(source, 32);
+        }
+        if let Some(input) = self.input {
+            message = message.input_interface(input);
+        }
+        // The kernel rejects any other (`rtm_getroute_parse_ip_proto` in `net/ipv4/netlink.c`).
+        if let Some(known) = self.protocol.filter(|protocol| KNOWN_PROTOCOLS.contains(protocol)) {
+            message = message.ip_protocol(known);
+            if let Some([from, to]) = self.ports {
+                message = message.sport(from).dport(to);
+            }
+        }
+        message.build()
+    }
+}
+
+const KNOWN_PROTOCOLS: [u8; 3] = [protocol::ICMP, protocol::TCP, protocol::UDP];
 
 impl Netlink {
     /// Lists every IPv4 route of the main table.
@@ -28,13 +72,21 @@ impl Netlink {
         Ok(messages.iter().filter(|m| table_of(m) == MAIN_TABLE).map(route_of).collect())
     }
 
-    /// Returns the route that the kernel uses to `destination` now, policy routing included.
+    /// Returns the route that the kernel uses to `destination` now for a packet of this host itself, policy
+    /// routing included.
     pub async fn route_to(&self, destination: Ipv4Addr) -> Result<KernelRoute, NetlinkError> {
+        self.route_for(&RouteQuestion::to(destination)).await
+    }
+
+    /// Returns the route that the kernel uses for a packet. For a packet with an input interface the answer
+    /// includes forwarding and the reverse path filter.
+    ///
+    /// # Errors
+    /// The kernel drops the packet, with the error number that it gives.
+    pub async fn route_for(&self, question: &RouteQuestion) -> Result<KernelRoute, NetlinkError> {
         let _turn = self.turn().await;
-        let question =
-            RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, 32).build();
-        let what = format!("find the route to {destination}");
-        let answer = self.handle.route().get(question).execute().try_next().await;
+        let what = format!("find the route to {}", question.destination);
+        let answer = self.handle.route().get(question.message()).execute().try_next().await;
         match answer.map_err(to(what.clone()))? {
             Some(message) => Ok(route_of(&message)),
             None => Err(NetlinkError::new(what, io::ErrorKind::NotFound.into())),
