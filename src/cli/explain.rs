@@ -20,7 +20,8 @@ pub struct ExplainArgs {
     pub source: Ipv4Addr,
     /// Destination address
     pub destination: Ipv4Addr,
-    /// icmp, tcp, udp or a number; it decides whether an ICMP error is sent, not the route
+    /// icmp, tcp, udp or a number; it decides whether an ICMP error is sent, and policy routing rules may
+    /// match it
     #[arg(value_parser = ip_protocol, default_value = "icmp")]
     pub protocol: u8,
     /// Destination port, or source and destination port
@@ -32,6 +33,9 @@ pub struct ExplainArgs {
     /// The host that sends the datagram, if it is not the holder of SOURCE's lease
     #[arg(long, value_name = "IP")]
     pub from: Option<Ipv4Addr>,
+    /// Explain both directions, also the one that cannot apply to this packet
+    #[arg(long)]
+    pub both: bool,
     /// Which daemon is queried, and the form of the output.
     #[command(flatten)]
     pub query: QueryArgs,
@@ -65,12 +69,12 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Exit> {
         explanation["version"] = json!(1);
         println!("{explanation:#}");
     } else {
-        print!("{}", text(&client.ask(&Command::Explain(query))?));
+        print!("{}", text(&client.ask(&Command::Explain(query))?, args.both));
     }
     Ok(())
 }
 
-fn text(explanation: &Explanation) -> String {
+fn text(explanation: &Explanation, both: bool) -> String {
     let Query { source, destination, protocol, ports, ttl, .. } = &explanation.packet;
     let name = match *protocol {
         protocol::ICMP => "icmp".to_owned(),
@@ -80,8 +84,17 @@ fn text(explanation: &Explanation) -> String {
     };
     let [from, to] = ports.map_or_else(Default::default, |ports| ports.map(|p| format!(":{p}")));
     let mut out = format!("{name} {source}{from} -> {destination}{to}, TTL {ttl}\n");
-    write_path(&mut out, "sent from or through this host", &explanation.sent, "next hop");
-    write_path(&mut out, "received from another host", &explanation.received, "peer");
+    for (title, path, peer) in [
+        ("sent from or through this host", &explanation.sent, "next hop"),
+        ("received from another host", &explanation.received, "peer"),
+    ] {
+        match &path.not_applicable {
+            Some(why) if !both => {
+                let _ = writeln!(out, "\n{title}: does not apply, {why} (--both explains it)");
+            }
+            _ => write_path(&mut out, title, path, peer),
+        }
+    }
     out
 }
 
@@ -103,11 +116,23 @@ fn write_path(out: &mut String, title: &str, path: &PacketPath, peer: &str) {
         (None, Outcome::Dropped) => line("ICMP to the sender", "none from this daemon"),
         (None, _) => {}
     }
-    line("interface", path.interface.as_deref().unwrap_or("none: the kernel has no route"));
+    for (name, step) in [
+        ("arrives through", &path.input),
+        ("rp_filter", &path.rp_filter),
+        ("forwarding", &path.forwarding),
+    ] {
+        if let Some(step) = step {
+            line(name, step);
+        }
+    }
+    line("interface", path.interface.as_deref().unwrap_or("none: the kernel drops the packet"));
     if path.outcome != Outcome::NotHere {
         let lease = path.lease.map(|lease| lease.to_string());
         line("lease", lease.as_deref().unwrap_or("none"));
         line(peer, path.peer.as_deref().unwrap_or("none"));
+        if let Some(datagram) = &path.datagram {
+            line("datagram", datagram);
+        }
         line("MTU", &path.mtu.to_string());
     }
     for (index, hop) in path.ttl.iter().enumerate() {
@@ -126,6 +151,9 @@ fn write_path(out: &mut String, title: &str, path: &PacketPath, peer: &str) {
             line("masquerade rule", &format!("{}{}", rule.rule, effect.unwrap_or_default()));
         }
         None => line("masquerade rule", "none applies"),
+    }
+    if let Some(remedy) = &path.remedy {
+        line("remedy", remedy);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::docker;
 use super::facts::HostFacts;
 use super::finding::Finding;
+use super::routing;
 use crate::host::link::{self, OverlayDevice};
 use crate::host::netlink::KernelRoute;
 
@@ -82,29 +83,7 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
         findings.push(Finding::fault("route", text).remedy(format!("ip route del {conflict}")));
     }
     if conflicts.is_empty() && link::conflicts(&bridge, &facts.links, &overlay).is_empty() {
-        findings.extend(policy(facts, tun.index).await);
+        findings.extend(routing::check(facts, tun).await);
     }
     findings
 }
-
-/// Asks the kernel for the route to each peer: policy routing rules (`ip rule`) may divert packets
-/// regardless of the main table.
-async fn policy(facts: &HostFacts<'_>, tun: u32) -> Option<Finding> {
-    for peer in facts.peers.iter().take(MAX_ROUTE_LOOKUPS) {
-        let address = peer.subnet.network();
-        let route = facts.netlink.route_to(address).await.ok()?;
-        if route.oif != Some(tun) {
-            let name = |index| facts.links.iter().find(|l| Some(l.index) == index);
-            let elsewhere = name(route.oif).map_or("nowhere", |link| link.name.as_str());
-            let text = format!(
-                "packets to {} go to {elsewhere} because of a policy routing rule",
-                peer.subnet
-            );
-            return Some(Finding::fault("route", text).remedy("ip rule; ip route show table all"));
-        }
-    }
-    None
-}
-
-/// Largest number of peers whose route is looked up.
-const MAX_ROUTE_LOOKUPS: usize = 64;

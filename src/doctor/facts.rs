@@ -122,6 +122,24 @@ impl<'a> HostFacts<'a> {
         self.links.iter().find(|link| holds(link)).or_else(|| self.links.iter().find(named))
     }
 
+    /// The containers' bridge: the interface with an address in this host's subnet.
+    pub(super) fn bridge(&self) -> Option<&Link> {
+        let subnet = self.subnet?;
+        let inside = |address: &&Address| {
+            subnet.contains(address.local) && address.local != subnet.network()
+        };
+        let index = self.addresses.iter().find(inside)?.index;
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    /// An address of this host's subnet that a container may have.
+    pub(super) fn container(&self) -> Option<Ipv4Addr> {
+        let subnet = self.subnet?;
+        let (first, last) = (subnet.network().to_bits(), subnet.last().to_bits());
+        let own = |ip| self.addresses.iter().any(|address| address.local == ip);
+        (first..=last).skip(1).map(Ipv4Addr::from_bits).find(|ip| !own(*ip))
+    }
+
     /// Queue length and drops of an interface.
     pub(super) fn details(&self, index: u32) -> LinkDetails {
         self.details.iter().find(|details| details.index == index).copied().unwrap_or_default()

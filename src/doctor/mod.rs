@@ -20,6 +20,7 @@ mod netfilter;
 mod nic;
 mod peers;
 mod ports;
+mod routing;
 mod status;
 mod store;
 mod sysctl;

@@ -218,6 +218,7 @@ fn explain_agrees_with_what_happens() {
     // What is not the daemon's business, and the rule that a packet meets in the kernel.
     let out = explain(&[&here, "192.0.2.1", "tcp", "443"]);
     same("not-here", &out["sent"]["outcome"]);
+    contains(out["sent"]["verdict"].as_str().unwrap(), &["the kernel has no route"]);
     contains(
         out["sent"]["masquerade"]["rule"].as_str().unwrap(),
         &["! -d 224.0.0.0/4", "MASQUERADE"],

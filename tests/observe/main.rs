@@ -17,5 +17,6 @@ mod metrics;
 mod operations;
 mod peers;
 mod reach;
+mod routing;
 #[cfg(feature = "top")]
 mod top;

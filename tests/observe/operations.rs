@@ -45,6 +45,7 @@ fn every_row_is_broken_in_a_test() {
         include_str!("operations.rs"),
         include_str!("reach.rs"),
         include_str!("../subnet/doctor.rs"),
+        include_str!("routing.rs"),
     ];
     let rows = rows();
     assert!(rows.len() > 40, "{}", rows.len());

@@ -1,13 +1,16 @@
 //! Explains what happens to a packet: the workers' own decision, applied to the current routes.
 
 mod checks;
+mod kernel;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use self::kernel::KernelStep;
 use super::node::Node;
 use crate::dataplane::forward::{self, Policy};
 use crate::dataplane::{Config, DropReason, GraceReason, MismatchReason};
 use crate::host::firewall::{RuleSpec, masquerade_rule};
+use crate::host::routing::{Origin, Routing};
 use crate::observe::protocol::explain::{Explanation, Hop, Masquerade, Outcome, PacketPath, Query};
 use crate::packet::icmp::ErrorKind;
 use crate::packet::vnet::VnetHeader;
@@ -23,9 +26,12 @@ struct Explainer<'a> {
     peers: &'a [Peer],
     rules: RuleSpec,
     device: &'a str,
-    host: Ipv4Addr,
-    /// The interface through which the kernel sends packets to the destination; `None` without a route.
-    interface: Option<String>,
+    /// What the kernel does with the packet of a process or container of this host.
+    outbound: KernelStep,
+    /// What it does with the packet that the daemon writes to the TUN device.
+    inbound: KernelStep,
+    /// What it does with the datagram to the next hop, if there is one.
+    datagram: Option<KernelStep>,
     /// The host that sends the datagram with the packet, if it is known.
     from: Option<Ipv4Addr>,
     /// The grace that the source check gives that host.
@@ -36,15 +42,31 @@ struct Explainer<'a> {
 pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Explanation {
     let owner = node.routes().lookup(query.source).map(|hop| hop.ip);
     let from = query.from.or(owner);
+    let (netlink, config) = (node.netlink(), node.plane_config());
+    // Without the list the kernel's answers have no names; the workers' decision is told all the same.
+    let links = netlink.links().await.unwrap_or_default();
+    let device = links.iter().find(|link| link.name == node.device());
+    let origin = match netlink.origin(&links, query.source).await {
+        // A packet from another host does not leave this one through the daemon, and a subnet without a
+        // bridge has no packets: the kernel can only be asked about the destination.
+        Origin::Behind(link) if Some(&link) == device => Origin::Unknown,
+        origin => origin,
+    };
+    let arrival = device.map_or(Origin::Unknown, |device| Origin::Behind(device.clone()));
+    let datagram = match node.routes().lookup(query.destination) {
+        Some(hop) => Some(KernelStep::datagram(netlink, &links, &config, hop).await),
+        None => None,
+    };
     let explainer = Explainer {
         query: &query,
-        config: node.plane_config(),
+        config,
         routes: node.routes(),
         peers,
         rules: node.rules(),
         device: node.device(),
-        host: node.address(),
-        interface: node.interface_to(query.destination).await,
+        outbound: KernelStep::ask(netlink, &links, &query, origin).await,
+        inbound: KernelStep::ask(netlink, &links, &query, arrival).await,
+        datagram,
         from,
         grace: from.map_or(Ok(GraceReason::FirstPacket), |from| node.grace_of(from)),
     };
@@ -53,46 +75,34 @@ pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Ex
 }
 
 impl Explainer<'_> {
+    /// Whether a process or container of this host has the source.
+    fn is_ours(&self) -> bool {
+        self.outbound.origin == Origin::Host || self.config.subnet.contains(self.query.source)
+    }
+
     /// Explains the packet as one that leaves this host.
     fn sent(&self) -> PacketPath {
         let Query { source, destination, ttl, .. } = *self.query;
-        let mut way = self.way();
+        let mut way = self.way(&self.outbound);
         way.masquerade = self.masquerade(source, destination);
         way.lease = self.lease(destination);
-        let own = self.config.subnet;
-        let in_overlay = self.config.network.contains(destination);
-        if destination == self.config.address || destination == self.host {
-            way.verdict = format!("{destination} is an address of this host itself");
+        if !self.is_ours() && self.config.network.contains(source) {
+            way.not_applicable = Some(format!("{source} is in no subnet of this host"));
+        }
+        if self.outbound.refused(&mut way, "dropped by this host's kernel") {
+            if !self.config.network.contains(destination) {
+                way.outcome = Outcome::NotHere;
+            }
             return way;
         }
-        if !in_overlay || own.contains(destination) {
-            let through = self.interface.as_deref().unwrap_or("nothing: the kernel has no route");
-            way.verdict = if in_overlay {
-                format!(
-                    "{destination} is in this host's own subnet {own}: the kernel sends it to the \
-                     containers through {through}, not through the daemon"
-                )
-            } else {
-                format!(
-                    "{destination} is outside the overlay network {}: the kernel sends it through \
-                     {through}, not through the daemon",
-                    self.config.network
-                )
-            };
-            return way;
-        }
-        if let Some(other) = self.interface.as_ref().filter(|name| *name != self.device) {
-            way.verdict = format!(
-                "the kernel sends it through {other} and not through {}: another route is more \
-                 specific than the overlay's {} (ip route get {destination})",
-                self.device, self.config.network
-            );
+        if let Some(verdict) = self.past_the_daemon(&mut way) {
+            way.verdict = verdict;
             return way;
         }
         // The kernel forwards a packet from a container, which costs one TTL, before the packet reaches the device.
         way.ttl.push(hop(format!("from {source}"), ttl));
-        let ours = source == self.config.address || source == self.host;
-        let ttl = if ours { ttl } else { ttl.saturating_sub(1) };
+        let local = self.outbound.origin == Origin::Host;
+        let ttl = if local { ttl } else { ttl.saturating_sub(1) };
         if ttl == 0 {
             way.set_dropped(
                 "its TTL expires in this host's kernel, before the daemon".into(),
@@ -100,7 +110,7 @@ impl Explainer<'_> {
             );
             return way;
         }
-        if !ours {
+        if !local {
             way.ttl.push(hop("forwarded by this host's kernel".into(), ttl));
         }
         let rewritten = way.masquerade.as_ref().is_some_and(|rule| rule.source.is_some());
@@ -115,14 +125,54 @@ impl Explainer<'_> {
             }
             Ok(outgoing) => {
                 let (peer, ttl) = (outgoing.route.hop.to_string(), ttl - 1);
-                way.outcome = Outcome::Carried;
-                way.verdict = format!("sent through {} to {peer}", self.device);
-                way.ttl.push(hop(format!("in the datagram to {peer}"), ttl));
-                way.peer = Some(peer);
-                self.at_the_other_end(&mut way, ttl);
+                way.peer = Some(peer.clone());
+                if self.datagram(&mut way) {
+                    way.outcome = Outcome::Carried;
+                    way.verdict = format!("sent through {} to {peer}", self.device);
+                    way.ttl.push(hop(format!("in the datagram to {peer}"), ttl));
+                    self.at_the_other_end(&mut way, ttl);
+                }
             }
         }
         way
+    }
+
+    /// Says where the kernel sends or delivers the packet if not to the daemon.
+    fn past_the_daemon(&self, way: &mut PacketPath) -> Option<String> {
+        let destination = self.query.destination;
+        let (interface, by_rule) = match &self.outbound.routing {
+            Routing::Through { interface, by_rule } if interface != self.device => {
+                (interface, *by_rule)
+            }
+            Routing::Local => {
+                return Some(format!("{destination} is an address of this host itself"));
+            }
+            Routing::Through { .. } | Routing::Refused(_) => return None,
+        };
+        let Config { network, subnet, .. } = self.config;
+        if !network.contains(destination) {
+            return Some(format!(
+                "{destination} is outside the overlay network {network}: the kernel sends it through \
+                 {interface}, not through the daemon"
+            ));
+        }
+        if subnet.contains(destination) && !by_rule {
+            return Some(format!(
+                "{destination} is in this host's own subnet {subnet}: the kernel sends it to the containers \
+                 through {interface}, not through the daemon"
+            ));
+        }
+        let why = if by_rule {
+            way.remedy = Some(FIND_RULE.into());
+            "a policy routing rule decides".into()
+        } else {
+            format!("another route is more specific than the overlay's {network}")
+        };
+        Some(format!(
+            "the kernel sends it through {interface} and not through {}: {why} (`{}`)",
+            self.device,
+            self.outbound.command()
+        ))
     }
 
     /// Subtracts the TTL that the peer's daemon and kernel use up.
@@ -147,7 +197,10 @@ impl Explainer<'_> {
     /// Explains the packet as one that arrives from another host.
     fn received(&self) -> PacketPath {
         let Query { source, destination, ttl, .. } = *self.query;
-        let mut way = self.way();
+        let mut way = self.way(&self.inbound);
+        if self.query.from.is_none() {
+            way.not_applicable = self.never_received();
+        }
         way.lease = self.lease(source);
         way.masquerade = self.masquerade(source, destination);
         way.peer = self.from.map(|from| from.to_string());
@@ -173,19 +226,28 @@ impl Explainer<'_> {
         way
     }
 
+    /// Why no host sends this packet here, as far as this host knows.
+    fn never_received(&self) -> Option<String> {
+        let Query { source, destination, .. } = *self.query;
+        let Config { network, subnet, .. } = self.config;
+        if self.is_ours() {
+            return Some(format!("{source} is in this host's own subnet, or an address of it"));
+        }
+        let here = self.inbound.routing == Routing::Local || subnet.contains(destination);
+        (!network.contains(source) && !here)
+            .then(|| format!("{destination} is not in this host's subnet {subnet}"))
+    }
+
     /// Describes what the kernel does with the packet behind the TUN device.
     fn delivered(&self, way: &mut PacketPath, ttl: u8) {
-        let destination = self.query.destination;
-        way.outcome = Outcome::Carried;
         way.ttl.push(hop(format!("out of {}", self.device), ttl));
-        if destination == self.config.address || destination == self.host {
-            way.verdict = format!("delivered through {} to this host itself", self.device);
+        if self.inbound.refused(way, &format!("delivered to {}; the kernel drops it", self.device))
+        {
             return;
         }
-        let Some(interface) = &self.interface else {
-            way.outcome = Outcome::Dropped;
-            way.verdict =
-                format!("delivered to {}; the kernel has no route to {destination}", self.device);
+        way.outcome = Outcome::Carried;
+        let Routing::Through { interface, by_rule } = &self.inbound.routing else {
+            way.verdict = format!("delivered through {} to this host itself", self.device);
             return;
         };
         if ttl <= 1 {
@@ -194,23 +256,41 @@ impl Explainer<'_> {
             return;
         }
         way.ttl.push(hop("forwarded by this host's kernel".into(), ttl - 1));
-        way.verdict = if interface == self.device {
+        let (device, own) = (self.device, self.config.subnet);
+        let destination = self.query.destination;
+        way.verdict = if interface != device {
+            format!("delivered through {device}; the kernel forwards it through {interface}")
+        } else if own.contains(destination) {
             format!(
-                "delivered to {}, and the kernel sends it back there: {destination} is not in this \
-                 host's subnet {}",
-                self.device, self.config.subnet
+                "delivered to {device}, and the kernel sends it back there: no interface has the route to \
+                 this host's subnet {own}"
             )
         } else {
-            format!("delivered through {}; the kernel forwards it through {interface}", self.device)
+            format!(
+                "delivered to {device}, and the kernel sends it back there: {destination} is not in this \
+                 host's subnet {own}"
+            )
         };
+        if *by_rule {
+            way.outcome = Outcome::NotHere;
+            way.verdict +=
+                &format!(", because a policy routing rule decides (`{}`)", self.inbound.command());
+            way.remedy = Some(FIND_RULE.into());
+        }
     }
 
-    fn way(&self) -> PacketPath {
-        PacketPath {
+    fn way(&self, kernel: &KernelStep) -> PacketPath {
+        let mut way = PacketPath {
             outcome: Outcome::NotHere,
             verdict: String::new(),
+            not_applicable: None,
             reason: None,
-            interface: self.interface.clone(),
+            interface: None,
+            input: None,
+            forwarding: None,
+            rp_filter: None,
+            datagram: None,
+            remedy: None,
             lease: None,
             peer: None,
             mtu: self.config.mtu,
@@ -219,7 +299,9 @@ impl Explainer<'_> {
             destination_check: None,
             masquerade: None,
             icmp: None,
-        }
+        };
+        kernel.describe(&mut way);
+        way
     }
 
     /// The most specific lease of another host that contains `address`.
@@ -241,6 +323,10 @@ impl Explainer<'_> {
     fn why(&self, reason: DropReason) -> String {
         let Query { source, destination, .. } = *self.query;
         match reason {
+            DropReason::NoRoute if self.config.subnet.contains(destination) => format!(
+                "{destination} is in this host's own subnet, and no interface has the route to it: no \
+                 container is running"
+            ),
             DropReason::NoRoute => format!("no lease contains {destination}"),
             DropReason::TtlExpired => "its TTL expires in this daemon".into(),
             DropReason::SourceMismatch => {
@@ -291,3 +377,5 @@ impl PacketPath {
 fn hop(at: String, ttl: u8) -> Hop {
     Hop { at, ttl }
 }
+
+const FIND_RULE: &str = "find the rule with `ip rule`, and delete it";

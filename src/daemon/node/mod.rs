@@ -158,11 +158,6 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    /// The underlay address of this host.
-    pub(super) fn address(&self) -> Ipv4Addr {
-        self.interface.address
-    }
-
     /// The subnet of this host.
     pub(super) fn subnet(&self) -> Cidr {
         self.subnet

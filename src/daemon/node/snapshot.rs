@@ -10,6 +10,7 @@ use crate::dataplane::{
     self, Dataplane, GraceReason, MismatchLog, MismatchReason, PeerAccounting, Stats,
 };
 use crate::host::firewall::RuleSpec;
+use crate::host::netlink::Netlink;
 use crate::observe::protocol::snapshot::{self, Snapshot};
 use crate::route::RouteTable;
 use crate::subnet::SubnetStatus;
@@ -35,11 +36,9 @@ impl Node<'_> {
         &self.tun_name
     }
 
-    /// The interface that the kernel sends packets to `destination` through, if it has a route.
-    pub(in crate::daemon) async fn interface_to(&self, destination: Ipv4Addr) -> Option<String> {
-        let route = self.netlink.route_to(destination).await.ok()?;
-        let link = self.netlink.link(route.oif?).await.ok()?;
-        link.map(|link| link.name)
+    /// The routing socket.
+    pub(in crate::daemon) fn netlink(&self) -> &Netlink {
+        &self.netlink
     }
 
     /// Whether the source check would tolerate a packet from `sender` now whose source is an address of the

@@ -42,10 +42,23 @@ pub struct PacketPath {
     pub outcome: Outcome,
     /// The outcome as a sentence.
     pub verdict: String,
-    /// Name of the drop reason, if the packet is dropped.
+    /// Why this direction cannot apply to the packet, as a clause; `None` if it can.
+    pub not_applicable: Option<String>,
+    /// Name of the drop reason, if the daemon drops the packet.
     pub reason: Option<String>,
-    /// The interface through which the kernel sends the datagram (out) or the inner packet (in).
+    /// The interface through which the kernel sends the packet.
     pub interface: Option<String>,
+    /// The interface through which the packet arrives in this host's kernel; `None` if a process of this
+    /// host sends it, or if the kernel has no route to its source.
+    pub input: Option<String>,
+    /// Whether the kernel forwards packets that arrive through that interface; `None` if it need not.
+    pub forwarding: Option<String>,
+    /// Result of the reverse path filter of that interface.
+    pub rp_filter: Option<String>,
+    /// Where the kernel sends the datagram with the packet.
+    pub datagram: Option<String>,
+    /// What to do if the kernel drops the packet or diverts it, with commands in backquotes.
+    pub remedy: Option<String>,
     /// The lease that decides: the destination's on the way out, the source's on the way in.
     pub lease: Option<Cidr>,
     /// The host that the datagram is sent to or comes from.
