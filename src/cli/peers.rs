@@ -14,6 +14,7 @@ use crate::dataplane::PeerTraffic;
 use crate::exit::Exit;
 use crate::humanize;
 use crate::observe::protocol::snapshot::{Peer, Snapshot};
+use crate::observe::warnings::send_refused;
 
 /// Arguments of `peers`.
 #[derive(Clone, Debug, Args)]
@@ -83,6 +84,8 @@ struct PeerRow<'a> {
     peer: &'a Peer,
     traffic: Option<&'a PeerTraffic>,
     rates: Option<Rates>,
+    /// Whether a firewall of this host refuses the datagrams.
+    refused: bool,
 }
 
 /// Traffic per second.
@@ -101,6 +104,8 @@ struct Rates {
 enum PathState {
     /// Packets are received from the peer.
     Talking,
+    /// A firewall of this host refuses the datagrams.
+    Refused,
     /// Packets are sent, and none was received for some time.
     Silent,
     /// No packets are sent.
@@ -111,6 +116,7 @@ impl PathState {
     fn name(self) -> &'static str {
         match self {
             Self::Talking => "talking",
+            Self::Refused => "refused",
             Self::Silent => "silent",
             Self::Idle => "idle",
         }
@@ -119,6 +125,7 @@ impl PathState {
     fn description(self) -> &'static str {
         match self {
             Self::Talking => "talking",
+            Self::Refused => "REFUSED: this host's own firewall drops the datagrams",
             Self::Silent => "SILENT: packets are sent, none are received",
             Self::Idle => "idle",
         }
@@ -149,7 +156,9 @@ fn rows(samples: &Samples) -> Vec<PeerRow<'_>> {
                 unsent_packets: rate(|t| t.unsent_packets),
             }
         });
-        PeerRow { peer, traffic, rates }
+        let refused = send_refused(peer.public_ip);
+        let refused = samples.now.warnings.iter().any(|warning| warning.text == refused);
+        PeerRow { peer, traffic, rates, refused }
     });
     rows.collect()
 }
@@ -157,6 +166,9 @@ fn rows(samples: &Samples) -> Vec<PeerRow<'_>> {
 impl PeerRow<'_> {
     fn state(&self) -> PathState {
         let recent = |ago: Option<Duration>| ago.is_some_and(|ago| ago < RECENT);
+        if self.refused {
+            return PathState::Refused;
+        }
         let Some(traffic) = self.traffic else { return PathState::Idle };
         match (recent(traffic.last_sent), recent(traffic.last_received)) {
             (_, true) => PathState::Talking,

@@ -4,6 +4,7 @@
 //! it looks. From that one statement come the lines of the log, the warnings of `status`, the details
 //! of `/readyz`, the findings of `doctor` and a metric.
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -60,6 +61,13 @@ kinds! {
     Underlay = "underlay", NotReady;
     /// The lease store answers, and refuses what this host needs to hold a lease.
     StoreRefuses = "store-refuses", Ready;
+    /// A firewall of this host refuses the datagrams to a peer.
+    SendRefused = "send-refused", Ready;
+}
+
+/// The text of a condition of [`WarningKind::SendRefused`], by which `peers` and `doctor` know it.
+pub fn send_refused(peer: Ipv4Addr) -> String {
+    format!("this host's own firewall refuses the datagrams to {peer} (EPERM)")
 }
 
 /// What is wrong, and what to do about it.

@@ -155,7 +155,7 @@ fn a_host_that_cannot_be_sent_to_costs_the_others_nothing() {
     let route = |verb, kind| format!("ip route {verb} {kind} {bad}");
     for (damage, repair, reason) in [
         (firewall("-A"), firewall("-D"), "send-refused"),
-        (route("add", "prohibit"), route("del", "prohibit"), "send-refused"),
+        (route("add", "prohibit"), route("del", "prohibit"), "send-unreachable"),
         (route("add", "unreachable"), route("del", "unreachable"), "send-unreachable"),
         (route("add", "blackhole"), route("del", "blackhole"), "send-failed"),
     ] {

@@ -78,8 +78,8 @@ fn what_the_kernel_does_not_send_is_told_by_peer() {
         settled_when(&mut lab, 0, |counters, lab| counters.peer(lab, 2).unsent_packets >= 500);
     let unsent = counters.peer(&lab, 2).unsent_packets;
     assert_eq!(counters.peer(&lab, 1).unsent_packets, 0);
-    let refused = &counters.egress["drops"]["send-refused"];
-    assert_eq!(refused.as_u64(), Some(unsent), "each drop of a send is some peer's");
+    let unreachable = &counters.egress["drops"]["send-unreachable"];
+    assert_eq!(unreachable.as_u64(), Some(unsent), "each drop of a send is some peer's");
     let (one, two) = (told(&lab, 1), told(&lab, 2));
     assert_eq!((&one["traffic"]["unsent_packets"], &one["send_loss"]), (&0.into(), &0.0.into()));
     assert_eq!(two["traffic"]["unsent_packets"], unsent, "{two:#}");

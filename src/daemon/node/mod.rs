@@ -1,17 +1,20 @@
 //! This host's node of the overlay: data plane, TUN device, firewall rules, subnet file.
 
 mod dataplane;
+mod refused;
 mod snapshot;
 
 use std::future::pending;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
 
+use self::refused::RefusedPeers;
 use super::{Confined, interface_options};
 use crate::daemon::Options;
-use crate::dataplane::{Dataplane, Event, MismatchLog, PeerAccounting, Stats};
+use crate::dataplane::{Dataplane, DropReason, Event, MismatchLog, PeerAccounting, Stats};
 use crate::exit::{Code, Exit};
 use crate::host;
 use crate::host::firewall::{Firewall, RuleSpec, Toolbox};
@@ -45,6 +48,7 @@ pub(super) struct Node<'a> {
     peers: Arc<PeerAccounting>,
     /// Senders whose packets failed a check recently.
     mismatches: MismatchLog,
+    refused: RefusedPeers,
     /// True while the route table may lack leases.
     routes_stale: bool,
     netlink: Netlink,
@@ -96,6 +100,7 @@ impl<'a> Node<'a> {
             subnet,
             peers: Arc::new(PeerAccounting::new(routes)),
             mismatches: MismatchLog::default(),
+            refused: RefusedPeers::default(),
             routes_stale: true,
             netlink,
             overlays: None,
@@ -217,7 +222,7 @@ impl<'a> Node<'a> {
             "route {conflict} diverts traffic of the overlay network {} from {}",
             self.network, self.tun_name
         );
-        let remedy = format!("remove it (ip route del {conflict}), or choose another Network");
+        let remedy = format!("remove it (`ip route del {conflict}`), or choose another Network");
         Condition { text, remedy: Some(remedy) }
     }
 
@@ -292,12 +297,16 @@ impl<'a> Node<'a> {
         let off = (sysctl::number("ipv4/ip_forward") == Some(0)).then(|| Condition {
             text: "this host does not forward packets between its containers and the overlay"
                 .into(),
-            remedy: Some("sysctl -w net.ipv4.ip_forward=1".into()),
+            remedy: Some("`sysctl -w net.ipv4.ip_forward=1`".into()),
         });
         self.warnings.set(WarningKind::IpForward, off.into_iter().collect());
         if let Some(plane) = &self.plane {
             self.mismatches.record(plane.take_mismatches());
         }
+        let drops = self.stats().egress.drops;
+        let refused = drops.get(DropReason::SendRefused.name()).copied().unwrap_or_default();
+        let refused = self.refused.sample(refused, &self.peers.traffic(), Instant::now());
+        self.warnings.set(WarningKind::SendRefused, refused);
     }
 
     /// Sets whether the route table is out of step with the lease store and so may lack leases.

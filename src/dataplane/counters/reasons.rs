@@ -43,9 +43,9 @@ drop_reasons! {
     SendQueueFull = "send-queue-full",
     /// The kernel had no buffer for the send (`ENOBUFS`, `ENOMEM`).
     SendNoBuffers = "send-no-buffers",
-    /// The kernel has no way to the next hop (`ENETUNREACH`, `EHOSTUNREACH`, `ENETDOWN`).
+    /// The kernel has no way to the next hop (`ENETUNREACH`, `EHOSTUNREACH`, `ENETDOWN`, `EACCES`).
     SendUnreachable = "send-unreachable",
-    /// A firewall of this host refused the send (`EPERM`, `EACCES`).
+    /// A firewall of this host refused the send (`EPERM`).
     SendRefused = "send-refused",
     /// The next hop cannot be sent so long a datagram (`EMSGSIZE`).
     SendTooBig = "send-too-big",

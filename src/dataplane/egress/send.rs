@@ -195,10 +195,11 @@ fn reason(error: &io::Error) -> DropReason {
     match error.raw_os_error() {
         Some(libc::EAGAIN) => DropReason::SendQueueFull,
         Some(libc::ENOBUFS | libc::ENOMEM) => DropReason::SendNoBuffers,
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN) => {
+        // `EACCES` is the answer of a `prohibit` route.
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EACCES) => {
             DropReason::SendUnreachable
         }
-        Some(libc::EPERM | libc::EACCES) => DropReason::SendRefused,
+        Some(libc::EPERM) => DropReason::SendRefused,
         Some(libc::EMSGSIZE) => DropReason::SendTooBig,
         _ => DropReason::SendFailed,
     }

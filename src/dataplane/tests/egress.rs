@@ -207,7 +207,7 @@ fn segmentation_is_not_blamed_for_what_single_datagrams_meet_too() {
 fn a_refused_message_costs_itself_alone() {
     for (errno, reason) in [
         (libc::EPERM, "send-refused"),
-        (libc::EACCES, "send-refused"),
+        (libc::EACCES, "send-unreachable"),
         (libc::ENETUNREACH, "send-unreachable"),
         (libc::EHOSTUNREACH, "send-unreachable"),
         (libc::ENETDOWN, "send-unreachable"),
