@@ -1,102 +1,210 @@
-//! What this host's firewall does to datagrams from peers and to packets of the overlay.
+//! What this host's firewall does to datagrams to and from peers and to packets of the overlay.
+
+use std::net::Ipv4Addr;
 
 use super::facts::HostFacts;
 use super::finding::Finding;
-use super::netfilter::{self, FilterVerdict, Hook, TestPacket};
-use crate::host::firewall::Toolbox;
+use super::netfilter::{BaseChain, Blocker, FilterVerdict, Firewalls, Hook, TestPacket};
+use crate::host::firewall::ToolError;
+use crate::observe::warnings::send_refused;
+use crate::route::Cidr;
 
-/// Follows a datagram from a peer through the INPUT hook, and a container's packet in each
+/// Follows datagrams to and from peers through the OUTPUT and INPUT hooks, and a container's packet in each
 /// direction through the FORWARD hook.
-pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
-    let tools = Toolbox::from_environment();
-    let mut findings = Vec::new();
-    findings.extend(input(facts, &tools).await);
-    findings.extend(forward(facts, &tools).await);
-    findings
+pub(super) fn check(
+    facts: &HostFacts<'_>,
+    firewalls: &Result<Firewalls, ToolError>,
+) -> Vec<Finding> {
+    let (port, peers) = (facts.port(), peers(facts));
+    let incoming = peers.iter().filter_map(|peer| datagram(facts, Hook::Input, *peer));
+    let outgoing = peers.iter().filter_map(|peer| datagram(facts, Hook::Output, *peer));
+    let mut findings = vec![
+        finding(&format!("UDP {port} from peers"), firewalls, incoming.collect()),
+        finding(&format!("UDP {port} to peers"), firewalls, outgoing.collect()),
+    ];
+    for (check, inbound) in [("FORWARD to containers", true), ("FORWARD from containers", false)] {
+        findings.push(finding(check, firewalls, forwarded(facts, inbound).into_iter().collect()));
+    }
+    findings.into_iter().flatten().collect()
 }
 
-async fn input(facts: &HostFacts<'_>, tools: &Toolbox) -> Option<Finding> {
-    let interface = facts.interface.as_ref().ok()?;
+/// What this host's own firewall does to the datagrams to and from one peer, if it drops them: a sentence
+/// without its subject, and the remedy.
+pub(super) fn drops_peer(
+    facts: &HostFacts<'_>,
+    firewalls: &Result<Firewalls, ToolError>,
+    peer: Ipv4Addr,
+) -> Option<(String, String)> {
     let port = facts.port();
-    let check = format!("UDP {port} from peers");
-    // Without a known peer, another address of the same network stands for one.
-    let peer = facts.peers.first().map(|peer| peer.public_ip);
+    let firewalls = firewalls.as_ref().ok()?;
+    for (hook, which) in [(Hook::Output, "to"), (Hook::Input, "from")] {
+        let Some((packet, open)) = datagram(facts, hook, peer) else { continue };
+        if let FilterVerdict::Drop(Blocker { by, chain }) = firewalls.verdict(&packet) {
+            let text = format!(
+                "this host's own firewall drops the datagrams {which} UDP {port} of {peer}: {by}"
+            );
+            return Some((text, open.remedy(&chain)));
+        }
+    }
+    // A firewall whose rules are not simulated here.
+    let text = send_refused(peer);
+    let refused =
+        facts.status.as_ref().is_ok_and(|now| now.warnings.iter().any(|w| w.text == text));
+    refused.then(|| (format!("{text}, though no filter rule does so"), ELSEWHERE.into()))
+}
+
+const ELSEWHERE: &str = "look for the rule in other tables and hooks: `iptables-save`, `nft list ruleset`; or for an \
+                         eBPF program of the daemon's control group";
+
+/// The peers' addresses. Without a known peer, another address of the same network stands for one.
+fn peers(facts: &HostFacts<'_>) -> Vec<Ipv4Addr> {
+    let known: Vec<_> = facts.peers.iter().map(|peer| peer.public_ip).take(MAX_PEERS).collect();
+    let own = facts.interface.as_ref().ok().map(|interface| interface.address);
+    let any = own.map(|own| Ipv4Addr::from_bits(own.to_bits() ^ 1));
+    if known.is_empty() { any.into_iter().collect() } else { known }
+}
+
+/// The datagram that a peer sends to this host, or that this host sends to the peer.
+fn datagram(facts: &HostFacts<'_>, hook: Hook, peer: Ipv4Addr) -> Option<(TestPacket, Opening)> {
+    let interface = facts.interface.as_ref().ok()?;
+    let (port, name, own) = (facts.port(), &interface.name, interface.address);
+    let incoming = hook == Hook::Input;
+    let (source, destination) = if incoming { (peer, own) } else { (own, peer) };
     let packet = TestPacket {
-        hook: Hook::Input,
+        hook,
         protocol: "udp",
-        source: peer
-            .unwrap_or_else(|| std::net::Ipv4Addr::from_bits(interface.address.to_bits() ^ 1)),
-        destination: interface.address,
+        source,
+        destination,
         source_port: Some(port),
         destination_port: Some(port),
-        input: interface.name.clone(),
-        output: None,
+        input: incoming.then(|| name.clone()),
+        output: (!incoming).then(|| name.clone()),
     };
-    let remedy = format!(
-        "iptables -I INPUT -i {} -p udp --dport {port} -j ACCEPT (or delete that rule)",
-        interface.name
-    );
-    Some(finding_of(&check, netfilter::verdict(tools, &packet).await, &remedy))
+    let (iptables, nft) = if incoming { ("-i", "iifname") } else { ("-o", "oifname") };
+    let open = Opening {
+        iptables: format!("{iptables} {name} -p udp --dport {port}"),
+        nft: format!("{nft} {name} udp dport {port}"),
+        firewalld: incoming.then(|| format!("--add-port={port}/udp")),
+    };
+    Some((packet, open))
 }
 
-async fn forward(facts: &HostFacts<'_>, tools: &Toolbox) -> Vec<Finding> {
-    let (Some(network), Some(subnet)) = (facts.network(), facts.subnet) else { return vec![] };
+/// A packet of another host to a container of this host, or the other way round.
+fn forwarded(facts: &HostFacts<'_>, inbound: bool) -> Option<(TestPacket, Opening)> {
+    let (network, own) = (facts.network()?, facts.container()?);
     let tun = facts.tun().map_or("flannel0", |tun| tun.name.as_str()).to_owned();
-    let own = std::net::Ipv4Addr::from_bits(subnet.network().to_bits() + 2);
+    let bridge = facts.bridge().map_or("docker0", |bridge| bridge.name.as_str()).to_owned();
     // Any address of the overlay network outside this host's subnet.
     let other = facts.peers.first().map_or(network.last(), |peer| peer.subnet.last());
-    let bridge = bridge(facts);
-    let packet = |inbound: bool| TestPacket {
+    let ((source, destination), (input, output)) =
+        if inbound { ((other, own), (tun, bridge)) } else { ((own, other), (bridge, tun)) };
+    let packet = TestPacket {
         hook: Hook::Forward,
         protocol: "tcp",
-        source: if inbound { other } else { own },
-        destination: if inbound { own } else { other },
+        source,
+        destination,
         source_port: None,
         destination_port: None,
-        input: if inbound { tun.clone() } else { bridge.clone() },
-        output: Some(if inbound { bridge.clone() } else { tun.clone() }),
+        input: Some(input),
+        output: Some(output),
     };
-    let mut findings = Vec::new();
-    for (check, inbound, flag) in
-        [("FORWARD to containers", true, "-d"), ("FORWARD from containers", false, "-s")]
-    {
-        let remedy = format!(
-            "the daemon's --iptables-forward-rules=true (its default) accepts the overlay's packets; \
-             by hand: iptables -I FORWARD {flag} {network} -j ACCEPT"
-        );
-        findings.push(finding_of(
-            check,
-            netfilter::verdict(tools, &packet(inbound)).await,
-            &remedy,
-        ));
-    }
-    findings
+    Some((packet, Opening::network(network, inbound)))
 }
 
-/// The containers' bridge: the interface with an address in this host's subnet.
-fn bridge(facts: &HostFacts<'_>) -> String {
-    let inside = |ip| facts.subnet.is_some_and(|s| s.contains(ip) && ip != s.network());
-    let index = facts.addresses.iter().find(|a| inside(a.local)).map(|a| a.index);
-    let link = facts.links.iter().find(|link| Some(link.index) == index);
-    link.map_or("docker0", |link| link.name.as_str()).to_owned()
+/// What a rule that accepts a packet matches.
+#[derive(Clone)]
+struct Opening {
+    iptables: String,
+    nft: String,
+    /// Option of `firewall-cmd`, which alone may change the table of firewalld; `None` if there is none for
+    /// this hook.
+    firewalld: Option<String>,
 }
 
-fn finding_of<E: std::fmt::Display>(
-    check: &str,
-    verdict: Result<Option<FilterVerdict>, E>,
-    remedy: &str,
-) -> Finding {
-    match verdict {
-        Ok(None) => Finding::ok(check, "neither iptables nor nft is installed"),
-        Ok(Some(FilterVerdict::Accept)) => Finding::ok(check, "no rule drops it"),
-        Ok(Some(FilterVerdict::Drop(by))) => {
-            Finding::fault(check, format!("dropped by {by}")).remedy(remedy)
+impl Opening {
+    fn network(network: Cidr, inbound: bool) -> Self {
+        let (iptables, nft) = if inbound { ("-d", "daddr") } else { ("-s", "saddr") };
+        Self {
+            iptables: format!("{iptables} {network}"),
+            nft: format!("ip {nft} {network}"),
+            firewalld: Some(format!("--zone=trusted --add-source={network}")),
         }
-        Ok(Some(FilterVerdict::Unclear(by))) => Finding::note(
-            check,
-            format!("possibly dropped by {by}, which has conditions that doctor cannot evaluate"),
-        )
-        .remedy(format!("inspect that rule; if it drops the packet: {remedy}")),
-        Err(error) => Finding::note(check, format!("not checked: {error}")).remedy("run as root"),
+    }
+
+    /// Accepts the packet before anything else in the chain that drops it, with commands in backquotes.
+    fn remedy(&self, chain: &BaseChain) -> String {
+        match chain {
+            BaseChain::Iptables { program, chain } => format!(
+                "delete that rule, or accept the packet before it in {program}'s table filter, chain \
+                 {chain}: `{program} -I {chain} {} -j ACCEPT`",
+                self.iptables
+            ),
+            BaseChain::Nft { table, chain } => match &self.firewalld {
+                Some(open) if table.ends_with(" firewalld") => format!(
+                    "nft's table {table} belongs to firewalld: `firewall-cmd --permanent {open}`, then \
+                     `firewall-cmd --reload`"
+                ),
+                _ => format!(
+                    "delete that rule, or accept the packet before it in nft's table {table}, chain \
+                     {chain}: `nft insert rule {table} {chain} {} accept`",
+                    self.nft
+                ),
+            },
+        }
     }
 }
+
+/// The worst that happens to one of the packets; `None` if there is none.
+fn finding(
+    check: &str,
+    firewalls: &Result<Firewalls, ToolError>,
+    packets: Vec<(TestPacket, Opening)>,
+) -> Option<Finding> {
+    if packets.is_empty() {
+        return None;
+    }
+    let firewalls = match firewalls {
+        Ok(firewalls) => firewalls,
+        Err(error) => {
+            let note = Finding::note(check, format!("not checked: {error}"));
+            return Some(note.remedy("run as root"));
+        }
+    };
+    let mut unclear = None;
+    for (packet, open) in packets {
+        let to = packet.destination;
+        match firewalls.verdict(&packet) {
+            FilterVerdict::Accept => {}
+            FilterVerdict::Drop(Blocker { by, chain }) => {
+                let fault = Finding::fault(check, format!("dropped by {by} (to {to})"));
+                return Some(fault.remedy(open.remedy(&chain)));
+            }
+            FilterVerdict::Unclear { drop: Blocker { by, chain }, unless } => {
+                let text = match unless {
+                    Some(unless) => format!(
+                        "dropped by {by} unless {unless} accepts it first, whose condition doctor cannot \
+                         evaluate"
+                    ),
+                    None => format!(
+                        "possibly dropped by {by}, which has conditions that doctor cannot evaluate"
+                    ),
+                };
+                let remedy = format!(
+                    "inspect these rules; if the packet is dropped: {}",
+                    open.remedy(&chain)
+                );
+                unclear.get_or_insert_with(|| Finding::note(check, text).remedy(remedy));
+            }
+        }
+    }
+    Some(unclear.unwrap_or_else(|| {
+        let installed = !firewalls.none();
+        Finding::ok(
+            check,
+            if installed { "no rule drops it" } else { "neither iptables nor nft is installed" },
+        )
+    }))
+}
+
+/// Largest number of peers whose datagrams are simulated.
+const MAX_PEERS: usize = 64;

@@ -31,7 +31,9 @@ use std::time::{Duration, Instant};
 pub use self::args::{DoctorArgs, PeerChoice};
 use self::facts::HostFacts;
 use self::finding::{DoctorReport, Finding, Level, Section};
+use self::netfilter::Firewalls;
 use crate::exit::{Code, Exit};
+use crate::host::firewall::Toolbox;
 
 /// Makes all checks and prints the findings.
 ///
@@ -73,10 +75,15 @@ async fn examine(args: &DoctorArgs, begun: Instant) -> Result<DoctorReport, Exit
         Section { group: "Network card", findings: nic::check(&facts) },
         Section { group: "Docker", findings: docker::check(&facts) },
     ];
-    let (device, firewall, peers) = tokio::join!(
+    let tools = Toolbox::from_environment();
+    let firewalls = tokio::time::timeout_at(end.into(), Firewalls::read(&tools)).await;
+    let firewall = match &firewalls {
+        Ok(firewalls) => firewall::check(&facts, firewalls),
+        Err(_) => vec![late("firewall")],
+    };
+    let (device, peers) = tokio::join!(
         bounded("device", end, device::check(&facts)),
-        bounded("firewall", end, firewall::check(&facts)),
-        bounded("peers", end, peers::check(&facts, end)),
+        bounded("peers", end, peers::check(&facts, firewalls.as_ref().ok(), end)),
     );
     groups.insert(7, Section { group: "Overlay device and routes", findings: device });
     groups.insert(8, Section { group: "Firewall", findings: firewall });
@@ -92,9 +99,11 @@ async fn bounded(
 ) -> Vec<Finding> {
     match tokio::time::timeout_at(end.into(), checks).await {
         Ok(findings) => findings,
-        Err(_) => vec![
-            Finding::note(name, "not checked: the time limit was reached")
-                .remedy("flannel-udp doctor --timeout=60"),
-        ],
+        Err(_) => vec![late(name)],
     }
+}
+
+fn late(name: &'static str) -> Finding {
+    Finding::note(name, "not checked: the time limit was reached")
+        .remedy("`flannel-udp doctor --timeout=60`")
 }

@@ -14,13 +14,23 @@ use futures::{StreamExt, stream};
 use super::echo::{Echo, EchoOutcome, IcmpError};
 use super::facts::HostFacts;
 use super::finding::Finding;
+use super::firewall;
+use super::netfilter::Firewalls;
+use crate::host::firewall::ToolError;
 use crate::packet::icmpv4::kind;
 use crate::packet::wire::OVERHEAD;
 use crate::subnet::admin::Holding;
 use crate::sys::udp;
 
+/// This host's firewall rules, if they could be read in time.
+type Rules<'a> = Option<&'a Result<Firewalls, ToolError>>;
+
 /// Probes the chosen peers until `end`.
-pub(super) async fn check(facts: &HostFacts<'_>, end: Instant) -> Vec<Finding> {
+pub(super) async fn check(
+    facts: &HostFacts<'_>,
+    firewalls: Rules<'_>,
+    end: Instant,
+) -> Vec<Finding> {
     let chosen: Vec<&Holding> = facts
         .peers
         .iter()
@@ -42,15 +52,21 @@ pub(super) async fn check(facts: &HostFacts<'_>, end: Instant) -> Vec<Finding> {
             return vec![Finding::note("peers", text).remedy(remedy)];
         }
     };
-    let probes = stream::iter(chosen).map(|peer| probe(facts, &echo, peer, end));
+    let probes = stream::iter(chosen).map(|peer| probe(facts, firewalls, &echo, peer, end));
     probes.buffered(PEERS_AT_ONCE).concat().await
 }
 
-async fn probe(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, end: Instant) -> Vec<Finding> {
+async fn probe(
+    facts: &HostFacts<'_>,
+    firewalls: Rules<'_>,
+    echo: &Echo,
+    peer: &Holding,
+    end: Instant,
+) -> Vec<Finding> {
     let check = format!("{} ({})", peer.public_ip, peer.subnet);
     if Instant::now() + PEER_TIME_LIMIT > end {
         let note = Finding::note(check, "not probed: the time limit was reached");
-        return vec![note.remedy("flannel-udp doctor --timeout=60, or --peers=LIST")];
+        return vec![note.remedy("`flannel-udp doctor --timeout=60`, or --peers=LIST")];
     }
     let target = peer.subnet.network();
     if facts.tun().is_none() {
@@ -74,6 +90,11 @@ async fn probe(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, end: Instant)
         .collect();
     times.sort();
     if times.is_empty() {
+        // What this host does itself is not the peer's fault.
+        let own = firewalls.and_then(|rules| firewall::drops_peer(facts, rules, peer.public_ip));
+        if let Some((text, remedy)) = own {
+            return vec![Finding::fault(check, text).remedy(remedy)];
+        }
         return vec![diagnose_silence(facts, echo, peer, &check, answers.first()).await];
     }
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
@@ -92,8 +113,8 @@ async fn probe(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, end: Instant)
             format!("{text}; {} % lost", lost * 100 / ECHOES_PER_PEER as usize),
         )
         .remedy(format!(
-            "compare with ping -c 100 {} on the underlay; check the drops of both daemons: \
-                 flannel-udp status",
+            "compare with `ping -c 100 {}` on the underlay; check the drops of both daemons: \
+                 `flannel-udp status`",
             peer.public_ip
         )),
     };
@@ -130,7 +151,7 @@ async fn path_mtu(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, check: &st
     )
     .remedy(format!(
         "raise the MTU of that link, or lower the interface's on every host: \
-         ip link set {} mtu {}; the daemon adapts, containers must be recreated",
+         `ip link set {} mtu {}`; the daemon adapts, containers must be recreated",
         facts.interface.as_ref().map_or("eth0", |interface| interface.name.as_str()),
         good + OVERHEAD
     ))
@@ -186,7 +207,7 @@ async fn diagnose_silence(
                 check,
                 format!("{by} reports that no process listens on UDP {port}: no daemon is running there"),
             )
-            .remedy(format!("on {host}: systemctl start flannel-udp, or check whether its firewall rejects the port")),
+            .remedy(format!("on {host}: `systemctl start flannel-udp`, or check whether its firewall rejects the port")),
             9 | 10 | 13 => {
                 let text = format!("a firewall at {by} rejects UDP {port}");
                 Finding::fault(check, text).remedy(accept(host, port))
@@ -195,7 +216,7 @@ async fn diagnose_silence(
                 check,
                 format!("{host} does not answer at all; {by} reports it as unreachable"),
             )
-            .remedy(format!("ping {host}; ip route get {host}; is that host up?")),
+            .remedy(format!("`ping -c 3 {host}`; `ip route get {host}`; is that host up?")),
         };
     }
     if let Some(Ok(EchoOutcome::Error(IcmpError { by, kind, .. }))) = first {
@@ -209,7 +230,7 @@ async fn diagnose_silence(
             ),
         };
         return Finding::fault(check, text)
-            .remedy("flannel-udp routes; journalctl -u flannel-udp; check that the lease store is reachable");
+            .remedy("`flannel-udp routes`; `journalctl -u flannel-udp`; check that the lease store is reachable");
     }
     match underlay(echo, host).await {
         UnderlayPing::Answers(_) => Finding::fault(
@@ -222,14 +243,14 @@ async fn diagnose_silence(
         .remedy(accept(host, port)),
         UnderlayPing::Silent => {
             let text = format!("{host} does not answer at all: the host or the network is down");
-            Finding::fault(check, text).remedy(format!("ping {host}; ip route get {host}"))
+            Finding::fault(check, text).remedy(format!("`ping -c 3 {host}`; `ip route get {host}`"))
         }
     }
 }
 
 fn accept(host: Ipv4Addr, port: u16) -> String {
     format!(
-        "on {host}: flannel-udp doctor; iptables -I INPUT -p udp --dport {port} -j ACCEPT; the same on \
+        "on {host}: `flannel-udp doctor`; `iptables -I INPUT -p udp --dport {port} -j ACCEPT`; the same on \
          every firewall on the path"
     )
 }

@@ -8,157 +8,201 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use super::{Action, Hook, Match, Rule, RuleChain, Ruleset, TestPacket};
+use super::{Action, BaseChain, Hook, Match, Rule, RuleChain, Ruleset, TestPacket};
+use crate::packet::protocol;
 use crate::route::Cidr;
 
 /// Returns the base chains that the packet traverses. With `skip_iptables`, the table of
 /// iptables-nft is left out: `iptables-save` shows matches of that table that nft cannot.
-pub(super) fn parse(listed: &str, packet: &TestPacket, skip_iptables: bool) -> Vec<Ruleset> {
-    let Ok(root) = serde_json::from_str::<Value>(listed) else { return vec![] };
+pub(super) fn parse(root: &Value, packet: &TestPacket, skip_iptables: bool) -> Vec<Ruleset> {
     let items = root["nftables"].as_array().map_or(&[][..], Vec::as_slice);
-    let hook = match packet.hook {
-        Hook::Input => "input",
-        Hook::Forward => "forward",
-    };
     let sees_ipv4 = |item: &Value| {
         let (family, table) = (text(&item["family"]), text(&item["table"]));
         matches!(family, "ip" | "inet") && !(skip_iptables && (family, table) == ("ip", "filter"))
     };
-    let chains = || items.iter().map(|item| &item["chain"]).filter(|chain| sees_ipv4(chain));
-    chains()
-        .filter(|base| base["hook"] == hook && base["type"] == "filter")
+    let chains = items.iter().map(|item| &item["chain"]).filter(|chain| sees_ipv4(chain));
+    // A chain of type `route` may drop as well (nft(8)).
+    chains
+        .filter(|base| {
+            base["hook"] == packet.hook.name() && matches!(text(&base["type"]), "filter" | "route")
+        })
         .map(|base| {
-            let same_table =
-                |item: &Value| item["family"] == base["family"] && item["table"] == base["table"];
-            let place = format!("nft's table {} {}", text(&base["family"]), text(&base["table"]));
-            let chains = chains().filter(|chain| same_table(chain)).map(|chain| {
-                let name = text(&chain["name"]).to_owned();
-                let rules = items
-                    .iter()
-                    .map(|item| &item["rule"])
-                    .filter(|rule| same_table(rule) && rule["chain"] == chain["name"])
-                    .flat_map(|rule| evaluate(rule, &place, packet))
-                    .collect();
-                let drop_policy = (chain["policy"] == "drop")
-                    .then(|| format!("the policy of chain {name} in {place} (drop)"));
-                RuleChain { name, drop_policy, rules }
-            });
-            Ruleset { base: text(&base["name"]).to_owned(), chains: chains.collect() }
+            let (family, table) = (text(&base["family"]), text(&base["table"]));
+            Table { items, family, table, packet }.ruleset(text(&base["name"]))
         })
         .collect()
 }
 
-/// Evaluates a rule. It may have several statements with actions; each becomes a [`Rule`].
-fn evaluate(rule: &Value, place: &str, packet: &TestPacket) -> Vec<Rule> {
-    let shown = format!(
-        "rule {} of chain {} in {place} (nft -a list ruleset)",
-        rule["handle"],
-        text(&rule["chain"])
-    );
-    let mut matches = Match::Yes;
-    let mut rules = Vec::new();
-    let statements = rule["expr"].as_array().map_or(&[][..], Vec::as_slice);
-    for (name, body) in statements.iter().filter_map(|s| s.as_object()?.iter().next()) {
-        let to = || text(&body["target"]).to_owned();
-        let action = match name.as_str() {
-            "match" => {
-                matches = matches.and(condition(body, packet));
-                continue;
-            }
-            "counter" | "log" | "comment" | "mangle" | "notrack" | "meter" => continue,
-            "accept" => Action::Accept,
-            "drop" | "reject" => Action::Drop,
-            "return" => Action::Return,
-            "jump" => Action::Jump(to()),
-            "goto" => Action::Goto(to()),
-            "continue" => Action::Continue,
-            "xt" if body["type"] == "match" || body["name"] == "comment" => {
-                matches = matches.and(Match::Maybe);
-                continue;
-            }
-            "xt" if body["name"] == "REJECT" => Action::Drop,
-            "vmap" => verdict_map(body, packet),
-            "limit" => {
-                matches = matches.and(Match::Maybe);
-                continue;
-            }
-            _ => Action::Unknown,
-        };
-        rules.push(Rule { matches, action, text: shown.clone() });
-    }
-    rules
+/// A table of nftables, and the packet for which its rules are evaluated.
+struct Table<'a> {
+    items: &'a [Value],
+    family: &'a str,
+    table: &'a str,
+    packet: &'a TestPacket,
 }
 
-/// Evaluates a verdict map such as `ct state vmap { established : accept, invalid : drop }`.
-fn verdict_map(body: &Value, packet: &TestPacket) -> Action {
-    let pairs = body["data"]["set"].as_array();
-    let Some(pairs) = pairs else { return Action::Unknown };
-    for pair in pairs {
-        let verdict = pair[1].as_object().and_then(|v| v.keys().next()).map(String::as_str);
-        match compare(&body["key"], &pair[0], packet) {
-            Match::No => {}
-            Match::Maybe => return Action::Unknown,
-            Match::Yes => {
-                return match verdict {
-                    Some("accept") => Action::Accept,
-                    Some("drop") => Action::Drop,
-                    Some("continue" | "return") => Action::Continue,
-                    Some("jump") => Action::Jump(text(&pair[1]["jump"]["target"]).into()),
-                    Some("goto") => Action::Goto(text(&pair[1]["goto"]["target"]).into()),
-                    _ => Action::Unknown,
-                };
+impl<'a> Table<'a> {
+    /// The table's own items of one kind.
+    fn all(&self, kind: &'static str) -> impl Iterator<Item = &'a Value> {
+        let (family, table) = (self.family, self.table);
+        let items = self.items.iter().map(move |item| &item[kind]);
+        items.filter(move |item| item["family"] == family && item["table"] == table)
+    }
+
+    fn ruleset(&self, base: &str) -> Ruleset {
+        let table = format!("{} {}", self.family, self.table);
+        let chains = self.all("chain").map(|chain| {
+            let name = text(&chain["name"]).to_owned();
+            let rules = self.all("rule").filter(|rule| rule["chain"] == chain["name"]);
+            let rules = rules.flat_map(|rule| self.evaluate(rule)).collect();
+            let drop_policy = (chain["policy"] == "drop")
+                .then(|| format!("the policy of chain {name} in nft's table {table} (drop)"));
+            RuleChain { name, drop_policy, rules }
+        });
+        let chains = chains.collect();
+        Ruleset { base: BaseChain::Nft { table, chain: base.to_owned() }, chains }
+    }
+
+    /// Evaluates a rule. It may have several statements with actions; each becomes a [`Rule`].
+    fn evaluate(&self, rule: &Value) -> Vec<Rule> {
+        let shown = format!(
+            "rule {} of chain {} in nft's table {} {}",
+            rule["handle"],
+            text(&rule["chain"]),
+            self.family,
+            self.table
+        );
+        let mut matches = Match::Yes;
+        let mut rules = Vec::new();
+        let statements = rule["expr"].as_array().map_or(&[][..], Vec::as_slice);
+        for (name, body) in statements.iter().filter_map(|s| s.as_object()?.iter().next()) {
+            let to = || text(&body["target"]).to_owned();
+            let action = match name.as_str() {
+                "match" => {
+                    matches = matches.and(self.condition(body));
+                    continue;
+                }
+                "counter" | "log" | "comment" | "mangle" | "notrack" | "meter" => continue,
+                "accept" => Action::Accept,
+                "drop" | "reject" => Action::Drop,
+                "return" => Action::Return,
+                "jump" => Action::Jump(to()),
+                "goto" => Action::Goto(to()),
+                "continue" => Action::Continue,
+                "xt" if body["type"] == "match" || body["name"] == "comment" => {
+                    matches = matches.and(Match::Maybe);
+                    continue;
+                }
+                "xt" if body["name"] == "REJECT" => Action::Drop,
+                "vmap" => self.verdict_map(body),
+                "limit" => {
+                    matches = matches.and(Match::Maybe);
+                    continue;
+                }
+                _ => Action::Unknown,
+            };
+            rules.push(Rule { matches, action, text: shown.clone() });
+        }
+        rules
+    }
+
+    /// Evaluates a verdict map such as `ct state vmap { established : accept, invalid : drop }`.
+    fn verdict_map(&self, body: &Value) -> Action {
+        let named = self.elements("map", &body["data"]);
+        let Some(pairs) = body["data"]["set"].as_array().or(named) else { return Action::Unknown };
+        for pair in pairs {
+            let verdict = pair[1].as_object().and_then(|v| v.keys().next()).map(String::as_str);
+            match self.compare(&body["key"], &pair[0]) {
+                Match::No => {}
+                Match::Maybe => return Action::Unknown,
+                Match::Yes => {
+                    return match verdict {
+                        Some("accept") => Action::Accept,
+                        Some("drop") => Action::Drop,
+                        Some("continue" | "return") => Action::Continue,
+                        Some("jump") => Action::Jump(text(&pair[1]["jump"]["target"]).into()),
+                        Some("goto") => Action::Goto(text(&pair[1]["goto"]["target"]).into()),
+                        _ => Action::Unknown,
+                    };
+                }
             }
         }
+        Action::Continue
     }
-    Action::Continue
-}
 
-fn condition(body: &Value, packet: &TestPacket) -> Match {
-    let negate = match text(&body["op"]) {
-        "==" | "in" => false,
-        "!=" => true,
-        _ => return Match::Maybe,
-    };
-    compare(&body["left"], &body["right"], packet).negated(negate)
-}
+    /// The elements of the named set or map that `name` refers to, as `@name`.
+    fn elements(&self, kind: &'static str, name: &Value) -> Option<&'a Vec<Value>> {
+        let name = text(name).strip_prefix('@')?;
+        let set = self.all(kind).find(|set| text(&set["name"]) == name)?;
+        // A set without elements has no such field.
+        Some(set["elem"].as_array().unwrap_or(const { &Vec::new() }))
+    }
 
-/// Compares the field of the packet that `left` names with `right`, a value or a set of values.
-fn compare(left: &Value, right: &Value, packet: &TestPacket) -> Match {
-    let any = right.as_array().or_else(|| right["set"].as_array());
-    if let Some(any) = any {
-        let outcomes: Vec<_> = any.iter().map(|one| compare(left, one, packet)).collect();
-        return if outcomes.contains(&Match::Yes) {
-            Match::Yes
-        } else if outcomes.contains(&Match::Maybe) {
-            Match::Maybe
-        } else {
-            Match::No
+    fn condition(&self, body: &Value) -> Match {
+        let negate = match text(&body["op"]) {
+            "==" | "in" => false,
+            "!=" => true,
+            _ => return Match::Maybe,
         };
+        self.compare(&body["left"], &body["right"]).negated(negate)
     }
-    if text(right).starts_with('@') {
-        return Match::Maybe; // A named set, whose elements are not part of the rule.
+
+    /// Compares the field of the packet that `left` names with `right`, a value or a set of values.
+    fn compare(&self, left: &Value, right: &Value) -> Match {
+        if let Some(fields) = left["concat"].as_array() {
+            return self.compare_all(fields, right);
+        }
+        let named = self.elements("set", right);
+        if let Some(any) = right.as_array().or(right["set"].as_array()).or(named) {
+            let no = Match::No;
+            return any.iter().fold(no, |found, one| found.or(self.compare(left, one)));
+        }
+        // An element with a comment or a timeout.
+        let right = right.get("elem").map_or(right, |elem| &elem["val"]);
+        if text(right).starts_with('@') {
+            return Match::Maybe;
+        }
+        let packet = self.packet;
+        let protocol = Match::of(right == packet.protocol || right == number_of(packet.protocol));
+        let payload = (text(&left["payload"]["protocol"]), text(&left["payload"]["field"]));
+        match (payload, text(&left["meta"]["key"]), text(&left["ct"]["key"])) {
+            (("ip", "saddr"), ..) => address(right, packet.source),
+            (("ip", "daddr"), ..) => address(right, packet.destination),
+            (("ip", "protocol"), ..) | (_, "l4proto", _) => protocol,
+            (("ip6" | "arp" | "icmpv6", _), ..) => Match::No,
+            ((upper, _), ..) if UPPER.contains(&upper) && upper != packet.protocol => Match::No,
+            (("udp" | "tcp" | "th", "dport"), ..) => port(right, packet.destination_port),
+            (("udp" | "tcp" | "th", "sport"), ..) => port(right, packet.source_port),
+            (_, "nfproto" | "protocol", _) => Match::of(matches!(text(right), "ipv4" | "ip")),
+            (_, "iifname" | "iif", _) => interface(right, packet.input.as_deref()),
+            (_, "oifname" | "oif", _) => interface(right, packet.output.as_deref()),
+            (_, "pkttype", _) if packet.hook != Hook::Output => {
+                Match::of(matches!(text(right), "host" | "unicast"))
+            }
+            // The first packet of its flow, which no rule has translated.
+            (_, _, "state") => Match::of(right == "new"),
+            (_, _, "status") => Match::No,
+            (_, _, "direction") => Match::of(right == "original"),
+            _ if left["fib"]["result"] == "type" => {
+                let flags = left["fib"]["flags"].as_array();
+                let destination = flags.is_some_and(|flags| flags.iter().any(|f| f == "daddr"));
+                Match::of(right == packet.hook.address_type(destination))
+            }
+            _ => Match::Maybe,
+        }
     }
-    let payload = (text(&left["payload"]["protocol"]), text(&left["payload"]["field"]));
-    let port = |port: Option<u16>| match port {
-        Some(port) => number(right, port),
-        None => Match::Maybe,
-    };
-    match (payload, text(&left["meta"]["key"]), text(&left["ct"]["key"])) {
-        (("ip", "saddr"), ..) => address(right, packet.source),
-        (("ip", "daddr"), ..) => address(right, packet.destination),
-        (("ip", "protocol"), ..) => Match::of(right == packet.protocol),
-        (("udp" | "tcp", _), ..) if payload.0 != packet.protocol => Match::No,
-        (("udp" | "tcp" | "th", "dport"), ..) => port(packet.destination_port),
-        (("udp" | "tcp" | "th", "sport"), ..) => port(packet.source_port),
-        (_, "l4proto", _) => Match::of(right == packet.protocol),
-        (_, "nfproto" | "protocol", _) => Match::of(matches!(text(right), "ipv4" | "ip")),
-        (_, "iifname" | "iif", _) => interface(right, &packet.input),
-        (_, "oifname" | "oif", _) => match &packet.output {
-            Some(output) => interface(right, output),
-            None => Match::No,
-        },
-        (_, _, "state") => Match::of(right == "new"),
-        _ => Match::Maybe,
+
+    /// Compares several fields with the concatenations of a set.
+    fn compare_all(&self, fields: &[Value], right: &Value) -> Match {
+        let named = self.elements("set", right);
+        if let Some(any) = right.as_array().or(right["set"].as_array()).or(named) {
+            let no = Match::No;
+            return any.iter().fold(no, |found, one| found.or(self.compare_all(fields, one)));
+        }
+        let right = right.get("elem").map_or(right, |elem| &elem["val"]);
+        let Some(values) = right["concat"].as_array() else { return Match::Maybe };
+        let pairs = fields.iter().zip(values);
+        pairs.fold(Match::Yes, |all, (field, value)| all.and(self.compare(field, value)))
     }
 }
 
@@ -179,38 +223,49 @@ fn address(right: &Value, address: Ipv4Addr) -> Match {
     parse(right).map_or(Match::Maybe, |only| Match::of(only == address))
 }
 
-fn number(right: &Value, number: u16) -> Match {
-    let number = u64::from(number);
+fn port(right: &Value, port: Option<u16>) -> Match {
+    let Some(port) = port.map(u64::from) else { return Match::Maybe };
     if let [low, high] = right["range"].as_array().map_or(&[][..], Vec::as_slice) {
         return match (low.as_u64(), high.as_u64()) {
-            (Some(low), Some(high)) => Match::of((low..=high).contains(&number)),
+            (Some(low), Some(high)) => Match::of((low..=high).contains(&port)),
             _ => Match::Maybe,
         };
     }
-    right.as_u64().map_or(Match::Maybe, |only| Match::of(only == number))
+    right.as_u64().map_or(Match::Maybe, |only| Match::of(only == port))
 }
 
-/// Matches an interface name; `eth*` stands for every name that begins with `eth`.
-fn interface(right: &Value, name: &str) -> Match {
+fn interface(right: &Value, name: Option<&str>) -> Match {
     let Some(pattern) = right.as_str() else { return Match::Maybe };
-    Match::of(match pattern.strip_suffix('*') {
+    Match::of(name.is_some_and(|name| match pattern.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
         None => pattern == name,
-    })
+    }))
 }
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+fn number_of(name: &str) -> u64 {
+    let number = match name {
+        "icmp" => protocol::ICMP,
+        "tcp" => protocol::TCP,
+        _ => protocol::UDP,
+    };
+    number.into()
+}
+
+/// Upper protocols whose fields another packet does not have.
+const UPPER: [&str; 8] = ["tcp", "udp", "udplite", "icmp", "sctp", "dccp", "esp", "ah"];
+
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{datagram, forwarded};
+    use super::super::tests::{datagram, forwarded, sent};
     use super::super::{FilterVerdict, worst};
     use super::*;
 
     fn verdict(policy: &str, rules: &str, packet: &TestPacket) -> FilterVerdict {
-        let hook = if packet.hook == Hook::Input { "input" } else { "forward" };
+        let hook = packet.hook.name();
         let rules: Vec<String> = rules
             .split('\n')
             .filter(|expr| !expr.is_empty())
@@ -221,12 +276,14 @@ mod tests {
             })
             .collect();
         let listed = format!(
-            r#"{{"nftables":[{{"chain":{{"family":"inet","table":"filter","name":"c","type":"filter","hook":"{hook}","prio":0,"policy":"{policy}"}}}}{}]}}"#,
+            r#"{{"nftables":[{{"chain":{{"family":"inet","table":"filter","name":"c","type":"filter","hook":"{hook}","prio":0,"policy":"{policy}"}}}}{SETS}{}]}}"#,
             rules.concat()
         );
+        let listed = serde_json::from_str(&listed).expect("JSON");
         worst(parse(&listed, packet, true).iter().map(Ruleset::verdict))
     }
 
+    const SETS: &str = r#",{"set":{"family":"inet","table":"filter","name":"open","type":"inet_service","elem":[53,{"elem":{"val":{"range":[8000,9000]},"comment":"x"}}]}},{"set":{"family":"inet","table":"filter","name":"none","type":"inet_service"}},{"map":{"family":"inet","table":"filter","name":"ports","type":"inet_service","map":"verdict","elem":[[8285,{"accept":null}]]}}"#;
     const DPORT: &str =
         r#"{"match":{"op":"==","left":{"payload":{"protocol":"udp","field":"dport"}},"right":R}}"#;
     const STATE: &str = r#"{"vmap":{"key":{"ct":{"key":"state"}},"data":{"set":[["established",{"accept":null}],["invalid",{"drop":null}]]}}}"#;
@@ -268,14 +325,53 @@ mod tests {
         ));
         assert!(matches!(
             verdict("drop", &from.replace("OP", ">"), &packet),
-            FilterVerdict::Unclear(_)
+            FilterVerdict::Unclear { .. }
         ));
+    }
+
+    /// A condition that cannot hold for the first packet of a flow that no rule has translated is decided,
+    /// and so are the contents of sets.
+    #[test]
+    fn conditions_that_cannot_hold_for_the_packet_are_decided() {
+        let is = |left: &str, right: &str| {
+            format!(r#"{{"match":{{"op":"==","left":{left},"right":{right}}}}},{{"accept":null}}"#)
+        };
+        let icmp = r#"{"payload":{"protocol":"icmp","field":"type"}}"#;
+        let dport = r#"{"payload":{"protocol":"udp","field":"dport"}}"#;
+        let type_of = r#"{"fib":{"result":"type","flags":["daddr"]}}"#;
+        let pair = r#"{"concat":[{"payload":{"protocol":"udp","field":"dport"}},{"meta":{"key":"iifname"}}]}"#;
+        let map = format!(r#"{{"vmap":{{"key":{dport},"data":"@ports"}}}}"#);
+        for (packet, accepts, accepted) in [
+            (forwarded(), is(r#"{"ct":{"key":"status"}}"#, r#""dnat""#), false),
+            (forwarded(), is(r#"{"ct":{"key":"direction"}}"#, r#""reply""#), false),
+            (forwarded(), is(type_of, r#""local""#), false),
+            (datagram(), is(type_of, r#""local""#), true),
+            (datagram(), is(icmp, r#""echo-request""#), false),
+            (datagram(), is(r#"{"meta":{"key":"l4proto"}}"#, "17"), true),
+            (datagram(), is(r#"{"meta":{"key":"pkttype"}}"#, r#""broadcast""#), false),
+            (datagram(), is(dport, r#""@open""#), true),
+            (datagram(), is(dport, r#""@none""#), false),
+            (datagram(), is(pair, r#"{"set":[{"concat":[8285,"eth0"]}]}"#), true),
+            (datagram(), is(pair, r#"{"set":[{"concat":[8285,"eth1"]}]}"#), false),
+            (datagram(), map, true),
+            (sent(), is(r#"{"meta":{"key":"iifname"}}"#, r#""eth0""#), false),
+            (sent(), is(r#"{"meta":{"key":"oifname"}}"#, r#""eth0""#), true),
+        ] {
+            let verdict = verdict("accept", &format!("{accepts}\n{{\"reject\":null}}"), &packet);
+            let right = match verdict {
+                FilterVerdict::Accept => accepted,
+                FilterVerdict::Drop(_) => !accepted,
+                FilterVerdict::Unclear { .. } => false,
+            };
+            assert!(right, "{accepts}: {verdict:?}");
+        }
     }
 
     #[test]
     fn junk_yields_no_chains() {
-        for junk in ["", "[]", r#"{"nftables":7}"#, r#"{"nftables":[{"chain":7},7]}"#] {
-            assert!(parse(junk, &datagram(), false).is_empty(), "{junk}");
+        for junk in ["null", "[]", r#"{"nftables":7}"#, r#"{"nftables":[{"chain":7},7]}"#] {
+            let value = serde_json::from_str(junk).expect("JSON");
+            assert!(parse(&value, &datagram(), false).is_empty(), "{junk}");
         }
     }
 }
