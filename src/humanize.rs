@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// The commands in a text: what stands between backquotes. A command that is printed runs as it is.
+pub fn commands(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
 /// A duration in its two largest units, such as `23 h 59 min`.
 pub fn duration(time: Duration) -> String {
     let (seconds, minutes) = (time.as_secs(), time.as_secs() / 60);

@@ -181,7 +181,7 @@ fn socket(options: &Options) -> Result<Option<StatusSocket>, Exit> {
 }
 
 /// The answer to requests that need the data plane, until there is one.
-const STARTING: &str = "the daemon is still starting; see flannel-udp status";
+const STARTING: &str = "the daemon is still starting; see `flannel-udp status`";
 
 /// Requests that may wait for the event loop.
 const MAX_PENDING_REQUESTS: usize = 32;

@@ -9,7 +9,7 @@ pub enum StartError {
     /// `/dev/net/tun` cannot be opened.
     #[error(
         "cannot open /dev/net/tun: {0}: the tun module is not loaded or the device node is missing \
-         (modprobe tun; mknod /dev/net/tun c 10 200)"
+         (`modprobe tun`; `mknod /dev/net/tun c 10 200`)"
     )]
     NoTunDevice(io::Error),
     /// The process may not open `/dev/net/tun`.

@@ -22,7 +22,7 @@ pub(super) fn check(offset: Option<i64>) -> Vec<Finding> {
                     behind.as_secs()
                 ),
             )
-            .remedy("timedatectl set-ntp true"),
+            .remedy("`timedatectl set-ntp true`"),
         );
     }
     match offset {
@@ -36,7 +36,7 @@ pub(super) fn check(offset: Option<i64>) -> Vec<Finding> {
                     if offset < 0 { "behind" } else { "ahead of" }
                 ),
             )
-            .remedy("timedatectl set-ntp true (on both hosts)"),
+            .remedy("`timedatectl set-ntp true`, on both hosts"),
         ),
         Some(offset) => {
             findings.push(Finding::ok("clock", format!("{offset} s from etcd's clock")))
@@ -49,7 +49,7 @@ pub(super) fn check(offset: Option<i64>) -> Vec<Finding> {
             "clock synchronization",
             "not synchronized, as far as the kernel knows (leases are not affected: etcd times them)",
         )
-        .remedy("timedatectl set-ntp true"),
+        .remedy("`timedatectl set-ntp true`"),
         None => Finding::note("clock synchronization", "not checked: adjtimex is not allowed here"),
     });
     findings

@@ -21,7 +21,7 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
                 ),
             )
             .remedy(
-                "sysctl -w net.core.rmem_max=8388608 and restart the daemon; give it more CPU: \
+                "`sysctl -w net.core.rmem_max=8388608`, then restart the daemon; give it more CPU: \
                  --workers",
             ),
         });
@@ -39,7 +39,7 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
                 ),
             )
             .remedy(format!(
-                "ip link set {} txqueuelen 4000; give the daemon more CPU: --workers",
+                "`ip link set {} txqueuelen 4000`; give the daemon more CPU: --workers",
                 tun.name
             )),
         });
@@ -63,13 +63,13 @@ fn port_user(facts: &HostFacts<'_>, sockets: &[BoundSocket]) -> Finding {
         sockets.iter().find(|h| !h.address.is_unspecified() && own.is_some_and(|o| o != h.address));
     match (sockets.is_empty(), processes.is_empty()) {
         (true, _) => Finding::warning(check, "no process is using it: no daemon is running here")
-            .remedy("systemctl start flannel-udp; journalctl -u flannel-udp"),
+            .remedy("`systemctl start flannel-udp`; `journalctl -u flannel-udp`"),
         (_, true) => Finding::note(check, "in use, but the process cannot be identified")
             .remedy("run as root"),
         _ if !processes.iter().any(|(name, _)| is_daemon(name)) => {
             Finding::fault(check, format!("used by {}, which is not a flannel daemon", names()))
                 .remedy(format!(
-                    "ss -ulnp 'sport = :{port}'; stop it, or set Backend.Port in the config"
+                    "`ss -ulnp 'sport = :{port}'`; stop it, or set Backend.Port in the config"
                 ))
         }
         _ if processes.len() > 1 => {

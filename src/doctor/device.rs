@@ -29,19 +29,20 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
                 "device",
                 "there is no flannel0: the daemon creates it when it starts",
             )
-            .remedy("systemctl start flannel-udp; journalctl -u flannel-udp"),
+            .remedy("`systemctl start flannel-udp`; `journalctl -u flannel-udp`"),
         );
         return findings;
     };
     let name = &tun.name;
-    let restart = "the daemon repairs it within a second; if not: systemctl restart flannel-udp";
+    let restart = "the daemon repairs it within a second; if not: `systemctl restart flannel-udp`";
     if !tun.up {
-        findings.push(Finding::fault(name, "it is down").remedy(format!("ip link set {name} up")));
+        findings
+            .push(Finding::fault(name, "it is down").remedy(format!("`ip link set {name} up`")));
     }
     if let Some(mtu) = facts.mtu().filter(|mtu| *mtu != tun.mtu) {
         let text =
             format!("its MTU is {}, the interface between hosts carries at most {mtu}", tun.mtu);
-        let remedy = format!("ip link set {name} mtu {mtu}");
+        let remedy = format!("`ip link set {name} mtu {mtu}`");
         let finding =
             if tun.mtu > mtu { Finding::fault(name, text) } else { Finding::warning(name, text) };
         findings.push(finding.remedy(remedy));
@@ -60,7 +61,7 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     if facts.routes.iter().any(|r| r.destination == network && r.oif == Some(tun.index)) {
         findings.push(Finding::ok("route", format!("{network} leads into {name}")));
     } else {
-        let remedy = format!("ip route add {network} dev {name}");
+        let remedy = format!("`ip route add {network} dev {name}`");
         let text = format!("{network} does not lead into {name}");
         findings.push(Finding::fault("route", text).remedy(remedy));
     }
@@ -80,7 +81,7 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let conflicts = link::conflicts(&others, &facts.links, &overlay);
     for conflict in &conflicts {
         let text = format!("the route {conflict} diverts traffic from the overlay");
-        findings.push(Finding::fault("route", text).remedy(format!("ip route del {conflict}")));
+        findings.push(Finding::fault("route", text).remedy(format!("`ip route del {conflict}`")));
     }
     if conflicts.is_empty() && link::conflicts(&bridge, &facts.links, &overlay).is_empty() {
         findings.extend(routing::check(facts, tun).await);

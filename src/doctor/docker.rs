@@ -26,13 +26,16 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let path = &facts.args.docker_env;
     if let Ok(text) = std::fs::read_to_string(path) {
-        let remedy =
-            format!("flannel-udp docker-opts -d {}; systemctl restart docker", path.display());
+        let remedy = format!(
+            "`flannel-udp docker-opts -f {} -d {}`; `systemctl restart docker`",
+            facts.args.subnet_file.path.display(),
+            path.display()
+        );
         let options = from_environment(&text);
         findings.push(compare(facts, &path.display().to_string(), &options, &remedy));
     }
     let restart = "EnvironmentFile=-/run/docker_opts.env and $DOCKER_OPTS in docker's ExecStart; \
-                   systemctl restart docker";
+                   `systemctl restart docker`";
     let running = running();
     for (pid, options) in &running {
         findings.push(compare(facts, &format!("dockerd (pid {pid})"), options, restart));
@@ -111,7 +114,7 @@ fn addresses(facts: &HostFacts<'_>, link: &Link) -> Vec<String> {
 fn bridge(facts: &HostFacts<'_>) -> Option<Finding> {
     let link = facts.links.iter().find(|link| link.name == BRIDGE)?;
     let wants = facts.variable("FLANNEL_SUBNET")?;
-    let restart = "systemctl restart docker (with the options of /run/docker_opts.env)";
+    let restart = "`systemctl restart docker`, with the options of /run/docker_opts.env";
     let has = addresses(facts, link);
     if !has.contains(&wants) {
         let has = if has.is_empty() { "none".into() } else { has.join(" ") };

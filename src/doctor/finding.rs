@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::humanize;
+
 /// How bad a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,8 +40,10 @@ pub(super) struct Finding {
     pub(super) level: Level,
     /// What was seen, with the value.
     pub(super) finding: String,
-    /// What to do about it, as a command where there is one.
+    /// What to do about it, with its commands in backquotes.
     pub(super) remedy: Option<String>,
+    /// The commands of the remedy. Each runs as it is printed.
+    pub(super) commands: Vec<String>,
 }
 
 impl Finding {
@@ -64,13 +68,15 @@ impl Finding {
     }
 
     fn new(level: Level, check: impl Into<String>, finding: impl Into<String>) -> Self {
-        Self { check: check.into(), level, finding: finding.into(), remedy: None }
+        Self { check: check.into(), level, finding: finding.into(), remedy: None, commands: vec![] }
     }
 
     /// Adds what to do about it.
     #[must_use]
     pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
+        let remedy = remedy.into();
+        self.commands = humanize::commands(&remedy).map(str::to_owned).collect();
+        self.remedy = Some(remedy);
         self
     }
 }
@@ -113,7 +119,7 @@ impl DoctorReport {
         let mut counts = [0usize; 4];
         for Section { group, findings } in &self.groups {
             let _ = writeln!(text, "{group}");
-            for Finding { check, level, finding, remedy } in findings {
+            for Finding { check, level, finding, remedy, .. } in findings {
                 counts[*level as usize] += 1;
                 let _ = writeln!(text, "  {:<8} {check}: {finding}", level.word());
                 if let Some(remedy) = remedy {

@@ -22,10 +22,11 @@ fn file(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
             Some(problem) => problem.clone(),
             None => "it is missing or holds no subnet: no daemon has held a lease here".into(),
         };
-        let remedy = "start the daemon: systemctl start flannel-udp; it writes the file";
+        let remedy = "start the daemon, which writes the file: `systemctl start flannel-udp`";
         return vec![Finding::warning(path, text).remedy(remedy)];
     };
-    let stale = "restart the daemon, which rewrites the file, then docker";
+    let stale =
+        "`systemctl restart flannel-udp`, which rewrites the file, then `systemctl restart docker`";
     let mut findings = Vec::new();
     if let (Some(in_file), Some(config)) = (facts.file.network, facts.config)
         && in_file != config.network
@@ -66,14 +67,14 @@ fn lease(facts: &HostFacts<'_>, store: &StoreFacts) -> Option<Finding> {
     let Some(subnet) = facts.subnet else {
         return Some(
             Finding::warning("lease", "this host holds no lease")
-                .remedy("start the daemon: systemctl start flannel-udp; journalctl -u flannel-udp"),
+                .remedy("`systemctl start flannel-udp`; `journalctl -u flannel-udp`"),
         );
     };
     let Some(lease) = store.leases().find(|lease| lease.subnet == subnet) else {
         let text = format!(
             "{subnet} of this host is not in the store: the other hosts have no route to it"
         );
-        let remedy = "restart the daemon; journalctl -u flannel-udp shows why it does not renew";
+        let remedy = "`systemctl restart flannel-udp`; `journalctl -u flannel-udp` shows why it does not renew";
         return Some(Finding::fault("lease", text).remedy(remedy));
     };
     if let Some(own_ip) = own_ip
@@ -85,8 +86,9 @@ fn lease(facts: &HostFacts<'_>, store: &StoreFacts) -> Option<Finding> {
             lease.public_ip
         );
         let remedy = format!(
-            "if that host is dead: flannel-udp leases release --force {subnet}; otherwise restart the \
-             daemon here to get another subnet; a host behind NAT needs --public-ip={}",
+            "if that host is dead: `{}`; otherwise restart the daemon here to get another subnet; a host \
+             behind NAT needs --public-ip={}",
+            facts.args.store.options().command(&format!("leases release --force {subnet}")),
             lease.public_ip
         );
         return Some(Finding::fault("lease", text).remedy(remedy));
@@ -102,7 +104,7 @@ fn lease(facts: &HostFacts<'_>, store: &StoreFacts) -> Option<Finding> {
             "lease",
             format!("{subnet} expires in {} min and has not been renewed", left.as_secs() / 60),
         )
-        .remedy("is the daemon running? journalctl -u flannel-udp shows why it does not renew"),
+        .remedy("is the daemon running? `journalctl -u flannel-udp` shows why it does not renew"),
         HoldingTerm::Left(left) => Finding::ok(
             "lease",
             format!("{subnet}, expires in {:.1} h", left.as_secs_f64() / 3600.0),

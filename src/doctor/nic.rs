@@ -21,7 +21,7 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
                     format!("{name} {}", switch.name()),
                     format!("off: {}", cost(switch)),
                 )
-                .remedy(format!("ethtool -K {name} {} on", switch.name())),
+                .remedy(format!("`ethtool -K {name} {} on`", switch.name())),
             ),
             Err(error) => findings.push(Finding::note(
                 format!("{name} {}", switch.name()),
@@ -50,7 +50,7 @@ fn segmentation(name: &str, state: io::Result<Option<Feature>>) -> Option<Findin
                 "off: the kernel segments each train of datagrams just before the driver, which costs \
                  CPU per datagram",
             )
-            .remedy(format!("ethtool -K {name} {SEGMENTATION} on")),
+            .remedy(format!("`ethtool -K {name} {SEGMENTATION} on`")),
         ),
         Ok(Some(_)) => Some(Finding::ok(
             check,
@@ -78,7 +78,7 @@ fn forwarding(name: &str, state: io::Result<Option<Feature>>) -> Option<Finding>
                  forwards datagrams to daemons in containers or virtual machines, they arrive one by \
                  one, which costs CPU per datagram",
             )
-            .remedy(format!("only on such hosts: ethtool -K {name} {FORWARDING} on rx-gro-list off")),
+            .remedy(format!("only on such hosts: `ethtool -K {name} {FORWARDING} on rx-gro-list off`")),
         ),
         // The feature came with Linux 5.12.
         Ok(None) => None,
@@ -116,7 +116,7 @@ mod tests {
             (state(true, true), Level::Ok, None),
             (state(true, false), Level::Ok, None),
             (state(false, false), Level::Ok, None),
-            (state(false, true), Level::Note, Some("ethtool -K eth0 tx-udp-segmentation on")),
+            (state(false, true), Level::Note, Some("`ethtool -K eth0 tx-udp-segmentation on`")),
             (Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)), Level::Note, None),
         ] {
             let finding = segmentation("eth0", state).unwrap();

@@ -20,12 +20,12 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
         (false, _) => {
             let missing = now.health.missing.as_deref().unwrap_or("no reason given");
             Finding::warning("health", format!("not ready: {missing}"))
-                .remedy("flannel-udp status; journalctl -u flannel-udp")
+                .remedy("`flannel-udp status`; `journalctl -u flannel-udp`")
         }
         (true, false) => {
             let late = now.health.late.join(", ");
             Finding::fault("health", format!("no sign of life from {late}"))
-                .remedy("systemctl restart flannel-udp, and report it with the log")
+                .remedy("`systemctl restart flannel-udp`, and report it with the log")
         }
     }];
     if let Some(registry) = now.registry.as_ref().filter(|registry| !registry.connected) {
@@ -42,15 +42,16 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
                 name,
                 format!("the daemon continues without it{}: {why}", since(feature)),
             )
-            .remedy("remove the cause, then restart the daemon; flannel-udp status"),
+            .remedy("remove the cause, then restart the daemon; `flannel-udp status`"),
         });
     }
     let others = now.warnings.iter().filter(|warning| !CHECKED_HERE.contains(&&*warning.kind));
     findings.extend(others.map(|warning| {
         let new = if warning.not_ready { Finding::fault } else { Finding::warning };
-        Finding {
-            remedy: warning.remedy.clone(),
-            ..new(warning.kind.clone(), warning.text.clone())
+        let finding = new(warning.kind.clone(), warning.text.clone());
+        match &warning.remedy {
+            Some(remedy) => finding.remedy(remedy),
+            None => finding,
         }
     }));
     findings.extend(mismatches(now));
@@ -61,7 +62,8 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
             let text = format!("the daemon has dropped since its start: {}", drops.join(", "));
             let finding = Finding::note(format!("dropped, {name}"), text);
             findings.push(finding.remedy(
-                "flannel-udp status shows whether it continues; flannel-udp explain SRC DST",
+                "`flannel-udp status` shows whether it continues; `flannel-udp explain --help`: what happens to \
+                 one packet",
             ));
         }
     }
@@ -86,7 +88,7 @@ fn mismatches(now: &Snapshot) -> Vec<Finding> {
             let more = now.recent_mismatches().count() - MAX_NAMED;
             let text = format!("{more} more in the last ten minutes");
             let finding = Finding::warning("forged senders", text);
-            findings.push(finding.remedy("flannel-udp status --json lists up to 32"));
+            findings.push(finding.remedy("`flannel-udp status --json` lists up to 32"));
             break;
         }
         let ago = humanize::seconds(mismatch.last_ago.floor());
@@ -100,11 +102,11 @@ fn mismatches(now: &Snapshot) -> Vec<Finding> {
 const CHECKED_HERE: [&str; 2] = ["ip-forward", "route-conflict"];
 /// Largest number of senders that are named.
 const MAX_NAMED: usize = 5;
-const FORGED: &str = "run flannel-udp doctor on the sending host: two hosts may share a subnet, or its \
+const FORGED: &str = "run `flannel-udp doctor` on the sending host: two hosts may share a subnet, or its \
                       --public-ip is not the address it sends from. Otherwise the packets are forged: \
                       --source-check=enforce here, and make UDP 8285 reachable from the cluster's \
                       hosts only";
-const FOREIGN: &str = "the sender has a wrong route for the address: flannel-udp routes on that host; or \
+const FOREIGN: &str = "the sender has a wrong route for the address: `flannel-udp routes` on that host; or \
                        it uses this host as a relay: --destination-check=enforce here";
 
 #[cfg(test)]

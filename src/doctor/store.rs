@@ -45,7 +45,7 @@ pub(super) async fn gather(args: &StoreArgs, limit: Duration) -> StoreFacts {
         && !dir.is_dir()
     {
         let text = format!("there is no directory {}", dir.display());
-        let remedy = format!("mount it, or mkdir {0} and write {0}/config", dir.display());
+        let remedy = format!("mount it, or `mkdir -p {0}` and write {0}/config", dir.display());
         store.findings.push(Finding::fault("registry", text).remedy(remedy));
         return store;
     }
@@ -68,7 +68,7 @@ pub(super) async fn gather(args: &StoreArgs, limit: Duration) -> StoreFacts {
     });
     if looked.await.is_err() {
         let text = format!("it did not answer all requests within {} s", limit.as_secs());
-        let remedy = "flannel-udp doctor --timeout=60; see etcd's own log for slow requests";
+        let remedy = "`flannel-udp doctor --timeout=60`; see etcd's own log for slow requests";
         store.findings.push(Finding::fault("registry", text).remedy(remedy));
     }
     store
@@ -125,10 +125,10 @@ async fn reach(options: &mut StoreOptions, limit: Duration) -> Result<Vec<Findin
         .collect();
     if identities.len() > 1 {
         let text = format!("the endpoints belong to {} different clusters", identities.len());
-        findings.push(
-            Finding::fault("cluster", text)
-                .remedy("etcdctl --endpoints=… endpoint status -w table; list one cluster only"),
-        );
+        findings.push(Finding::fault("cluster", text).remedy(format!(
+            "`{}`; list one cluster only",
+            options.etcd.etcdctl("endpoint status -w table")
+        )));
     }
     options.etcd.endpoints = alive.iter().map(|(endpoint, ..)| endpoint.clone()).collect();
     if alive.is_empty() { Err(findings) } else { Ok(findings) }
@@ -231,7 +231,7 @@ async fn missing(lease_store: &dyn LeaseStore, options: &StoreOptions) -> Findin
 
 fn put_config(options: &StoreOptions) -> String {
     const CONFIG: &str = r#"{"Network": "10.0.0.0/16", "Backend": {"Type": "udp"}}"#;
-    options.settings().put_config_command(CONFIG)
+    format!("`{}`", options.settings().put_config_command(CONFIG))
 }
 
 /// Reports keys that are not valid leases, and leases that conflict.
@@ -241,9 +241,10 @@ fn rows_findings(
     options: &StoreOptions,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let release = |subnet: &str| options.command(&format!("leases release {subnet}"));
     for row in rows {
         let Err(why) = &row.lease else { continue };
-        let remedy = options.settings().remove_entry_command(&row.key);
+        let remedy = format!("`{}`", options.settings().remove_entry_command(&row.key));
         let text = format!(
             "subnets/{} is not a lease: {why}. flannel-udp skips it, but every stock flanneld drops all \
              its routes because of it",
@@ -262,9 +263,8 @@ fn rows_findings(
             subnets.join(" and ")
         );
         let remedy = format!(
-            "give each host its own address (--public-ip); release the leftover: \
-             flannel-udp leases release {}",
-            subnets[0]
+            "give each host its own address (--public-ip); release the leftover: `{}`",
+            release(subnets[0].as_str())
         );
         findings.push(Finding::fault("duplicate PublicIP", text).remedy(remedy));
     }
@@ -272,7 +272,7 @@ fn rows_findings(
         // The rows are sorted by subnet, so overlapping ones are adjacent.
         if pair[0].subnet.overlaps(pair[1].subnet) {
             let text = format!("{} and {} overlap", pair[0].subnet, pair[1].subnet);
-            let remedy = format!("flannel-udp leases release {}", pair[1].subnet);
+            let remedy = format!("`{}`", release(&pair[1].subnet.to_string()));
             findings.push(Finding::fault("overlapping leases", text).remedy(remedy));
         }
     }
@@ -288,23 +288,27 @@ fn rows_findings(
         if config.is_some_and(|config| !config.network.covers(subnet)) {
             let text = format!("{subnet} of {holder} is outside the network");
             let remedy =
-                format!("flannel-udp leases release {subnet}; then restart that host's daemon");
+                format!("`{}`, then restart that host's daemon", release(&subnet.to_string()));
             findings.push(Finding::warning("lease outside", text).remedy(remedy));
         }
     }
-    findings.push(supply(&leases, config));
+    findings.push(supply(&leases, config, options));
     findings
 }
 
-fn supply(leases: &[&Holding], config: Option<&NetworkConfig>) -> Finding {
+fn supply(leases: &[&Holding], config: Option<&NetworkConfig>, options: &StoreOptions) -> Finding {
     let held = leases.len();
     let Some(config) = config else { return Finding::ok("leases", format!("{held} held")) };
     let all = config.subnets().count();
     let free = all.saturating_sub(leases.iter().filter(|l| config.may_lease(l.subnet)).count());
     let text = format!("{held} held, {free} of {all} subnets are free");
     match free {
-        0 => Finding::warning("leases", format!("{text}: no further host can join"))
-            .remedy("flannel-udp leases list; release those of dead hosts, or widen SubnetMin and SubnetMax"),
+        0 => {
+            Finding::warning("leases", format!("{text}: no further host can join")).remedy(format!(
+                "`{}`; release those of dead hosts, or widen SubnetMin and SubnetMax",
+                options.command("leases list")
+            ))
+        }
         _ => Finding::ok("leases", text),
     }
 }

@@ -22,7 +22,7 @@ fn forwarding(facts: &HostFacts<'_>) -> Finding {
                 CHECK,
                 "0: this host does not forward packets between its containers and the overlay",
             )
-            .remedy("sysctl -w net.ipv4.ip_forward=1, and the same in a file in /etc/sysctl.d");
+            .remedy("`sysctl -w net.ipv4.ip_forward=1`, and the same in a file in /etc/sysctl.d");
         }
         None => return Finding::note(CHECK, "not checked: it cannot be read"),
         Some(_) => {}
@@ -35,7 +35,7 @@ fn forwarding(facts: &HostFacts<'_>) -> Finding {
         relevant.filter(|name| sysctl::of_interface(name, "forwarding") == Some(0)).collect();
     match shut.first() {
         Some(name) => Finding::fault(CHECK, format!("1, but 0 for {}", shut.join(" and ")))
-            .remedy(format!("sysctl -w net.ipv4.conf.{name}.forwarding=1")),
+            .remedy(format!("`{}`", sysctl::set_command(name, "forwarding", 1))),
         None => Finding::ok(CHECK, "1"),
     }
 }
@@ -49,7 +49,7 @@ fn buffers(facts: &HostFacts<'_>) -> Vec<Finding> {
             return Finding::note(name, "not checked: it cannot be read here (another namespace?)");
         };
         let text = format!("{size} bytes");
-        let remedy = format!("sysctl -w net.core.{name}={WANTED_BUFFER}");
+        let remedy = format!("`sysctl -w net.core.{name}={WANTED_BUFFER}`");
         match size {
             WANTED_BUFFER.. => Finding::ok(name, text),
             _ if lost && name == "rmem_max" => Finding::warning(
@@ -77,7 +77,7 @@ fn queue(facts: &HostFacts<'_>) -> Option<Finding> {
     Some(match len {
         500.. => Finding::ok("txqueuelen", text),
         _ => Finding::warning("txqueuelen", format!("{text}: bursts of small packets are lost"))
-            .remedy(format!("ip link set {} txqueuelen 1000", tun.name)),
+            .remedy(format!("`ip link set {} txqueuelen 1000`", tun.name)),
     })
 }
 
@@ -94,7 +94,7 @@ fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
                 "1 (strict): packets whose source is outside the overlay network are dropped on \
                  arrival, such as those of a peer host itself without --ip-masq",
             )
-            .remedy(format!("sysctl -w net.ipv4.conf.{}.rp_filter=2 (and .all.)", tun.name)),
+            .remedy(format!("`{}`", sysctl::set_command(&tun.name, "rp_filter", 2))),
             mode => Finding::ok(check, mode.to_string()),
         });
     }
@@ -120,7 +120,7 @@ fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
                     peer.public_ip
                 ),
             )
-            .remedy(format!("sysctl -w net.ipv4.conf.{}.rp_filter=2 (and .all.)", between.name)),
+            .remedy(format!("`{}`", sysctl::set_command(&between.name, "rp_filter", 2))),
             (mode, Some(peer)) => Finding::note(
                 check,
                 format!("{mode}; the route to {} leads out of another interface", peer.public_ip),

@@ -78,14 +78,14 @@ fn device() -> (Finding, bool) {
     match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::NotFound, _) if module => fault(
             "the device node is missing, the driver is loaded".into(),
-            "mkdir -p /dev/net && mknod /dev/net/tun c 10 200 (in a container: --device /dev/net/tun)",
+            "`mkdir -p /dev/net && mknod /dev/net/tun c 10 200`; in a container: --device /dev/net/tun",
         ),
         (io::ErrorKind::NotFound, _) => fault(
             "the device node is missing, and the kernel has no tun driver loaded".into(),
-            "modprobe tun (on the machine itself, if this is a container)",
+            "`modprobe tun`, on the machine itself if this is a container",
         ),
         (_, Some(libc::ENODEV | libc::ENXIO)) => {
-            fault("the device node exists, the driver is not loaded".into(), "modprobe tun")
+            fault("the device node exists, the driver is not loaded".into(), "`modprobe tun`")
         }
         (io::ErrorKind::PermissionDenied, Some(libc::EPERM)) => fault(
             "cannot be opened: the container's device rules forbid it".into(),
@@ -93,9 +93,9 @@ fn device() -> (Finding, bool) {
         ),
         (io::ErrorKind::PermissionDenied, _) => fault(
             "cannot be opened by this user".into(),
-            "run as root, or chmod 666 /dev/net/tun (a device still needs CAP_NET_ADMIN)",
+            "run as root, or `chmod 666 /dev/net/tun` (a device still needs CAP_NET_ADMIN)",
         ),
-        _ => fault(format!("cannot be opened: {error}"), "modprobe tun"),
+        _ => fault(format!("cannot be opened: {error}"), "`modprobe tun`"),
     }
 }
 

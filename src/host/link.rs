@@ -59,13 +59,13 @@ impl fmt::Display for Repair {
 pub struct Conflict {
     /// Destination of the route.
     pub destination: Cidr,
-    /// The rest of the route, as `ip route` prints it.
+    /// The route as `ip route` prints it and takes it.
     pub route: String,
 }
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.destination, self.route)
+        f.write_str(&self.route)
     }
 }
 
@@ -233,6 +233,7 @@ fn describe(route: &KernelRoute, links: &[Link]) -> Conflict {
     if route.kind != RouteType::Unicast {
         text.push(format!("{:?}", route.kind).to_lowercase());
     }
+    text.push(route.destination.to_string());
     if let Some(gateway) = route.gateway {
         text.push(format!("via {gateway}"));
     }
@@ -320,5 +321,14 @@ mod tests {
         };
         let text = describe(&route, &links).to_string();
         assert_eq!(text, "10.0.0.0/16 via 192.168.1.1 dev eth1 metric 5");
+        // `ip route` wants the type first.
+        let blackhole = KernelRoute {
+            oif: None,
+            gateway: None,
+            priority: 0,
+            kind: RouteType::BlackHole,
+            ..route
+        };
+        assert_eq!(describe(&blackhole, &links).to_string(), "blackhole 10.0.0.0/16");
     }
 }

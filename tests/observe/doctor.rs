@@ -141,6 +141,27 @@ fn routes(lab: &mut TestLab) {
         ("fault", "route", "diverts traffic from the overlay"),
         |lab| ip(lab, HERE, &format!("route del {thief}")),
     );
+    // Routes of every type, each deleted by the command that is printed.
+    let net = lab.subnet(PEER);
+    for route in [
+        format!("blackhole {net}"),
+        format!("unreachable {net} metric 9"),
+        format!("prohibit {net}"),
+        format!("{net} via {} metric 7", lab.host(0).address()),
+        format!(
+            "{net} nexthop via {} nexthop via {}",
+            lab.host(0).address(),
+            lab.host(PEER).address()
+        ),
+    ] {
+        ip(lab, HERE, &format!("route add {route}"));
+        let found = examine(lab, ALONE);
+        for command in found.commands("fault", "route", "diverts traffic from the overlay") {
+            sh(lab, HERE, &command);
+        }
+        let found = examine(lab, ALONE);
+        assert!(!found.has("fault", "route", ""), "{route}: {}", found.text);
+    }
     let policy = format!("to {} lookup 7", lab.subnet(PEER));
     with(
         lab,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use flannel_udp::lab::{self, Lab};
 use serde_json::Value;
 
+use crate::remedies;
 use crate::support::test_lab::TestLab;
 use crate::support::wait_for;
 
@@ -43,10 +44,24 @@ pub struct Diagnosis {
 impl Diagnosis {
     /// Returns whether there is a finding of this level whose check and text contain these words.
     pub fn has(&self, level: &str, check: &str, words: &str) -> bool {
+        self.find(level, check, words).is_some()
+    }
+
+    /// The commands of the remedy of such a finding, which must be there.
+    #[track_caller]
+    pub fn commands(&self, level: &str, check: &str, words: &str) -> Vec<String> {
+        let finding = self.find(level, check, words);
+        let finding = finding.unwrap_or_else(|| panic!("{level} {check} {words}: {}", self.text));
+        let commands = strings(&finding["commands"]);
+        assert!(!commands.is_empty(), "{finding:#}");
+        commands
+    }
+
+    fn find(&self, level: &str, check: &str, words: &str) -> Option<&Value> {
         let part = |finding: &Value, key: &str, text: &str| {
             finding[key].as_str().is_some_and(|value| value.contains(text))
         };
-        self.findings.iter().any(|finding| {
+        self.findings.iter().find(|finding| {
             finding["level"] == level
                 && part(finding, "check", check)
                 && part(finding, "finding", words)
@@ -103,7 +118,13 @@ pub fn examine_by(lab: &mut TestLab, through: &[&str], more: &[&str]) -> Diagnos
         _ => 0,
     };
     assert_eq!(diagnosis.code, Some(worst), "{}", diagnosis.text);
+    remedies::check(diagnosis.findings.iter().flat_map(|finding| strings(&finding["commands"])));
     diagnosis
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let list = list.as_array().map_or(&[][..], Vec::as_slice);
+    list.iter().filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 /// Does damage, expects the finding, repairs the damage, and expects the finding to go.

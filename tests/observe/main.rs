@@ -12,11 +12,13 @@ mod capture;
 mod checks;
 mod doctor;
 mod doctor_lab;
+mod firewalls;
 mod inspect;
 mod metrics;
 mod operations;
 mod peers;
 mod reach;
+mod remedies;
 mod routing;
 #[cfg(feature = "top")]
 mod top;

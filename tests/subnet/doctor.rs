@@ -168,7 +168,7 @@ async fn a_config_in_the_data_of_etcd_2_and_under_another_prefix() {
     for url in [etcd.url(), format!("{}/", etcd.url()), format!("127.0.0.1:{}", etcd.port)] {
         let found = examine(&[at(&url)], None).await;
         found.has("fault", "network config", "there is one in its v2 data");
-        found.has("fault", "network config", "etcdctl put /coreos.com/network/config");
+        found.has("fault", "network config", " put /coreos.com/network/config");
     }
     let elsewhere = examine(&[at(&etcd.url()), "--etcd-prefix=/other".into()], None).await;
     elsewhere.has("fault", "network config", "the store is empty");

@@ -76,41 +76,43 @@ impl UnavailableKind {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Refused => {
-                "no process listens there: systemctl status etcd (on that host); check --etcd-endpoints"
+                "no process listens there: `systemctl status etcd` on that host; check --etcd-endpoints"
             }
             Self::Timeout => {
-                "the host is down, a firewall drops TCP 2379, or etcd hangs: \
-                 nc -zv HOST 2379; etcdctl endpoint health"
+                "the host is down, a firewall drops its port, or etcd hangs: on that host \
+                 `systemctl status etcd` and `etcdctl endpoint health`"
             }
             Self::Tls => {
                 "check --etcd-cafile, --etcd-certfile, --etcd-keyfile, the scheme (https) and the \
-                 dates: openssl s_client -connect HOST:2379"
+                 dates of the certificates"
             }
             Self::Authentication => {
-                "check FLANNELD_ETCD_USERNAME and FLANNELD_ETCD_PASSWORD; etcdctl user get NAME"
+                "check FLANNELD_ETCD_USERNAME and FLANNELD_ETCD_PASSWORD; on etcd's host \
+                 `etcdctl --user=root user list`"
             }
             Self::Permission => {
-                "let the user read and write everything under the prefix: etcdctl user get NAME; \
-                 etcdctl role grant-permission ROLE readwrite --prefix=true PREFIX; for a directory, \
-                 its owner, mode and mount (rw)"
+                "let the user's role read and write everything under the prefix, on etcd's host: \
+                 `etcdctl --user=root role list`, `etcdctl role grant-permission --help`; for a \
+                 directory, its owner, mode and mount (rw)"
             }
             Self::Full => {
-                "compact and defragment etcd, then clear its alarm: etcdctl compact \
-                 $(etcdctl endpoint status -w json | grep -o '\"revision\":[0-9]*' | cut -d: -f2); \
-                 etcdctl defrag; etcdctl alarm disarm; for a directory, df"
+                "compact and defragment etcd, then clear its alarm, on its host: `etcdctl compact \
+                 $(etcdctl endpoint status -w json | grep -o '\"revision\":[0-9]*' | cut -d: -f2)`, \
+                 `etcdctl defrag`, `etcdctl alarm disarm`; for a directory, `df`"
             }
             Self::Name => {
-                "check the name in --etcd-endpoints and /etc/resolv.conf: getent ahosts HOST; or \
-                 give the endpoint's address"
+                "check the name in --etcd-endpoints and /etc/resolv.conf, or give the endpoint's \
+                 address"
             }
             Self::NoLeader => {
-                "most members are down or cannot reach one another: etcdctl endpoint status -w table"
+                "most members are down or cannot reach one another: on a member's host \
+                 `etcdctl endpoint status -w table`"
             }
             Self::Closed => {
                 "the server closes the connection: check that it is etcd, and not http where it wants \
                  https"
             }
-            Self::Other => "see etcd's log: journalctl -u etcd",
+            Self::Other => "see etcd's log: `journalctl -u etcd`",
         }
     }
 }

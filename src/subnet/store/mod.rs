@@ -34,7 +34,7 @@ pub use entry::{Grant, StoreChange, StoreRecord, StoreSnapshot};
 pub use error::{OpenError, StoreError, UnavailableKind};
 pub use etcd::{EtcdOptions, EtcdStore, Secret};
 pub use file::{FileOptions, FileStore};
-pub use settings::{StoreAccess, StoreKind, StoreOptions, StoreSettings, open};
+pub use settings::{StoreAccess, StoreKind, StoreOptions, StoreSettings, open, shell_word};
 
 /// A store of one network's config and leases.
 ///

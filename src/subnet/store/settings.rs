@@ -38,6 +38,33 @@ pub struct StoreOptions {
 }
 
 impl StoreOptions {
+    /// A command of this program on the same store, as a line for a shell. The password is left out: it belongs
+    /// into the environment.
+    pub fn command(&self, command: &str) -> String {
+        let etcd = &self.etcd;
+        let path = |file: &Option<PathBuf>| Some(file.as_ref()?.display().to_string());
+        let flags = match &self.kind {
+            StoreKind::File(directory) => {
+                vec![("registry", Some(format!("file:{}", directory.display())))]
+            }
+            StoreKind::Etcd => vec![
+                ("etcd-endpoints", Some(etcd.endpoints.join(","))),
+                ("etcd-prefix", Some(etcd.prefix.clone())),
+                ("etcd-cafile", path(&etcd.ca_file)),
+                ("etcd-certfile", path(&etcd.cert_file)),
+                ("etcd-keyfile", path(&etcd.key_file)),
+                ("etcd-username", etcd.username.clone()),
+            ],
+        };
+        let mut line = format!("flannel-udp {command}");
+        for (flag, value) in flags {
+            if let Some(value) = value {
+                line += &format!(" --{flag}={}", shell_word(&value));
+            }
+        }
+        line
+    }
+
     /// The settings of the store in use.
     pub fn settings(&self) -> Box<dyn StoreSettings> {
         match &self.kind {
@@ -89,7 +116,7 @@ pub fn open(options: &StoreOptions) -> Result<Arc<dyn LeaseStore>, OpenError> {
 }
 
 /// `text` as one word of a shell command, in quotes if the shell needs them.
-pub(super) fn shell_word(text: &str) -> String {
+pub fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
@@ -116,7 +143,8 @@ mod tests {
         assert_eq!(etcd.config_location(), "/coreos.com/network/config");
         assert_eq!(
             etcd.put_config_command("{}"),
-            "ETCDCTL_API=3 etcdctl put /coreos.com/network/config '{}'"
+            "ETCDCTL_API=3 etcdctl --endpoints=http://127.0.0.1:4001,http://127.0.0.1:2379 put \
+             /coreos.com/network/config '{}'"
         );
         let kind = StoreKind::File("/leases".into());
         let file = StoreOptions { kind, ..StoreOptions::default() }.settings();

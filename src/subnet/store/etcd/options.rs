@@ -54,6 +54,27 @@ impl Default for EtcdOptions {
     }
 }
 
+impl EtcdOptions {
+    /// A command of etcdctl on these servers, as a line for a shell. With a user, etcdctl asks for the password.
+    pub fn etcdctl(&self, command: &str) -> String {
+        let mut line = "ETCDCTL_API=3 etcdctl".to_owned();
+        let endpoints = self.endpoints.iter().map(|endpoint| endpoint.trim());
+        let path = |file: &Option<PathBuf>| Some(file.as_ref()?.display().to_string());
+        for (flag, value) in [
+            ("endpoints", Some(endpoints.collect::<Vec<_>>().join(","))),
+            ("cacert", path(&self.ca_file)),
+            ("cert", path(&self.cert_file)),
+            ("key", path(&self.key_file)),
+            ("user", self.username.clone()),
+        ] {
+            if let Some(value) = value {
+                line += &format!(" --{flag}={}", shell_word(&value));
+            }
+        }
+        line + " " + command
+    }
+}
+
 impl StoreSettings for EtcdOptions {
     fn open(&self) -> Result<Arc<dyn LeaseStore>, OpenError> {
         Ok(Arc::new(EtcdStore::new(self.clone())?))
@@ -82,12 +103,12 @@ impl StoreSettings for EtcdOptions {
 
     fn put_config_command(&self, config: &str) -> String {
         let key = shell_word(&self.config_location());
-        format!("ETCDCTL_API=3 etcdctl put {key} {}", shell_word(config))
+        self.etcdctl(&format!("put {key} {}", shell_word(config)))
     }
 
     fn remove_entry_command(&self, name: &str) -> String {
         let key = Keys::new(&self.prefix).subnets + name;
-        format!("ETCDCTL_API=3 etcdctl del {}", shell_word(&key))
+        self.etcdctl(&format!("del {}", shell_word(&key)))
     }
 }
 
