@@ -76,6 +76,8 @@ pub enum Refusal {
     },
     /// It arrives with an address of this host as its source.
     OwnSource,
+    /// Its source or destination is of a kind that is never routed, such as 127.0.0.1.
+    Martian,
     /// A route or rule of this type drops it.
     Route(&'static str),
     /// There is no route.
@@ -103,6 +105,7 @@ impl Refusal {
             Self::OwnSource => {
                 format!("{source} is an address of this host, which no packet may arrive with")
             }
+            Self::Martian => format!("no packet from {source} to {destination} is ever routed"),
             Self::Route(kind) => {
                 format!("a route or rule of type {kind} drops packets to {destination}")
             }
@@ -211,6 +214,9 @@ impl Netlink {
         error: &NetlinkError,
     ) -> Refusal {
         let errno = error.errno();
+        if errno == Some(libc::EINVAL) && martian(flow) {
+            return Refusal::Martian;
+        }
         if let Some(input) = input {
             let off = sysctl::of_interface(&input.name, "forwarding") == Some(0);
             if off && errno == Some(libc::EHOSTUNREACH) {
@@ -249,6 +255,17 @@ impl Netlink {
         let back = back.map(|oif| name(links, oif));
         (!passes).then(|| Refusal::ReversePath { input: input.name.clone(), mode, back })
     }
+}
+
+/// Whether the kernel routes no packet with such an address (`ip_route_input_slow`, RFC 1812, section 5.3.7),
+/// multicast routing aside.
+fn martian(flow: &Flow) -> bool {
+    let Flow { source, destination, .. } = flow;
+    let never = |address: &Ipv4Addr| {
+        let first = address.octets()[0];
+        first == 0 || first >= 224 || address.is_loopback()
+    };
+    never(source) || never(destination)
 }
 
 fn local(kind: RouteType) -> bool {

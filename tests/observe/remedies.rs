@@ -150,6 +150,7 @@ const PROGRAMS: &[&str] = &[
     "systemctl",
     "journalctl",
     "timedatectl",
+    "df",
     "mkdir",
     "mknod",
     "chmod",

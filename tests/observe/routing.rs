@@ -123,6 +123,8 @@ fn arriving(lab: &mut TestLab, here: &str, there: &str) {
     let said = told(lab, HERE, &["explain", there, here]);
     assert!(said.contains("sent from or through this host: does not apply"), "{said}");
     assert!(said.contains("received from another host: yes"), "{said}");
+    let martian = told(lab, HERE, &["explain", here, "224.0.0.5"]);
+    assert!(martian.contains("is ever routed") && !martian.contains("blackhole"), "{martian}");
     let both = told(lab, HERE, &["explain", there, here, "--both"]);
     assert!(!both.contains("does not apply"), "{both}");
     let way = json(lab, HERE, &["explain", there, here]);
