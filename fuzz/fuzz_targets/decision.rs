@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use flannel_packet::ipv4::Ipv4;
+use flannel_packet::protocol;
 use flannel_packet::vnet::VnetHeader;
 use flannel_udp::dataplane::forward::{self, Policy};
 use flannel_udp::dataplane::tap::Tap;
@@ -52,6 +53,10 @@ fn host(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, number)
 }
 
+fn is_udp_with(packet: &Ipv4<&[u8]>, ports: impl Fn((u16, u16)) -> bool) -> bool {
+    packet.protocol() == protocol::UDP && packet.ports().is_some_and(ports)
+}
+
 /// Whether nothing but the time to live and the header checksum differs.
 fn differs_in_ttl_only(before: &[u8], after: &[u8]) -> bool {
     let same = |at: usize| before[at] == after[at] || [8, 10, 11].contains(&at);
@@ -77,6 +82,9 @@ fuzz_target!(|input: Input| {
                 assert_eq!(Some(out.route.hop), routes.lookup(before.destination()));
                 assert_eq!((out.len, after.ttl() + 1), (before.total_len(), before.ttl()));
                 assert!(out.segments.full_len() <= policy.mtu);
+                let comes_back = before.source() == *policy.outer.ip()
+                    && is_udp_with(&before, |(from, _)| from == policy.outer.port());
+                assert!(!comes_back);
             }
             Err(dropped) => {
                 assert!(dropped.len <= packet.len() && dropped.size().0 > 0);
@@ -97,6 +105,9 @@ fuzz_target!(|input: Input| {
             let before = Ipv4::parse(&input.read[..]).unwrap();
             assert_eq!(incoming.packet.ttl() + 1, before.ttl());
             assert!(incoming.packet.total_len() <= policy.mtu);
+            let is_nested = before.destination() == *policy.outer.ip()
+                && is_udp_with(&before, |(_, to)| to == policy.outer.port());
+            assert!(!is_nested);
         }
         Err(dropped) => assert!(dropped.len <= input.read.len()),
     }

@@ -16,7 +16,7 @@ use crate::packet::icmp::{self as icmp_error, ErrorKind};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::segment::Segments;
 use crate::packet::vnet::VnetHeader;
-use crate::packet::wire;
+use crate::packet::{protocol, wire};
 use crate::route::{NextHop, PeerIndex, Route, RouteTable};
 
 /// What a decision depends on besides the packet and the route table. It does not change while a
@@ -25,6 +25,8 @@ use crate::route::{NextHop, PeerIndex, Route, RouteTable};
 pub struct Policy {
     /// Length in bytes of the longest inner packet: the underlay's MTU less [`wire::OVERHEAD`].
     pub mtu: usize,
+    /// Address and port from which datagrams are sent to peers and at which theirs arrive.
+    pub outer: SocketAddrV4,
     /// The checks of received packets.
     pub checks: CheckRules,
     /// Source of ICMP errors about packets that this host sends.
@@ -37,6 +39,7 @@ impl From<&Config> for Policy {
     fn from(config: &Config) -> Self {
         Self {
             mtu: config.mtu.into(),
+            outer: config.bind,
             checks: CheckRules::from(config),
             egress_icmp_source: icmp::local_source(config.network, config.subnet),
             ingress_icmp_source: config.address,
@@ -114,6 +117,12 @@ pub fn egress(
         Err(malformed) => return Err(Dropped::whole(malformed.into(), packet.len())),
     };
     let len = ip.total_len();
+    if policy.is_own_datagram(&ip, routes) {
+        return Err(Dropped {
+            segments: Segments::new(vnet, &packet[..len]).ok(),
+            ..Dropped::whole(DropReason::OwnDatagram, len)
+        });
+    }
     let Some(route) = routes.route(ip.destination()) else {
         return Err(Dropped {
             icmp: Some(ErrorKind::NetUnreachable),
@@ -168,6 +177,9 @@ pub fn ingress<'a>(
         }
     };
     let len = ip.total_len();
+    if policy.is_for_own_socket(&ip) {
+        return (None, Err(Dropped::whole(DropReason::OwnDatagram, len)));
+    }
     let holder = routes.route(ip.source()).filter(|holder| holder.hop.ip == *sender.ip());
     let (source, destination) = (ip.source(), ip.destination());
     let checked = Checked {
@@ -188,6 +200,48 @@ pub fn ingress<'a>(
         Ok(Incoming { packet: ip.into_shared(), peer })
     };
     (Some(checked), result)
+}
+
+impl Policy {
+    /// Whether a packet from the TUN device is a datagram that this host has sent to a peer. The
+    /// kernel then routes the way to that peer into the device, and the packet would circle for ever,
+    /// in one datagram more each time.
+    ///
+    /// Of a datagram that the kernel has fragmented, only the first part is known by its ports. The
+    /// others end by themselves: each round adds headers, and of the two parts that make up the result
+    /// the first is dropped.
+    #[inline]
+    fn is_own_datagram<T: AsRef<[u8]>>(&self, ip: &Ipv4<T>, routes: &RouteTable) -> bool {
+        let source = ip.source();
+        (source == *self.outer.ip() || source == self.ingress_icmp_source)
+            && self.has_own_ports(ip, routes)
+    }
+
+    #[cold]
+    fn has_own_ports<T: AsRef<[u8]>>(&self, ip: &Ipv4<T>, routes: &RouteTable) -> bool {
+        let Some((from, to)) = udp_ports(ip) else { return false };
+        if ip.source() == *self.outer.ip() {
+            return from == self.outer.port();
+        }
+        // A rule that masquerades what enters the overlay gives the datagram the address of the TUN
+        // device and any port. It comes back if its next hop is in the overlay as well.
+        let next_hop = routes.lookup(ip.destination());
+        to == self.outer.port() && next_hop.is_some_and(|hop| routes.lookup(hop.ip).is_some())
+    }
+
+    /// Whether the kernel would deliver a packet that a peer has sent to the socket of this data
+    /// plane: a datagram inside a datagram, of which one packet from a peer could carry dozens.
+    #[inline]
+    fn is_for_own_socket<T: AsRef<[u8]>>(&self, ip: &Ipv4<T>) -> bool {
+        ip.destination() == *self.outer.ip()
+            && udp_ports(ip).is_some_and(|(_, to)| to == self.outer.port())
+    }
+}
+
+/// The ports of a UDP datagram, or of its first fragment.
+#[cold]
+fn udp_ports<T: AsRef<[u8]>>(ip: &Ipv4<T>) -> Option<(u16, u16)> {
+    (ip.protocol() == protocol::UDP).then(|| ip.ports())?
 }
 
 impl Dropped {

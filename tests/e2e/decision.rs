@@ -25,6 +25,8 @@ use crate::support::{exclusive, net};
 const LEASES: u8 = 12;
 /// Packets in each direction.
 const PACKETS: usize = 300;
+/// Ports of the datagrams between daemons.
+const OUTER_PORTS: (u16, u16) = (8285, 8285);
 /// A host that holds leases and is not there.
 const ABSENT: Ipv4Addr = Ipv4Addr::new(10, 211, 55, 77);
 
@@ -133,7 +135,11 @@ fn egress(
         ip.options = vec![1; 4 * rng.usize(..3)];
         let len = rng.usize(..1_440);
         let payload = bytes(len, rng);
-        let mut packet = ip.packet(&payload);
+        let mut packet = match rng.u8(..10) {
+            // A datagram of the daemon that the kernel routes into the device.
+            0 => Ip { source: *policy.outer.ip(), protocol: raw::UDP, ..ip }.udp(OUTER_PORTS, &payload),
+            _ => ip.packet(&payload),
+        };
         net::send_raw(&sender, &packet).expect("a packet into the TUN device");
         match forward::egress(policy, routes, &VnetHeader::NONE, &mut packet) {
             Ok(out) => {
@@ -168,6 +174,10 @@ fn ingress(
     let (mut expected, mut delivered, mut answers) = (Expected::default(), vec![], 0);
     for number in 0..PACKETS {
         let mut datagram = datagram(number, own.network(), octets, rng);
+        if rng.u8(..10) == 0 {
+            let nested = Ip::new(peer::INSIDE, *policy.outer.ip(), raw::UDP);
+            datagram = nested.udp(OUTER_PORTS, &datagram);
+        }
         peer.send(&datagram);
         // The lease of an unleased source may be about to arrive for five seconds, which this test
         // does not take.

@@ -328,6 +328,10 @@ impl Explainer<'_> {
                  container is running"
             ),
             DropReason::NoRoute => format!("no lease contains {destination}"),
+            DropReason::OwnDatagram => format!(
+                "it is a datagram of the daemon itself (UDP {}), which must not enter the overlay",
+                self.config.bind
+            ),
             DropReason::TtlExpired => "its TTL expires in this daemon".into(),
             DropReason::SourceMismatch => {
                 format!("{source} is not in the lease of the host that sent it")

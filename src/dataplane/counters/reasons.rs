@@ -37,6 +37,9 @@ drop_reasons! {
     TtlExpired = "ttl-expired",
     /// No lease holds the destination.
     NoRoute = "no-route",
+    /// A datagram of the daemon itself: one that it has sent, back from the TUN device, or one to its
+    /// own socket inside another.
+    OwnDatagram = "own-datagram",
     /// The `virtio_net_hdr` of the TUN contradicts its packet.
     BadVnetHeader = "bad-vnet-header",
     /// The UDP socket stayed full.

@@ -13,13 +13,13 @@ use crate::packet::ipv4::Ipv4;
 use crate::packet::vnet::VnetHeader;
 use crate::route::NextHop;
 
-const HERE: [u8; 4] = [10, 0, 1, 2];
-const THERE: [u8; 4] = [10, 0, 2, 2];
-const ELSEWHERE: [u8; 4] = [10, 0, 9, 2];
-const PEER: NextHop = NextHop { ip: Ipv4Addr::new(192, 168, 0, 2), port: 8285 };
+pub(super) const HERE: [u8; 4] = [10, 0, 1, 2];
+pub(super) const THERE: [u8; 4] = [10, 0, 2, 2];
+pub(super) const ELSEWHERE: [u8; 4] = [10, 0, 9, 2];
+pub(super) const PEER: NextHop = NextHop { ip: Ipv4Addr::new(192, 168, 0, 2), port: 8285 };
 const OTHER: NextHop = NextHop { ip: Ipv4Addr::new(192, 168, 0, 3), port: 8285 };
 
-fn policy(source: CheckMode, destination: CheckMode) -> Policy {
+pub(super) fn policy(source: CheckMode, destination: CheckMode) -> Policy {
     let mut config = config(Offloads::AUTO);
     (config.source_check, config.destination_check) = (source, destination);
     Policy::from(&config)
@@ -28,7 +28,7 @@ fn policy(source: CheckMode, destination: CheckMode) -> Policy {
 /// What a table says of a packet: carried, or dropped for a reason with an ICMP error.
 type Row = Result<(), (DropReason, Option<ErrorKind>)>;
 
-fn with(mut packet: Vec<u8>, change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+pub(super) fn with(mut packet: Vec<u8>, change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     change(&mut packet);
     packet
 }

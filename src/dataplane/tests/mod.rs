@@ -4,4 +4,5 @@
 mod egress;
 mod forward;
 mod ingress;
+mod own;
 pub(super) mod support;
