@@ -9,7 +9,9 @@ use flannel_packet::protocol;
 use flannel_packet::vnet::VnetHeader;
 use flannel_udp::dataplane::forward::{self, Policy};
 use flannel_udp::dataplane::tap::Tap;
-use flannel_udp::dataplane::{CheckMode, Config, MismatchReason, Offloads, ThreadInit, Threads, OuterTos};
+use flannel_udp::dataplane::{
+    CheckMode, Config, GraceReason, Offloads, OuterTos, ThreadInit, Threads,
+};
 use flannel_udp::route::{NextHop, table};
 use libfuzzer_sys::fuzz_target;
 
@@ -20,6 +22,8 @@ struct Input {
     /// Third octets of leases, and the hosts that hold them.
     leases: Vec<(u8, u8)>,
     sender: u8,
+    sender_port: u16,
+    is_stale: bool,
     has_vnet: bool,
     read: Vec<u8>,
 }
@@ -95,8 +99,11 @@ fuzz_target!(|input: Input| {
     }
 
     let mut received = input.read.clone();
-    let sender = SocketAddrV4::new(host(input.sender), 8285);
-    let grace_of = || Err(MismatchReason::GraceOver);
+    // Mostly the port of a daemon, since chance would seldom find it.
+    let port = if input.sender_port % 4 == 0 { input.sender_port } else { 8285 };
+    let sender = SocketAddrV4::new(host(input.sender), port);
+    let grace_of =
+        || if input.is_stale { Ok(GraceReason::RoutesStale) } else { Ok(GraceReason::FirstPacket) };
     let (checked, result) = forward::ingress(&policy, &routes, sender, grace_of, &mut received);
     match result {
         Ok(incoming) => {
@@ -105,6 +112,12 @@ fuzz_target!(|input: Input| {
             let before = Ipv4::parse(&input.read[..]).unwrap();
             assert_eq!(incoming.packet.ttl() + 1, before.ttl());
             assert!(incoming.packet.total_len() <= policy.mtu);
+            if input.checks[0] % 3 == 2 {
+                let holder = routes.lookup(before.source());
+                let is_senders = holder.is_some_and(|hop| hop == NextHop { ip: *sender.ip(), port });
+                let has_grace = input.is_stale && port == 8285 && routes.leads_to(*sender.ip());
+                assert!(is_senders || holder.is_none() && has_grace);
+            }
             let is_nested = before.destination() == *policy.outer.ip()
                 && is_udp_with(&before, |(_, to)| to == policy.outer.port());
             assert!(!is_nested);

@@ -180,12 +180,13 @@ pub fn ingress<'a>(
     if policy.is_for_own_socket(&ip) {
         return (None, Err(Dropped::whole(DropReason::OwnDatagram, len)));
     }
-    let holder = routes.route(ip.source()).filter(|holder| holder.hop.ip == *sender.ip());
+    let holder =
+        routes.route(ip.source()).filter(|holder| policy.checks.is_from(holder.hop, sender));
     let (source, destination) = (ip.source(), ip.destination());
     let checked = Checked {
         source,
         destination,
-        source_check: policy.checks.source(source, holder.is_some(), routes, grace_of),
+        source_check: policy.checks.source(source, sender, holder.is_some(), routes, grace_of),
         destination_check: policy.checks.destination(destination, routes),
     };
     let result = if checked.source_check.drops() {

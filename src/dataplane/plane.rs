@@ -74,7 +74,7 @@ impl Dataplane {
             offloads: Arc::clone(&offloads),
             sockets: sockets.clone(),
             peers: Arc::clone(peers),
-            reports: MismatchReports::new(),
+            reports: MismatchReports::new(config.source_check),
             interactive: Arc::new(RecentEvent::new(INTERACTIVE_WINDOW)),
             threads: vec![],
             stop: Arc::default(),

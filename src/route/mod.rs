@@ -5,6 +5,7 @@
 //! under `loom` in every interleaving of its writer with its readers.
 
 mod cidr;
+mod hosts;
 mod peers;
 mod sync;
 mod table;

@@ -7,6 +7,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::hosts::HostSet;
 
 /// The number of a host that routes lead to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -65,13 +68,16 @@ pub(super) struct PeerIndexes {
     entries: Vec<Option<PeerEntry>>,
     /// Released numbers, the oldest first.
     free: VecDeque<PeerIndex>,
+    /// The hosts that have a number and a route.
+    hosts: Arc<HostSet>,
 }
 
 impl PeerIndexes {
-    /// No host yet, and room for `capacity` hosts.
-    pub(super) fn new(capacity: usize) -> Self {
+    /// No host yet, and room for `capacity` hosts; `hosts` will have those that a route leads to.
+    pub(super) fn new(capacity: usize, hosts: Arc<HostSet>) -> Self {
         let capacity = capacity.min(PeerIndex::COUNT - usize::from(PeerIndex::FIRST));
-        Self { capacity, by_address: HashMap::new(), entries: vec![], free: VecDeque::new() }
+        let (by_address, entries, free) = (HashMap::new(), vec![], VecDeque::new());
+        Self { capacity, by_address, entries, free, hosts }
     }
 
     /// The number of `address`, for one more route to it.
@@ -82,6 +88,9 @@ impl PeerIndexes {
         };
         if let Some(entry) = self.entry(index) {
             entry.routes += 1;
+            if entry.routes == 1 {
+                self.hosts.insert(address);
+            }
         }
         index
     }
@@ -90,7 +99,11 @@ impl PeerIndexes {
     pub(super) fn remove_route(&mut self, index: PeerIndex) {
         if let Some(entry) = self.entry(index) {
             entry.routes -= 1;
-            entry.departures += u64::from(entry.routes == 0);
+            if entry.routes == 0 {
+                entry.departures += 1;
+                let address = entry.address;
+                self.hosts.remove(address);
+            }
         }
     }
 
@@ -140,9 +153,27 @@ mod tests {
         Ipv4Addr::new(192, 168, 0, n)
     }
 
+    fn indexes(capacity: usize) -> PeerIndexes {
+        PeerIndexes::new(capacity, Arc::new(HostSet::new()))
+    }
+
+    #[test]
+    fn a_host_is_known_while_it_has_a_route() {
+        let mut indexes = indexes(8);
+        let known = Arc::clone(&indexes.hosts);
+        let one = indexes.add_route(address(1));
+        indexes.add_route(address(1));
+        indexes.remove_route(one);
+        assert!(known.contains(address(1)) && !known.contains(address(2)));
+        indexes.remove_route(one);
+        assert!(!known.contains(address(1)));
+        indexes.add_route(address(1));
+        assert!(known.contains(address(1)));
+    }
+
     #[test]
     fn a_host_keeps_its_number_until_it_is_released() {
-        let mut indexes = PeerIndexes::new(8);
+        let mut indexes = indexes(8);
         let one = indexes.add_route(address(1));
         assert_eq!(indexes.add_route(address(1)), one);
         assert_ne!(indexes.add_route(address(2)), one);
@@ -163,7 +194,7 @@ mod tests {
 
     #[test]
     fn hosts_beyond_the_capacity_share_a_number() {
-        let mut indexes = PeerIndexes::new(2);
+        let mut indexes = indexes(2);
         let own: Vec<_> = (0..2).map(|n| indexes.add_route(address(n))).collect();
         assert!(!own.contains(&PeerIndex::OVERFLOW) && !own.contains(&PeerIndex::UNATTRIBUTED));
         assert_eq!(indexes.add_route(address(2)), PeerIndex::OVERFLOW);
@@ -175,7 +206,7 @@ mod tests {
 
     #[test]
     fn every_number_fits_its_bits() {
-        let mut indexes = PeerIndexes::new(usize::MAX);
+        let mut indexes = indexes(usize::MAX);
         let mut last = PeerIndex::OVERFLOW;
         for n in 0.. {
             let index = indexes.add_route(Ipv4Addr::from_bits(n));

@@ -137,7 +137,8 @@ fn egress(
         let payload = bytes(len, rng);
         let mut packet = match rng.u8(..10) {
             // A datagram of the daemon that the kernel routes into the device.
-            0 => Ip { source: *policy.outer.ip(), protocol: raw::UDP, ..ip }.udp(OUTER_PORTS, &payload),
+            0 => Ip { source: *policy.outer.ip(), protocol: raw::UDP, ..ip }
+                .udp(OUTER_PORTS, &payload),
             _ => ip.packet(&payload),
         };
         net::send_raw(&sender, &packet).expect("a packet into the TUN device");

@@ -12,9 +12,9 @@ use flannel_udp::sys::process::Signal;
 
 use crate::doctor_lab::{HERE, PEER, examine, ip};
 use crate::support::peer::PlainPeer;
-use crate::support::raw::{EXPERIMENT, Ip};
+use crate::support::raw::{EXPERIMENT, Ip, UDP};
 use crate::support::test_lab::{TestLab, etcd, lease_key, lease_value};
-use crate::support::{exclusive, preload, wait_for};
+use crate::support::{exclusive, net, preload, wait_for};
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 
@@ -287,6 +287,14 @@ fn forged(lab: &mut TestLab) {
     row("flannel-udp doctor", meaning, &found.text);
     assert!(found.has("warning", "forged senders", &sender), "{found:?}");
     assert_eq!(found.code, Some(2), "{found:?}");
+    // Another program of the peer's host, and a datagram inside a datagram.
+    let [here, there] = [HERE, PEER].map(|host| lab.host(host).address());
+    let program = net::udp(lab.host(PEER).netns(), there);
+    let packet = Ip::new(victim, target, EXPERIMENT).packet(b"forged");
+    program.send_to(&packet, (here, 8285)).expect("a datagram");
+    status_row(lab, HERE, "whose daemon sends from another port");
+    forger.send(&Ip::new(victim, here, UDP).udp((8285, 8285), b"nested"));
+    status_row(lab, HERE, "own-datagram");
     // It is not the peer's traffic, and the peer's own is not in its way.
     ping::between(lab.host(PEER).container(), lab.host(HERE).container(), PATIENCE)
         .expect("an answer");

@@ -51,6 +51,14 @@ impl Explainer<'_> {
                     "no lease contains {source}, and the grace period of {grace} s of {sender} is over"
                 )
             }
+            MismatchReason::NoGrace => format!(
+                "no lease contains {source}; only a host that has a lease has a grace period, while the \
+                 lease store is out of reach"
+            ),
+            MismatchReason::OtherPort(_) => format!(
+                "{source} is in the lease of {sender}, whose daemon sends from port {}",
+                self.config.bind.port()
+            ),
             MismatchReason::GraceTableFull => format!(
                 "no lease contains {source}, and too many other senders are in their grace period"
             ),

@@ -208,7 +208,8 @@ impl Explainer<'_> {
         let ttl = ttl.saturating_sub(2);
         way.ttl.push(hop("in the datagram".into(), ttl));
         let mut packet = self.packet(source, ttl);
-        let sender = SocketAddrV4::new(self.from.unwrap_or(Ipv4Addr::UNSPECIFIED), 0);
+        let sender =
+            SocketAddrV4::new(self.from.unwrap_or(Ipv4Addr::UNSPECIFIED), self.config.bind.port());
         let policy = Policy::from(&self.config);
         let (checked, result) =
             forward::ingress(&policy, self.routes, sender, || self.grace, &mut packet);

@@ -3,7 +3,7 @@
 //! A peer may send before its lease reaches this host through the lease store. A packet whose inner source
 //! is in the overlay network and in no lease is therefore delivered for some seconds after the first such
 //! packet of its sender. An address in a known lease gets no grace, so a stranger cannot use the addresses
-//! of a peer.
+//! of a peer. Where the check is enforced, no packet is delivered for this reason.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -14,6 +14,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
+use super::config::CheckMode;
 use super::counters::DirectionCounters;
 
 mod grace;
@@ -69,14 +70,35 @@ struct ControlState {
     routes_stale: AtomicBool,
     /// Epoch of the last drain; a worker reports each mismatch once per epoch.
     epoch: AtomicU32,
+    /// Whether sources are enforced, so that a first packet begins no grace.
+    enforced: bool,
+}
+
+impl ControlState {
+    /// The grace of a sender, of which `table` knows when it began.
+    fn grace(
+        &self,
+        table: impl FnOnce() -> Result<GraceReason, MismatchReason>,
+    ) -> Result<GraceReason, MismatchReason> {
+        if self.routes_stale.load(Ordering::Relaxed) {
+            Ok(GraceReason::RoutesStale)
+        } else if self.enforced {
+            Err(MismatchReason::NoGrace)
+        } else {
+            table()
+        }
+    }
 }
 
 impl MismatchReports {
     /// No reports; the routes are stale until [`Self::set_routes_stale`].
-    pub(super) fn new() -> Self {
+    pub(super) fn new(source_check: CheckMode) -> Self {
         let (sender, receiver) = bounded(CHANNEL_CAPACITY);
-        let control =
-            ControlState { routes_stale: AtomicBool::new(true), epoch: AtomicU32::new(1) };
+        let control = ControlState {
+            routes_stale: AtomicBool::new(true),
+            epoch: AtomicU32::new(1),
+            enforced: source_check == CheckMode::Enforce,
+        };
         Self { receiver, sender, control: Arc::new(control), grace_tables: Mutex::default() }
     }
 
@@ -95,10 +117,10 @@ impl MismatchReports {
     /// Whether a packet from `sender` whose source is in no lease would be delivered now, and why.
     /// Unlike such a packet, this does not start the grace of the sender.
     pub(super) fn grace_of(&self, sender: Ipv4Addr) -> Result<GraceReason, MismatchReason> {
-        if self.control.routes_stale.load(Ordering::Relaxed) {
-            return Ok(GraceReason::RoutesStale);
-        }
-        GraceTable::peek(self.grace_tables().iter().map(|table| &**table), sender, Instant::now())
+        self.control.grace(|| {
+            let tables = self.grace_tables();
+            GraceTable::peek(tables.iter().map(|table| &**table), sender, Instant::now())
+        })
     }
 
     fn grace_tables(&self) -> MutexGuard<'_, Vec<Arc<GraceTable>>> {
@@ -149,11 +171,7 @@ impl Checks {
     /// such packet starts the grace of the sender.
     #[cold]
     pub(super) fn grace_of(&self, sender: Ipv4Addr) -> Result<GraceReason, MismatchReason> {
-        if self.control.routes_stale.load(Ordering::Relaxed) {
-            Ok(GraceReason::RoutesStale)
-        } else {
-            self.grace.admit(sender, Instant::now())
-        }
+        self.control.grace(|| self.grace.admit(sender, Instant::now()))
     }
 
     /// Counts and reports what the checks of a packet from `sender` found.

@@ -1,10 +1,10 @@
 //! The decision of the checks about a packet, which workers apply and `explain` prints.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use crate::dataplane::config::{CheckMode, Config};
-use crate::route::{Cidr, RouteTable};
+use crate::route::{Cidr, NextHop, RouteTable};
 
 /// The decision of a check about a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,14 +46,19 @@ pub enum MismatchReason {
     GraceOver,
     /// The address is in no lease, and the table of senders with grace is full.
     GraceTableFull,
+    /// The address is in no lease, and the check is enforced: only a host that has a lease has grace,
+    /// and only while the route table is not in step with the lease store.
+    NoGrace,
+    /// The address is in a lease of the sending host, whose daemon sends from another port.
+    OtherPort(Ipv4Addr),
 }
 
 impl MismatchReason {
     /// The host whose lease holds the address, if there is one.
     pub(super) fn holder(self) -> Option<Ipv4Addr> {
         match self {
-            Self::HeldBy(holder) => Some(holder),
-            Self::Unleased | Self::GraceOver | Self::GraceTableFull => None,
+            Self::HeldBy(holder) | Self::OtherPort(holder) => Some(holder),
+            Self::Unleased | Self::GraceOver | Self::GraceTableFull | Self::NoGrace => None,
         }
     }
 }
@@ -95,8 +100,8 @@ pub struct CheckRules {
     pub(in crate::dataplane) destination: CheckMode,
     pub(in crate::dataplane) network: Cidr,
     pub(in crate::dataplane) subnet: Cidr,
-    /// This host's underlay address.
-    pub(in crate::dataplane) own: Ipv4Addr,
+    /// This host's underlay address, and the port of all daemons of the network.
+    pub(in crate::dataplane) own: SocketAddrV4,
 }
 
 impl From<&Config> for CheckRules {
@@ -106,18 +111,26 @@ impl From<&Config> for CheckRules {
             destination: config.destination_check,
             network: config.network,
             subnet: config.subnet,
-            own: *config.bind.ip(),
+            own: config.bind,
         }
     }
 }
 
 impl CheckRules {
+    /// Whether a datagram of `sender` comes from the daemon of the host `hop`: from its address and,
+    /// where sources are checked, its port, which no other program of that host can use.
+    #[inline]
+    pub(in crate::dataplane) fn is_from(&self, hop: NextHop, sender: SocketAddrV4) -> bool {
+        hop.ip == *sender.ip() && (hop.port == sender.port() || self.source == CheckMode::Off)
+    }
+
     /// Checks an inner source. `is_senders` is true if it is in a lease of the outer sender. `grace_of`
     /// is called only if the address is in no lease, and returns whether the sender has grace.
     #[inline]
     pub(in crate::dataplane) fn source(
         &self,
         source: Ipv4Addr,
+        sender: SocketAddrV4,
         is_senders: bool,
         routes: &RouteTable,
         grace_of: impl FnOnce() -> Result<GraceReason, MismatchReason>,
@@ -125,7 +138,7 @@ impl CheckRules {
         match self.source {
             CheckMode::Off => CheckOutcome::Off,
             _ if is_senders => CheckOutcome::Passes,
-            _ => self.source_mismatch(source, routes, grace_of),
+            _ => self.source_mismatch(source, sender, routes, grace_of),
         }
     }
 
@@ -133,18 +146,28 @@ impl CheckRules {
     fn source_mismatch(
         &self,
         source: Ipv4Addr,
+        sender: SocketAddrV4,
         routes: &RouteTable,
         grace_of: impl FnOnce() -> Result<GraceReason, MismatchReason>,
     ) -> CheckOutcome {
+        let enforced = self.source == CheckMode::Enforce;
+        let is_peer = || sender.port() == self.own.port() && routes.leads_to(*sender.ip());
         let reason = match self.holder(source, routes) {
+            Some(holder) if holder == *sender.ip() && holder != *self.own.ip() => {
+                MismatchReason::OtherPort(holder)
+            }
             Some(holder) => MismatchReason::HeldBy(holder),
             None if !self.network.contains(source) => MismatchReason::Unleased,
             None => match grace_of() {
+                // A stranger with grace could change its address, and have it for ever.
+                Ok(reason) if enforced && !(reason == GraceReason::RoutesStale && is_peer()) => {
+                    MismatchReason::NoGrace
+                }
                 Ok(reason) => return CheckOutcome::Grace(reason),
                 Err(reason) => reason,
             },
         };
-        CheckOutcome::Fails { reason, dropped: self.source == CheckMode::Enforce }
+        CheckOutcome::Fails { reason, dropped: enforced }
     }
 
     /// Checks an inner destination.
@@ -170,7 +193,7 @@ impl CheckRules {
 
     fn holder(&self, address: Ipv4Addr, routes: &RouteTable) -> Option<Ipv4Addr> {
         if self.subnet.contains(address) {
-            Some(self.own)
+            Some(*self.own.ip())
         } else {
             routes.lookup(address).map(|hop| hop.ip)
         }

@@ -118,6 +118,9 @@ impl Mismatch {
         };
         let address = if self.check == Check::Source { source } else { destination };
         let holder = match self.holder {
+            Some(holder) if holder == *sender.ip() => {
+                format!("belongs to the lease of {holder}, whose daemon sends from another port")
+            }
             Some(holder) => format!("belongs to the lease of {holder}"),
             None => "is in no lease".into(),
         };

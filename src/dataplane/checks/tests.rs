@@ -3,9 +3,9 @@ use std::time::Duration;
 use super::grace::{FORGET_AFTER, GRACE, SENDERS};
 use super::*;
 use crate::dataplane::forward::{self, Policy};
-use crate::dataplane::tests::support::{config, udp};
-use crate::dataplane::{CheckMode, Offloads};
-use crate::route::Cidr;
+use crate::dataplane::tests::support::{config, routes, udp};
+use crate::dataplane::{CheckMode, Config, Offloads};
+use crate::route::{Cidr, NextHop};
 
 fn mismatch(sender: u8, source: u8) -> Mismatch {
     Mismatch {
@@ -83,14 +83,49 @@ fn a_flood_of_senders_has_ten_lines_and_is_counted() {
     assert!(lines[0].starts_with("90 more"), "{lines:?}");
 }
 
+/// A stranger with grace would have it for ever, by sending from ever new addresses.
+#[test]
+fn an_enforced_check_gives_grace_to_peers_alone_while_the_store_is_away() {
+    let peer = SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, 2), 8285);
+    let from = |ip: [u8; 4], port| SocketAddrV4::new(ip.into(), port);
+    let routes = routes(&[(2, NextHop { ip: *peer.ip(), port: 8285 })]);
+    let policy =
+        Policy::from(&Config { source_check: CheckMode::Enforce, ..config(Offloads::AUTO) });
+    let reports = MismatchReports::new(CheckMode::Enforce);
+    let checks = Checks::new(&reports);
+    for (stale, sender, source, outcome) in [
+        (false, peer, [10, 0, 2, 9], Ok(None)),
+        (true, peer, [10, 0, 9, 9], Ok(Some(GraceReason::RoutesStale))),
+        (false, peer, [10, 0, 9, 9], Err(MismatchReason::NoGrace)),
+        (true, from([192, 168, 0, 2], 8286), [10, 0, 9, 9], Err(MismatchReason::NoGrace)),
+        (true, from([192, 168, 0, 3], 8285), [10, 0, 9, 9], Err(MismatchReason::NoGrace)),
+        (false, from([192, 168, 0, 3], 8285), [10, 0, 9, 9], Err(MismatchReason::NoGrace)),
+        (true, peer, [172, 16, 0, 1], Err(MismatchReason::Unleased)),
+        (true, peer, [10, 0, 1, 9], Err(MismatchReason::HeldBy(Ipv4Addr::LOCALHOST))),
+    ] {
+        reports.set_routes_stale(stale);
+        let mut packet = udp(source, [10, 0, 1, 2], 9, 0);
+        let grace_of = || checks.grace_of(*sender.ip());
+        let (checked, result) = forward::ingress(&policy, &routes, sender, grace_of, &mut packet);
+        let expected = match outcome {
+            Ok(None) => CheckOutcome::Passes,
+            Ok(Some(reason)) => CheckOutcome::Grace(reason),
+            Err(reason) => CheckOutcome::Fails { reason, dropped: true },
+        };
+        assert_eq!(checked.unwrap().source_check, expected, "{stale} {sender} {source:?}");
+        assert_eq!(result.is_err(), outcome.is_err(), "{stale} {sender} {source:?}");
+        assert!(reports.grace_of(*sender.ip()).is_ok() == stale, "as explain tells");
+    }
+}
+
 #[test]
 fn each_mismatch_is_reported_once_per_epoch_and_lost_reports_are_counted() {
-    let reports = MismatchReports::new();
+    let reports = MismatchReports::new(CheckMode::Log);
     let network: Cidr = "10.0.0.0/16".parse().unwrap();
     let (_writer, routes) = crate::route::table(network, 24);
-    let own = Ipv4Addr::new(192, 168, 0, 7);
+    let own = SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, 7), 8285);
     let rules = CheckRules {
-        source: CheckMode::Enforce,
+        source: CheckMode::Log,
         destination: CheckMode::Off,
         network,
         subnet: "10.0.1.0/24".parse().unwrap(),
@@ -99,28 +134,28 @@ fn each_mismatch_is_reported_once_per_epoch_and_lost_reports_are_counted() {
     let policy = Policy { checks: rules, ..Policy::from(&config(Offloads::AUTO)) };
     let mut checks = Checks::new(&reports);
     let counters = DirectionCounters::default();
-    let refuse = |checks: &mut Checks, source: [u8; 4]| {
+    let fails = |checks: &mut Checks, source: [u8; 4]| {
         let mut packet = udp(source, [10, 0, 1, 2], 9, 0);
         let sender = mismatch(1, 0).sender;
         let grace_of = || checks.grace_of(*sender.ip());
-        let (checked, result) = forward::ingress(&policy, &routes, sender, grace_of, &mut packet);
+        let (checked, _) = forward::ingress(&policy, &routes, sender, grace_of, &mut packet);
         checks.apply(&counters, sender, &checked.unwrap());
-        result.is_err()
+        matches!(checked.unwrap().source_check, CheckOutcome::Fails { .. })
     };
-    assert!(!refuse(&mut checks, [10, 0, 5, 1]), "the routes are stale");
-    assert!(refuse(&mut checks, [10, 0, 1, 9]), "our own");
-    assert!(refuse(&mut checks, [172, 16, 0, 1]), "outside the network");
-    assert!(refuse(&mut checks, [172, 16, 0, 1]));
+    assert!(!fails(&mut checks, [10, 0, 5, 1]), "the routes are stale");
+    assert!(fails(&mut checks, [10, 0, 1, 9]), "our own");
+    assert!(fails(&mut checks, [172, 16, 0, 1]), "outside the network");
+    assert!(fails(&mut checks, [172, 16, 0, 1]));
     reports.set_routes_stale(false);
-    assert!(!refuse(&mut checks, [10, 0, 5, 1]), "the lease may be about to arrive");
+    assert!(!fails(&mut checks, [10, 0, 5, 1]), "the lease may be about to arrive");
     let drained = reports.drain();
     let drained: Vec<_> = drained.iter().map(|m| (m.source, m.holder)).collect();
-    assert_eq!(drained, [([10, 0, 1, 9].into(), Some(own)), ([172, 16, 0, 1].into(), None)]);
-    assert!(refuse(&mut checks, [172, 16, 0, 1]));
+    assert_eq!(drained, [([10, 0, 1, 9].into(), Some(*own.ip())), ([172, 16, 0, 1].into(), None)]);
+    assert!(fails(&mut checks, [172, 16, 0, 1]));
     assert_eq!(reports.drain().len(), 1, "reported again in the next epoch");
     for n in 0..=255 {
-        refuse(&mut checks, [172, 16, 1, n]);
-        refuse(&mut checks, [172, 16, 2, n]);
+        fails(&mut checks, [172, 16, 1, n]);
+        fails(&mut checks, [172, 16, 2, n]);
     }
     assert_eq!(reports.drain().len(), CHANNEL_CAPACITY);
     assert_eq!(counters.mismatches_unreported.get(), 256);

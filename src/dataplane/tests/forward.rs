@@ -11,7 +11,7 @@ use crate::dataplane::{CheckMode, DropReason, Offloads};
 use crate::packet::icmp::ErrorKind;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::vnet::VnetHeader;
-use crate::route::NextHop;
+use crate::route::{NextHop, PeerIndex};
 
 pub(super) const HERE: [u8; 4] = [10, 0, 1, 2];
 pub(super) const THERE: [u8; 4] = [10, 0, 2, 2];
@@ -173,7 +173,8 @@ fn ingress_table() {
         ("from another's lease", enforce, off, udp([10, 0, 3, 2], HERE, 64, 10), source),
         ("from our own lease", enforce, off, udp(HERE, HERE, 64, 10), source),
         ("from outside", enforce, off, udp([8, 8, 8, 8], HERE, 64, 10), source),
-        ("from no lease, in grace", enforce, off, udp(ELSEWHERE, HERE, 64, 10), Ok(())),
+        ("from no lease, in grace", log, off, udp(ELSEWHERE, HERE, 64, 10), Ok(())),
+        ("from no lease, enforced", enforce, off, udp(ELSEWHERE, HERE, 64, 10), source),
         ("to another's lease", off, off, udp(THERE, [10, 0, 3, 2], 64, 10), Ok(())),
         ("to another's lease", off, log, udp(THERE, [10, 0, 3, 2], 64, 10), Ok(())),
         ("to another's lease", off, enforce, udp(THERE, [10, 0, 3, 2], 64, 10), destination),
@@ -233,32 +234,55 @@ fn ingress_table() {
 fn source_check_table() {
     let routes = routes(&[(2, PEER), (3, OTHER)]);
     let own = Ipv4Addr::LOCALHOST;
+    let (port, other_port) = (PEER.port, 40_000);
+    let stale = GraceReason::RoutesStale;
+    let first = GraceReason::FirstPacket;
     for (mode, dropped) in [(CheckMode::Log, false), (CheckMode::Enforce, true)] {
         let policy = policy(mode, CheckMode::Off);
         let fails = |reason| CheckOutcome::Fails { reason, dropped };
-        for (source, grace, expected) in [
-            (THERE, Ok(GraceReason::FirstPacket), CheckOutcome::Passes),
-            ([10, 0, 3, 2], Ok(GraceReason::FirstPacket), fails(MismatchReason::HeldBy(OTHER.ip))),
-            (HERE, Ok(GraceReason::FirstPacket), fails(MismatchReason::HeldBy(own))),
-            ([172, 16, 0, 1], Ok(GraceReason::FirstPacket), fails(MismatchReason::Unleased)),
-            (
-                ELSEWHERE,
-                Ok(GraceReason::RoutesStale),
-                CheckOutcome::Grace(GraceReason::RoutesStale),
-            ),
-            (
-                ELSEWHERE,
-                Ok(GraceReason::FirstPacket),
-                CheckOutcome::Grace(GraceReason::FirstPacket),
-            ),
-            (ELSEWHERE, Err(MismatchReason::GraceOver), fails(MismatchReason::GraceOver)),
-            (ELSEWHERE, Err(MismatchReason::GraceTableFull), fails(MismatchReason::GraceTableFull)),
+        let no_grace = fails(MismatchReason::NoGrace);
+        let unless_enforced = |reason| if dropped { no_grace } else { CheckOutcome::Grace(reason) };
+        for (port, source, grace, expected) in [
+            (port, THERE, Ok(first), CheckOutcome::Passes),
+            (other_port, THERE, Ok(first), fails(MismatchReason::OtherPort(PEER.ip))),
+            (port, [10, 0, 3, 2], Ok(first), fails(MismatchReason::HeldBy(OTHER.ip))),
+            (port, HERE, Ok(first), fails(MismatchReason::HeldBy(own))),
+            (port, [172, 16, 0, 1], Ok(first), fails(MismatchReason::Unleased)),
+            (port, ELSEWHERE, Ok(stale), CheckOutcome::Grace(stale)),
+            (other_port, ELSEWHERE, Ok(stale), unless_enforced(stale)),
+            (port, ELSEWHERE, Ok(first), unless_enforced(first)),
+            (port, ELSEWHERE, Err(MismatchReason::GraceOver), fails(MismatchReason::GraceOver)),
+            (port, ELSEWHERE, Err(MismatchReason::NoGrace), no_grace),
         ] {
-            let sender = SocketAddrV4::new(PEER.ip, PEER.port);
+            let sender = SocketAddrV4::new(PEER.ip, port);
             let mut packet = udp(source, HERE, 64, 10);
             let (checked, _) = forward::ingress(&policy, &routes, sender, || grace, &mut packet);
-            assert_eq!(checked.unwrap().source_check, expected, "{source:?} {grace:?}");
+            assert_eq!(
+                checked.unwrap().source_check,
+                expected,
+                "{mode} {port} {source:?} {grace:?}"
+            );
         }
+    }
+}
+
+/// Where no source is checked, traffic of a host that sends from another port is still its own.
+#[test]
+fn traffic_is_attributed_to_the_host_that_sent_it() {
+    let routes = routes(&[(2, PEER)]);
+    let peer = routes.route(THERE.into()).unwrap().peer;
+    for (mode, port, expected) in [
+        (CheckMode::Off, PEER.port, peer),
+        (CheckMode::Off, 40_000, peer),
+        (CheckMode::Log, PEER.port, peer),
+        (CheckMode::Log, 40_000, PeerIndex::UNATTRIBUTED),
+    ] {
+        let policy = policy(mode, CheckMode::Off);
+        let mut packet = udp(THERE, HERE, 64, 10);
+        let sender = SocketAddrV4::new(PEER.ip, port);
+        let grace = || Err(MismatchReason::GraceOver);
+        let (_, result) = forward::ingress(&policy, &routes, sender, grace, &mut packet);
+        assert_eq!(result.unwrap().peer, expected, "{mode} {port}");
     }
 }
 

@@ -47,7 +47,7 @@ impl Bench {
             Arc::clone(&routes),
             Arc::clone(&offloads),
             Arc::clone(&counters),
-            Checks::new(&MismatchReports::new()),
+            Checks::new(&MismatchReports::new(config.source_check)),
         );
         Self { peer, to, queue, counters, offloads, ingress }
     }

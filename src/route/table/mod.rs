@@ -14,6 +14,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::hosts::HostSet;
 use super::peers::PeerIndexes;
 use super::sync::{AtomicU64, OnceLock, Ordering};
 use super::{Cidr, PeerEntry, PeerIndex};
@@ -75,6 +76,7 @@ impl std::error::Error for RouteError {}
 pub fn table(network: Cidr, subnet_len: u8) -> (RouteWriter, Arc<RouteTable>) {
     let root_bits = subnet_len.saturating_sub(network.len()).min(MAX_ROOT_BITS);
     let root_len = 1 << root_bits;
+    let hosts = Arc::new(HostSet::new());
     let table = Arc::new(RouteTable {
         network,
         shift: 32 - network.len() - root_bits,
@@ -82,7 +84,8 @@ pub fn table(network: Cidr, subnet_len: u8) -> (RouteWriter, Arc<RouteTable>) {
         chunks: (0..root_len.max(MIN_CHUNKS)).map(|_| OnceLock::new()).collect(),
         revision: AtomicU64::new(0),
         routes: AtomicU64::new(0),
-        peers: Mutex::new(PeerIndexes::new(usize::MAX)),
+        peers: Mutex::new(PeerIndexes::new(usize::MAX, Arc::clone(&hosts))),
+        hosts,
     });
     let writer = RouteWriter {
         table: Arc::clone(&table),
@@ -103,6 +106,7 @@ pub struct RouteTable {
     routes: AtomicU64,
     /// Only the control thread locks it, so loom need not model it.
     peers: Mutex<PeerIndexes>,
+    hosts: Arc<HostSet>,
 }
 
 impl RouteTable {
@@ -128,6 +132,12 @@ impl RouteTable {
             word = chunk.get(shr(offset, shift) & ((1 << stride) - 1))?.load(Ordering::Acquire);
         }
         decode(word)
+    }
+
+    /// Whether a route leads to `host`. Not known of hosts beyond the numbers of peers. During a change
+    /// the answer may be that of a moment before, and for an instant false.
+    pub fn leads_to(&self, host: Ipv4Addr) -> bool {
+        self.hosts.contains(host)
     }
 
     /// The overlay network that the table covers.
