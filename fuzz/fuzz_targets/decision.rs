@@ -39,7 +39,7 @@ fn policy(input: &Input) -> Policy {
         address: Ipv4Addr::new(10, 0, 1, 0),
         network: "10.0.0.0/16".parse().unwrap(),
         subnet: "10.0.1.0/24".parse().unwrap(),
-        mtu: input.mtu,
+        mtu: input.mtu.into(),
         bind: SocketAddrV4::new(host(1), 8285),
         outer_tos: OuterTos::default(),
         workers: 1,
@@ -85,7 +85,8 @@ fuzz_target!(|input: Input| {
                 let (before, after) = (Ipv4::parse(packet).unwrap(), Ipv4::parse(&sent[..]).unwrap());
                 assert_eq!(Some(out.route.hop), routes.lookup(before.destination()));
                 assert_eq!((out.len, after.ttl() + 1), (before.total_len(), before.ttl()));
-                assert!(out.segments.full_len() <= policy.mtu);
+                let may_be_fragmented = !before.dont_fragment() && out.segments.full_len() <= 65_507;
+                assert!(out.segments.full_len() <= policy.mtu || may_be_fragmented);
                 let comes_back = before.source() == *policy.outer.ip()
                     && is_udp_with(&before, |(from, _)| from == policy.outer.port());
                 assert!(!comes_back);
@@ -111,7 +112,8 @@ fuzz_target!(|input: Input| {
             assert!(!checked.source_check.drops() && !checked.destination_check.drops());
             let before = Ipv4::parse(&input.read[..]).unwrap();
             assert_eq!(incoming.packet.ttl() + 1, before.ttl());
-            assert!(incoming.packet.total_len() <= policy.mtu);
+            let is_long = incoming.packet.total_len() > policy.mtu;
+            assert_eq!(incoming.icmp.is_some(), is_long && before.dont_fragment());
             if input.checks[0] % 3 == 2 {
                 let holder = routes.lookup(before.source());
                 let is_senders = holder.is_some_and(|hop| hop == NextHop { ip: *sender.ip(), port });

@@ -8,10 +8,11 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let source = Ipv4Addr::new(10, 0, 20, 0);
-    for kind in [ErrorKind::NetUnreachable, ErrorKind::TimeExceeded] {
+    let too_long = ErrorKind::FragmentationNeeded { mtu: 1_372 };
+    for kind in [ErrorKind::NetUnreachable, ErrorKind::TimeExceeded, too_long] {
         let mut out = [0xa5; MAX_LEN];
         let Some(len) = error(kind, bytes, source, &mut out) else { continue };
-        let offender = Ipv4::parse(bytes).unwrap();
+        let offender = Ipv4::parse_truncated(bytes).unwrap();
         let reply = Ipv4::parse(&out[..len]).unwrap();
         assert!(reply.total_len() == len && reply.verify_checksum());
         assert_eq!(reply.destination(), offender.source());

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::mtu::Mtu;
 use super::offload::Offloads;
 use super::outer_tos::OuterTos;
 use super::tap::Tap;
@@ -23,8 +24,8 @@ pub struct Config {
     pub network: Cidr,
     /// The subnet leased to this host.
     pub subnet: Cidr,
-    /// Length of the longest inner packet in bytes: the underlay's MTU less 28.
-    pub mtu: u16,
+    /// Length of the longest inner packet.
+    pub mtu: Mtu,
     /// Address and port of the UDP sockets: the underlay address and the backend's port.
     pub bind: SocketAddrV4,
     /// The type of service of the datagrams to other hosts.

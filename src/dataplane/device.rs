@@ -45,7 +45,7 @@ pub(super) fn open(config: &Config, offloads: &ActiveOffloads) -> Result<Device,
             TunQueue::attach(&name, true, offloads.has(Feature::Vnet)).map_err(tun_error)?;
         queues.push(Arc::new(queue));
     }
-    tun::configure(&queues[0], &name, config.address, config.mtu)
+    tun::configure(&queues[0], &name, config.address, config.mtu.get())
         .map_err(|error| StartError::Configure { name: name.clone(), error })?;
     if !config.offloads.profile().is_stock()
         && let Err(error) = tun::set_tx_queue_len(&name, TX_QUEUE_LEN)

@@ -19,8 +19,8 @@ use crate::packet::vnet::VnetHeader;
 use crate::packet::{protocol, wire};
 use crate::route::{NextHop, PeerIndex, Route, RouteTable};
 
-/// What a decision depends on besides the packet and the route table. It does not change while a
-/// data plane runs.
+/// What a decision depends on besides the packet and the route table. While a data plane runs, the MTU
+/// alone changes.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// Length in bytes of the longest inner packet: the underlay's MTU less [`wire::OVERHEAD`].
@@ -38,7 +38,7 @@ pub struct Policy {
 impl From<&Config> for Policy {
     fn from(config: &Config) -> Self {
         Self {
-            mtu: config.mtu.into(),
+            mtu: config.mtu.get().into(),
             outer: config.bind,
             checks: CheckRules::from(config),
             egress_icmp_source: icmp::local_source(config.network, config.subnet),
@@ -65,6 +65,9 @@ pub struct Incoming<'a> {
     pub packet: Ipv4<&'a [u8]>,
     /// The peer that its traffic is attributed to.
     pub peer: PeerIndex,
+    /// The ICMP error that its sender gets although the packet is delivered: it is longer than the MTU
+    /// and came in fragments or over a link that this host's own packets cannot take.
+    pub icmp: Option<ErrorKind>,
 }
 
 /// A packet that is dropped.
@@ -141,15 +144,24 @@ pub fn egress(
     let Ok(segments) = Segments::new(vnet, &packet[..len]) else {
         return Err(Dropped::whole(DropReason::BadVnetHeader, len));
     };
-    match wire::check_len(segments.full_len(), policy.mtu) {
-        Ok(()) => Ok(Outgoing { route, len, segments }),
-        Err(error) => Err(Dropped {
+    if segments.full_len() > policy.mtu && !may_be_fragmented(&segments, packet) {
+        return Err(Dropped {
+            icmp: Some(policy.fragmentation_needed()),
             next_hop: Some(route.hop),
             ttl: Ttl::Decremented,
             segments: Some(segments),
-            ..Dropped::whole(error.into(), len)
-        }),
+            ..Dropped::whole(DropReason::OverMtu, len)
+        });
     }
+    Ok(Outgoing { route, len, segments })
+}
+
+/// Whether a packet that is longer than the MTU is sent all the same, for the kernel to fragment its
+/// datagram.
+#[cold]
+fn may_be_fragmented(segments: &Segments, packet: &[u8]) -> bool {
+    let forbids = Ipv4::parse(packet).is_ok_and(|ip| ip.dont_fragment());
+    !forbids && segments.full_len() <= wire::MAX_PACKET
 }
 
 /// Decides about a datagram that came from `sender`.
@@ -166,15 +178,9 @@ pub fn ingress<'a>(
     datagram: &'a mut [u8],
 ) -> (Option<Checked>, Result<Incoming<'a>, Dropped>) {
     let received = datagram.len();
-    let mut ip = match wire::parse(datagram, policy.mtu) {
+    let mut ip = match wire::parse(datagram) {
         Ok(ip) => ip,
-        Err(error) => {
-            let len = match error {
-                wire::WireError::Malformed(_) => received,
-                wire::WireError::OverMtu { len } => len,
-            };
-            return (None, Err(Dropped::whole(error.into(), len)));
-        }
+        Err(malformed) => return (None, Err(Dropped::whole(malformed.into(), received))),
     };
     let len = ip.total_len();
     if policy.is_for_own_socket(&ip) {
@@ -198,7 +204,8 @@ pub fn ingress<'a>(
         Err(Dropped { icmp, ..Dropped::whole(DropReason::TtlExpired, len) })
     } else {
         let peer = holder.map_or(PeerIndex::UNATTRIBUTED, |holder| holder.peer);
-        Ok(Incoming { packet: ip.into_shared(), peer })
+        let icmp = (len > policy.mtu && ip.dont_fragment()).then(|| policy.fragmentation_needed());
+        Ok(Incoming { packet: ip.into_shared(), peer, icmp })
     };
     (Some(checked), result)
 }
@@ -228,6 +235,12 @@ impl Policy {
         // device and any port. It comes back if its next hop is in the overlay as well.
         let next_hop = routes.lookup(ip.destination());
         to == self.outer.port() && next_hop.is_some_and(|hop| routes.lookup(hop.ip).is_some())
+    }
+
+    /// The ICMP error about a packet that is longer than the MTU.
+    #[cold]
+    fn fragmentation_needed(&self) -> ErrorKind {
+        ErrorKind::FragmentationNeeded { mtu: self.mtu.try_into().unwrap_or(u16::MAX) }
     }
 
     /// Whether the kernel would deliver a packet that a peer has sent to the socket of this data

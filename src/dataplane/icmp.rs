@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::packet::icmp::{self, ErrorKind};
+use crate::packet::wire;
 use crate::route::Cidr;
 
 /// Makes the errors of one direction in one thread.
@@ -58,6 +59,17 @@ pub(super) fn local_source(network: Cidr, subnet: Cidr) -> Ipv4Addr {
     if subnet.contains(network.network()) { network.last() } else { network.network() }
 }
 
+/// An MTU for a path that did not take a packet of `len` bytes: the next smaller one of the plateaus of
+/// RFC 1191 §7.1, less the outer headers.
+pub(super) fn mtu_below(len: usize) -> u16 {
+    let fits = |plateau: &u16| usize::from(*plateau) < len + wire::OVERHEAD;
+    PLATEAUS.into_iter().find(fits).unwrap_or(LEAST) - wire::OVERHEAD as u16
+}
+
+/// The MTUs of common links, in bytes.
+const PLATEAUS: [u16; 10] = [65_535, 32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 508, 296];
+/// What every link carries, RFC 791, and the outer headers.
+const LEAST: u16 = 68 + wire::OVERHEAD as u16;
 /// Errors in one burst.
 const BURST: u32 = 50;
 /// Time after which one further error is allowed: 100 per second, a tenth of the kernel's own
@@ -67,6 +79,12 @@ const INTERVAL: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_takes_no_packet_of_a_length_takes_a_shorter_one() {
+        let tried = [65_507, 8_972, 1_472, 1_464, 978, 268, 96].map(mtu_below);
+        assert_eq!(tried, [31_972, 8_138, 1_464, 978, 480, 68, 68]);
+    }
 
     #[test]
     fn the_source_is_never_in_the_own_subnet() {

@@ -33,6 +33,7 @@ mod event;
 pub mod forward;
 mod icmp;
 mod ingress;
+mod mtu;
 mod offload;
 mod outer_tos;
 mod plane;
@@ -54,6 +55,7 @@ pub use counters::by_peer::{OtherTraffic, PeerAccounting, PeerTraffic, Traffic};
 pub use counters::{DropReason, Stats};
 pub use error::StartError;
 pub use event::Event;
+pub use mtu::Mtu;
 pub use offload::{
     ActiveOffloads, Description, Feature, FeatureState, Offloads, ParseOffloadError, Profile,
 };

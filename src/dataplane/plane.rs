@@ -19,6 +19,7 @@ use super::egress::{Egress, INTERACTIVE_WINDOW};
 use super::error::StartError;
 use super::event::{self, Event, EventSender};
 use super::ingress::Ingress;
+use super::mtu::Mtu;
 use super::offload::{ActiveOffloads, FeatureState};
 use super::polling::{BULK_WINDOW, BusyPoll, RecentEvent, Waker};
 use super::tap::TapInterfaces;
@@ -38,6 +39,7 @@ pub struct Dataplane {
     threads: Vec<Thread>,
     stop: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Event>,
+    mtu: Mtu,
     on_thread_start: ThreadInit,
     steering_lost: Option<String>,
 }
@@ -79,6 +81,7 @@ impl Dataplane {
             threads: vec![],
             stop: Arc::default(),
             events,
+            mtu: config.mtu.clone(),
             on_thread_start: config.on_thread_start.clone(),
             steering_lost: device.steering_lost,
         };
@@ -219,6 +222,11 @@ impl Dataplane {
     /// Traffic that belongs to no peer of [`Self::peers`].
     pub fn other_traffic(&self) -> OtherTraffic {
         self.peers.others()
+    }
+
+    /// Sets the overlay's MTU, of which the caller informs the kernel. Packets on their way are not lost.
+    pub fn set_mtu(&self, mtu: u16) {
+        self.mtu.set(mtu);
     }
 
     /// Sets whether the route table may lack leases because it is out of date with the lease store, which

@@ -332,7 +332,7 @@ fn config(on_thread_start: ThreadInit) -> Config {
         address: Ipv4Addr::new(10, 0, 7, 0),
         network: "10.0.0.0/16".parse().unwrap(),
         subnet: "10.0.7.0/24".parse().unwrap(),
-        mtu: 1472,
+        mtu: 1472.into(),
         bind: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8285),
         outer_tos: OuterTos::default(),
         workers: 1,

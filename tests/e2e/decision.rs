@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use flannel_udp::dataplane::forward::{self, Dropped, Policy};
+use flannel_udp::dataplane::forward::{self, Dropped, Incoming, Policy};
 use flannel_udp::dataplane::tap::Tap;
 use flannel_udp::dataplane::{
     CheckMode, Config, GraceReason, Offloads, OuterTos, ThreadInit, Threads,
 };
+use flannel_udp::packet::icmp;
 use flannel_udp::packet::ipv4::Ipv4;
 use flannel_udp::packet::vnet::VnetHeader;
 use flannel_udp::route::{self, NextHop, RouteTable};
@@ -70,7 +71,7 @@ fn config(lab: &TestLab, mode: CheckMode) -> Config {
         address: lab.subnet(0).network(),
         network: "10.0.0.0/16".parse().expect("a network"),
         subnet: lab.subnet(0),
-        mtu: 1_472,
+        mtu: 1_472.into(),
         bind: SocketAddrV4::new(lab.host(0).address(), 8285),
         outer_tos: OuterTos::default(),
         workers: 1,
@@ -184,9 +185,16 @@ fn ingress(
         // does not take.
         let grace = || Ok(GraceReason::FirstPacket);
         let (_, result) = forward::ingress(policy, routes, from, grace, &mut datagram);
-        match result.map(|incoming| (incoming.packet.destination(), incoming.packet.total_len())) {
-            Ok((destination, len)) => {
+        let carried = result
+            .map(|Incoming { packet, icmp, .. }| (packet.destination(), packet.total_len(), icmp));
+        match carried {
+            Ok((destination, len, icmp)) => {
                 expected.carried += 1;
+                let told = |kind| {
+                    let (packet, source) = (&datagram[..len], policy.ingress_icmp_source);
+                    icmp::error(kind, packet, source, &mut [0; icmp::MAX_LEN]).is_some()
+                };
+                expected.icmp += u64::from(icmp.is_some_and(told));
                 if destination == own.network() {
                     delivered.push(datagram[..len].to_vec());
                 }

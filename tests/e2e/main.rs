@@ -22,6 +22,7 @@ mod junk;
 mod log;
 mod matrix;
 mod membership;
+mod mtu;
 mod outage;
 mod privileges;
 mod reroute;

@@ -247,6 +247,8 @@ fn unreachable(lab: &TestLab) {
 
     row("ping -c1 -t2 ADDRESS", "Time to live exceeded", &ping(&["-t2", &peer]));
     status_row(lab, HERE, "ttl-expired");
+    let meaning = "message too long, mtu=1472";
+    row("ping -c1 -Mdo -s1472 ADDRESS", meaning, &ping(&["-Mdo", "-s1472", &peer]));
     row("ping -c1 ADDRESS", "Destination Net Unreachable", &ping(&[NOBODY]));
     status_row(lab, HERE, "no-route");
     row("flannel-udp explain SRC DST", "no lease contains", &explain(NOBODY));

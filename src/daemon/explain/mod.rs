@@ -294,7 +294,7 @@ impl Explainer<'_> {
             remedy: None,
             lease: None,
             peer: None,
-            mtu: self.config.mtu,
+            mtu: self.config.mtu.get(),
             ttl: vec![],
             source_check: String::new(),
             destination_check: None,
@@ -375,6 +375,9 @@ impl PacketPath {
         self.icmp = icmp.map(|(kind, source)| match kind {
             ErrorKind::NetUnreachable => format!("net unreachable, from {source}"),
             ErrorKind::TimeExceeded => format!("time exceeded, from {source}"),
+            ErrorKind::FragmentationNeeded { mtu } => {
+                format!("fragmentation needed, MTU {mtu}, from {source}")
+            }
         });
     }
 }

@@ -26,7 +26,7 @@ impl Node<'_> {
         tracing::info!(
             device = %self.tun_name,
             address = %config.address,
-            mtu = config.mtu,
+            mtu = config.mtu.get(),
             workers = config.workers,
             without = ?lost.iter().map(|feature| &feature.name).collect::<Vec<_>>(),
             "forwarding packets on UDP {}", config.bind
@@ -49,7 +49,7 @@ impl Node<'_> {
             address: self.subnet.network(),
             network: self.network,
             subnet: self.subnet,
-            mtu: self.mtu(),
+            mtu: self.mtu().into(),
             bind: SocketAddrV4::new(self.interface.address, self.port),
             outer_tos: self.options.outer_tos,
             workers: match self.options.workers {

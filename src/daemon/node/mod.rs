@@ -238,10 +238,23 @@ impl<'a> Node<'a> {
             "the underlay interface has changed (before: {} {}, MTU {}); adopting the change",
             before.name, before.address, before.mtu
         );
-        if (before.mtu, before.address) == (now.mtu, now.address) {
-            return Ok(());
+        if before.address != now.address {
+            return self.replace_plane().await;
         }
-        self.replace_plane().await
+        if before.mtu != now.mtu {
+            return self.adopt_mtu().await;
+        }
+        Ok(())
+    }
+
+    /// Gives the MTU of the underlay interface to the TUN device and to the data plane, which goes on: a
+    /// sender whose packets are now too long learns it from the answers to those that still arrive.
+    async fn adopt_mtu(&mut self) -> Result<(), Exit> {
+        let Some(plane) = &self.plane else { return self.replace_plane().await };
+        plane.set_mtu(self.mtu());
+        self.route_overlay().await.map_err(link_exit)?;
+        self.write_subnet_file();
+        Ok(())
     }
 
     /// Routes the overlay to the TUN device, and has the link watcher maintain that route.

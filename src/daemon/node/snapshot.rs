@@ -122,7 +122,7 @@ impl Node<'_> {
             device: self.tun_name.clone(),
             address: config.address,
             network: config.network,
-            mtu: config.mtu,
+            mtu: config.mtu.get(),
             carrying: self.has_plane(),
             source_check: config.source_check.to_string(),
             destination_check: config.destination_check.to_string(),

@@ -45,7 +45,7 @@ counters! {
         /// ICMP errors generated.
         icmp: Counter => Metric::of_directions(
             "flannel_udp_icmp_errors",
-            "ICMP errors sent back to senders of dropped packets",
+            "ICMP errors sent back to senders of packets that were dropped or are longer than the MTU",
         ),
         /// ICMP errors suppressed by the rate limit.
         icmp_limited: Counter => Metric::of_directions(

@@ -1,7 +1,6 @@
 //! Why packets are dropped.
 
 use crate::packet::Malformed;
-use crate::packet::wire::WireError;
 
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -31,7 +30,7 @@ drop_reasons! {
     BadHeaderLength = "bad-header-length",
     /// The total length is below the header's or beyond the packet.
     Truncated = "truncated",
-    /// Longer than the overlay MTU.
+    /// To be sent, longer than the overlay MTU and not to be fragmented.
     OverMtu = "over-mtu",
     /// The TTL ran out here.
     TtlExpired = "ttl-expired",
@@ -64,15 +63,6 @@ drop_reasons! {
     TunFull = "tun-full",
     /// The kernel refused the packet at the TUN device.
     TunRefused = "tun-refused",
-}
-
-impl From<WireError> for DropReason {
-    fn from(error: WireError) -> Self {
-        match error {
-            WireError::Malformed(malformed) => malformed.into(),
-            WireError::OverMtu { .. } => Self::OverMtu,
-        }
-    }
 }
 
 impl From<Malformed> for DropReason {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::config::Config;
 use super::counters::ThreadCounters;
 use super::forward::{self, Dropped, Outgoing, Policy};
-use super::icmp::{IcmpErrors, Reply};
+use super::icmp::IcmpErrors;
+use super::mtu::Mtu;
 use super::offload::gso::GsoBlocklist;
 use super::offload::{ActiveOffloads, Feature};
 use super::polling::{ArrivalPattern, Ready, RecentEvent, Turn};
@@ -22,8 +23,10 @@ use crate::route::{Route, RouteTable};
 use crate::sys::iovec::GatherBuffer;
 use crate::sys::mmsg::{MAX_SEGMENTS, SendBatch};
 use crate::sys::tun::TunQueue;
+use errors::ErrorWriter;
 use train::{MAX_DATAGRAMS, MAX_TRAINS, Trains};
 
+mod errors;
 mod send;
 mod train;
 
@@ -36,6 +39,7 @@ pub(super) struct Egress<Q = TunQueue, S = UdpSocket> {
     counters: Arc<ThreadCounters>,
     /// Bytes before each packet: the `virtio_net_hdr`, if the device has one.
     prefix: usize,
+    mtu: Mtu,
     policy: Policy,
     /// The bits of a packet's TOS byte that its outer header gets.
     inherited_tos: u8,
@@ -52,8 +56,7 @@ pub(super) struct Egress<Q = TunQueue, S = UdpSocket> {
     /// True while interactive (non-TCP) packets were read within the last 2 ms by any worker.
     interactive: Arc<RecentEvent>,
     sender: Sender<S>,
-    icmp: IcmpErrors,
-    icmp_parts: GatherBuffer,
+    errors: ErrorWriter<Q>,
     probe: Probe,
 }
 
@@ -82,12 +85,20 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
     ) -> Self {
         let vnet = offloads.has(Feature::Vnet);
         let batched = offloads.has(Feature::Batch);
+        let prefix = if vnet { VnetHeader::LEN } else { 0 };
         let policy = Policy::from(config);
+        let errors = ErrorWriter {
+            queue: Arc::clone(&queues[0]),
+            prefix,
+            icmp: IcmpErrors::new(policy.egress_icmp_source),
+            parts: GatherBuffer::new(),
+        };
         Self {
             routes,
             offloads,
             counters,
-            prefix: if vnet { VnetHeader::LEN } else { 0 },
+            prefix,
+            mtu: config.mtu.clone(),
             policy,
             inherited_tos: config.outer_tos.inherited(),
             depth: if batched { READS } else { 1 },
@@ -107,8 +118,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
                 gso_blocklist: GsoBlocklist::default(),
                 max_segments: 1,
             },
-            icmp: IcmpErrors::new(policy.egress_icmp_source),
-            icmp_parts: GatherBuffer::new(),
+            errors,
             probe: config.tap.probe(Direction::Egress, config.bind),
         }
     }
@@ -121,6 +131,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
             return turn;
         }
         self.probe.batch_read();
+        self.follow_mtu();
         self.sender.max_segments =
             if self.offloads.has(Feature::Gso) { MAX_SEGMENTS as u32 } else { 1 };
         let before = self.counters.egress.packets.get();
@@ -128,7 +139,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
             let span = self.reads[index];
             self.forward(span);
         }
-        self.sender.flush(&self.packets, &self.offloads, &self.counters.egress, &mut self.probe);
+        self.flush();
         let counters = &self.counters.egress;
         counters.batch.record(counters.packets.get() - before);
         match turn {
@@ -231,12 +242,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
         let tos = self.packets[start + TOS] & self.inherited_tos;
         for index in 0..segments.count() {
             if self.sender.is_full(header_len + COPIED) {
-                self.sender.flush(
-                    &self.packets,
-                    &self.offloads,
-                    &self.counters.egress,
-                    &mut self.probe,
-                );
+                self.flush();
             }
             let packet = &self.packets[start..start + len];
             let at = self.sender.headers_len;
@@ -252,6 +258,20 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
             self.sender.headers_len += copied;
             self.sender.trains.push(route, tos, Span::new(at, copied), body, max_segments);
         }
+    }
+
+    /// Adopts a change of the MTU. What the kernel refused at the old one says nothing about the new one.
+    fn follow_mtu(&mut self) {
+        let mtu = self.mtu.get().into();
+        if mtu != self.policy.mtu {
+            self.policy.mtu = mtu;
+            self.sender.gso_blocklist = GsoBlocklist::default();
+        }
+    }
+
+    fn flush(&mut self) {
+        let Self { sender, packets, offloads, counters, errors, probe, .. } = self;
+        sender.flush(packets, offloads, &counters.egress, errors, probe);
     }
 
     /// Counts the packet at `start` of `span` as dropped, shows a capture the segments that it would
@@ -277,20 +297,8 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
                 }
             }
         }
-        let Some(kind) = dropped.icmp else { return };
-        match self.icmp.reply(kind, packet) {
-            Reply::Error(error) => {
-                let header = VnetHeader::NONE.encode();
-                let mut parts = self.icmp_parts.begin();
-                parts.push(&header[..self.prefix]);
-                parts.push(error);
-                if self.queues[0].write(&parts).is_ok() {
-                    counters.icmp.add(1);
-                    self.probe.icmp_sent(None, error);
-                }
-            }
-            Reply::Limited => counters.icmp_limited.add(1),
-            Reply::Forbidden => {}
+        if let Some(kind) = dropped.icmp {
+            self.errors.answer(kind, packet, counters, &mut self.probe);
         }
     }
 }

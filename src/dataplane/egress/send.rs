@@ -4,11 +4,14 @@ use std::io;
 use std::net::SocketAddrV4;
 
 use super::Sender;
+use super::errors::ErrorWriter;
 use super::train::{Datagram, Train};
 use crate::dataplane::counters::{DirectionCounters, DropReason};
+use crate::dataplane::icmp;
 use crate::dataplane::offload::{ActiveOffloads, Feature, gso};
-use crate::dataplane::syscalls::MessageSocket;
+use crate::dataplane::syscalls::{MessageSocket, PacketQueue};
 use crate::dataplane::tap::{Probe, Ttl};
+use crate::packet::icmp::ErrorKind;
 use crate::route::NextHop;
 use crate::sys::mmsg::Filling;
 
@@ -26,11 +29,12 @@ impl<S: MessageSocket> Sender<S> {
     }
 
     /// Sends all trains in their order, and empties the list. A refused train costs only itself.
-    pub(super) fn flush(
+    pub(super) fn flush<Q: PacketQueue>(
         &mut self,
         packets: &[u8],
         offloads: &ActiveOffloads,
         counters: &DirectionCounters,
+        errors: &mut ErrorWriter<Q>,
         probe: &mut Probe,
     ) {
         let mut next = 0;
@@ -57,7 +61,7 @@ impl<S: MessageSocket> Sender<S> {
                 next += 1;
                 if train.count > 1 && gso::may_pass_singly(&error) {
                     counters.gso_refused.add(1);
-                    if self.send_singly(&train, packets, offloads, counters, probe) > 0 {
+                    if self.send_singly(&train, packets, offloads, counters, errors, probe) > 0 {
                         self.gso_blocklist.record_refusal(
                             &error,
                             train.hop,
@@ -68,6 +72,10 @@ impl<S: MessageSocket> Sender<S> {
                 } else {
                     drop_unsent(&error, &train, train.count, offloads, counters);
                     self.show(&train, packets, Some(reason(&error)), probe);
+                    for datagram in self.trains.datagrams(&train) {
+                        let parts = parts(&self.headers, packets, datagram);
+                        answer_too_big(&error, parts, counters, errors, probe);
+                    }
                 }
             }
             if !offloads.has(Feature::Gso) {
@@ -80,12 +88,13 @@ impl<S: MessageSocket> Sender<S> {
 
     /// Sends a train that the kernel did not segment as one message per datagram. Returns how many were
     /// sent.
-    fn send_singly(
+    fn send_singly<Q: PacketQueue>(
         &mut self,
         train: &Train,
         packets: &[u8],
         offloads: &ActiveOffloads,
         counters: &DirectionCounters,
+        errors: &mut ErrorWriter<Q>,
         probe: &mut Probe,
     ) -> usize {
         let mut filling = self.batch.begin();
@@ -110,6 +119,7 @@ impl<S: MessageSocket> Sender<S> {
                 if let Some(datagram) = datagrams.next() {
                     let hop = Some(address(train.hop));
                     probe.dropped(reason(&error), hop, Ttl::Decremented, parts(datagram));
+                    answer_too_big(&error, parts(datagram), counters, errors, probe);
                 }
                 next += 1;
             }
@@ -189,6 +199,23 @@ fn drop_unsent(
     let reason = reason(error);
     counters.unsent(reason, train.peer, count.into());
     offloads.refused(reason, train.hop, error);
+}
+
+/// Tells the sender of a datagram that was too long for its path. The kernel has not said which length
+/// it would have sent; a sender that gets this error again tries ever shorter packets.
+fn answer_too_big<Q: PacketQueue>(
+    error: &io::Error,
+    [header, body]: [&[u8]; 2],
+    counters: &DirectionCounters,
+    errors: &mut ErrorWriter<Q>,
+    probe: &mut Probe,
+) {
+    if reason(error) == DropReason::SendTooBig {
+        let mtu = icmp::mtu_below(header.len() + body.len());
+        // A packet without a header of its own is in one piece.
+        let offender = if header.is_empty() { body } else { header };
+        errors.answer(ErrorKind::FragmentationNeeded { mtu }, offender, counters, probe);
+    }
 }
 
 fn reason(error: &io::Error) -> DropReason {

@@ -9,12 +9,14 @@ use super::config::Config;
 use super::counters::{DropReason, ThreadCounters};
 use super::forward::{self, Dropped, Incoming, Policy};
 use super::icmp::{IcmpErrors, Reply};
+use super::mtu::Mtu;
 use super::offload::{ActiveOffloads, Feature};
 use super::polling::{ArrivalPattern, Ready, Turn};
 use super::span::Span;
 use super::syscalls::PacketQueue;
 use super::tap::{Direction, Probe};
 use crate::packet::coalesce::{Coalescer, Protocols};
+use crate::packet::icmp::ErrorKind;
 use crate::packet::vnet::VnetHeader;
 use crate::route::{PeerIndex, RouteTable};
 use crate::sys::iovec::GatherBuffer;
@@ -32,7 +34,10 @@ pub(super) struct Ingress<Q = TunQueue> {
     counters: Arc<ThreadCounters>,
     /// Bytes before each packet: the `virtio_net_hdr`, if the device has one.
     prefix: usize,
+    mtu: Mtu,
     policy: Policy,
+    /// Whether a sender of the batch has been told that its packets are longer than the MTU.
+    told: bool,
     checks: Checks,
     depth: Depth,
     pattern: ArrivalPattern,
@@ -71,7 +76,9 @@ impl<Q: PacketQueue> Ingress<Q> {
             socket,
             routes,
             prefix: if offloads.has(Feature::Vnet) { VnetHeader::LEN } else { 0 },
+            mtu: config.mtu.clone(),
             policy,
+            told: false,
             checks,
             batch: RecvBatch::new(depth.max, batched),
             depth,
@@ -100,6 +107,7 @@ impl<Q: PacketQueue> Ingress<Q> {
             Err(_) => return Turn::Worked,
         };
         self.probe.batch_read();
+        (self.policy.mtu, self.told) = (self.mtu.get().into(), false);
         self.coalescer.set_protocols(Protocols {
             tcp: self.offloads.has(Feature::TcpCoalesce),
             udp: self.offloads.has(Feature::UdpCoalesce),
@@ -154,28 +162,42 @@ impl<Q: PacketQueue> Ingress<Q> {
             self.checks.apply(counters, from, checked);
         }
         match result {
-            Ok(Incoming { packet, peer }) => {
+            Ok(Incoming { packet, peer, icmp }) => {
+                let len = packet.total_len();
                 if self.coalescer.push(&packet).is_ok() {
-                    let len = packet.total_len();
                     counters.packets.add(1);
                     counters.bytes.add(len as u64);
                     self.packets.push(Packet { span: Span { len: len as u32, ..span }, peer });
+                }
+                if let Some(kind) = icmp
+                    && !self.told
+                {
+                    self.told = true;
+                    self.answer(kind, from, Span { len: len as u32, ..span });
                 }
             }
             Err(dropped) => self.drop_datagram(&dropped, from, span),
         }
     }
 
-    /// Counts the packet in the datagram at `span` as dropped, shows a capture the datagram, and sends
-    /// the ICMP error to the packet's sender, through the peer that the datagram came from.
+    /// Counts the packet in the datagram at `span` as dropped, shows a capture the datagram, and answers
+    /// the packet's sender.
     #[cold]
     fn drop_datagram(&mut self, dropped: &Dropped, from: SocketAddrV4, span: Span) {
         let datagram = &self.batch.bytes()[span.range()];
         let counters = &self.counters.ingress;
         counters.record_dropped(dropped.reason, 1, dropped.len);
         self.probe.dropped(dropped.reason, Some(from), dropped.ttl, [datagram, &[]]);
-        let Some(kind) = dropped.icmp else { return };
-        match self.icmp.reply(kind, &datagram[..dropped.len]) {
+        if let Some(kind) = dropped.icmp {
+            self.answer(kind, from, Span { len: dropped.len as u32, ..span });
+        }
+    }
+
+    /// Sends an ICMP error to the sender of the packet at `span`, through the peer that it came from.
+    #[cold]
+    fn answer(&mut self, kind: ErrorKind, from: SocketAddrV4, span: Span) {
+        let counters = &self.counters.ingress;
+        match self.icmp.reply(kind, &self.batch.bytes()[span.range()]) {
             Reply::Error(error) => {
                 if self.socket.send_to(error, from).is_ok() {
                     counters.icmp.add(1);

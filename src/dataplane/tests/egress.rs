@@ -7,9 +7,11 @@ use super::support::{
 };
 use crate::dataplane::counters::{Stats, ThreadCounters};
 use crate::dataplane::egress::{Egress, INTERACTIVE_WINDOW};
+use crate::dataplane::mtu::Mtu;
 use crate::dataplane::offload::{ActiveOffloads, Feature, Offloads};
 use crate::dataplane::polling::{Ready, RecentEvent};
 use crate::dataplane::{Config, OuterTos};
+use crate::packet::ipv4::Ipv4;
 use crate::packet::vnet::VnetHeader;
 use crate::route::NextHop;
 use crate::sys::mmsg::Message;
@@ -27,6 +29,7 @@ struct Bench {
     socket: Arc<ScriptedSocket>,
     counters: Arc<ThreadCounters>,
     offloads: Arc<ActiveOffloads>,
+    mtu: Mtu,
     egress: Egress<ScriptedQueue, ScriptedSocket>,
 }
 
@@ -54,7 +57,7 @@ impl Bench {
             Arc::clone(&counters),
             Arc::new(RecentEvent::new(INTERACTIVE_WINDOW)),
         );
-        Self { queue, socket, counters, offloads, egress }
+        Self { queue, socket, counters, offloads, mtu: config.mtu, egress }
     }
 
     /// Sends a train of three segments to A, then a packet each to B and C, in one batch.
@@ -196,6 +199,8 @@ fn segmentation_is_not_blamed_for_what_single_datagrams_meet_too() {
             let stats = bench.stats().egress;
             assert_eq!((stats.carried_packets, stats.drops[reason]), (2 * batch, 3 * batch));
             assert_eq!(stats.gso_refused, batch, "the train is tried each time");
+            let answers = if errno == libc::EMSGSIZE { 3 * batch } else { 0 };
+            assert_eq!(stats.icmp, answers, "errno {errno}");
         }
         assert!(bench.offloads.has(Feature::Gso), "errno {errno}");
         assert_eq!(bench.sent(), [(3, 1, false), (4, 1, false)].repeat(2));
@@ -245,6 +250,39 @@ fn a_packet_that_cannot_be_sent_is_answered() {
         assert_eq!(header.source(), [10, 0, 0, 0], "an address that the kernel believes");
         assert_eq!(ip.payload().payload[0], kind);
     }
+}
+
+/// The path MTU is what the packet's sender must learn, wherever the packet is found to be too long.
+#[test]
+fn a_packet_that_is_too_long_is_answered_with_an_mtu() {
+    let full = udp(HERE, [10, 0, 2, 2], 64, usize::from(MTU) - 28);
+    let told = |bench: &Bench| -> Vec<[u8; 4]> {
+        let written = bench.queue.written.borrow();
+        let message = |packet: &Vec<u8>| [30, 31, 36, 37].map(|at| packet[at]);
+        written.iter().map(message).collect()
+    };
+    let [old, new, below] = [MTU, 1_372, 1_464].map(u16::to_be_bytes);
+    // It is longer than the MTU, before and after a change.
+    let mut bench = Bench::new(usize::MAX, |_| None);
+    let mut longer = full.clone();
+    longer.push(0);
+    longer[2..4].copy_from_slice(&(MTU + 1).to_be_bytes());
+    let mut longer = Ipv4::parse(longer).unwrap();
+    longer.fill_checksum();
+    bench.queue.holds(VnetHeader::NONE, longer.as_bytes());
+    bench.queue.holds(VnetHeader::NONE, &full);
+    bench.egress.turn(Ready::ANY);
+    assert_eq!(told(&bench), [[3, 4, old[0], old[1]]]);
+    bench.mtu.set(1_372);
+    bench.queue.holds(VnetHeader::NONE, &full);
+    bench.egress.turn(Ready::ANY);
+    assert_eq!(told(&bench)[1..], [[3, 4, new[0], new[1]]]);
+    assert_eq!((bench.stats().egress.drops["over-mtu"], bench.sent().len()), (2, 1));
+    // The kernel does not send it.
+    let mut bench = Bench::new(usize::MAX, |_| Some(libc::EMSGSIZE));
+    bench.queue.holds(VnetHeader::NONE, &full);
+    bench.egress.turn(Ready::ANY);
+    assert_eq!(told(&bench), [[3, 4, below[0], below[1]]]);
 }
 
 #[test]

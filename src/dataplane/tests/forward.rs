@@ -33,6 +33,14 @@ pub(super) fn with(mut packet: Vec<u8>, change: impl Fn(&mut Vec<u8>)) -> Vec<u8
     packet
 }
 
+/// The packet without DF.
+fn fragmentable(packet: Vec<u8>) -> Vec<u8> {
+    with(packet, |p| {
+        let mut ip = Ipv4::parse(&mut p[..]).unwrap();
+        ip.set_dont_fragment(false);
+    })
+}
+
 /// Packets that are malformed in the same way in either direction.
 fn malformed() -> Vec<(&'static str, Vec<u8>, DropReason)> {
     let good = udp(HERE, THERE, 64, 10);
@@ -52,6 +60,7 @@ fn egress_table() {
     let (policy, routes) = (policy(CheckMode::Off, CheckMode::Off), routes(&[(2, PEER)]));
     let none = VnetHeader::NONE;
     let long = usize::from(MTU) - 28;
+    let too_long = Err((DropReason::OverMtu, Some(ErrorKind::FragmentationNeeded { mtu: MTU })));
     let mut rows: Vec<(&str, VnetHeader, Vec<u8>, Row)> = vec![
         ("to a lease", none, udp(HERE, THERE, 64, 10), Ok(())),
         ("with padding", none, with(udp(HERE, THERE, 64, 10), |p| p.push(0)), Ok(())),
@@ -87,18 +96,15 @@ fn egress_table() {
             Err((DropReason::NoRoute, Some(ErrorKind::NetUnreachable))),
         ),
         ("as long as the MTU", none, udp(HERE, THERE, 64, long), Ok(())),
-        (
-            "longer than the MTU",
-            none,
-            udp(HERE, THERE, 64, long + 1),
-            Err((DropReason::OverMtu, None)),
-        ),
+        ("longer than the MTU", none, udp(HERE, THERE, 64, long + 1), too_long),
+        ("longer, to be fragmented", none, fragmentable(udp(HERE, THERE, 64, long + 1)), Ok(())),
+        ("longer than a datagram", none, fragmentable(udp(HERE, THERE, 64, 65_480)), too_long),
         ("super-packet", tcp_super_packet(1_000), tcp(HERE, THERE, 1, 3_000), Ok(())),
         (
             "segments longer than the MTU",
             tcp_super_packet(MTU),
             tcp(HERE, THERE, 1, 3_000),
-            Err((DropReason::OverMtu, None)),
+            too_long,
         ),
         (
             "segments of nothing",
@@ -161,13 +167,8 @@ fn ingress_table() {
         ("TTL of 1", off, off, udp(THERE, HERE, 1, 10), expired),
         ("TTL of 0", off, off, udp(THERE, HERE, 0, 10), expired),
         ("as long as the MTU", off, off, udp(THERE, HERE, 64, long), Ok(())),
-        (
-            "longer than the MTU",
-            off,
-            off,
-            udp(THERE, HERE, 64, long + 1),
-            Err((DropReason::OverMtu, None)),
-        ),
+        ("longer than the MTU", off, off, udp(THERE, HERE, 64, long + 1), Ok(())),
+        ("as long as can be", off, off, udp(THERE, HERE, 64, 65_479), Ok(())),
         ("from another's lease", off, off, udp([10, 0, 3, 2], HERE, 64, 10), Ok(())),
         ("from another's lease", log, off, udp([10, 0, 3, 2], HERE, 64, 10), Ok(())),
         ("from another's lease", enforce, off, udp([10, 0, 3, 2], HERE, 64, 10), source),
@@ -213,8 +214,7 @@ fn ingress_table() {
         let reached_checks = !matches!(
             expected,
             Err((
-                DropReason::OverMtu
-                    | DropReason::TooShort
+                DropReason::TooShort
                     | DropReason::NotIpv4
                     | DropReason::BadHeaderLength
                     | DropReason::Truncated,
@@ -226,6 +226,25 @@ fn ingress_table() {
             .map(|carried| assert_eq!(carried.packet.ttl(), before[8] - 1, "{name}"))
             .map_err(|dropped| (dropped.reason, dropped.icmp));
         assert_eq!(row, expected, "{name}, source {source}, destination {destination}");
+    }
+}
+
+/// What arrives whole is delivered, and its sender learns what this host's own packets may have.
+#[test]
+fn the_sender_of_a_packet_that_may_not_be_fragmented_learns_the_mtu() {
+    let routes = routes(&[(2, PEER)]);
+    let policy = policy(CheckMode::Off, CheckMode::Off);
+    let long = usize::from(MTU) - 28;
+    let told = Some(ErrorKind::FragmentationNeeded { mtu: MTU });
+    for (mut packet, expected) in [
+        (udp(THERE, HERE, 64, long), None),
+        (udp(THERE, HERE, 64, long + 1), told),
+        (fragmentable(udp(THERE, HERE, 64, long + 1)), None),
+    ] {
+        let sender = SocketAddrV4::new(PEER.ip, PEER.port);
+        let grace = || Err(MismatchReason::GraceOver);
+        let (_, result) = forward::ingress(&policy, &routes, sender, grace, &mut packet);
+        assert_eq!(result.unwrap().icmp, expected);
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::support::{ScriptedQueue, config, routes, tcp, udp};
+use super::support::{MTU, ScriptedQueue, config, routes, tcp, udp};
 use crate::dataplane::checks::{Checks, MismatchReports};
 use crate::dataplane::counters::{Stats, ThreadCounters};
 use crate::dataplane::ingress::Ingress;
@@ -187,4 +187,24 @@ fn a_packet_whose_time_to_live_ends_here_is_answered_to_its_peer() {
     let ip = etherparse::Ipv4Slice::from_slice(&answer[..len]).unwrap();
     assert_eq!((ip.header().source(), ip.header().destination()), ([10, 0, 1, 0], THERE));
     assert_eq!(ip.payload().payload[0], 11, "time exceeded");
+}
+
+/// What arrives whole is written whole, and one sender of a batch is told.
+#[test]
+fn a_packet_longer_than_the_mtu_is_written_and_its_sender_told() {
+    let mut bench = Bench::new(|_| None);
+    let long = udp(THERE, HERE, 64, 3_000);
+    bench.send(&[long.clone(), long.clone()]);
+    bench.run(2);
+    let written = bench.queue.written.borrow().iter().map(Vec::len).sum::<usize>();
+    assert!(written >= 2 * 3_000, "{written}");
+    let stats = bench.stats().ingress;
+    assert_eq!((stats.carried_packets, stats.dropped()), (2, 0));
+    assert!((1..=2).contains(&stats.icmp), "once per batch: {}", stats.icmp);
+    let mut answer = [0; 100];
+    let len = bench.peer.recv(&mut answer).unwrap();
+    let answer = &answer[..len];
+    assert_eq!((&answer[12..16], &answer[16..20]), (&[10, 0, 1, 0][..], &THERE[..]));
+    assert_eq!(answer[20..22], [3, 4]);
+    assert_eq!(answer[26..28], MTU.to_be_bytes());
 }

@@ -118,7 +118,7 @@ pub(in crate::dataplane) fn config(offloads: Offloads) -> Config {
         address: Ipv4Addr::new(10, 0, 1, 0),
         network: "10.0.0.0/16".parse().unwrap(),
         subnet: "10.0.1.0/24".parse().unwrap(),
-        mtu: MTU,
+        mtu: MTU.into(),
         bind: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8285),
         outer_tos: OuterTos::default(),
         workers: 1,

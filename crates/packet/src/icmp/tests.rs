@@ -36,6 +36,25 @@ fn time_exceeded_reaches_the_sender() {
     );
 }
 
+/// The second half of the second word is the MTU (RFC 1191 §4).
+#[test]
+fn fragmentation_needed_tells_the_mtu() {
+    let offender = samples::tcp(1, &[7; 1_400], 0x18);
+    let mut out = [0xa5; MAX_LEN];
+    let kind = ErrorKind::FragmentationNeeded { mtu: 1_372 };
+    let len = error(kind, &offender, ROUTER, &mut out).unwrap();
+    let reply = Ipv4::parse(&out[..len]).unwrap();
+    let message = Icmpv4::parse(reply.payload()).unwrap();
+    assert!(reply.verify_checksum() && message.verify_checksum());
+    assert_eq!(reply.payload()[..2], [3, 4]);
+    assert_eq!(reply.payload()[4..8], [0, 0, 0x05, 0x5c]);
+    // The payload beyond what is quoted need not be there.
+    let mut cut = [0xa5; MAX_LEN];
+    assert_eq!(error(kind, &offender[..28], ROUTER, &mut cut), Some(len));
+    assert_eq!(cut, out);
+    assert_eq!(error(kind, &offender[..27], ROUTER, &mut cut), None);
+}
+
 #[test]
 fn quotes_what_there_is() {
     let mut offender = samples::udp(b"");
