@@ -126,7 +126,9 @@ impl HostInterfaces {
     pub(super) fn of_route(&self, route: &KernelRoute) -> Result<ChosenAddress<'_>, String> {
         let link = route.oif.and_then(|index| self.links.iter().find(|l| l.index == index));
         let link = link.ok_or("its route has no interface")?;
-        match route.source {
+        // The kernel's answer may name an address that is left out here, that of the TUN device.
+        let known = |source: &Ipv4Addr| self.addresses.iter().any(|a| a.local == *source);
+        match route.source.filter(known) {
             Some(address) if !address.is_loopback() => {
                 check_mtu(link)?;
                 Ok(ChosenAddress { link, address })

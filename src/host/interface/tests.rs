@@ -336,3 +336,20 @@ fn the_mtu_of_an_address_on_lo_is_that_of_the_way_out() {
     assert_eq!(mtu(no_default), (Some(3), 9000));
     assert_eq!(mtu(|host| host.routes.clear()), (None, 1500), "nothing says which way");
 }
+
+/// Without the way that it was chosen by, the route to a host that the Network covers leads into the overlay.
+#[test]
+fn the_way_into_the_overlay_is_no_way_between_hosts() {
+    let target = Ipv4Addr::new(10, 1, 0, 5);
+    let options = InterfaceOptions { can_reach: Some(target), ..InterfaceOptions::default() };
+    let reach = |oif, source| Some((target, Ok(default_route(oif, 0, Some(source)))));
+    let address = Ipv4Addr::new(10, 1, 2, 3);
+    let current = choose_among(&host(), &options, reach(3, address)).unwrap();
+    let mut host = host();
+    remove(&mut host, "10.1.2.3");
+    let tun = Link { index: 9, name: "flannel0".into(), mtu: 1472, ..Link::default() };
+    host.links.push(tun);
+    let followed = follow_among(&host, &options, &current, reach(9, Ipv4Addr::new(10, 0, 20, 0)));
+    let Followed::Nowhere(why) = followed else { panic!("{followed:?}") };
+    assert_eq!(why, "--iface-can-reach=10.1.0.5: it has no IPv4 address");
+}
