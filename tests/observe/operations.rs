@@ -65,6 +65,7 @@ fn daemons_that_do_not_start_or_lose_what_they_had() {
     lab.start_daemon(HERE, etcd(&[])).expect("a daemon");
     refused(&mut lab);
     silent_name_server(&lab);
+    refused_by_the_store(&mut lab);
     waiting(&mut lab);
     lease_lost(&mut lab);
 }
@@ -153,6 +154,30 @@ fn silent_name_server(lab: &TestLab) {
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("no name server has answered yet for etcd.example"), "{said}");
     assert!(took < Duration::from_secs(4), "{took:?}: {said}");
+}
+
+/// A lease store that answers and refuses is a warning for as long as it does: here a directory
+/// that the daemon may read only.
+fn refused_by_the_store(lab: &mut TestLab) {
+    let dir = lab.host(PEER).directory().join("leases");
+    for part in ["subnets", "terms"] {
+        std::fs::create_dir_all(dir.join(part)).expect("a directory");
+    }
+    for (name, content) in [("config", lab::CONFIG), (".lock", "")] {
+        std::fs::write(dir.join(name), content).expect("a file");
+    }
+    let allow = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(&dir, allow(0o555)).expect("its mode");
+    let flag = format!("--registry=file:{}", dir.display());
+    lab.spawn_daemon(PEER, DaemonOptions::with_flags([flag.as_str()])).expect("a daemon");
+    let meaning = "refuses this host: permission denied";
+    status_row(lab, PEER, meaning);
+    std::fs::set_permissions(&dir, allow(0o755)).expect("its mode");
+    wait_for("the end of the warning", Duration::from_secs(20), || {
+        let said = status(lab, PEER);
+        said.contains("lease ") && !said.contains(meaning)
+    });
+    lab.stop_daemon(PEER).expect("a stop");
 }
 
 /// Daemons that wait for something are not ready, and say for what.

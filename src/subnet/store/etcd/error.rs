@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use etcd_client::Error;
+use tokio_rustls::rustls;
 
 use super::names::NameError;
 use crate::subnet::store::{StoreError, UnavailableKind};
@@ -70,10 +71,8 @@ fn by_chain(error: &(dyn StdError + 'static), fallback: &str) -> (UnavailableKin
             kind = Some(match io.kind() {
                 io::ErrorKind::ConnectionRefused => UnavailableKind::Refused,
                 io::ErrorKind::TimedOut => UnavailableKind::Timeout,
-                _ if io.get_ref().is_some_and(|inner| inner.is::<NameError>()) => {
-                    UnavailableKind::Name
-                }
-                _ if is_tls(&words) => UnavailableKind::Tls,
+                _ if is_inside::<NameError>(io) => UnavailableKind::Name,
+                _ if is_inside::<rustls::Error>(io) || is_tls(&words) => UnavailableKind::Tls,
                 io::ErrorKind::ConnectionReset
                 | io::ErrorKind::BrokenPipe
                 | io::ErrorKind::UnexpectedEof => UnavailableKind::Closed,
@@ -86,10 +85,16 @@ fn by_chain(error: &(dyn StdError + 'static), fallback: &str) -> (UnavailableKin
         }
         next = error.source();
         if next.is_none() && !words.is_empty() {
-            text = words;
+            // rustls puts these words before an error that it does not know.
+            text = words.strip_prefix("unexpected error: ").unwrap_or(&words).to_owned();
         }
     }
     (kind.unwrap_or(UnavailableKind::Closed), text)
+}
+
+/// Whether an error of this type became the I/O error.
+fn is_inside<E: StdError + 'static>(io: &io::Error) -> bool {
+    io.get_ref().is_some_and(|inner| inner.is::<E>())
 }
 
 fn is_tls(words: &str) -> bool {

@@ -85,6 +85,18 @@ fn is_role(why: &CertificateError) -> bool {
     matches!(why, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
 
+/// ring has no other word for a signature by an RSA key that it finds too short.
+fn signature_error(error: Error) -> Error {
+    match error {
+        Error::InvalidCertificate(CertificateError::BadSignature) => Error::General(
+            "the server's signature is wrong, or by RSA below 2048 bits, which is not supported: \
+             give the server a longer key"
+                .to_owned(),
+        ),
+        other => other,
+    }
+}
+
 impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
@@ -118,7 +130,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls12_signature(message, cert, signature)
+        self.webpki.verify_tls12_signature(message, cert, signature).map_err(signature_error)
     }
 
     fn verify_tls13_signature(
@@ -127,7 +139,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls13_signature(message, cert, signature)
+        self.webpki.verify_tls13_signature(message, cert, signature).map_err(signature_error)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
