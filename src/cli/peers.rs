@@ -101,7 +101,7 @@ struct Rates {
 /// The state of the path to a peer, as far as the counters show it. The tunnel has no protocol of its own, so
 /// loss beyond this host is only visible as silence; `doctor` sends probes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum PathState {
+pub(super) enum PathState {
     /// Packets are received from the peer.
     Talking,
     /// A firewall of this host refuses the datagrams.
@@ -113,6 +113,16 @@ enum PathState {
 }
 
 impl PathState {
+    /// The state of the path to the host with this traffic.
+    pub(super) fn of(traffic: &PeerTraffic) -> Self {
+        let recent = |ago: Option<Duration>| ago.is_some_and(|ago| ago < RECENT);
+        match (recent(traffic.last_sent), recent(traffic.last_received)) {
+            (_, true) => Self::Talking,
+            (true, false) => Self::Silent,
+            (false, false) => Self::Idle,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Talking => "talking",
@@ -165,16 +175,10 @@ fn rows(samples: &Samples) -> Vec<PeerRow<'_>> {
 
 impl PeerRow<'_> {
     fn state(&self) -> PathState {
-        let recent = |ago: Option<Duration>| ago.is_some_and(|ago| ago < RECENT);
         if self.refused {
             return PathState::Refused;
         }
-        let Some(traffic) = self.traffic else { return PathState::Idle };
-        match (recent(traffic.last_sent), recent(traffic.last_received)) {
-            (_, true) => PathState::Talking,
-            (true, false) => PathState::Silent,
-            (false, false) => PathState::Idle,
-        }
+        self.traffic.map_or(PathState::Idle, PathState::of)
     }
 
     /// Packets that the kernel did not send, and their share of all packets to the peer.
@@ -211,7 +215,7 @@ impl PeerRow<'_> {
 
 /// Age up to which a packet counts as recent: longer than the first retransmissions of TCP take (RFC 6298: 1, 2,
 /// 4 s).
-const RECENT: Duration = Duration::from_secs(10);
+pub(super) const RECENT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -257,7 +257,7 @@ fn status(lab: &TestLab, host: usize) -> String {
 
 /// Asks for the status until it says `meaning`.
 #[track_caller]
-fn status_row(lab: &TestLab, host: usize, meaning: &str) {
+pub fn status_row(lab: &TestLab, host: usize, meaning: &str) {
     wait_for(meaning, Duration::from_secs(20), || status(lab, host).contains(meaning));
     row("flannel-udp status", meaning, &status(lab, host));
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use flannel_udp::lab;
 
-use crate::doctor_lab::{PEER, doctor_lab, examine, sh, with};
+use crate::doctor_lab::{HERE, PEER, doctor_lab, examine, sh, with};
+use crate::operations::status_row;
 use crate::support::exclusive;
 
 #[test]
@@ -75,4 +76,6 @@ fn peers_that_cannot_be_reached() {
     let found = examine(&mut lab, &[]);
     assert!(found.took < Duration::from_secs(11), "{:?}", found.took);
     assert_eq!(found.worse_than_note().len(), 2, "{}", found.text);
+    // The probes were packets to the peer too.
+    status_row(&lab, HERE, "and none were received for");
 }

@@ -1,5 +1,7 @@
 //! `status`: the state of the daemon on one screen.
 
+mod warnings;
+
 use std::fmt::Write as _;
 
 use clap::Args;
@@ -8,12 +10,12 @@ use serde_json::{Value, json};
 use super::samples::{IntervalArgs, Samples};
 use super::table::{self, Layout};
 use crate::args::QueryArgs;
+use crate::dataplane::DropReason;
 use crate::dataplane::counters::DirectionStats;
-use crate::dataplane::{DropReason, FeatureState};
 use crate::exit::Exit;
 use crate::humanize;
-use crate::observe::protocol::snapshot::{Snapshot, Thread, unix};
-use crate::observe::warnings::Warning;
+use crate::observe::protocol::snapshot::{Snapshot, Thread};
+use warnings::{since, warnings};
 
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
@@ -101,57 +103,6 @@ fn heading(out: &mut String, now: &Snapshot) {
         let _ = writeln!(out, "! {warning}");
     }
     out.push('\n');
-}
-
-/// The conditions that need an operator's attention.
-fn warnings(now: &Snapshot) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !now.health.ready {
-        let missing = now.health.missing.as_deref().unwrap_or("no reason given");
-        warnings.push(format!("not ready: {missing}"));
-    }
-    // A warning that makes the daemon unready may be the reason above.
-    let rest = now.warnings.iter().map(Warning::sentence);
-    warnings.extend(rest.filter(|warning| now.health.missing.as_ref() != Some(warning)));
-    if !now.health.late.is_empty() {
-        warnings.push(format!("no heartbeat from {}", now.health.late.join(", ")));
-    }
-    if now.overlay.as_ref().is_some_and(|overlay| !overlay.carrying) {
-        warnings.push("no packets are forwarded: the TUN device is being created again".into());
-    }
-    if let Some(lease) = &now.lease {
-        if !lease.held {
-            warnings.push(format!("the lease of {} is not confirmed", lease.subnet));
-        }
-        if lease.expires.is_some_and(|expires| expires <= now.taken) {
-            warnings.push(format!("the lease of {} has expired", lease.subnet));
-        }
-    }
-    if let Some(registry) = now.registry.as_ref().filter(|registry| !registry.connected) {
-        let why = registry.last_error.as_deref().unwrap_or("no answer yet");
-        warnings.push(format!("the lease store cannot be read, routes stay unchanged: {why}"));
-    }
-    for feature in &now.features {
-        // A feature that a flag disables is no reason for a warning.
-        if let Some(why) = feature.why.as_deref().filter(|why| *why != "switched off") {
-            warnings.push(format!(
-                "continuing without {}: {why}{}",
-                feature.name,
-                since(now, feature)
-            ));
-        }
-    }
-    for mismatch in now.recent_mismatches().take(MAX_NAMED_SENDERS) {
-        let ago = humanize::seconds(mismatch.last_ago.floor());
-        warnings.push(format!("{} ({ago} ago)", mismatch.latest.sentence()));
-    }
-    warnings
-}
-
-/// The age of a feature's loss, in parentheses; empty if the feature was never lost.
-fn since(now: &Snapshot, feature: &FeatureState) -> String {
-    let ago = |lost| humanize::seconds((now.taken - unix(lost)).max(0.0).floor());
-    feature.lost.map_or_else(String::new, |lost| format!(" ({} ago)", ago(lost)))
 }
 
 fn addresses(out: &mut String, now: &Snapshot) {
@@ -340,14 +291,12 @@ fn dash() -> String {
     "-".into()
 }
 
-/// Most senders of mismatching packets that warnings name.
-const MAX_NAMED_SENDERS: usize = 3;
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::dataplane::FeatureState;
 
     fn snapshot(lifetime: f64, busy: f64, spinning: f64) -> Snapshot {
         let name = "egress-0".to_owned();
