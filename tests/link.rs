@@ -134,6 +134,13 @@ fn flannel0_is_set_up_as_flannel_does() {
         let overlay = OverlayDevice { blackhole: true, ..overlay(index_of("flannel0").await) };
         let first = ensure(&netlink, &overlay).await.unwrap();
         assert_eq!(ensure(&netlink, &overlay).await.unwrap(), Default::default());
+        // Below IPv6's least MTU and back, up and down.
+        for damage in ["link set flannel0 mtu 1279", "link set flannel0 mtu 1279 down"] {
+            ip(&netns, damage);
+            assert!(ensure(&netlink, &overlay).await.unwrap().repairs.contains(&Repair::Mtu(1279)));
+            assert_eq!(ensure(&netlink, &overlay).await.unwrap(), Default::default());
+            assert_eq!(show(&netns, "-6 -o address show dev flannel0"), "", "{damage}");
+        }
         first.repairs
     });
     assert_eq!(repairs.len(), 5);

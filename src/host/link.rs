@@ -90,6 +90,10 @@ pub enum LinkError {
     Netlink(#[from] NetlinkError),
 }
 
+/// Least MTU of a link with IPv6 (RFC 8200, section 5). The kernel takes IPv6 off an interface below it,
+/// and begins anew above it, with all settings at their defaults.
+const IPV6_MIN_MTU: u32 = 1_280;
+
 /// Metric of the blackhole route: larger than any that a bridge or another daemon would use, so
 /// that the kernel uses the blackhole route only if there is no other route to the subnet.
 pub const BLACKHOLE_METRIC: u32 = u32::MAX - 1;
@@ -157,14 +161,20 @@ async fn ensure_mtu_and_up(
     }
     if !link.up {
         checked.repairs.push(Repair::Up);
-        // With a link-local address the kernel would send router solicitations and multicast reports
-        // into the overlay, which carries IPv4 alone. Without IPv6 there is nothing to set.
-        if let Err(error) = netlink.set_no_link_local(overlay.index).await {
-            tracing::debug!(%error, "cannot keep an IPv6 address from the TUN device");
-        }
+    }
+    let begins_ipv6 = link.mtu < IPV6_MIN_MTU && overlay.mtu >= IPV6_MIN_MTU;
+    if begins_ipv6 {
+        netlink.set_mtu_and_state(overlay.index, overlay.mtu, false).await?;
+    }
+    // With a link-local address the kernel would send router solicitations and multicast reports into
+    // the overlay, which carries IPv4 alone. Without IPv6 there is nothing to set.
+    if (begins_ipv6 || !link.up)
+        && let Err(error) = netlink.set_no_link_local(overlay.index).await
+    {
+        tracing::debug!(%error, "cannot keep an IPv6 address from the TUN device");
     }
     if !checked.repairs.is_empty() {
-        netlink.set_mtu_and_up(overlay.index, overlay.mtu).await?;
+        netlink.set_mtu_and_state(overlay.index, overlay.mtu, true).await?;
     }
     Ok(())
 }

@@ -206,11 +206,18 @@ impl Netlink {
         Ok(messages.iter().filter_map(address_of).collect())
     }
 
-    /// Sets the MTU of an interface and its link up.
-    pub async fn set_mtu_and_up(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
+    /// Sets the MTU of an interface, and then its link up or down.
+    pub async fn set_mtu_and_state(
+        &self,
+        index: u32,
+        mtu: u32,
+        up: bool,
+    ) -> Result<(), NetlinkError> {
         let _turn = self.turn().await;
-        let change = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
-        let what = format!("set MTU {mtu} and up on interface {index}");
+        let change = LinkUnspec::new_with_index(index).mtu(mtu);
+        let (change, state) = if up { (change.up(), "up") } else { (change.down(), "down") };
+        let change = change.build();
+        let what = format!("set MTU {mtu} and {state} on interface {index}");
         self.handle.link().change(change).execute().await.map_err(to(what))
     }
 
