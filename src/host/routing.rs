@@ -109,7 +109,11 @@ impl Refusal {
             Self::Route(kind) => {
                 format!("a route or rule of type {kind} drops packets to {destination}")
             }
-            Self::NoRoute => format!("the kernel has no route to {destination}"),
+            Self::NoRoute => {
+                format!(
+                    "the kernel has no route to {destination}, or a policy routing rule hides it"
+                )
+            }
             Self::Other(error) => error.clone(),
         }
     }
@@ -130,6 +134,7 @@ impl Refusal {
                 "find the route with `ip route show table all type {kind}`, or the rule with `ip rule`, and \
                  delete it"
             )),
+            Self::NoRoute => Some("look at `ip rule` and `ip route show table all`".into()),
             _ => None,
         }
     }
@@ -181,20 +186,31 @@ impl Flow {
 }
 
 impl Netlink {
-    /// Where packets from `source` enter this host's routing.
+    /// Where packets from `source` enter this host's routing: through the interface to which the main table
+    /// sends packets for it, whatever policy routing rules say about these.
     pub async fn origin(&self, links: &[Link], source: Ipv4Addr) -> Origin {
-        match self.route_to(source).await {
-            Ok(KernelRoute { kind: RouteType::Local, .. }) => Origin::Host,
-            Ok(route) => links
-                .iter()
-                .find(|link| route.oif == Some(link.index))
-                .map_or(Origin::Unknown, |link| Origin::Behind(link.clone())),
-            Err(_) => Origin::Unknown,
+        let route = self.route_to(source).await.ok();
+        if route.as_ref().is_some_and(|route| route.kind == RouteType::Local) {
+            return Origin::Host;
         }
+        let routes = self.routes().await.unwrap_or_default();
+        let to_source =
+            |r: &&KernelRoute| r.kind == RouteType::Unicast && r.destination.contains(source);
+        let best = routes
+            .iter()
+            .filter(to_source)
+            .max_by_key(|r| (r.destination.len(), std::cmp::Reverse(r.priority)));
+        let oif = best.or(route.as_ref()).and_then(|route| route.oif);
+        let link = links.iter().find(|link| Some(link.index) == oif);
+        link.map_or(Origin::Unknown, |link| Origin::Behind(link.clone()))
     }
 
     /// Asks the kernel what it does with a packet.
     pub async fn routing(&self, links: &[Link], flow: &Flow, origin: &Origin) -> Routing {
+        if flow.source.is_unspecified() {
+            // To the kernel this is a question without a source.
+            return Routing::Refused(Refusal::Martian);
+        }
         match self.route_for(&flow.question(origin)).await {
             Ok(route) if local(route.kind) => Routing::Local,
             Ok(route) => {

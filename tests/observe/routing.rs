@@ -64,6 +64,21 @@ const CASES: &[Case] = &[
         found: Some(("route", "this kernel drops packets of containers")),
     },
     Case {
+        harm: "ip rule add iif docker0 unreachable",
+        mend: "ip rule del iif docker0 unreachable",
+        upper: &[],
+        explained: "the kernel has no route to",
+        found: Some(("route", "this kernel drops packets of containers")),
+    },
+    Case {
+        // The way back to the container is diverted, which strict filtering does not let pass.
+        harm: "sysctl -qw net.ipv4.conf.docker0.rp_filter=1; ip rule add to HERENET lookup 100",
+        mend: "sysctl -qw net.ipv4.conf.docker0.rp_filter=0; ip rule del to HERENET lookup 100",
+        upper: &[],
+        explained: "rp_filter of docker0 is 1 (strict)",
+        found: Some(("route", "this kernel drops packets of containers")),
+    },
+    Case {
         harm: "ip route add blackhole PEERNET",
         mend: "ip route del blackhole PEERNET",
         upper: &["udp", "53"],
@@ -92,7 +107,10 @@ fn the_kernel_is_asked_about_the_users_packet() {
     let mut lab = doctor_lab();
     sh(&lab, HERE, "ip route add default dev eth0 table 100");
     let (net, host) = (lab.subnet(PEER).to_string(), lab.host(PEER).address().to_string());
-    let fill = |line: &str| line.replace("PEERNET", &net).replace("PEERHOST", &host);
+    let own = lab.subnet(HERE).to_string();
+    let fill = |line: &str| {
+        line.replace("PEERNET", &net).replace("PEERHOST", &host).replace("HERENET", &own)
+    };
     let (here, there) = (address(&lab, HERE), address(&lab, PEER));
     let explain = |lab: &TestLab, upper: &[&str]| {
         told(lab, HERE, &[&["explain", &here, &there], upper].concat())
@@ -123,8 +141,10 @@ fn arriving(lab: &mut TestLab, here: &str, there: &str) {
     let said = told(lab, HERE, &["explain", there, here]);
     assert!(said.contains("sent from or through this host: does not apply"), "{said}");
     assert!(said.contains("received from another host: yes"), "{said}");
-    let martian = told(lab, HERE, &["explain", here, "224.0.0.5"]);
-    assert!(martian.contains("is ever routed") && !martian.contains("blackhole"), "{martian}");
+    for (source, destination) in [(here, "224.0.0.5"), ("127.0.0.1", there), ("0.0.0.0", there)] {
+        let said = told(lab, HERE, &["explain", source, destination]);
+        assert!(said.contains("is ever routed") && !said.contains("blackhole"), "{said}");
+    }
     let both = told(lab, HERE, &["explain", there, here, "--both"]);
     assert!(!both.contains("does not apply"), "{both}");
     let way = json(lab, HERE, &["explain", there, here]);

@@ -79,7 +79,7 @@ impl KernelStep {
         let Routing::Refused(refusal) = &self.routing else { return false };
         way.outcome = Outcome::Dropped;
         way.verdict = format!("{begin}: {}", refusal.sentence(&self.flow));
-        way.remedy = refusal.remedy().or_else(|| Some(format!("`{}`", self.command())));
+        way.remedy = refusal.remedy();
         true
     }
 

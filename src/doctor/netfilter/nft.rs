@@ -82,7 +82,11 @@ impl<'a> Table<'a> {
                     matches = matches.and(self.condition(body));
                     continue;
                 }
-                "counter" | "log" | "comment" | "mangle" | "notrack" | "meter" => continue,
+                // Statements without a verdict.
+                "counter" | "log" | "comment" | "mangle" | "notrack" | "meter" | "set" | "map"
+                | "flow" | "dup" | "last" | "ct helper" | "ct timeout" | "ct expectation" => {
+                    continue;
+                }
                 "accept" => Action::Accept,
                 "drop" | "reject" => Action::Drop,
                 "return" => Action::Return,
@@ -95,7 +99,7 @@ impl<'a> Table<'a> {
                 }
                 "xt" if body["name"] == "REJECT" => Action::Drop,
                 "vmap" => self.verdict_map(body),
-                "limit" => {
+                "limit" | "quota" | "ct count" | "connlimit" => {
                     matches = matches.and(Match::Maybe);
                     continue;
                 }
