@@ -65,6 +65,7 @@ const FIREWALLS: &[(&str, &str, &str, &str)] = &[
 fn firewalls_of_the_host_itself() {
     let Some(_exclusive) = exclusive() else { return };
     let mut lab = doctor_lab();
+    refused_sends(&mut lab);
     for (harm, check, words, mend) in FIREWALLS {
         sh(&lab, HERE, harm);
         let found = examine(&mut lab, ALONE);
@@ -80,7 +81,10 @@ fn firewalls_of_the_host_itself() {
     let commands = found.commands("fault", "FORWARD to", "in nft's table inet firewalld");
     assert!(commands[0].starts_with("firewall-cmd --permanent --zone=trusted"), "{commands:?}");
     sh(&lab, HERE, "nft delete table inet firewalld");
-    refused_sends(&mut lab);
+    // A warning outlasts its cause by ten seconds.
+    wait_for("the end of the warning", Duration::from_secs(15), || {
+        !told(&lab, HERE, &["status", "--interval=0"]).contains("refuses the datagrams")
+    });
     let well = examine(&mut lab, ALONE);
     assert!(well.worse_than_note().is_empty(), "{:#?}", well.worse_than_note());
 }
@@ -126,9 +130,6 @@ fn refused_sends(lab: &mut TestLab) {
         assert!(!found.text.contains("nothing comes back"), "{}", found.text);
         sh(lab, HERE, mend);
     }
-    wait_for("the end of the warning", Duration::from_secs(15), || {
-        !told(lab, HERE, &["status", "--interval=0"]).contains(&refused)
-    });
     lab::ping::between(
         lab.host(HERE).container(),
         lab.host(PEER).container(),
