@@ -31,6 +31,7 @@ fn the_package_under_systemd() {
     site.is_reloaded_in_place();
     site.restarts_with_its_subnet();
     site.comes_back_after_kill_and_hang();
+    site.logs_to_the_journal();
     site.gives_up_on_wrong_flags();
     site.works_with_every_firewall();
     site.runs_as_a_user();
@@ -197,6 +198,17 @@ impl Site {
             self.packets_cross();
         }
         undo_drop_in(machine, "watchdog");
+    }
+
+    /// The journal has the daemon's warnings as warnings, and the time once.
+    fn logs_to_the_journal(&self) {
+        let machine = &self.machines[1];
+        machine.run("ip link del flannel0");
+        let warnings = "journalctl --no-pager --output=cat --priority=warning -u flannel-udp";
+        machine.until(&format!("{warnings} | grep '^ WARN the TUN device was deleted'"), SOON);
+        let said = machine.run(warnings);
+        assert!(!said.contains(" INFO ") && !said.contains("<4>"), "{said}");
+        self.packets_cross();
     }
 
     fn gives_up_on_wrong_flags(&self) {

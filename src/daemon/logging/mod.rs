@@ -1,5 +1,6 @@
 //! The log: one line per event on stderr, written by a thread of its own.
 
+mod format;
 mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -8,6 +9,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
+use format::LineFormat;
 use writer::{LogQueue, LogWriter};
 
 use crate::args::log_filter;
@@ -41,7 +43,7 @@ pub(super) fn init(options: &Options) -> Result<(Log, PendingWriter), Exit> {
         .with_env_filter(EnvFilter::new(&text))
         .with_writer(move || lines.clone())
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
+        .event_format(LineFormat::for_stderr())
         .with_filter_reloading();
     let handle = subscriber.reload_handle();
     subscriber
