@@ -34,7 +34,7 @@ find /var/lib/systemd /etc/systemd /var/lib/dpkg/info /var/lib/dpkg/alternatives
 dpkg-query --show --showformat '${Package} ${db:Status-Status}\n'
 cut -d: -f1 /etc/passwd
 ip -oneline link | cut -d: -f2
-ip route show table all | grep -v -e cache -e '^fe80' -e multicast -e ff00
+ip -4 route show table all
 echo "legacy tables: $(cat /proc/net/ip_tables_names)"
 iptables-nft-save 2>/dev/null | grep -i flannel
 nft list ruleset 2>/dev/null | grep -i flannel
