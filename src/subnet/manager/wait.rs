@@ -9,7 +9,7 @@ use tracing::{error, warn};
 use super::ManagerOptions;
 use super::log_throttle::LogThrottle;
 use crate::subnet::backoff::{Backoff, exponential};
-use crate::subnet::store::{LeaseStore, StoreError};
+use crate::subnet::store::{LeaseStore, StoreError, UnavailableKind};
 use crate::subnet::{ConfigError, NetworkConfig};
 
 /// Waits for a usable network config.
@@ -55,8 +55,11 @@ pub(super) fn failure(store: &dyn LeaseStore, error: &StoreError) -> String {
     let (store, remedy) = (store.describe(), error.remedy());
     match error.kind() {
         Some(kind) if kind.is_refusal() => format!("{store} refuses: {error}; {remedy}"),
+        // etcd may have answered, or the kernel has no route to it: the error says which.
+        None | Some(UnavailableKind::NoLeader | UnavailableKind::Other) => {
+            format!("{store}: {error}")
+        }
         Some(_) => format!("cannot reach {store}: {error}"),
-        None => format!("{store}: {error}"),
     }
 }
 

@@ -36,11 +36,11 @@ pub(super) fn identity(options: &EtcdOptions) -> Result<Option<CertifiedKey>, St
     let cert_file = PemFile::read("--etcd-certfile", cert)?;
     let key_file = PemFile::read("--etcd-keyfile", key)?;
     let certificates = cert_file.certificates()?;
-    let key = p521::signing_key(key_file.key()?).map_err(|why| {
-        key_file.fault(format!(
-            "its key cannot be used ({why}); use RSA with 2048 to 4096 bits, ECDSA on P-256, P-384 or \
-             P-521, or Ed25519"
-        ))
+    let key = p521::signing_key(key_file.key()?).map_err(|_| {
+        key_file.fault(
+            "its key cannot be used; use RSA with 2048 to 4096 bits, ECDSA on P-256, P-384 or P-521, \
+             or Ed25519",
+        )
     })?;
     // The certificate holds the key's public half as it is. It is not parsed, because a client may
     // have one of X.509 version 1, which is for the server to judge.
