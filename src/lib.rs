@@ -27,6 +27,8 @@ pub mod humanize;
 pub mod lab;
 #[cfg(not(loom))]
 pub mod observe;
+#[cfg(not(loom))]
+pub mod output_file;
 pub mod route;
 #[cfg(not(loom))]
 pub mod runtime;

@@ -174,6 +174,33 @@ fn each_failure_has_its_exit_code() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("nothing"));
 }
 
+#[test]
+fn an_output_path_that_is_a_link_is_written_through() {
+    use std::fs::{File, OpenOptions, read_to_string, write};
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    write(at("env"), "FLANNEL_SUBNET=10.1.74.1/24\nFLANNEL_MTU=1472\n").unwrap();
+    write(at("out"), "before\n").unwrap();
+    std::os::unix::fs::symlink("real", at("link")).unwrap();
+    // A copy of /dev/stdout: were it replaced, this machine's own would stay.
+    std::os::unix::fs::symlink("/proc/self/fd/1", at("stdout")).unwrap();
+    let docker_opts = |path: &Path, out: File| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
+        command.arg("docker-opts").arg("-f").arg(at("env")).arg("-d").arg(path).arg("-i");
+        assert!(command.stdout(out).status().unwrap().success(), "{}", path.display());
+    };
+    let options = "DOCKER_OPT_BIP=\"--bip=10.1.74.1/24\"\nDOCKER_OPT_MTU=\"--mtu=1472\"\n";
+    let append = || OpenOptions::new().append(true).open(at("out")).unwrap();
+    docker_opts(&at("stdout"), append());
+    docker_opts(Path::new("/dev/stdout"), append());
+    assert_eq!(read_to_string(at("out")).unwrap(), format!("before\n{options}{options}"));
+    docker_opts(&at("link"), append());
+    assert_eq!(read_to_string(at("real")).unwrap(), options);
+    for link in [&at("link"), &at("stdout"), Path::new("/dev/stdout")] {
+        assert!(link.is_symlink(), "{} is no longer a link", link.display());
+    }
+}
+
 /// A loud word, or the end where nothing may be left out.
 fn skipped(why: impl std::fmt::Display) {
     use std::io::Write;

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::exit::{Code, Exit};
 use crate::host::docker_opts::{self, DockerOptsError, DockerOptsForm};
+use crate::output_file;
 
 /// Arguments of `docker-opts`, those of flannel's `mk-docker-opts.sh`.
 #[derive(Clone, Debug, Args)]
@@ -68,7 +69,7 @@ pub(super) async fn run(args: &DockerOptsArgs) -> Result<(), Exit> {
             ),
         ));
     }
-    docker_opts::write(&args.docker_env, &options).map_err(|error| {
+    output_file::write(&args.docker_env, &options).map_err(|error| {
         let target = args.docker_env.display();
         Exit::new(Code::CannotCreate, format!("error: cannot write {target}: {error}"))
     })

@@ -11,6 +11,7 @@ use crate::confine::AllowedAccess;
 use crate::daemon::Options;
 use crate::host::firewall::Toolbox;
 use crate::observe::protocol::DEFAULT_SOCKET;
+use crate::output_file;
 use crate::subnet::store::StoreAccess;
 
 /// All files and ports that the daemon needs with these options. Directories that the daemon would create later
@@ -26,10 +27,16 @@ pub(super) fn allowed(options: &Options) -> AllowedAccess {
     };
     let tools = Toolbox::from_environment();
     allowed.execute.extend(tools.dirs().iter().filter(|dir| dir.is_absolute()).cloned());
+    // The record of its origin is beside the subnet file, not beside what that links to.
+    let origin = output_file::target(&options.subnet_file.path)
+        .map(|_| create_dir(parent(&options.subnet_file.path)));
     let files = [Some(&options.subnet_file.path), options.stats_json.as_ref()];
-    for file in files.into_iter().flatten() {
-        allowed.write.push(create_dir(parent(file)));
-    }
+    allowed.write.extend(files.into_iter().flatten().map(|file| match output_file::target(file) {
+        Some(target) => create_dir(parent(&target)),
+        // A device or a pipe is written to and never replaced.
+        None => file.clone(),
+    }));
+    allowed.write.extend(origin);
     if options.healthz_port != 0 {
         allowed.listen.push(options.healthz_port);
     }
@@ -148,6 +155,20 @@ mod tests {
         assert!(allowed.write.contains(&path("leases")) && allowed.write.contains(&path("run")));
         assert_eq!((&*allowed.listen, &*allowed.connect), (&[8471, 9285][..], &[][..]));
         assert!(!allowed.read.contains(&"/etc".into()));
+    }
+
+    #[test]
+    fn a_link_allows_the_directory_of_its_target_and_a_device_only_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("run")).unwrap();
+        std::os::unix::fs::symlink(path("real/subnet.env"), path("run/subnet.env")).unwrap();
+        let allowed = allowed_of(&[
+            &format!("--subnet-file={}", path("run/subnet.env").display()),
+            "--stats-json=/dev/stdout",
+        ]);
+        assert!(allowed.write.contains(&path("real")) && allowed.write.contains(&path("run")));
+        assert!(!allowed.write.contains(&"/dev".into()), "{:?}", allowed.write);
     }
 
     #[test]

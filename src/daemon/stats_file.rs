@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::confine::Confinement;
 use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, RecentMismatch, Stats};
-use crate::host::subnet_file::write_text;
+use crate::output_file;
 
 /// The content of the file.
 #[derive(Serialize)]
@@ -35,10 +35,10 @@ pub struct StatsReport<'a> {
 }
 
 impl StatsReport<'_> {
-    /// Replaces the file at `path` atomically; an error is logged.
+    /// Writes the file as [`output_file::write`] does; an error is logged.
     pub(super) fn write(&self, path: &Path) {
         let text = serde_json::to_string_pretty(self).expect("numbers and strings make JSON");
-        match write_text(path, &(text + "\n")) {
+        match output_file::write(path, &(text + "\n")) {
             Ok(()) => tracing::debug!(file = %path.display(), "wrote the statistics"),
             Err(error) => {
                 tracing::error!(file = %path.display(), "cannot write the statistics: {error}");

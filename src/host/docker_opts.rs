@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
-use std::path::Path;
 
-use super::subnet_file::write_text;
 use crate::route::Cidr;
 
 /// The form of the output, by the options of `docker-opts`.
@@ -104,20 +101,6 @@ pub fn render(
         let _ = writeln!(text, "{}=\"{combined}\"", form.combined_key);
     }
     Ok(text)
-}
-
-/// Writes the file atomically; anything but a regular file, such as `/dev/stdout`, is opened and
-/// written to.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write(path: &Path, text: &str) -> io::Result<()> {
-    match std::fs::metadata(path) {
-        Ok(existing) if !existing.is_file() => {
-            std::fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
-        }
-        _ => write_text(path, text),
-    }
 }
 
 /// Returns the bridge's subnet from subnet.env.

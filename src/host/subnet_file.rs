@@ -2,11 +2,11 @@
 //! `/run/flannel/subnet.env`.
 
 use std::fmt;
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::output_file;
 use crate::route::Cidr;
 
 /// Content of the subnet file.
@@ -43,47 +43,13 @@ pub struct SubnetFileError {
     source: io::Error,
 }
 
-/// Writes the file atomically: a temporary file beside it (`.subnet.env`), mode 0644 regardless of
-/// the umask, then a rename, so that a reader never sees a partial file. A missing directory is
-/// created.
+/// Writes the file as [`output_file::write`] does: replaced atomically, mode 0644, through a link.
 ///
 /// # Errors
 /// The directory or the file cannot be written.
 pub fn write(path: &Path, content: &SubnetFile) -> Result<(), SubnetFileError> {
-    write_text(path, &content.to_string())
+    output_file::write(path, &content.to_string())
         .map_err(|source| SubnetFileError { path: path.to_owned(), source })
-}
-
-/// Replaces a file atomically.
-pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name in the path"))?;
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    let temporary = dir.join(hidden);
-    let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .open(&temporary)?;
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    if written.is_err() {
-        // Best effort: the first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
 }
 
 /// Content of the subnet file of an earlier run; each part only where it can be parsed.
@@ -98,9 +64,12 @@ pub struct PreviousSubnetFile {
 }
 
 /// Reads the file that an earlier run of this daemon or of flanneld left. A missing file is not a
-/// problem.
+/// problem. A device or a pipe is not read: it holds nothing, and a pipe may never answer.
 pub fn read_previous(path: &Path) -> PreviousSubnetFile {
     let mut previous = PreviousSubnetFile::default();
+    if output_file::target(path).is_none() {
+        return previous;
+    }
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return previous,
@@ -168,14 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn written_atomically_with_mode_0644_and_no_leftovers() {
+    fn what_is_written_is_read_by_the_next_run() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/subnet.env");
         write(&path, &sample()).unwrap();
-        write(&path, &SubnetFile { mtu: 1400, ..sample() }).unwrap();
-        assert!(fs::read_to_string(&path).unwrap().contains("FLANNEL_MTU=1400\n"));
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         let previous = read_previous(&path);
         assert_eq!(previous.network, Some(sample().network));
         assert_eq!(previous.subnet, Some(sample().subnet));

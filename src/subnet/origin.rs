@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::output_file;
 use crate::route::Cidr;
 
 /// The record beside a subnet file.
@@ -47,19 +48,12 @@ impl SubnetFileOrigin {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     }
 
-    /// Writes the record to a temporary file and renames it, so that readers see the old record or
-    /// the new one.
+    /// Replaces the record, so that readers see the old one or the new one.
     ///
     /// # Errors
     /// An error of the file system.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir)?;
-        }
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".new");
-        std::fs::write(&temporary, serde_json::to_vec(self)?)?;
-        std::fs::rename(temporary, path)
+        output_file::write(path, &serde_json::to_string(self)?)
     }
 
     /// Why a subnet file with this record does not belong here; `None` if it does, or if the record

@@ -27,6 +27,7 @@ use crate::host::watch::{LinkEvent, UnderlayState};
 use crate::observe::capture::Captures;
 use crate::observe::protocol::{Answer, capture};
 use crate::observe::warnings::{Condition, WarningKind, Warnings};
+use crate::output_file;
 use crate::route::{Cidr, RouteTable};
 use crate::subnet::{NetworkConfig, SubnetFileOrigin};
 
@@ -361,8 +362,9 @@ impl<'a> Node<'a> {
         let path = &self.options.subnet_file.path;
         // The origin is written first: alone it has no effect, while a subnet file without an origin would be
         // trusted on any machine.
-        if let Err(error) =
-            SubnetFileOrigin::here(&self.store, self.subnet).save(&SubnetFileOrigin::path(path))
+        if output_file::target(path).is_some()
+            && let Err(error) =
+                SubnetFileOrigin::here(&self.store, self.subnet).save(&SubnetFileOrigin::path(path))
         {
             tracing::debug!(%error, "cannot record the origin of the subnet file");
         }
