@@ -72,7 +72,7 @@ fn destination(path: &Path) -> Destination {
     let kept =
         |directory: &Path| ["/dev", "/proc", "/sys"].iter().any(|d| directory.starts_with(d));
     let in_place = directory.is_ok_and(|directory| kept(&directory))
-        || path.metadata().is_ok_and(|existing| !existing.is_file());
+        || path.metadata().is_ok_and(|existing| !existing.is_file() && !existing.is_dir());
     if in_place { Destination::InPlace(path) } else { Destination::Replace(path) }
 }
 

@@ -7,9 +7,12 @@ use clap::Args;
 use crate::args::SubnetFileArgs;
 use crate::exit::{Code, Exit};
 use crate::host::docker_opts;
-use crate::host::firewall::{self, Toolbox};
+use crate::host::firewall::{self, CleanupScope, Toolbox};
 use crate::host::link::BLACKHOLE_METRIC;
 use crate::host::netlink::Netlink;
+use crate::host::subnet_file;
+use crate::output_file;
+use crate::route::Cidr;
 use crate::subnet::SubnetFileOrigin;
 
 /// Arguments of `cleanup`.
@@ -18,40 +21,64 @@ pub struct CleanupArgs {
     /// Print what would be removed, remove nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Remove the rules and routes of every daemon on this host, also of flanneld, not only those of the network
+    /// in the subnet file
+    #[arg(long)]
+    pub all: bool,
     /// The subnet file to remove.
     #[command(flatten)]
     pub subnet_file: SubnetFileArgs,
 }
 
-/// Removes what the daemon leaves in place when it stops, and prints each removal as a command.
+/// Removes what the daemon leaves in place when it stops, and prints each removal as a command. The network in the
+/// subnet file says which rules are that daemon's.
 ///
 /// # Errors
 /// A rule, a route or a file cannot be removed.
 pub(super) async fn run(args: &CleanupArgs) -> Result<(), Exit> {
     let tools = Toolbox::from_environment();
-    let mut removed = firewall::cleanup(&tools, args.dry_run).await.map_err(|error| {
+    let previous = subnet_file::read_previous(&args.subnet_file.path);
+    let scope = if args.all {
+        CleanupScope::All
+    } else {
+        CleanupScope::Networks(previous.network.into_iter().collect())
+    };
+    let found = firewall::cleanup(&tools, &scope, args.dry_run).await.map_err(|error| {
         Exit::new(Code::Unavailable, format!("error: {error}\n(cleanup needs CAP_NET_ADMIN)"))
     })?;
-    removed.extend(blackholes(args.dry_run).await?);
+    let mut removed = found.removed;
+    removed.extend(blackholes(previous.subnet, args).await?);
     removed.extend(subnet_files(&args.subnet_file.path, args.dry_run)?);
-    if removed.is_empty() {
+    if removed.is_empty() && found.left.is_empty() {
         println!("nothing to remove: flannel left nothing on this host");
     }
     for line in removed {
         println!("{}{line}", if args.dry_run { "would run: " } else { "" });
     }
+    if !found.left.is_empty() {
+        let path = args.subnet_file.path.display();
+        let whose = match previous.network {
+            Some(network) => format!("which are not about {network}"),
+            None => format!("since {path} does not say which network is this daemon's"),
+        };
+        println!(
+            "left in place: {} rules, {whose}; flannel-udp cleanup --all removes them too",
+            found.left.len()
+        );
+    }
     Ok(())
 }
 
-/// Removes blackhole routes with the daemon's own metric.
-async fn blackholes(dry_run: bool) -> Result<Vec<String>, Exit> {
+/// Removes blackhole routes with the daemon's own metric: that of `subnet`, with `--all` every one.
+async fn blackholes(subnet: Option<Cidr>, args: &CleanupArgs) -> Result<Vec<String>, Exit> {
     use rtnetlink::packet_route::route::RouteType;
     let fail = |error| Exit::new(Code::System, format!("error: {error}"));
     let netlink = Netlink::connect().map_err(fail)?;
     let mut removed = Vec::new();
     for route in netlink.routes().await.map_err(fail)? {
-        if route.kind == RouteType::BlackHole && route.priority == BLACKHOLE_METRIC {
-            if !dry_run {
+        let ours = args.all || subnet == Some(route.destination);
+        if ours && route.kind == RouteType::BlackHole && route.priority == BLACKHOLE_METRIC {
+            if !args.dry_run {
                 netlink
                     .remove_blackhole(route.destination, BLACKHOLE_METRIC)
                     .await
@@ -66,7 +93,10 @@ async fn blackholes(dry_run: bool) -> Result<Vec<String>, Exit> {
 
 /// Removes the subnet file and the record of its origin beside it.
 fn subnet_files(path: &Path, dry_run: bool) -> Result<Vec<String>, Exit> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = match output_file::target(path) {
+        Some(_) => std::fs::read_to_string(path).unwrap_or_default(),
+        None => return Ok(vec![]),
+    };
     if docker_opts::subnet_of(&text).is_none() {
         // There is no subnet file, or --subnet-file names a file of another kind.
         return Ok(vec![]);

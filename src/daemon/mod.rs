@@ -34,7 +34,7 @@ use crate::subnet::store::{self, UnavailableKind};
 use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
 use liveness::Liveness;
 use logging::Log;
-use node::Node;
+use node::{Node, SubnetFileKeeper};
 use signals::Signals;
 use status_server::StatusServer;
 
@@ -109,6 +109,8 @@ async fn start(
     liveness: Liveness,
     confined: Confined,
 ) -> Result<event_loop::Running<'_>, Exit> {
+    let warnings = liveness.health().warnings();
+    let keeper = SubnetFileKeeper::open(&options.subnet_file.path, warnings.clone())?;
     let previous = subnet_file::read_previous(&options.subnet_file.path);
     for problem in &previous.problems {
         tracing::warn!("{problem}");
@@ -163,7 +165,6 @@ async fn start(
     );
     let lease = manager.acquire(&config).await.map_err(acquire_exit)?;
     let (writer, routes) = route::table(config.network, config.subnet_len);
-    let warnings = liveness.health().warnings();
     let node = Node::start(
         options,
         &config,
@@ -174,6 +175,7 @@ async fn start(
         store,
         confined,
         warnings,
+        keeper,
     )
     .await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));

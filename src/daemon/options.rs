@@ -73,6 +73,11 @@ pub struct Options {
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Firewall")]
     pub iptables_forward_rules: bool,
+    /// Keep containers from sending to the UDP port of any host, where they could forge packets of the overlay
+    #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
+          help_heading = "Firewall")]
+    pub protect_port: bool,
     /// Seconds between two checks of the firewall rules, which restore missing ones
     #[arg(long, value_name = "SECONDS", default_value = "5",
           value_parser = go_int_in::<1, 86_400>, help_heading = "Firewall")]

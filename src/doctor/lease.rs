@@ -18,11 +18,23 @@ pub(super) fn check(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
 fn file(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
     let path = facts.args.subnet_file.path.display().to_string();
     let Some(subnet) = facts.file.subnet else {
-        let text = match facts.file.problems.first() {
-            Some(problem) => problem.clone(),
-            None => "it is missing or holds no subnet: no daemon has held a lease here".into(),
+        let held = facts.status.as_ref().ok().and_then(|now| Some(now.lease.as_ref()?.subnet));
+        let text = match (facts.file.problems.first(), held) {
+            (Some(problem), _) => problem.clone(),
+            (None, Some(held)) => {
+                format!("it is missing or holds no subnet, and the daemon's lease is {held}")
+            }
+            (None, None) => {
+                "it is missing or holds no subnet: no daemon has held a lease here".into()
+            }
         };
-        let remedy = "start the daemon, which writes the file: `systemctl start flannel-udp`";
+        let remedy = match held {
+            Some(_) => {
+                "the daemon writes it within seconds, or warns why it cannot: `flannel-udp status`; \
+                 or it has another --subnet-file"
+            }
+            None => "start the daemon, which writes the file: `systemctl start flannel-udp`",
+        };
         return vec![Finding::warning(path, text).remedy(remedy)];
     };
     let stale =

@@ -63,6 +63,10 @@ kinds! {
     StoreRefuses = "store-refuses", Ready;
     /// A firewall of this host refuses the datagrams to a peer.
     SendRefused = "send-refused", Ready;
+    /// The subnet file is not what the container runtime needs.
+    SubnetFile = "subnet-file", NotReady;
+    /// Firewall rules are missing or cannot be checked.
+    Firewall = "firewall", Ready;
 }
 
 /// The text of a condition of [`WarningKind::SendRefused`], by which `peers` and `doctor` know it.

@@ -6,12 +6,13 @@
 //! store of its subnet. A subnet file without that record, or whose record is about another subnet,
 //! was written by stock flanneld, and is trusted.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::output_file;
 use crate::route::Cidr;
 
 /// The record beside a subnet file.
@@ -48,12 +49,20 @@ impl SubnetFileOrigin {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     }
 
-    /// Replaces the record, so that readers see the old one or the new one.
+    /// Writes the record into an open file, unless it is there already. The file stays the same one, because
+    /// its lock belongs to a daemon.
     ///
     /// # Errors
     /// An error of the file system.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        output_file::write(path, &serde_json::to_string(self)?)
+    pub fn save(&self, file: &File) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        let mut now = vec![0; text.len() + 1];
+        let len = file.read_at(&mut now, 0)?;
+        if now[..len] == text {
+            return Ok(());
+        }
+        file.write_all_at(&text, 0)?;
+        file.set_len(text.len() as u64)
     }
 
     /// Why a subnet file with this record does not belong here; `None` if it does, or if the record
@@ -107,11 +116,14 @@ mod tests {
     #[test]
     fn records_are_written_and_read() {
         let dir = tempfile::TempDir::new().unwrap();
-        let path = SubnetFileOrigin::path(&dir.path().join("run/subnet.env"));
-        assert!(path.ends_with("run/subnet.env.origin"));
+        let path = SubnetFileOrigin::path(&dir.path().join("subnet.env"));
+        assert!(path.ends_with("subnet.env.origin"));
         assert_eq!(SubnetFileOrigin::load(&path), None);
         let record = SubnetFileOrigin::here("etcd 1 /a", "10.0.7.0/24".parse().unwrap());
-        record.save(&path).unwrap();
+        std::fs::write(&path, "a longer text that was there before").unwrap();
+        let open = || File::options().read(true).write(true).open(&path).unwrap();
+        record.save(&open()).unwrap();
+        record.save(&open()).unwrap();
         assert_eq!(SubnetFileOrigin::load(&path), Some(record));
         std::fs::write(&path, "garbage").unwrap();
         assert_eq!(SubnetFileOrigin::load(&path), None);

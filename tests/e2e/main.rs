@@ -30,3 +30,4 @@ mod restart;
 mod steady;
 mod underlay_tos;
 mod wire;
+mod workloads;

@@ -22,3 +22,4 @@ mod remedies;
 mod routing;
 #[cfg(feature = "top")]
 mod top;
+mod upkeep;

@@ -15,6 +15,7 @@ use crate::support::peer::PlainPeer;
 use crate::support::raw::{EXPERIMENT, Ip, UDP};
 use crate::support::test_lab::{TestLab, etcd, lease_key, lease_value};
 use crate::support::{exclusive, net, preload, wait_for};
+use crate::upkeep::{contested, promised};
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 
@@ -32,7 +33,7 @@ fn rows() -> Vec<(String, String)> {
 
 /// Holds that the page has this row and that it is true.
 #[track_caller]
-fn row(command: &str, meaning: &str, output: &str) {
+pub fn row(command: &str, meaning: &str, output: &str) {
     let listed = rows().iter().any(|(c, m)| c == command && m == meaning);
     assert!(listed, "docs/operations.md has no row of `{command}` that says `{meaning}`");
     assert!(output.contains(meaning), "{command}: no `{meaning}` in\n{output}");
@@ -45,6 +46,7 @@ fn every_row_is_broken_in_a_test() {
         include_str!("firewalls.rs"),
         include_str!("operations.rs"),
         include_str!("reach.rs"),
+        include_str!("upkeep.rs"),
         include_str!("../subnet/doctor.rs"),
         include_str!("routing.rs"),
     ];
@@ -66,12 +68,13 @@ fn daemons_that_do_not_start_or_lose_what_they_had() {
     refused(&mut lab);
     silent_name_server(&lab);
     refused_by_the_store(&mut lab);
+    contested(&mut lab);
     waiting(&mut lab);
     lease_lost(&mut lab);
 }
 
 /// Runs a daemon that ends by itself; returns its exit code and all it said.
-fn start(
+pub fn start(
     lab: &mut TestLab,
     host: usize,
     through: &[&str],
@@ -238,6 +241,7 @@ fn packets_that_do_not_arrive() {
     assert!(status(&lab, HERE).contains("ready, nothing wrong"));
     unreachable(&lab);
     underlay_lost(&lab);
+    promised(&mut lab);
     forged(&mut lab);
     etcd_away(&mut lab);
     overflow(&mut lab);
@@ -251,7 +255,7 @@ fn ask(lab: &TestLab, host: usize, words: &[&str]) -> String {
     TestLab::run(lab.host(host).netns(), env!("CARGO_BIN_EXE_flannel-udp"), &words)
 }
 
-fn status(lab: &TestLab, host: usize) -> String {
+pub fn status(lab: &TestLab, host: usize) -> String {
     ask(lab, host, &["status", "--interval=0"])
 }
 

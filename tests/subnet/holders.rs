@@ -163,7 +163,9 @@ async fn a_cloned_subnet_file_is_not_trusted(test_store: TestStore) {
     let identity = test_store.open().identity().await.unwrap();
     let again = test_store.open().identity().await.unwrap();
     assert_eq!(identity, again, "a store keeps its name");
-    SubnetFileOrigin::here(&identity, subnet).save(&path).unwrap();
+    let mut open = std::fs::File::options();
+    let record = open.read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+    SubnetFileOrigin::here(&identity, subnet).save(&record).unwrap();
     let mismatch = |here: SubnetFileOrigin| SubnetFileOrigin::load(&path).unwrap().mismatch(&here);
     assert_eq!(
         mismatch(SubnetFileOrigin::here(&again, subnet)),

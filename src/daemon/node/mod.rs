@@ -2,7 +2,9 @@
 
 mod dataplane;
 mod refused;
+mod rules;
 mod snapshot;
+mod subnet_file_keeper;
 
 use std::future::pending;
 use std::net::Ipv4Addr;
@@ -12,24 +14,25 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 use self::refused::RefusedPeers;
+pub(super) use self::subnet_file_keeper::SubnetFileKeeper;
 use super::{Confined, interface_options};
 use crate::daemon::Options;
 use crate::dataplane::{Dataplane, DropReason, Event, MismatchLog, PeerAccounting, Stats};
 use crate::exit::{Code, Exit};
 use crate::host;
-use crate::host::firewall::{Firewall, RuleSpec, Toolbox};
+use crate::host::firewall::RuleSpec;
 use crate::host::interface::ExternalInterface;
 use crate::host::link::{self, Conflict, LinkError, OverlayDevice};
 use crate::host::netlink::Netlink;
-use crate::host::subnet_file::{self, PreviousSubnetFile, SubnetFile};
+use crate::host::subnet_file::{PreviousSubnetFile, SubnetFile};
 use crate::host::sysctl;
 use crate::host::watch::{LinkEvent, UnderlayState};
 use crate::observe::capture::Captures;
 use crate::observe::protocol::{Answer, capture};
 use crate::observe::warnings::{Condition, WarningKind, Warnings};
-use crate::output_file;
 use crate::route::{Cidr, RouteTable};
 use crate::subnet::{NetworkConfig, SubnetFileOrigin};
+use subnet_file_keeper::SubnetFiles;
 
 /// An event that [`Node::event`] returns.
 pub(super) enum NodeEvent {
@@ -67,8 +70,8 @@ pub(super) struct Node<'a> {
     rules: watch::Sender<RuleSpec>,
     /// The identity of the lease store that the subnet comes from.
     store: String,
-    /// The content of the subnet file, once it was written.
-    written: Option<SubnetFile>,
+    /// The content that the keeper of the subnet file maintains; `None` until the keeper runs.
+    files: Option<watch::Sender<SubnetFiles>>,
     captures: Captures,
     confined: Confined,
     warnings: Warnings,
@@ -90,6 +93,7 @@ impl<'a> Node<'a> {
         store: String,
         confined: Confined,
         warnings: Warnings,
+        mut keeper: SubnetFileKeeper,
     ) -> Result<Self, Exit> {
         let netlink =
             Netlink::connect().map_err(|error| Exit::new(Code::System, error.to_string()))?;
@@ -110,21 +114,21 @@ impl<'a> Node<'a> {
             tun_name: options.tun_name.clone(),
             past: Stats::default(),
             past_queue_drops: 0,
-            rules: watch::Sender::new(rules(options, config, subnet)),
+            rules: watch::Sender::new(rules::initial(options, config, subnet)),
             store,
-            written: None,
+            files: None,
             captures: Captures::default(),
             confined,
             warnings,
         };
         node.start_plane()?;
         node.route_overlay().await.map_err(link_exit)?;
-        let rules = node.rules.borrow().clone();
-        let firewall = Firewall::install(rules, previous, Toolbox::from_environment())
-            .await
-            .map_err(|error| Exit::new(Code::Unavailable, error.to_string()))?;
-        tokio::spawn(firewall.run(options.resync_period(), node.rules.subscribe()));
-        node.write_subnet_file();
+        node.install_rules(previous).await?;
+        let files = node.subnet_files();
+        keeper.check(&files);
+        let files = watch::Sender::new(files);
+        tokio::spawn(keeper.run(files.subscribe()));
+        node.files = Some(files);
         Ok(node)
     }
 
@@ -160,7 +164,8 @@ impl<'a> Node<'a> {
             self.stop_plane();
             return Err(link_exit(error));
         }
-        self.write_subnet_file();
+        self.update_rules();
+        self.update_subnet_files();
         Ok(())
     }
 
@@ -179,7 +184,6 @@ impl<'a> Node<'a> {
             "the subnet of this host has changed: restart its containers with the new subnet file"
         );
         self.subnet = subnet;
-        self.rules.send_modify(|rules| rules.subnet = subnet);
         self.replace_plane().await
     }
 
@@ -239,6 +243,7 @@ impl<'a> Node<'a> {
             "the underlay interface has changed (before: {} {}, MTU {}); adopting the change",
             before.name, before.address, before.mtu
         );
+        self.update_rules();
         if before.address != now.address {
             return self.replace_plane().await;
         }
@@ -254,7 +259,7 @@ impl<'a> Node<'a> {
         let Some(plane) = &self.plane else { return self.replace_plane().await };
         plane.set_mtu(self.mtu());
         self.route_overlay().await.map_err(link_exit)?;
-        self.write_subnet_file();
+        self.update_subnet_files();
         Ok(())
     }
 
@@ -331,6 +336,24 @@ impl<'a> Node<'a> {
         }
     }
 
+    fn update_subnet_files(&self) {
+        if let Some(files) = &self.files {
+            files.send_replace(self.subnet_files());
+        }
+    }
+
+    fn subnet_files(&self) -> SubnetFiles {
+        SubnetFiles {
+            file: SubnetFile {
+                network: self.network,
+                subnet: self.subnet,
+                mtu: self.mtu().into(),
+                ip_masq: self.options.ip_masq,
+            },
+            origin: SubnetFileOrigin::here(&self.store, self.subnet),
+        }
+    }
+
     async fn overlay(&self) -> Result<OverlayDevice, LinkError> {
         let links = self.netlink.links().await?;
         let link = links
@@ -346,47 +369,6 @@ impl<'a> Node<'a> {
             mtu: self.mtu().into(),
             blackhole: self.options.ip_blackhole_route,
         })
-    }
-
-    /// Writes the subnet file if its content has changed.
-    fn write_subnet_file(&mut self) {
-        let file = SubnetFile {
-            network: self.network,
-            subnet: self.subnet,
-            mtu: self.mtu().into(),
-            ip_masq: self.options.ip_masq,
-        };
-        if self.written.as_ref() == Some(&file) {
-            return;
-        }
-        let path = &self.options.subnet_file.path;
-        // The origin is written first: alone it has no effect, while a subnet file without an origin would be
-        // trusted on any machine.
-        if output_file::target(path).is_some()
-            && let Err(error) =
-                SubnetFileOrigin::here(&self.store, self.subnet).save(&SubnetFileOrigin::path(path))
-        {
-            tracing::debug!(%error, "cannot record the origin of the subnet file");
-        }
-        match subnet_file::write(path, &file) {
-            Ok(()) => {
-                tracing::info!(file = %path.display(), subnet = %self.subnet, "wrote the subnet file");
-                self.written = Some(file);
-            }
-            // As flannel does: the overlay works without the file.
-            Err(error) => tracing::warn!("{error}; continuing without it"),
-        }
-    }
-}
-
-fn rules(options: &Options, config: &NetworkConfig, subnet: Cidr) -> RuleSpec {
-    RuleSpec {
-        network: config.network,
-        subnet,
-        masquerade: options.ip_masq,
-        forward: options.iptables_forward_rules,
-        fully_random: !options.ip_masq_fully_random_disable,
-        nftables: config.enable_nftables,
     }
 }
 

@@ -1,14 +1,22 @@
-//! Masquerade and forward rules: installed in one transaction, checked periodically, removed on
-//! request.
+//! Masquerade and forward rules, and rules that protect the UDP port: installed in one transaction per table,
+//! checked periodically, removed on request.
 //!
-//! The rules are those of flannel, installed with iptables where it exists, so that either daemon
-//! can take over from the other. nftables is used if the network config sets EnableNFTables or
+//! The masquerade and forward rules are those of flannel, installed with iptables where it exists, so that either
+//! daemon can take over from the other. nftables is used if the network config sets EnableNFTables or
 //! iptables is not installed; an `accept` in the daemon's own table is final only for that table
 //! (nft(8)), so another table may still drop the packet.
+//!
+//! Several daemons may run on one host, each with a network of its own, and share flannel's chains: each touches
+//! only the rules about its own network (`ownership`).
 
+mod cleanup;
+mod containers;
 mod iptables;
 mod legacy;
+mod lock;
 mod nft;
+mod ownership;
+mod port;
 mod rules;
 mod tools;
 
@@ -16,13 +24,18 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::iptables::{Iptables, IptablesRules};
+pub use self::cleanup::{Cleanup, CleanupScope, cleanup};
+use self::cleanup::{remove_all, remove_other_kind};
+use self::iptables::{InstalledChain, Iptables};
 use self::nft::{Nft, NftRules};
-use self::rules::CHAINS;
+use self::ownership::Owned;
+pub use self::port::PortSpec;
+use self::rules::{CHAINS, FlannelChain, MASQ};
 pub use self::rules::{RuleSpec, masquerade_rule};
 pub(crate) use self::tools::run;
 pub use self::tools::{ToolError, Toolbox};
 use super::subnet_file::PreviousSubnetFile;
+use crate::route::Cidr;
 
 /// The wanted rules cannot be installed.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +64,12 @@ pub enum FirewallError {
 #[derive(Debug)]
 pub struct Firewall {
     tools: Toolbox,
+    /// The wanted rules as the caller gave them.
+    given: RuleSpec,
+    /// The same with the interfaces on the containers' side.
     spec: RuleSpec,
+    /// The networks whose rules are this daemon's: its own and that of the run before.
+    owned: Vec<Cidr>,
     rules: ActiveRules,
 }
 
@@ -59,9 +77,9 @@ pub struct Firewall {
 enum ActiveRules {
     /// No rules are wanted.
     NotWanted,
-    /// Rules are wanted, and installing them has failed so far.
-    Missing,
-    Iptables(Iptables, IptablesRules),
+    /// Rules are wanted, and no tool could be used so far.
+    Missing(String),
+    Iptables(Iptables, Vec<InstalledChain>, Vec<(FlannelChain, ToolError)>),
     Nft(Nft, NftRules),
 }
 
@@ -69,42 +87,46 @@ impl Firewall {
     /// Installs the rules of `spec`, and removes those of an earlier run: rules for another network
     /// or subnet, rules that are no longer wanted, rules that were installed with the other tool.
     ///
-    /// A failure to install forward rules alone is logged, and [`Self::check`] tries again.
+    /// A failure to install other rules than those for masquerading is a problem ([`Self::problems`]), and
+    /// [`Self::check`] tries again.
     ///
     /// # Errors
     /// Masquerade rules are wanted and cannot be installed.
     pub async fn install(
-        spec: RuleSpec,
+        given: RuleSpec,
         previous: &PreviousSubnetFile,
         tools: Toolbox,
     ) -> Result<Self, FirewallError> {
+        let mut owned = vec![given.network];
         if let (Some(network), Some(subnet)) = (previous.network, previous.subnet)
-            && (network, subnet) != (spec.network, spec.subnet)
+            && (network, subnet) != (given.network, given.subnet)
         {
             tracing::info!(
                 "Current network or subnet ({}, {}) is not equal to previous one ({network}, \
                  {subnet}), trying to recycle old iptables rules",
-                spec.network,
-                spec.subnet
+                given.network,
+                given.subnet
             );
+            owned.push(network);
         }
-        let rules = match apply(&spec, &tools).await {
-            // Forward rules are wanted by default and matter only where the FORWARD policy is to
-            // drop, so a host without a firewall tool must not stay without an overlay. flannel
-            // does the same.
+        let spec = with_containers(&given).await;
+        let rules = match apply(&spec, &owned, &tools).await {
+            // The other rules are wanted by default and matter only in some networks, so a host without a
+            // firewall tool must not stay without an overlay. flannel does the same.
             Err(error) if !spec.masquerade => {
-                tracing::error!("continuing without rules to accept forwarded packets: {error}");
-                ActiveRules::Missing
+                tracing::debug!("continuing without firewall rules: {error}");
+                ActiveRules::Missing(error.brief())
             }
             outcome => outcome?,
         };
-        remove_other_kind(&rules, &tools).await;
-        let firewall = Self { tools, spec, rules };
+        remove_other_kind(&rules, &owned, &tools).await;
+        let firewall = Self { tools, given, spec, owned, rules };
         match firewall.rules {
-            ActiveRules::NotWanted | ActiveRules::Missing => {}
+            ActiveRules::NotWanted | ActiveRules::Missing(_) => {}
             _ => tracing::info!(
                 masquerade = firewall.spec.masquerade,
                 forward = firewall.spec.forward,
+                port = firewall.spec.port.as_ref().map(|spec| spec.port),
                 with = firewall.tool(),
                 "firewall rules in place"
             ),
@@ -115,9 +137,23 @@ impl Firewall {
     /// Name of the tool that holds the rules; `none` if no rules are installed.
     pub fn tool(&self) -> &'static str {
         match self.rules {
-            ActiveRules::NotWanted | ActiveRules::Missing => "none",
+            ActiveRules::NotWanted | ActiveRules::Missing(_) => "none",
             ActiveRules::Iptables(..) => "iptables",
             ActiveRules::Nft(..) => "nftables",
+        }
+    }
+
+    /// What is missing, in a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        match &self.rules {
+            ActiveRules::Missing(error) => vec![format!("the firewall rules are missing: {error}")],
+            ActiveRules::Iptables(.., failed) => {
+                let sentence = |(chain, error): &(FlannelChain, ToolError)| {
+                    format!("the rules to {} are missing: {}", chain.purpose, error.brief())
+                };
+                failed.iter().map(sentence).collect()
+            }
+            _ => vec![],
         }
     }
 
@@ -126,19 +162,40 @@ impl Firewall {
     /// # Errors
     /// The tool fails.
     pub async fn check(&mut self) -> Result<bool, FirewallError> {
-        let intact = match &self.rules {
+        let spec = with_containers(&self.given).await;
+        if spec != self.spec {
+            tracing::info!(
+                containers = ?spec.port.as_ref().map(|port| &port.containers),
+                "adapting the firewall rules to the interfaces of the containers"
+            );
+            self.spec = spec;
+            self.rules = apply(&self.spec, &self.owned, &self.tools).await?;
+            return Ok(false);
+        }
+        let intact = match &mut self.rules {
             ActiveRules::NotWanted => true,
-            ActiveRules::Missing => {
-                self.rules = apply(&self.spec, &self.tools).await?;
+            ActiveRules::Missing(_) => {
+                self.rules = apply(&self.spec, &self.owned, &self.tools).await?;
                 tracing::info!(with = self.tool(), "firewall rules in place");
                 return Ok(true);
             }
-            ActiveRules::Iptables(tool, installed) => tool.intact(installed).await?,
+            ActiveRules::Iptables(tool, installed, failed) => {
+                let again = failed.drain(..).map(|(chain, _)| chain).collect::<Vec<_>>();
+                let (more, still) =
+                    install_chains(tool, &again, &self.spec, Owned::Networks(&self.owned)).await?;
+                installed.extend(more);
+                *failed = still;
+                let mut intact = true;
+                for chain in installed {
+                    intact &= tool.intact(chain).await?;
+                }
+                intact
+            }
             ActiveRules::Nft(tool, installed) => tool.intact(installed).await?,
         };
         if !intact {
             tracing::info!("Some {} rules are missing; deleting and recreating rules", self.tool());
-            self.rules = apply(&self.spec, &self.tools).await?;
+            self.rules = apply(&self.spec, &self.owned, &self.tools).await?;
             tracing::info!("bootstrap done");
         }
         Ok(!intact)
@@ -148,19 +205,25 @@ impl Firewall {
     ///
     /// # Errors
     /// The tool fails; the old rules stay.
-    pub async fn replace(&mut self, spec: RuleSpec) -> Result<(), FirewallError> {
-        self.rules = apply(&spec, &self.tools).await?;
-        self.spec = spec;
+    pub async fn replace(&mut self, given: RuleSpec) -> Result<(), FirewallError> {
+        let spec = with_containers(&given).await;
+        self.rules = apply(&spec, &self.owned, &self.tools).await?;
+        (self.given, self.spec) = (given, spec);
         Ok(())
     }
 
     /// Checks the rules every `period`, and applies changes of the wanted ones, until the sender of
-    /// `specs` is dropped.
-    pub async fn run(mut self, period: Duration, mut specs: watch::Receiver<RuleSpec>) {
+    /// `specs` is dropped. `report` gets what is wrong, in a sentence each, after every check.
+    pub async fn run(
+        mut self,
+        period: Duration,
+        mut specs: watch::Receiver<RuleSpec>,
+        report: impl Fn(Vec<String>),
+    ) {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ticks.reset();
-        let mut last_error = String::new();
+        report(self.problems());
         loop {
             let outcome = tokio::select! {
                 _ = ticks.tick() => self.check().await.map(drop),
@@ -168,71 +231,68 @@ impl Firewall {
                     if changed.is_err() {
                         return;
                     }
-                    let spec = specs.borrow_and_update().clone();
-                    if spec == self.spec { Ok(()) } else { self.replace(spec).await }
+                    let given = specs.borrow_and_update().clone();
+                    if given == self.given { Ok(()) } else { self.replace(given).await }
                 }
             };
-            // An error that persists is logged once.
-            let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
-            if error != last_error {
-                if error.is_empty() {
-                    tracing::info!("firewall rules can be checked again");
-                } else {
-                    tracing::error!("cannot check the firewall rules: {error}");
-                }
-                last_error = error;
+            let mut problems = self.problems();
+            if let Err(error) = outcome {
+                tracing::debug!("{error}");
+                problems.push(format!("the firewall rules cannot be checked: {}", error.brief()));
             }
+            report(problems);
         }
     }
 }
 
-/// Removes every rule that this program or flanneld has installed, from every iptables and nftables
-/// of this host; returns one command line per removal. With `dry_run`, it only returns them.
-///
-/// # Errors
-/// A tool fails.
-pub async fn cleanup(tools: &Toolbox, dry_run: bool) -> Result<Vec<String>, ToolError> {
-    let mut removed = Vec::new();
-    let mut seen = Vec::new();
-    for name in ["iptables", "iptables-nft", "iptables-legacy"] {
-        let Some(tool) = Iptables::find(tools, name) else { continue };
-        let path = tool.real_path();
-        if seen.contains(&path) {
-            continue;
-        }
-        seen.push(path);
-        match tool.remove(&CHAINS, dry_run).await {
-            Ok(lines) => removed.extend(lines),
-            // The kernel may support only one of the two flavours.
-            Err(error) if name != "iptables" => tracing::debug!(%error, "{name} is not usable"),
-            Err(error) => return Err(error),
+impl FirewallError {
+    /// The error in one line.
+    fn brief(&self) -> String {
+        match self {
+            Self::Tool(error) => error.brief(),
+            _ => self.to_string(),
         }
     }
-    if let Some(tool) = Nft::find(tools) {
-        removed.extend(tool.remove(dry_run).await?);
-    }
-    Ok(removed)
 }
 
-async fn apply(spec: &RuleSpec, tools: &Toolbox) -> Result<ActiveRules, FirewallError> {
-    let flags = match (spec.masquerade, spec.forward) {
-        (false, false) => {
-            remove_all(spec, tools).await;
+/// Adds the interfaces that the containers of this host are behind now.
+async fn with_containers(given: &RuleSpec) -> RuleSpec {
+    let mut spec = given.clone();
+    if let Some(port) = &mut spec.port {
+        let others = [port.underlay.as_str(), port.device.as_str(), "lo"];
+        match containers::interfaces(given.subnet, &others).await {
+            Ok(names) => port.containers = names,
+            Err(error) => tracing::debug!("cannot look for the containers' interfaces: {error}"),
+        }
+    }
+    spec
+}
+
+async fn apply(
+    spec: &RuleSpec,
+    owned: &[Cidr],
+    tools: &Toolbox,
+) -> Result<ActiveRules, FirewallError> {
+    let owned = Owned::Networks(owned);
+    let flags = match (spec.masquerade, spec.forward, spec.port.is_some()) {
+        (false, false, false) => {
+            remove_all(spec, owned, tools).await;
             return Ok(ActiveRules::NotWanted);
         }
-        (true, false) => "--ip-masq",
-        (false, true) => "--iptables-forward-rules",
-        (true, true) => "--ip-masq (and --iptables-forward-rules, which is on by default)",
+        (true, false, false) => "--ip-masq",
+        (true, ..) => "--ip-masq (and other flags, which are on by default)",
+        (false, true, _) => "--iptables-forward-rules",
+        (false, false, true) => "--protect-port",
     };
     if !spec.nftables
         && let Some(tool) = Iptables::find(tools, "iptables")
     {
-        let installed = tool.install(spec).await?;
-        return Ok(ActiveRules::Iptables(tool, installed));
+        let (installed, failed) = install_chains(&tool, &CHAINS, spec, owned).await?;
+        return Ok(ActiveRules::Iptables(tool, installed, failed));
     }
     match Nft::find(tools) {
         Some(tool) => {
-            let installed = tool.install(spec).await?;
+            let installed = tool.install(spec, owned).await?;
             Ok(ActiveRules::Nft(tool, installed))
         }
         None if spec.nftables => Err(FirewallError::NoNft),
@@ -240,40 +300,26 @@ async fn apply(spec: &RuleSpec, tools: &Toolbox) -> Result<ActiveRules, Firewall
     }
 }
 
-/// Removes the rules of an earlier run where no rules are wanted, if a tool is installed.
-async fn remove_all(spec: &RuleSpec, tools: &Toolbox) {
-    let outcome = async {
-        if let Some(tool) = Iptables::find(tools, "iptables") {
-            tool.install(spec).await?;
+/// Installs chains with iptables; returns the installed ones, and those that failed with their errors.
+///
+/// # Errors
+/// The chain for masquerading is wanted and cannot be installed.
+async fn install_chains(
+    tool: &Iptables,
+    chains: &[FlannelChain],
+    spec: &RuleSpec,
+    owned: Owned<'_>,
+) -> Result<(Vec<InstalledChain>, Vec<(FlannelChain, ToolError)>), ToolError> {
+    let (mut installed, mut failed) = (Vec::new(), Vec::new());
+    for chain in chains {
+        match tool.install(*chain, spec, owned).await {
+            Ok(rules) => installed.extend(rules),
+            Err(error) if chain.rules(spec, false).is_empty() => {
+                tracing::debug!(%error, "cannot look for old rules in {}", chain.name);
+            }
+            Err(error) if *chain == MASQ => return Err(error),
+            Err(error) => failed.push((*chain, error)),
         }
-        match Nft::find(tools) {
-            Some(tool) => tool.remove(false).await.map(drop),
-            None => Ok(()),
-        }
-    };
-    if let Err(error) = outcome.await {
-        tracing::debug!(%error, "cannot check the firewall for old rules; no rules are wanted");
     }
-}
-
-/// Removes the rules that an earlier run installed with the other tool: they would apply twice.
-async fn remove_other_kind(rules: &ActiveRules, tools: &Toolbox) {
-    let outcome = match rules {
-        ActiveRules::NotWanted | ActiveRules::Missing => return,
-        ActiveRules::Iptables(..) => match Nft::find(tools) {
-            Some(tool) => tool.remove(false).await,
-            None => return,
-        },
-        ActiveRules::Nft(..) => match Iptables::find(tools, "iptables") {
-            Some(tool) => tool.remove(&CHAINS, false).await,
-            None => return,
-        },
-    };
-    match outcome {
-        Ok(removed) if removed.is_empty() => {}
-        Ok(_) => tracing::info!(
-            "removed the rules that an earlier run had installed with the other tool"
-        ),
-        Err(error) => tracing::debug!(%error, "cannot check the other tool for old rules"),
-    }
+    Ok((installed, failed))
 }

@@ -1,9 +1,24 @@
-//! Rules in nftables, installed with `nft -f`: one transaction replaces the daemon's whole table.
+//! Rules in nftables, installed with `nft -f` in one transaction. The table is flannel's, so several daemons may
+//! share it; each replaces its own rules only, by their handles.
 
 use std::path::PathBuf;
 
-use super::rules::{NFT_TABLE, RuleSpec, nft_removal, nft_transaction};
+use super::ownership::{Owned, in_order, is_shared};
+use super::port::{self, PortMatch, port_rules};
+use super::rules::{MasqueradeTarget, RuleSpec, masquerade_rules};
 use super::tools::{ToolError, Toolbox, run};
+
+/// flannel's table in nftables.
+const TABLE: &str = "flannel-ipv4";
+
+/// The base chains: name, and type, hook and priority.
+const CHAINS: [(&str, &str); 4] = [
+    ("forward", "type filter hook forward priority 0"),
+    ("postrtg", "type nat hook postrouting priority 100"),
+    // Before the filter chains of others; a drop is final for all of them (nft(8)).
+    ("port-forward", "type filter hook forward priority -150"),
+    ("port-input", "type filter hook input priority -150"),
+];
 
 /// The nft program.
 #[derive(Clone, Debug)]
@@ -11,10 +26,16 @@ pub(super) struct Nft {
     program: PathBuf,
 }
 
-/// The daemon's table as nft listed it after it was installed.
+/// The daemon's rules as nft listed them after they were installed, by chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NftRules {
-    listing: String,
+    chains: Vec<(String, Vec<String>)>,
+}
+
+/// A chain of the table, with each rule and its handle.
+struct ListedChain {
+    name: String,
+    rules: Vec<(String, String)>,
 }
 
 impl Nft {
@@ -22,40 +43,180 @@ impl Nft {
         Some(Self { program: tools.find("nft")? })
     }
 
-    /// Installs the wanted rules.
-    pub(super) async fn install(&self, spec: &RuleSpec) -> Result<NftRules, ToolError> {
-        let random = spec.masquerade && spec.fully_random && self.accepts(spec).await;
-        run(&self.program, &["-f", "-"], &nft_transaction(spec, random)).await?;
-        Ok(NftRules { listing: self.listing().await?.unwrap_or_default() })
+    /// Replaces the owned rules with the wanted ones.
+    pub(super) async fn install(
+        &self,
+        spec: &RuleSpec,
+        owned: Owned<'_>,
+    ) -> Result<NftRules, ToolError> {
+        let before = self.listing().await?;
+        let random = transaction(spec, true, before.as_deref(), owned);
+        // Tool and kernel may not support random source ports.
+        let random = Some(random).filter(|_| spec.masquerade && spec.fully_random);
+        let accepted = match &random {
+            Some(text) => run(&self.program, &["--check", "-f", "-"], text).await.is_ok(),
+            None => false,
+        };
+        let text = random.filter(|_| accepted);
+        let text = text.unwrap_or_else(|| transaction(spec, false, before.as_deref(), owned));
+        run(&self.program, &["-f", "-"], &text).await?;
+        let now = self.listing().await?.unwrap_or_default().into_iter();
+        let chains = now.map(|chain| {
+            let rules = chain.rules.into_iter().map(|(rule, _)| rule);
+            (chain.name, rules.filter(|rule| is_shared(rule) || owned.owns(rule)).collect())
+        });
+        Ok(NftRules { chains: chains.collect() })
     }
 
-    /// Returns whether the table is still as it was installed.
+    /// Returns whether all installed rules still exist in their order.
     pub(super) async fn intact(&self, installed: &NftRules) -> Result<bool, ToolError> {
-        Ok(self.listing().await?.as_ref() == Some(&installed.listing))
+        let now = self.listing().await?.unwrap_or_default();
+        Ok(installed.chains.iter().all(|(name, rules)| {
+            now.iter().find(|chain| chain.name == *name).is_some_and(|chain| {
+                let now: Vec<_> = chain.rules.iter().map(|(rule, _)| rule.clone()).collect();
+                in_order(rules, &now)
+            })
+        }))
     }
 
-    /// Removes the daemon's table; returns the equivalent command if there was one.
-    pub(super) async fn remove(&self, dry_run: bool) -> Result<Vec<String>, ToolError> {
-        if self.listing().await?.is_none() {
-            return Ok(vec![]);
+    /// Removes the owned rules, and the table with the last rule of it; returns the equivalent commands.
+    pub(super) async fn remove(
+        &self,
+        owned: Owned<'_>,
+        dry_run: bool,
+    ) -> Result<Vec<String>, ToolError> {
+        let Some(listed) = self.listing().await? else { return Ok(vec![]) };
+        let commands = removal(&listed, owned);
+        if !commands.is_empty() && !dry_run {
+            run(&self.program, &["-f", "-"], &(commands.join("\n") + "\n")).await?;
         }
-        if !dry_run {
-            run(&self.program, &["-f", "-"], &nft_removal()).await?;
-        }
-        Ok(vec![format!("nft delete table ip {NFT_TABLE}")])
+        Ok(commands.into_iter().map(|command| format!("nft {command}")).collect())
     }
 
-    /// Returns whether tool and kernel support random source ports.
-    async fn accepts(&self, spec: &RuleSpec) -> bool {
-        run(&self.program, &["--check", "-f", "-"], &nft_transaction(spec, true)).await.is_ok()
+    /// Returns flannel's rules that are not owned.
+    pub(super) async fn foreign(&self, owned: Owned<'_>) -> Result<Vec<String>, ToolError> {
+        let listed = self.listing().await?.unwrap_or_default().into_iter();
+        let rules = listed.flat_map(|chain| chain.rules).map(|(rule, _)| rule);
+        Ok(rules.filter(|rule| !is_shared(rule) && !owned.owns(rule)).collect())
     }
 
     /// Lists the table without counters; `None` if there is none.
-    async fn listing(&self) -> Result<Option<String>, ToolError> {
-        match run(&self.program, &["-s", "list", "table", "ip", NFT_TABLE], "").await {
-            Ok(listing) => Ok(Some(listing)),
+    async fn listing(&self) -> Result<Option<Vec<ListedChain>>, ToolError> {
+        match run(&self.program, &["-s", "-a", "list", "table", "ip", TABLE], "").await {
+            Ok(listing) => Ok(Some(parse(&listing))),
             Err(ToolError::Failed { said, .. }) if said.contains("No such file") => Ok(None),
             Err(error) => Err(error),
         }
     }
+}
+
+/// Parses `nft -a list table`: each chain and rule ends in `# handle N`.
+fn parse(listing: &str) -> Vec<ListedChain> {
+    let mut chains: Vec<ListedChain> = Vec::new();
+    for line in listing.lines().map(str::trim) {
+        let Some((text, handle)) = line.rsplit_once(" # handle ") else { continue };
+        if let Some(name) = text.strip_prefix("chain ").and_then(|t| t.strip_suffix(" {")) {
+            chains.push(ListedChain { name: name.to_owned(), rules: vec![] });
+        } else if let Some(chain) = chains.last_mut() {
+            chain.rules.push((text.to_owned(), handle.to_owned()));
+        }
+    }
+    chains
+}
+
+/// Returns the commands that remove the owned rules: one for the table if nothing else is in it.
+fn removal(listed: &[ListedChain], owned: Owned<'_>) -> Vec<String> {
+    if !has_others(listed, owned) {
+        return vec![format!("delete table ip {TABLE}")];
+    }
+    let rules = listed.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)));
+    rules
+        .filter(|(_, (rule, _))| owned.owns(rule) && !is_shared(rule))
+        .map(|(chain, (_, handle))| {
+            format!("delete rule ip {TABLE} {} handle {handle}", chain.name)
+        })
+        .collect()
+}
+
+/// Whether the table holds rules of another daemon.
+fn has_others(listed: &[ListedChain], owned: Owned<'_>) -> bool {
+    let mut rules = listed.iter().flat_map(|chain| &chain.rules);
+    rules.any(|(rule, _)| !is_shared(rule) && !owned.owns(rule))
+}
+
+/// Returns a transaction for `nft -f` after which the table's owned rules are exactly those of `spec`.
+fn transaction(
+    spec: &RuleSpec,
+    fully_random: bool,
+    before: Option<&[ListedChain]>,
+    owned: Owned<'_>,
+) -> String {
+    let mut text = String::new();
+    let mut line = |statement: String| {
+        text.push_str(&statement);
+        text.push('\n');
+    };
+    let wanted = rules(spec, fully_random);
+    for command in before.map_or(vec![], |listed| removal(listed, owned)) {
+        line(command);
+    }
+    let kept = before.filter(|listed| has_others(listed, owned));
+    line(format!("add table ip {TABLE}"));
+    for (name, hook) in CHAINS {
+        let rules: Vec<_> = wanted.iter().filter(|(chain, _)| *chain == name).collect();
+        if rules.is_empty() {
+            continue;
+        }
+        line(format!("add chain ip {TABLE} {name} {{ {hook}; policy accept; }}"));
+        let has_shared = kept.is_some_and(|listed| {
+            let chain = listed.iter().find(|chain| chain.name == name);
+            chain.is_some_and(|chain| chain.rules.iter().any(|(rule, _)| is_shared(rule)))
+        });
+        for (_, rule) in rules {
+            // A rule for every daemon stands before all of theirs.
+            let how = if is_shared(rule) { "insert" } else { "add" };
+            if !(is_shared(rule) && has_shared) {
+                line(format!("{how} rule ip {TABLE} {name} {rule}"));
+            }
+        }
+    }
+    text
+}
+
+/// Returns the wanted rules in order, each with its chain.
+fn rules(spec: &RuleSpec, fully_random: bool) -> Vec<(&'static str, String)> {
+    let network = spec.network;
+    let mut rules = Vec::new();
+    if spec.forward {
+        for matches in [format!("ip saddr {network}"), format!("ip daddr {network}")] {
+            rules.push(("forward", format!("{matches} accept comment \"flanneld forward\"")));
+        }
+    }
+    if spec.masquerade {
+        let masquerade = if fully_random { "masquerade fully-random" } else { "masquerade" };
+        for (matches, target) in masquerade_rules(spec) {
+            let verdict = match target {
+                MasqueradeTarget::Return => "return",
+                MasqueradeTarget::Masquerade => masquerade,
+            };
+            let text = format!("{} {verdict} comment \"flanneld masq\"", matches.nft());
+            rules.push(("postrtg", text));
+        }
+    }
+    if let Some(protected) = &spec.port {
+        let comment = port::comment(network);
+        for (matches, drops) in port_rules(network, protected) {
+            let verdict = if drops { "drop" } else { "return" };
+            let text = format!(
+                "{} udp dport {} {verdict} comment \"{comment}\"",
+                matches.nft(),
+                protected.port
+            );
+            if !matches!(matches, PortMatch::Output(_)) {
+                rules.push(("port-input", text.clone()));
+            }
+            rules.push(("port-forward", text));
+        }
+    }
+    rules
 }

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::port::{self, PortSpec, port_rules};
 use crate::route::Cidr;
 
 /// The wanted rules.
@@ -15,6 +16,8 @@ pub struct RuleSpec {
     pub masquerade: bool,
     /// Accept forwarded overlay traffic (`--iptables-forward-rules`).
     pub forward: bool,
+    /// Keep workloads from sending to the UDP port of a host (`--protect-port`).
+    pub port: Option<PortSpec>,
     /// Use random source ports where tool and kernel support them (off with
     /// `--ip-masq-fully-random-disable`).
     pub fully_random: bool,
@@ -22,43 +25,69 @@ pub struct RuleSpec {
     pub nftables: bool,
 }
 
-/// A chain of the daemon, and the built-in chain that jumps to it.
+/// A chain of the daemon, and the built-in chains that jump to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlannelChain {
     pub(super) table: &'static str,
-    pub(super) hook: &'static str,
+    pub(super) hooks: &'static [&'static str],
     pub(super) name: &'static str,
+    /// What the comment of every rule begins with.
     pub(super) comment: &'static str,
+    /// The packets that the jumps are for.
+    jump_match: &'static str,
+    /// What the rules do, for a message when they are missing.
+    pub(super) purpose: &'static str,
 }
 
 /// The chain for masquerading.
 pub(super) const MASQ: FlannelChain = FlannelChain {
     table: "nat",
-    hook: "POSTROUTING",
+    hooks: &["POSTROUTING"],
     name: "FLANNEL-POSTRTG",
     comment: "flanneld masq",
+    jump_match: "",
+    purpose: "masquerade packets that leave the overlay",
 };
 
 /// The chain that accepts forwarded packets.
 pub(super) const FORWARD: FlannelChain = FlannelChain {
     table: "filter",
-    hook: "FORWARD",
+    hooks: &["FORWARD"],
     name: "FLANNEL-FWD",
     comment: "flanneld forward",
+    jump_match: "",
+    purpose: "accept forwarded packets of the overlay",
+};
+
+/// The chain that keeps workloads from the UDP port.
+pub(super) const PORT: FlannelChain = FlannelChain {
+    table: "mangle",
+    hooks: &["FORWARD", "INPUT"],
+    name: "FLANNEL-PORT",
+    comment: port::COMMENT,
+    jump_match: "-p udp ",
+    purpose: "keep containers from sending to the UDP port of a host",
 };
 
 /// All chains of the daemon.
-pub(super) const CHAINS: [FlannelChain; 2] = [MASQ, FORWARD];
+pub(super) const CHAINS: [FlannelChain; 3] = [MASQ, FORWARD, PORT];
 
 impl FlannelChain {
-    /// The jump to this chain, without `-A` or `-D`.
-    pub(super) fn jump(&self) -> String {
-        format!("{} -m comment --comment \"{}\" -j {}", self.hook, self.comment, self.name)
+    /// The jump from `hook` to this chain, without `-A` or `-D`.
+    pub(super) fn jump(&self, hook: &str) -> String {
+        let Self { jump_match, comment, name, .. } = self;
+        format!("{hook} {jump_match}-m comment --comment \"{comment}\" -j {name}")
+    }
+
+    /// Whether a rule was installed by flannel or by this program.
+    pub(super) fn has_comment(&self, rule: &str) -> bool {
+        rule.contains(&format!("--comment \"{}", self.comment))
     }
 
     /// Returns the rules of this chain in order, without `-A`; empty if the chain is not wanted.
     pub(super) fn rules(&self, spec: &RuleSpec, fully_random: bool) -> Vec<String> {
         let network = spec.network;
+        let mut comment = self.comment.to_owned();
         let bodies: Vec<(String, &str)> = match *self {
             MASQ if spec.masquerade => {
                 let masquerade =
@@ -74,22 +103,30 @@ impl FlannelChain {
             FORWARD if spec.forward => {
                 vec![(format!("-s {network}"), "ACCEPT"), (format!("-d {network}"), "ACCEPT")]
             }
+            PORT => spec.port.as_ref().map_or(vec![], |spec| {
+                comment = port::comment(network);
+                let rules = port_rules(network, spec).into_iter();
+                rules
+                    .map(|(matches, drops)| {
+                        let text =
+                            format!("{} -p udp -m udp --dport {}", matches.iptables(), spec.port);
+                        (text, if drops { "DROP" } else { "RETURN" })
+                    })
+                    .collect()
+            }),
             _ => vec![],
         };
         bodies
             .into_iter()
             .map(|(matches, target)| {
-                format!(
-                    "{} {matches} -m comment --comment \"{}\" -j {target}",
-                    self.name, self.comment
-                )
+                format!("{} {matches} -m comment --comment \"{comment}\" -j {target}", self.name)
             })
             .collect()
     }
 }
 
 /// The match of a masquerading rule; with `false`, the address must be outside the prefix.
-struct MasqueradeMatch {
+pub(super) struct MasqueradeMatch {
     /// The packet has kube-proxy's mark; kube-proxy masquerades it itself.
     marked: bool,
     source: Option<(bool, Cidr)>,
@@ -98,13 +135,13 @@ struct MasqueradeMatch {
 
 /// The target of a masquerading rule.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum MasqueradeTarget {
+pub(super) enum MasqueradeTarget {
     Return,
     Masquerade,
 }
 
 /// Returns the rules for masquerading, in order.
-fn masquerade_rules(spec: &RuleSpec) -> [(MasqueradeMatch, MasqueradeTarget); 6] {
+pub(super) fn masquerade_rules(spec: &RuleSpec) -> [(MasqueradeMatch, MasqueradeTarget); 6] {
     let RuleSpec { network, subnet, .. } = *spec;
     let multicast = Cidr::new(Ipv4Addr::new(224, 0, 0, 0), 4);
     let between = |source, destination| MasqueradeMatch {
@@ -149,7 +186,7 @@ impl MasqueradeMatch {
         words.join(" ")
     }
 
-    fn nft(&self) -> String {
+    pub(super) fn nft(&self) -> String {
         let mut words = Vec::new();
         if self.marked {
             words.push("meta mark & 0x4000 == 0x4000".to_owned());
@@ -180,53 +217,6 @@ pub fn masquerade_rule(
     })
 }
 
-/// flannel's table in nftables.
-pub(super) const NFT_TABLE: &str = "flannel-ipv4";
-
-/// Returns a transaction for `nft -f` after which the table holds exactly the rules of `spec`.
-pub(super) fn nft_transaction(spec: &RuleSpec, fully_random: bool) -> String {
-    let network = spec.network;
-    let mut text = nft_removal();
-    let mut line = |statement: String| {
-        text.push_str(&statement);
-        text.push('\n');
-    };
-    line(format!("add table ip {NFT_TABLE}"));
-    if spec.forward {
-        line(format!(
-            "add chain ip {NFT_TABLE} forward {{ type filter hook forward priority 0; policy accept; }}"
-        ));
-        for matches in [format!("ip saddr {network}"), format!("ip daddr {network}")] {
-            line(format!(
-                "add rule ip {NFT_TABLE} forward {matches} accept comment \"flanneld forward\""
-            ));
-        }
-    }
-    if spec.masquerade {
-        let masquerade = if fully_random { "masquerade fully-random" } else { "masquerade" };
-        line(format!(
-            "add chain ip {NFT_TABLE} postrtg {{ type nat hook postrouting priority 100; policy accept; }}"
-        ));
-        for (matches, target) in masquerade_rules(spec) {
-            let matches = matches.nft();
-            let verdict = match target {
-                MasqueradeTarget::Return => "return",
-                MasqueradeTarget::Masquerade => masquerade,
-            };
-            line(format!(
-                "add rule ip {NFT_TABLE} postrtg {matches} {verdict} comment \"flanneld masq\""
-            ));
-        }
-    }
-    text
-}
-
-/// Returns a transaction that removes the table. It adds the table first, because deleting a table
-/// that does not exist is an error.
-pub(super) fn nft_removal() -> String {
-    format!("add table ip {NFT_TABLE}\ndelete table ip {NFT_TABLE}\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +227,12 @@ mod tests {
             subnet: "10.0.7.0/24".parse().unwrap(),
             masquerade: true,
             forward: true,
+            port: Some(PortSpec {
+                port: 8285,
+                underlay: "eth0".into(),
+                device: "flannel0".into(),
+                containers: vec!["docker0".into()],
+            }),
             fully_random: true,
             nftables: false,
         }
@@ -245,11 +241,11 @@ mod tests {
     #[test]
     fn the_text_is_that_of_flannel() {
         assert_eq!(
-            MASQ.jump(),
+            MASQ.jump("POSTROUTING"),
             r#"POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG"#
         );
         assert_eq!(
-            FORWARD.jump(),
+            FORWARD.jump("FORWARD"),
             r#"FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD"#
         );
         assert_eq!(
@@ -274,6 +270,31 @@ mod tests {
     }
 
     #[test]
+    fn workloads_are_kept_from_the_port() {
+        let rule = |matches: &str, target: &str| {
+            format!(
+                "FLANNEL-PORT {matches} -p udp -m udp --dport 8285 \
+                 -m comment --comment \"flannel-udp port 10.0.0.0/16\" -j {target}"
+            )
+        };
+        assert_eq!(
+            PORT.rules(&spec(), true),
+            [
+                rule("-o flannel0", "RETURN"),
+                rule("-o docker0", "RETURN"),
+                rule("-i flannel0", "DROP"),
+                rule("-i docker0", "DROP"),
+                rule("-s 10.0.0.0/16 ! -i eth0", "DROP"),
+            ]
+        );
+        assert!(PORT.jump("INPUT").starts_with("INPUT -p udp -m comment"));
+        // What comes in from the interface between hosts is never a workload's, whatever its routes.
+        let mut flat = spec();
+        flat.port.as_mut().unwrap().containers = vec!["eth0".into(), "odd+".into()];
+        assert_eq!(PORT.rules(&flat, true).len(), 3);
+    }
+
+    #[test]
     fn the_first_rule_that_matches_decides() {
         let rule = |source: &str, destination: &str| {
             masquerade_rule(&spec(), source.parse().unwrap(), destination.parse().unwrap())
@@ -293,10 +314,7 @@ mod tests {
 
     #[test]
     fn rules_that_are_not_wanted_are_not_installed() {
-        let neither = RuleSpec { masquerade: false, forward: false, ..spec() };
-        assert!(CHAINS.iter().all(|chain| chain.rules(&neither, true).is_empty()));
-        assert!(!nft_transaction(&neither, true).contains("chain"));
-        let text = nft_transaction(&RuleSpec { masquerade: false, ..spec() }, true);
-        assert!(text.contains("forward") && !text.contains("postrtg"));
+        let nothing = RuleSpec { masquerade: false, forward: false, port: None, ..spec() };
+        assert!(CHAINS.iter().all(|chain| chain.rules(&nothing, true).is_empty()));
     }
 }

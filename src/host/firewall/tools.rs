@@ -1,18 +1,23 @@
 //! Finds and runs the firewall programs of the host.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// The directories in which programs are searched.
+use super::lock;
+
+/// The directories in which programs are searched, and what those programs turned out not to support.
 #[derive(Clone, Debug)]
 pub struct Toolbox {
     dirs: Vec<PathBuf>,
+    given_up: Arc<Mutex<HashSet<(PathBuf, &'static str)>>>,
 }
 
 impl Toolbox {
@@ -26,12 +31,12 @@ impl Toolbox {
                 dirs.push(dir);
             }
         }
-        Self { dirs }
+        Self::only(dirs)
     }
 
     /// Searches these directories only.
     pub fn only(dirs: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self { dirs: dirs.into_iter().collect() }
+        Self { dirs: dirs.into_iter().collect(), given_up: Arc::default() }
     }
 
     /// The directories, in search order.
@@ -48,6 +53,39 @@ impl Toolbox {
     }
 }
 
+impl Toolbox {
+    /// Runs a program with an option that its older versions lack: a version that does not know the option is run
+    /// without it, now and from then on.
+    pub(super) async fn run_with(
+        &self,
+        program: &Path,
+        option: &'static str,
+        args: &[&str],
+        input: &str,
+    ) -> Result<String, ToolError> {
+        if self.may_use(program, option) {
+            match run(program, &[&[option], args].concat(), input).await {
+                Err(error) if error.is_unknown_option(option) => self.give_up(program, option),
+                outcome => return outcome,
+            }
+        }
+        run(program, args, input).await
+    }
+
+    /// Whether an option or feature has not been given up.
+    pub(super) fn may_use(&self, program: &Path, option: &'static str) -> bool {
+        let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        !given_up.contains(&(program.to_owned(), option))
+    }
+
+    /// Continues without an option or feature that a program does not support.
+    pub(super) fn give_up(&self, program: &Path, option: &'static str) {
+        tracing::info!("{} does not support {option}; continuing without it", program.display());
+        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        given_up.insert((program.to_owned(), option));
+    }
+}
+
 /// A program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
@@ -57,7 +95,7 @@ pub enum ToolError {
         /// The command line.
         command: String,
         /// Its exit status.
-        status: std::process::ExitStatus,
+        status: ExitStatus,
         /// Its standard error output.
         said: String,
         /// Its standard input, empty if it had none.
@@ -77,6 +115,46 @@ pub enum ToolError {
         /// The error of the kernel.
         source: io::Error,
     },
+}
+
+impl ToolError {
+    /// The exit code of a program that failed.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Failed { status, .. } => status.code(),
+            _ => None,
+        }
+    }
+
+    /// Whether the program ended because it does not know an option, in the words of getopt(3) and of iptables.
+    pub(super) fn is_unknown_option(&self, option: &str) -> bool {
+        let Self::Failed { said, .. } = self else { return false };
+        let letter = option.trim_start_matches('-');
+        let named = [format!("\"{option}\""), format!("`{option}'"), format!("-- '{letter}'")];
+        let said_so = |line: &str| {
+            let lower = line.to_ascii_lowercase();
+            ["unknown option", "invalid option", "unrecognized option", "unknown arg"]
+                .iter()
+                .any(|words| lower.contains(words))
+                && (named.iter().any(|name| line.contains(name))
+                    || line.ends_with(&format!("-- {letter}"))
+                    || line.ends_with(option))
+        };
+        said.lines().any(|line| said_so(line.trim()))
+    }
+
+    /// The error in one line, without the program's input.
+    pub(super) fn brief(&self) -> String {
+        match self {
+            Self::Failed { command, said, status, .. } => {
+                format!(
+                    "`{command}` failed ({status}): {}",
+                    said.lines().next().unwrap_or_default()
+                )
+            }
+            _ => self.to_string(),
+        }
+    }
 }
 
 /// Standard input of a failed program, shown below its error.
@@ -122,9 +200,9 @@ pub(crate) async fn run(program: &Path, args: &[&str], input: &str) -> Result<St
         };
         tokio::join!(feed, child.wait_with_output()).1
     };
-    let output = match tokio::time::timeout(TIME_LIMIT, whole).await {
-        Ok(output) => output.map_err(io_error)?,
-        Err(_) => return Err(ToolError::Hung { command }),
+    let output = match patiently(whole, &command).await {
+        Some(output) => output.map_err(io_error)?,
+        None => return Err(ToolError::Hung { command }),
     };
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -136,4 +214,62 @@ pub(crate) async fn run(program: &Path, args: &[&str], input: &str) -> Result<St
         said: said.trim().to_owned(),
         input: Input(input.trim_end().to_owned()),
     })
+}
+
+/// Waits for a program up to [`TIME_LIMIT`], and logs that it waits, and for whom.
+async fn patiently<T>(work: impl Future<Output = T>, command: &str) -> Option<T> {
+    let begun = Instant::now();
+    let mut work = std::pin::pin!(work);
+    if let Ok(output) = tokio::time::timeout(NOTICE_AFTER, &mut work).await {
+        return Some(output);
+    }
+    match lock::holder() {
+        Some(holder) => tracing::warn!(
+            "`{command}` is waiting for the xtables lock ({}), which {holder} holds",
+            lock::file().display()
+        ),
+        None => {
+            tracing::warn!("`{command}` has not ended yet, perhaps because of the xtables lock")
+        }
+    }
+    let output = tokio::time::timeout(TIME_LIMIT - NOTICE_AFTER, work).await.ok()?;
+    tracing::info!("`{command}` has ended after {:.1} s", begun.elapsed().as_secs_f64());
+    Some(output)
+}
+
+/// Time after which a program that has not ended is logged.
+const NOTICE_AFTER: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_option_is_recognised_in_every_version() {
+        let failed = |said: &str| ToolError::Failed {
+            command: "x".into(),
+            status: ExitStatus::from_raw(2 << 8),
+            said: said.into(),
+            input: Input(String::new()),
+        };
+        for (said, option, expected) in [
+            // iptables-restore 1.4.21 to 1.6.1
+            (
+                "iptables-restore: invalid option -- 'w'\nUsage: iptables-restore [-b] [-c]",
+                "-w",
+                true,
+            ),
+            ("iptables-restore: unrecognized option '-w'", "-w", false),
+            ("iptables v1.4.14: unknown option \"-w\"\nTry `iptables -h'", "-w", true),
+            ("iptables v1.4.7: Unknown arg `-C'", "-C", true),
+            ("iptables: invalid option -- w", "-w", true),
+            ("iptables-restore v1.4.21: unknown option \"--random-fully\"\nline 9", "-w", false),
+            ("iptables v1.8.9 (legacy): can't initialize iptables table `nat'", "-w", false),
+            ("iptables: No chain/target/match by that name.", "-S", false),
+        ] {
+            assert_eq!(failed(said).is_unknown_option(option), expected, "{said}");
+        }
+    }
 }

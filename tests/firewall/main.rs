@@ -2,12 +2,15 @@
 //!
 //! The expected text is flannel's, as `iptables-save` shows it.
 
+mod shared;
+mod tools;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use flannel_udp::host::firewall::{Firewall, RuleSpec, Toolbox, cleanup};
+use flannel_udp::host::firewall::{CleanupScope, Firewall, PortSpec, RuleSpec, Toolbox, cleanup};
 use flannel_udp::host::subnet_file::PreviousSubnetFile;
 use flannel_udp::sys::netns::Netns;
 
@@ -135,7 +138,8 @@ impl Bench {
     }
 
     fn cleanup(&self, dry_run: bool) -> Vec<String> {
-        self.block_on(async |tools| cleanup(&tools, dry_run).await).unwrap()
+        let ours = CleanupScope::Networks(vec![spec().network]);
+        self.block_on(async |tools| cleanup(&tools, &ours, dry_run).await).unwrap().removed
     }
 }
 
@@ -145,9 +149,25 @@ fn spec() -> RuleSpec {
         subnet: "10.0.7.0/24".parse().unwrap(),
         masquerade: true,
         forward: true,
+        port: None,
         fully_random: true,
         nftables: false,
     }
+}
+
+/// The rules of a second daemon on the same host.
+fn second() -> RuleSpec {
+    RuleSpec {
+        network: "10.9.0.0/16".parse().unwrap(),
+        subnet: "10.9.48.0/24".parse().unwrap(),
+        ..spec()
+    }
+}
+
+fn protected(spec: RuleSpec, port: u16) -> RuleSpec {
+    let interfaces = ("eth0".into(), "flannel0".into());
+    let (underlay, device) = interfaces;
+    RuleSpec { port: Some(PortSpec { underlay, device, ..PortSpec::new(port) }), ..spec }
 }
 
 /// Runs a test with every flavour of iptables that this machine has.
@@ -235,11 +255,7 @@ fn rules_of_a_previous_network_are_removed() {
     each_flavour(|bench| {
         let old = spec();
         bench.install(old.clone());
-        let new = RuleSpec {
-            network: "10.9.0.0/16".parse().unwrap(),
-            subnet: "10.9.48.0/24".parse().unwrap(),
-            ..spec()
-        };
+        let new = second();
         let previous = PreviousSubnetFile {
             network: Some(old.network),
             subnet: Some(old.subnet),
@@ -265,7 +281,7 @@ fn cleanup_leaves_foreign_rules() {
             &[&["-t", "nat", "-A", "POSTROUTING", "-s", "10.0.0.0/16"], &old[..]].concat(),
         );
         let would = bench.cleanup(true);
-        assert_eq!(would.len(), NAT.len() + FILTER.len() + 1 + 2);
+        assert_eq!(would.len(), NAT.len() + FILTER.len() + 1 + 2, "{would:#?}");
         assert_eq!(bench.cleanup(false), would);
         assert_eq!(bench.saved(), before);
         assert!(!bench.run("iptables-save", &[]).contains("FLANNEL"));

@@ -1,0 +1,95 @@
+//! Several daemons on one host, which share flannel's chains.
+
+use flannel_udp::host::firewall::{CleanupScope, RuleSpec, cleanup};
+
+use super::{Bench, NAT, each_flavour, owned, protected, second, spec};
+
+/// Two daemons with two networks, ports and subnet files, which flannel documents.
+#[test]
+fn each_daemon_leaves_the_rules_of_the_other_alone() {
+    each_flavour(|bench| {
+        two_daemons(&bench, &|| bench.saved().values().flatten().cloned().collect(), false);
+    });
+    if let Some(bench) = Bench::new("", true) {
+        let listed = || {
+            let listing = bench.run("nft", &["-s", "list", "ruleset"]);
+            listing.lines().map(str::to_owned).collect()
+        };
+        two_daemons(&bench, &listed, true);
+    }
+}
+
+fn two_daemons(bench: &Bench, listed: &dyn Fn() -> Vec<String>, nftables: bool) {
+    let first = protected(RuleSpec { nftables, ..spec() }, 8285);
+    let other = protected(RuleSpec { nftables, ..second() }, 8286);
+    let about = |network: &str| {
+        let lines = listed();
+        lines.into_iter().filter(|line| line.contains(network)).collect::<Vec<_>>()
+    };
+    let one = bench.install(first.clone());
+    let alone = about("10.0.");
+    let mut two = bench.install(other);
+    assert_eq!(about("10.0."), alone, "the second one's start");
+    let second_ones = about("10.9.");
+    assert_eq!(alone.len(), second_ones.len());
+    // Neither is ever busy with the other's rules.
+    let mut one = one;
+    for _ in 0..2 {
+        let (repaired, same) = bench.check(one);
+        assert!(!repaired, "{:#?}", listed());
+        let (again, other) = bench.check(two);
+        assert!(!again, "{:#?}", listed());
+        (one, two) = (same, other);
+    }
+    // Another start of the first one, with another subnet.
+    bench.install(RuleSpec { subnet: "10.0.8.0/24".parse().unwrap(), ..first });
+    assert_eq!(about("10.9."), second_ones, "the first one's second start");
+    assert_eq!(about("10.0.").len(), alone.len());
+    assert!(about("10.0.7.").is_empty(), "{:#?}", listed());
+    let marks = |lines: Vec<String>| {
+        lines.iter().filter(|line| line.contains("0x4000") || line.contains("0x00004000")).count()
+    };
+    assert_eq!(marks(listed()), 1, "{:#?}", listed());
+    // The end of the first one.
+    bench.cleanup(false);
+    assert!(about("10.0.").is_empty(), "{:#?}", listed());
+    assert_eq!(about("10.9."), second_ones, "the first one's clean-up");
+    assert_eq!(marks(listed()), 1);
+    let (repaired, _) = bench.check(two);
+    assert!(!repaired);
+    let all = bench.block_on(async |tools| cleanup(&tools, &CleanupScope::All, false).await);
+    assert!(all.unwrap().left.is_empty());
+    assert!(
+        !listed().iter().any(|line| line.to_lowercase().contains("flannel")),
+        "{:#?}",
+        listed()
+    );
+}
+
+/// Stock flanneld restarted: it clears flannel's chains, and installs its own rules.
+#[test]
+fn rules_that_flanneld_cleared_come_back_beside_its_own() {
+    each_flavour(|bench| {
+        let firewall = bench.install(spec());
+        bench.run("iptables", &["-t", "nat", "-F", "FLANNEL-POSTRTG"]);
+        let theirs = [
+            "-m mark --mark 0x4000/0x4000 -m comment --comment flanneld~masq -j RETURN",
+            "-s 10.9.0.0/16 ! -d 224.0.0.0/4 -m comment --comment flanneld~masq -j MASQUERADE",
+        ];
+        for rule in theirs {
+            let words: Vec<_> = rule.split(' ').map(|word| word.replace('~', " ")).collect();
+            let words = words.iter().map(String::as_str);
+            let start = ["-t", "nat", "-A", "FLANNEL-POSTRTG"];
+            bench.run("iptables", &start.into_iter().chain(words).collect::<Vec<_>>());
+        }
+        let (repaired, _) = bench.check(firewall);
+        assert!(repaired);
+        let mut expected = owned(NAT);
+        expected.insert(
+            2,
+            r#"-A FLANNEL-POSTRTG -s 10.9.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE"#
+                .into(),
+        );
+        assert_eq!(bench.rules("nat"), expected);
+    });
+}
