@@ -77,12 +77,12 @@ mod tests {
         fn never_outside_never_overlapping(
             network_len in 16u8..=28,
             extra in 2u8..=8,
-            base: u32,
+            // Below loopback: what is reserved is refused as Network.
+            base in 0x0100_0000u32..0x7f00_0000,
             leases in prop::collection::vec((any::<u32>(), 8u8..=32, any::<bool>()), 0..60),
             seed: u64,
         ) {
             let network = Cidr::new(Ipv4Addr::from_bits(base), network_len);
-            prop_assume!(!network.network().is_unspecified());
             let subnet_len = (network_len + extra).min(30);
             let config = config(&format!(r#"{{"Network":"{network}","SubnetLen":{subnet_len}}}"#));
             let taken: Vec<Cidr> = leases

@@ -146,6 +146,11 @@ impl RawConfig {
             .ok_or_else(|| {
                 ConfigError::wait("please define a correct Network parameter in the flannel config")
             })?;
+        if let Some((reserved, what)) = RESERVED.iter().find(|(r, _)| r.overlaps(network)) {
+            return Err(ConfigError::wait(format!(
+                "Network {network} cannot be used: {reserved} is reserved for {what}"
+            )));
+        }
         let subnet_len = subnet_len(network, self.subnet_len)?;
         let size = 1u32 << (32 - subnet_len);
         let check = |name: &str, value: Option<Ipv4Addr>, default: u32| {
@@ -329,6 +334,13 @@ fn type_error(value: &Value, target: &str) -> ConfigError {
 /// The keys of a dual-stack config (`pkg/subnet/config.go`).
 const IPV6_KEYS: [&str; 5] =
     ["EnableIPv6", "IPv6Network", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax"];
+/// Prefixes that are no networks of hosts: RFC 1122 section 3.2.1.3, RFC 3927, RFC 5771.
+const RESERVED: [(Cidr, &str); 3] = [
+    (Cidr::new(Ipv4Addr::new(127, 0, 0, 0), 8), "loopback"),
+    (Cidr::new(Ipv4Addr::new(169, 254, 0, 0), 16), "link-local addresses"),
+    (Cidr::new(Ipv4Addr::new(224, 0, 0, 0), 4), "multicast"),
+];
+
 const NO_IPV6_NETWORK: &str = "please define a correct IPv6Network parameter in the flannel config";
 
 #[cfg(test)]

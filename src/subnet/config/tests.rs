@@ -237,3 +237,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn prefixes_that_are_no_networks_of_hosts_are_refused() {
+    for (network, reserved) in [
+        ("127.0.0.0/8", "127.0.0.0/8"),
+        ("127.5.0.0/16", "127.0.0.0/8"),
+        ("126.0.0.0/7", "127.0.0.0/8"),
+        ("169.254.0.0/16", "169.254.0.0/16"),
+        ("169.0.0.0/8", "169.254.0.0/16"),
+        ("224.0.0.0/4", "224.0.0.0/4"),
+        ("239.1.0.0/16", "224.0.0.0/4"),
+        ("128.0.0.0/1", "169.254.0.0/16"),
+    ] {
+        let text = format!(r#"{{"Network":"{network}"}}"#);
+        let error = NetworkConfig::parse(text.as_bytes()).unwrap_err();
+        assert!(!error.is_fatal(), "{network}: it may still be corrected");
+        let expected = format!("Network {network} cannot be used: {reserved} is reserved for ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+    for network in ["126.0.0.0/8", "168.0.0.0/8", "169.253.0.0/16", "223.0.0.0/8", "240.0.0.0/16"] {
+        let text = format!(r#"{{"Network":"{network}"}}"#);
+        assert!(NetworkConfig::parse(text.as_bytes()).is_ok(), "{network}");
+    }
+}
