@@ -1,7 +1,7 @@
 //! The TUN device and the interface between hosts, with a real kernel, in separate network
 //! namespaces.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,7 +9,9 @@ use std::time::Duration;
 use flannel_udp::host::interface::{self, ExternalInterface, InterfaceOptions};
 use flannel_udp::host::link::{OverlayDevice, Repair, ensure};
 use flannel_udp::host::netlink::Netlink;
+use flannel_udp::host::outer::{HopJudge, Hops, OuterNetwork, Overlay};
 use flannel_udp::host::watch::{self, LinkEvent, UnderlayState};
+use flannel_udp::route::HopVerdicts;
 use flannel_udp::sys::netns::Netns;
 use tokio::sync::{mpsc, watch as state};
 
@@ -78,6 +80,16 @@ fn overlay(index: u32) -> OverlayDevice {
     }
 }
 
+/// A judge that nobody asks.
+async fn judge(address: Ipv4Addr) -> HopJudge {
+    let (questions, verdicts) = (state::channel(None).1, state::channel(HopVerdicts::default()).0);
+    let network = "10.0.0.0/16".parse().unwrap();
+    let overlay = Overlay { network, subnet: None, device: None };
+    let outer = OuterNetwork::connect(Vec::new()).await.unwrap();
+    let hops = Hops { questions, verdicts };
+    HopJudge::new(outer, hops, overlay, SocketAddrV4::new(address, 8285))
+}
+
 async fn chosen() -> ExternalInterface {
     interface::choose(&InterfaceOptions::default()).await.unwrap()
 }
@@ -112,7 +124,7 @@ fn a_default_queueing_discipline_is_removed_and_a_chosen_one_kept() {
     let ensured = || {
         block_on(&netns, async || {
             let netlink = Netlink::connect().unwrap();
-            ensure(&netlink, &overlay(index_of("flannel0").await)).await.unwrap();
+            ensure(&netlink, &overlay(index_of("flannel0").await), true).await.unwrap();
         });
         show(&netns, "-details link show flannel0")
     };
@@ -132,13 +144,19 @@ fn flannel0_is_set_up_as_flannel_does() {
     let repairs = block_on(&netns, async || {
         let netlink = Netlink::connect().unwrap();
         let overlay = OverlayDevice { blackhole: true, ..overlay(index_of("flannel0").await) };
-        let first = ensure(&netlink, &overlay).await.unwrap();
-        assert_eq!(ensure(&netlink, &overlay).await.unwrap(), Default::default());
+        let first = ensure(&netlink, &overlay, true).await.unwrap();
+        assert_eq!(ensure(&netlink, &overlay, true).await.unwrap(), Default::default());
         // Below IPv6's least MTU and back, up and down.
         for damage in ["link set flannel0 mtu 1279", "link set flannel0 mtu 1279 down"] {
             ip(&netns, damage);
-            assert!(ensure(&netlink, &overlay).await.unwrap().repairs.contains(&Repair::Mtu(1279)));
-            assert_eq!(ensure(&netlink, &overlay).await.unwrap(), Default::default());
+            assert!(
+                ensure(&netlink, &overlay, true)
+                    .await
+                    .unwrap()
+                    .repairs
+                    .contains(&Repair::Mtu(1279))
+            );
+            assert_eq!(ensure(&netlink, &overlay, true).await.unwrap(), Default::default());
             assert_eq!(show(&netns, "-6 -o address show dev flannel0"), "", "{damage}");
         }
         first.repairs
@@ -164,7 +182,7 @@ fn flannel0_comes_up_where_there_is_no_ipv6() {
         let overlay = OverlayDevice { mtu: 1_279, ..overlay(index_of("flannel0").await) };
         let refused = netlink.set_no_link_local(overlay.index).await.unwrap_err();
         assert_eq!(refused.errno(), Some(libc::EAFNOSUPPORT));
-        ensure(&netlink, &overlay).await.unwrap().repairs
+        ensure(&netlink, &overlay, true).await.unwrap().repairs
     });
     assert!(repairs.contains(&Repair::Up), "{repairs:?}");
     assert!(show(&netns, "link show flannel0").contains(",UP"));
@@ -222,7 +240,8 @@ fn a_lost_underlay_address_is_looked_for_as_the_flags_say() {
             let (sender, events) = mpsc::unbounded_channel();
             let underlay = interface::choose(&options).await.unwrap();
             assert_eq!((underlay.name.as_str(), underlay.address), ("eth0", first));
-            tokio::spawn(watch::run(receiver, underlay, options, sender));
+            let judge = judge(underlay.address).await;
+            tokio::spawn(watch::run(receiver, underlay, options, judge, sender));
             (overlays, events)
         };
         let named = |value: &str| InterfaceOptions {
@@ -253,7 +272,8 @@ fn a_lost_underlay_address_is_looked_for_as_the_flags_say() {
         assert_eq!((lo.name.as_str(), lo.mtu), ("lo", 1300));
         let (overlays, receiver) = state::channel(overlay);
         let (sender, mut events) = mpsc::unbounded_channel();
-        tokio::spawn(watch::run(receiver, lo, named("10.8.8.8"), sender));
+        let judge = judge(lo.address).await;
+        tokio::spawn(watch::run(receiver, lo, named("10.8.8.8"), judge, sender));
         ip(inside, "link set br0 mtu 1200");
         in_use(&mut events, |now| now.mtu == 1200).await;
         drop(overlays);
@@ -271,7 +291,8 @@ fn the_watcher_repairs_flannel0_and_reports_other_changes() {
         let options =
             InterfaceOptions { iface: vec!["eth0".into()], ..InterfaceOptions::default() };
         let underlay = interface::choose(&options).await.unwrap();
-        let watcher = tokio::spawn(watch::run(receiver, underlay, options, sender));
+        let judge = judge(underlay.address).await;
+        let watcher = tokio::spawn(watch::run(receiver, underlay, options, judge, sender));
         expect(&mut events, |e| matches!(e, LinkEvent::Repaired(r) if r.len() == 4)).await;
 
         for (damage, repair) in [

@@ -14,7 +14,7 @@ use crate::dataplane::PeerTraffic;
 use crate::exit::Exit;
 use crate::humanize;
 use crate::observe::protocol::snapshot::{Peer, Snapshot};
-use crate::observe::warnings::send_refused;
+use crate::observe::warnings::{WarningKind, send_refused};
 
 /// Arguments of `peers`.
 #[derive(Clone, Debug, Args)]
@@ -41,6 +41,10 @@ pub(super) fn run(args: &PeersArgs) -> Result<(), Exit> {
         println!("no other hosts");
     } else {
         print!("{}", in_words(&rows));
+    }
+    let withheld = WarningKind::WithheldLease.name();
+    for warning in samples.now.warnings.iter().filter(|warning| warning.kind == withheld) {
+        println!("! {}", warning.sentence());
     }
     Ok(())
 }

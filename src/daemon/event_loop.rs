@@ -61,6 +61,7 @@ pub(super) async fn run(
             Ok(()) = subscriber.changed() => {
                 let status = subscriber.borrow_and_update().clone();
                 node.set_routes_stale(!(status.synced && status.connected));
+                node.warn_of_leases(&status);
                 if status.synced && !ready {
                     ready = true;
                     liveness.set_ready(&summary(&status));
@@ -87,7 +88,12 @@ pub(super) async fn run(
                         }
                         node.replace_plane().await
                     }
-                    NodeEvent::Link(event) => node.on_link(event).await,
+                    NodeEvent::Link(event) => {
+                        let outcome = node.on_link(event).await;
+                        // The address of this host may have changed.
+                        node.warn_of_leases(&subscriber.borrow());
+                        outcome
+                    }
                 };
                 if let Err(exit) = outcome {
                     tracing::error!("{exit}; retrying");

@@ -4,6 +4,7 @@
 //! link watcher and the HTTP servers. The workers of the data plane run on threads of their own and never
 //! wait for the control thread.
 
+mod apart;
 mod event_loop;
 mod explain;
 mod liveness;
@@ -24,14 +25,18 @@ use crate::confine::{self, Confinement, LayerState, WorkerConfinement};
 use crate::dataplane::Dataplane;
 use crate::exit::{Code, Exit};
 use crate::host::interface::{self, ExternalInterface, InterfaceError, InterfaceOptions};
+use crate::host::outer::{Hops, OuterNetwork};
 use crate::host::subnet_file;
 use crate::host::subnet_file::PreviousSubnetFile;
 use crate::observe::warnings::{Condition, WarningKind, Warnings};
-use crate::route::{self, Cidr};
+use crate::route::{self, Cidr, HopVerdicts};
 use crate::runtime;
 use crate::subnet::SubnetFileOrigin;
 use crate::subnet::store::{self, UnavailableKind};
-use crate::subnet::{AcquireError, Manager, ManagerOptions, SubnetStatus, Timing};
+use crate::subnet::{
+    AcquireError, HopJudgeChannels, Manager, ManagerOptions, SubnetStatus, Timing,
+};
+use apart::Chosen;
 use liveness::Liveness;
 use logging::Log;
 use node::{Node, SubnetFileKeeper};
@@ -106,7 +111,7 @@ struct Confined {
 /// The step that failed, with the exit code of its kind.
 async fn start(
     options: &Options,
-    liveness: Liveness,
+    mut liveness: Liveness,
     confined: Confined,
 ) -> Result<event_loop::Running<'_>, Exit> {
     let warnings = liveness.health().warnings();
@@ -129,10 +134,23 @@ async fn start(
         liveness.health().warnings(),
     ));
     liveness.set_waiting("waiting for the network config");
-    let config = Manager::new(Arc::clone(&registry), manager_options.clone())
-        .wait_for_config()
+    let manager = Manager::new(Arc::clone(&registry), manager_options.clone());
+    let config = manager.wait_for_config().await.map_err(apart::config_exit)?;
+    let servers = options.store.options().settings().access().servers;
+    let outer = OuterNetwork::connect(servers)
         .await
-        .map_err(|error| Exit::new(Code::BadData, format!("the network config: {error}")))?;
+        .map_err(|error| Exit::new(Code::System, error.to_string()))?;
+    let chosen = Chosen { interface, config };
+    let Chosen { interface, config } = apart::wait_until_apart(
+        chosen,
+        options,
+        previous.subnet,
+        &outer,
+        &*registry,
+        &manager,
+        &mut liveness,
+    )
+    .await?;
     tracing::info!(
         network = %config.network,
         subnet_len = config.subnet_len,
@@ -158,13 +176,20 @@ async fn start(
     let mut manager = Manager::new(
         registry,
         ManagerOptions {
-            previous: trusted_previous_subnet(&previous, options, &store),
             public_ip: interface.public_ip,
+            previous: trusted_previous_subnet(&previous, options, &store),
+            avoid: vec![Cidr::new(interface.address, 32), Cidr::new(interface.public_ip, 32)],
             ..manager_options
         },
     );
     let lease = manager.acquire(&config).await.map_err(acquire_exit)?;
     let (writer, routes) = route::table(config.network, config.subnet_len);
+    // Until the first verdicts every next hop inside of the overlay network is withheld.
+    let suspect = vec![config.network];
+    let (verdicts, judged) = watch::channel(HopVerdicts { suspect, ..HopVerdicts::default() });
+    let (asked, questions) = watch::channel(None);
+    manager.judge_hops(HopJudgeChannels { questions: asked, verdicts: judged });
+    let hops = Hops { questions, verdicts };
     let node = Node::start(
         options,
         &config,
@@ -176,6 +201,7 @@ async fn start(
         confined,
         warnings,
         keeper,
+        (outer, hops),
     )
     .await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));

@@ -10,6 +10,7 @@ use crate::args::ListenPath;
 use crate::confine::AllowedAccess;
 use crate::daemon::Options;
 use crate::host::firewall::Toolbox;
+use crate::host::outer::RESOLV_CONF;
 use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::output_file;
 use crate::subnet::store::StoreAccess;
@@ -19,7 +20,12 @@ use crate::subnet::store::StoreAccess;
 pub(super) fn allowed(options: &Options) -> AllowedAccess {
     let mut allowed = AllowedAccess {
         write: vec!["/dev/null".into(), lock_file()],
-        read: FILES.into_iter().chain(["/proc", "/sys"]).map(PathBuf::from).collect(),
+        read: FILES
+            .into_iter()
+            .chain(RESOLV_CONF)
+            .chain(["/proc", "/sys"])
+            .map(PathBuf::from)
+            .collect(),
         execute: PROGRAMS.map(PathBuf::from).into(),
         // The directory, because a device node that is created again is another file.
         devices: vec!["/dev/net".into()],

@@ -98,7 +98,7 @@ impl StatusServer {
             Command::Status => Answer::Snapshot(Box::new(self.snapshot(state).await)),
             Command::Explain(query) => match state {
                 Some(DaemonState { node, status, .. }) => {
-                    let explanation = explain(node, &status.peers, query).await;
+                    let explanation = explain(node, &status, query).await;
                     serde_json::to_value(explanation)
                         .map_or_else(|error| Answer::Error(error.to_string()), Answer::Value)
                 }

@@ -6,6 +6,7 @@ use super::finding::Finding;
 use super::routing;
 use crate::host::link::{self, OverlayDevice};
 use crate::host::netlink::KernelRoute;
+use crate::observe::warnings::WarningKind;
 
 /// Checks the device, the route of the overlay network, and where the kernel sends packets for each
 /// peer's subnet.
@@ -61,9 +62,18 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     if facts.routes.iter().any(|r| r.destination == network && r.oif == Some(tun.index)) {
         findings.push(Finding::ok("route", format!("{network} leads into {name}")));
     } else {
-        let remedy = format!("`ip route add {network} dev {name}`");
-        let text = format!("{network} does not lead into {name}");
-        findings.push(Finding::fault("route", text).remedy(remedy));
+        let finding = Finding::fault("route", format!("{network} does not lead into {name}"));
+        // The daemon leaves out a route that would cut this host off, and has a warning that says so.
+        let hidden = WarningKind::HiddenNetwork.name();
+        let left_out = facts
+            .status
+            .as_ref()
+            .is_ok_and(|now| now.warnings.iter().any(|warning| warning.kind == hidden));
+        findings.push(if left_out {
+            finding
+        } else {
+            finding.remedy(format!("`ip route add {network} dev {name}`"))
+        });
     }
     let overlay = OverlayDevice {
         index: tun.index,
@@ -79,11 +89,22 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let (bridge, others) = facts.routes.iter().cloned().partition(|r| docker::explains(facts, r));
     let [bridge, others]: [Vec<KernelRoute>; 2] = [bridge, others];
     let conflicts = link::conflicts(&others, &facts.links, &overlay);
-    for conflict in &conflicts {
+    let underlay = facts.interface.as_ref().ok();
+    let faults = conflicts.iter().filter(|conflict| {
+        // A part of the overlay network that is this host's own network is no fault unless it is
+        // leased.
+        let is_own = underlay.is_some_and(|underlay| conflict.is_network_of(underlay.address));
+        !is_own || facts.peers.iter().any(|peer| peer.subnet.overlaps(conflict.destination))
+    });
+    let before = findings.len();
+    for conflict in faults {
         let text = format!("the route {conflict} diverts traffic from the overlay");
-        findings.push(Finding::fault("route", text).remedy(format!("`ip route del {conflict}`")));
+        let index = underlay.map_or(0, |underlay| underlay.index);
+        let command = conflict.removal(index).map(|command| format!("`{command}`"));
+        let remedy = command.unwrap_or_else(|| conflict.advice(index));
+        findings.push(Finding::fault("route", text).remedy(remedy));
     }
-    if conflicts.is_empty() && link::conflicts(&bridge, &facts.links, &overlay).is_empty() {
+    if findings.len() == before && link::conflicts(&bridge, &facts.links, &overlay).is_empty() {
         findings.extend(routing::check(facts, tun).await);
     }
     findings

@@ -61,6 +61,34 @@ pub struct Conflict {
     pub destination: Cidr,
     /// The route as `ip route` prints it and takes it.
     pub route: String,
+    /// Index of its interface.
+    pub interface: Option<u32>,
+    /// Whether it is the route of a network that this host has an address in.
+    pub connected: bool,
+}
+
+impl Conflict {
+    /// Whether the route is that of the network which `address` of this host belongs to.
+    pub fn is_network_of(&self, address: Ipv4Addr) -> bool {
+        self.connected && self.destination.contains(address)
+    }
+
+    /// The command that removes the route; `None` for one without which this host could be cut off:
+    /// a route of the interface between hosts, `underlay`, or of a network of the host's own.
+    pub fn removal(&self, underlay: u32) -> Option<String> {
+        let keep = self.connected || self.interface == Some(underlay);
+        (!keep).then(|| format!("ip route del {self}"))
+    }
+
+    /// What to do about it.
+    pub fn advice(&self, underlay: u32) -> String {
+        let other =
+            format!("choose a Network, or SubnetMin and SubnetMax, without {}", self.destination);
+        match self.removal(underlay) {
+            Some(command) => format!("remove it (`{command}`), or {other}"),
+            None => other,
+        }
+    }
 }
 
 impl fmt::Display for Conflict {
@@ -99,11 +127,16 @@ const IPV6_MIN_MTU: u32 = 1_280;
 pub const BLACKHOLE_METRIC: u32 = u32::MAX - 1;
 
 /// Compares the device with `overlay` and repairs the differences. The first call sets the device
-/// up.
+/// up. Without `routed` the device has no route to the overlay network, because it would hide what
+/// the host depends on.
 ///
 /// # Errors
 /// The device is gone, or the kernel rejects a request.
-pub async fn ensure(netlink: &Netlink, overlay: &OverlayDevice) -> Result<DeviceCheck, LinkError> {
+pub async fn ensure(
+    netlink: &Netlink,
+    overlay: &OverlayDevice,
+    routed: bool,
+) -> Result<DeviceCheck, LinkError> {
     let mut checked = DeviceCheck::default();
     let gone = || LinkError::Gone(overlay.name.clone());
     let link = netlink.link(overlay.index).await?.ok_or_else(gone)?;
@@ -114,7 +147,7 @@ pub async fn ensure(netlink: &Netlink, overlay: &OverlayDevice) -> Result<Device
         tracing::debug!(%error, "cannot remove the queueing disciplines of the TUN device");
     }
     ensure_address(netlink, overlay, &mut checked).await?;
-    ensure_route(netlink, overlay, &mut checked).await?;
+    ensure_route(netlink, overlay, routed, &mut checked).await?;
     if overlay.blackhole {
         match netlink.add_blackhole(overlay.subnet, BLACKHOLE_METRIC).await {
             Ok(()) => checked.repairs.push(Repair::Blackhole(overlay.subnet)),
@@ -198,15 +231,25 @@ async fn ensure_address(
     Ok(())
 }
 
-/// Adds the network route unless it exists, and reports every route that the kernel prefers to it.
+/// Adds the network route unless it exists, and reports every route that the kernel prefers to it;
+/// removes it if there shall be none.
 async fn ensure_route(
     netlink: &Netlink,
     overlay: &OverlayDevice,
+    routed: bool,
     checked: &mut DeviceCheck,
 ) -> Result<(), LinkError> {
     let routes = netlink.routes().await?;
     let ours = |r: &&KernelRoute| r.destination == overlay.network && r.oif == Some(overlay.index);
-    if !routes.iter().any(|r| ours(&r)) {
+    let is_routed = routes.iter().any(|r| ours(&r));
+    if !routed {
+        if is_routed {
+            let removed = netlink.remove_device_route(overlay.network, overlay.index).await;
+            ignore_missing(removed)?;
+        }
+        return Ok(());
+    }
+    if !is_routed {
         match netlink.add_device_route(overlay.network, overlay.index).await {
             Ok(()) => checked.repairs.push(Repair::Route(overlay.network)),
             // Another program's route with the same destination, which `conflicts` reports.
@@ -254,7 +297,13 @@ fn describe(route: &KernelRoute, links: &[Link]) -> Conflict {
     if route.priority != 0 {
         text.push(format!("metric {}", route.priority));
     }
-    Conflict { destination: route.destination, route: text.join(" ") }
+    Conflict {
+        destination: route.destination,
+        route: text.join(" "),
+        interface: route.oif,
+        // The kernel gives the routes that it adds for an address that address as their source.
+        connected: route.gateway.is_none() && route.source.is_some(),
+    }
 }
 
 fn ignore_missing(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
@@ -329,16 +378,19 @@ mod tests {
             source: None,
             kind: RouteType::Unicast,
         };
-        let text = describe(&route, &links).to_string();
-        assert_eq!(text, "10.0.0.0/16 via 192.168.1.1 dev eth1 metric 5");
         // `ip route` wants the type first.
-        let blackhole = KernelRoute {
-            oif: None,
-            gateway: None,
-            priority: 0,
-            kind: RouteType::BlackHole,
-            ..route
-        };
-        assert_eq!(describe(&blackhole, &links).to_string(), "blackhole 10.0.0.0/16");
+        let blackhole =
+            KernelRoute { oif: None, gateway: None, kind: RouteType::BlackHole, ..route };
+        assert_eq!(describe(&blackhole, &links).to_string(), "blackhole 10.0.0.0/16 metric 5");
+        let conflict = describe(&route, &links);
+        let command = "ip route del 10.0.0.0/16 via 192.168.1.1 dev eth1 metric 5";
+        assert_eq!(conflict.removal(3).as_deref(), Some(command));
+        // A route of the interface between hosts and the route of a host's own network stay.
+        assert_eq!(conflict.removal(2), None);
+        let own = Ipv4Addr::new(10, 0, 3, 4);
+        let connected =
+            describe(&KernelRoute { gateway: None, source: Some(own), ..route }, &links);
+        assert_eq!(connected.removal(3), None);
+        assert!(connected.is_network_of(own) && !connected.advice(3).contains("ip route del"));
     }
 }

@@ -6,6 +6,7 @@ pub mod firewall;
 pub mod interface;
 pub mod link;
 pub mod netlink;
+pub mod outer;
 pub mod routing;
 pub mod subnet_file;
 pub mod sysctl;

@@ -67,6 +67,12 @@ kinds! {
     SubnetFile = "subnet-file", NotReady;
     /// Firewall rules are missing or cannot be checked.
     Firewall = "firewall", Ready;
+    /// The overlay's route would hide something that this host depends on, and is left out.
+    HiddenNetwork = "hidden-network", NotReady;
+    /// The address of this host lies in a subnet of the overlay.
+    OwnAddress = "own-address", Ready;
+    /// A lease has no route, because datagrams to its next hop would come back to this host.
+    WithheldLease = "withheld-lease", Ready;
 }
 
 /// The text of a condition of [`WarningKind::SendRefused`], by which `peers` and `doctor` know it.

@@ -9,7 +9,9 @@ mod hosts;
 mod peers;
 mod sync;
 mod table;
+mod verdicts;
 
 pub use cidr::{Cidr, ParseCidrError, ipv4};
 pub use peers::{PeerEntry, PeerIndex};
 pub use table::{NextHop, Route, RouteError, RouteTable, RouteWriter, table};
+pub use verdicts::{HopQuestions, HopVerdicts, Withheld};

@@ -30,7 +30,8 @@ pub use config::{ConfigError, NetworkConfig};
 pub use instance::{Instance, LeaseId};
 pub use lease::{LeaseKey, LeaseValue, NotALease};
 pub use manager::{
-    AcquireError, Lease, Manager, ManagerOptions, Peer, Refusal, RunError, SubnetStatus, Timing,
+    AcquireError, HopJudgeChannels, Lease, Manager, ManagerOptions, Peer, Refusal, RunError,
+    SubnetStatus, Timing, WithheldLease,
 };
 pub use origin::SubnetFileOrigin;
 pub use store::{EtcdOptions, LeaseStore, Secret, StoreError, StoreKind, StoreOptions};

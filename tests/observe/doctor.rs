@@ -141,18 +141,23 @@ fn routes(lab: &mut TestLab) {
         ("fault", "route", "diverts traffic from the overlay"),
         |lab| ip(lab, HERE, &format!("route del {thief}")),
     );
-    // Routes of every type, each deleted by the command that is printed.
+    // Routes of every type, each deleted by the command that is printed. None that leads through the
+    // interface between hosts is deleted.
     let net = lab.subnet(PEER);
+    ip(lab, HERE, &format!("route add {net} via {}", lab.host(0).address()));
+    let found = examine(lab, ALONE);
+    assert!(found.has("fault", "route", "diverts traffic from the overlay"), "{}", found.text);
+    assert!(!found.text.contains("ip route del"), "{}", found.text);
+    ip(lab, HERE, &format!("route del {net}"));
+    ip(lab, HERE, "link add other type bridge");
+    ip(lab, HERE, "addr add 10.77.0.1/24 dev other");
+    ip(lab, HERE, "link set other up");
     for route in [
         format!("blackhole {net}"),
         format!("unreachable {net} metric 9"),
         format!("prohibit {net}"),
-        format!("{net} via {} metric 7", lab.host(0).address()),
-        format!(
-            "{net} nexthop via {} nexthop via {}",
-            lab.host(0).address(),
-            lab.host(PEER).address()
-        ),
+        format!("{net} via 10.77.0.2 metric 7"),
+        format!("{net} nexthop via 10.77.0.2 nexthop via 10.77.0.3"),
     ] {
         ip(lab, HERE, &format!("route add {route}"));
         let found = examine(lab, ALONE);
@@ -162,6 +167,7 @@ fn routes(lab: &mut TestLab) {
         let found = examine(lab, ALONE);
         assert!(!found.has("fault", "route", ""), "{route}: {}", found.text);
     }
+    ip(lab, HERE, "link del other");
     let policy = format!("to {} lookup 7", lab.subnet(PEER));
     with(
         lab,

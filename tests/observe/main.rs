@@ -8,6 +8,7 @@
 #[path = "../e2e/support/mod.rs"]
 mod support;
 
+mod apart;
 mod capture;
 mod checks;
 mod doctor;

@@ -1,6 +1,6 @@
 //! The table of `docs/operations.md`, row by row: the host is broken in that way, the command is run,
 //! and what the row quotes is in its output. The rows of `doctor` are held by `doctor.rs`,
-//! `reach.rs` and `tests/subnet/doctor.rs`.
+//! `reach.rs` and `tests/subnet/doctor.rs`, those about the network between hosts by `apart.rs`.
 
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
@@ -42,6 +42,7 @@ pub fn row(command: &str, meaning: &str, output: &str) {
 #[test]
 fn every_row_is_broken_in_a_test() {
     let here = [
+        include_str!("apart.rs"),
         include_str!("doctor.rs"),
         include_str!("firewalls.rs"),
         include_str!("operations.rs"),
@@ -249,7 +250,7 @@ fn packets_that_do_not_arrive() {
 }
 
 /// Asks the daemon of a host.
-fn ask(lab: &TestLab, host: usize, words: &[&str]) -> String {
+pub fn ask(lab: &TestLab, host: usize, words: &[&str]) -> String {
     let socket = lab.host(host).daemon().expect("a daemon").socket().display().to_string();
     let words = [words, &["--socket", &socket]].concat();
     TestLab::run(lab.host(host).netns(), env!("CARGO_BIN_EXE_flannel-udp"), &words)

@@ -6,6 +6,7 @@ mod kernel;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use self::kernel::KernelStep;
+use super::apart;
 use super::node::Node;
 use crate::dataplane::forward::{self, Policy};
 use crate::dataplane::{Config, DropReason, GraceReason, MismatchReason};
@@ -16,7 +17,7 @@ use crate::packet::icmp::ErrorKind;
 use crate::packet::vnet::VnetHeader;
 use crate::packet::{icmpv4, ipv4, protocol, udp};
 use crate::route::RouteTable;
-use crate::subnet::Peer;
+use crate::subnet::{Peer, SubnetStatus, WithheldLease};
 
 /// Everything that the explanation of one packet needs.
 struct Explainer<'a> {
@@ -24,6 +25,7 @@ struct Explainer<'a> {
     config: Config,
     routes: &'a RouteTable,
     peers: &'a [Peer],
+    withheld: &'a [WithheldLease],
     rules: RuleSpec,
     device: &'a str,
     /// What the kernel does with the packet of a process or container of this host.
@@ -39,7 +41,7 @@ struct Explainer<'a> {
 }
 
 /// Explains `query` on this host.
-pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Explanation {
+pub(super) async fn explain(node: &Node<'_>, status: &SubnetStatus, query: Query) -> Explanation {
     let owner = node.routes().lookup(query.source).map(|hop| hop.ip);
     let from = query.from.or(owner);
     let (netlink, config) = (node.netlink(), node.plane_config());
@@ -61,7 +63,8 @@ pub(super) async fn explain(node: &Node<'_>, peers: &[Peer], query: Query) -> Ex
         query: &query,
         config,
         routes: node.routes(),
-        peers,
+        peers: &status.peers,
+        withheld: &status.withheld,
         rules: node.rules(),
         device: node.device(),
         outbound: KernelStep::ask(netlink, &links, &query, origin).await,
@@ -307,7 +310,8 @@ impl Explainer<'_> {
 
     /// The most specific lease of another host that contains `address`.
     fn lease(&self, address: Ipv4Addr) -> Option<crate::route::Cidr> {
-        let leases = self.peers.iter().map(|peer| peer.subnet);
+        let withheld = self.withheld.iter().map(|lease| lease.subnet);
+        let leases = self.peers.iter().map(|peer| peer.subnet).chain(withheld);
         leases.filter(|lease| lease.contains(address)).max_by_key(|lease| lease.len())
     }
 
@@ -328,7 +332,8 @@ impl Explainer<'_> {
                 "{destination} is in this host's own subnet, and no interface has the route to it: no \
                  container is running"
             ),
-            DropReason::NoRoute => format!("no lease contains {destination}"),
+            DropReason::NoRoute => apart::withheld(self.withheld, destination, self.device)
+                .unwrap_or_else(|| format!("no lease contains {destination}")),
             DropReason::OwnDatagram => format!(
                 "it is a datagram of the daemon itself (UDP {}), which must not enter the overlay",
                 self.config.bind

@@ -1,6 +1,7 @@
 //! This host's node of the overlay: data plane, TUN device, firewall rules, subnet file.
 
 mod dataplane;
+mod overlay;
 mod refused;
 mod rules;
 mod snapshot;
@@ -15,15 +16,15 @@ use tokio::sync::{mpsc, watch};
 
 use self::refused::RefusedPeers;
 pub(super) use self::subnet_file_keeper::SubnetFileKeeper;
-use super::{Confined, interface_options};
+use super::{Confined, apart};
 use crate::daemon::Options;
 use crate::dataplane::{Dataplane, DropReason, Event, MismatchLog, PeerAccounting, Stats};
 use crate::exit::{Code, Exit};
-use crate::host;
 use crate::host::firewall::RuleSpec;
 use crate::host::interface::ExternalInterface;
-use crate::host::link::{self, Conflict, LinkError, OverlayDevice};
+use crate::host::link::{Conflict, LinkError, OverlayDevice};
 use crate::host::netlink::Netlink;
+use crate::host::outer::{Hops, OuterNetwork};
 use crate::host::subnet_file::{PreviousSubnetFile, SubnetFile};
 use crate::host::sysctl;
 use crate::host::watch::{LinkEvent, UnderlayState};
@@ -31,7 +32,7 @@ use crate::observe::capture::Captures;
 use crate::observe::protocol::{Answer, capture};
 use crate::observe::warnings::{Condition, WarningKind, Warnings};
 use crate::route::{Cidr, RouteTable};
-use crate::subnet::{NetworkConfig, SubnetFileOrigin};
+use crate::subnet::{NetworkConfig, SubnetFileOrigin, SubnetStatus};
 use subnet_file_keeper::SubnetFiles;
 
 /// An event that [`Node::event`] returns.
@@ -75,6 +76,9 @@ pub(super) struct Node<'a> {
     captures: Captures,
     confined: Confined,
     warnings: Warnings,
+    outer: OuterNetwork,
+    /// The channels to the lease side, until the link watcher has them.
+    hops: Option<Hops>,
 }
 
 impl<'a> Node<'a> {
@@ -94,6 +98,7 @@ impl<'a> Node<'a> {
         confined: Confined,
         warnings: Warnings,
         mut keeper: SubnetFileKeeper,
+        (outer, hops): (OuterNetwork, Hops),
     ) -> Result<Self, Exit> {
         let netlink =
             Netlink::connect().map_err(|error| Exit::new(Code::System, error.to_string()))?;
@@ -120,6 +125,8 @@ impl<'a> Node<'a> {
             captures: Captures::default(),
             confined,
             warnings,
+            outer,
+            hops: Some(hops),
         };
         node.start_plane()?;
         node.route_overlay().await.map_err(link_exit)?;
@@ -169,6 +176,12 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
+    /// Warns of leases that are withheld, and of an address of this host inside of the overlay.
+    pub(super) fn warn_of_leases(&self, status: &SubnetStatus) {
+        let ours = [self.interface.address, self.interface.public_ip];
+        apart::warn(&self.warnings, status, self.network, ours, &self.tun_name);
+    }
+
     /// The subnet of this host.
     pub(super) fn subnet(&self) -> Cidr {
         self.subnet
@@ -201,8 +214,16 @@ impl<'a> Node<'a> {
             // The watcher has logged it.
             LinkEvent::Repaired(_) => {}
             LinkEvent::Conflicts(conflicts) => {
-                let now = conflicts.iter().map(|conflict| self.diverted(conflict)).collect();
+                // A host whose own network is a part of the overlay's works, as long as the more
+                // specific route of its own wins.
+                let address = self.interface.address;
+                let others = conflicts.iter().filter(|conflict| !conflict.is_network_of(address));
+                let now = others.map(|conflict| self.diverted(conflict)).collect();
                 self.warnings.set(WarningKind::RouteConflict, now);
+            }
+            LinkEvent::Hidden(hidden) => {
+                let now = apart::collision(self.network, &hidden);
+                self.warnings.set(WarningKind::HiddenNetwork, now);
             }
             // The workers report this too, and sooner.
             LinkEvent::Gone(_) => {}
@@ -227,8 +248,7 @@ impl<'a> Node<'a> {
             "route {conflict} diverts traffic of the overlay network {} from {}",
             self.network, self.tun_name
         );
-        let remedy = format!("remove it (`ip route del {conflict}`), or choose another Network");
-        Condition { text, remedy: Some(remedy) }
+        Condition { text, remedy: Some(conflict.advice(self.interface.index)) }
     }
 
     /// Adopts another interface, MTU or address.
@@ -261,33 +281,6 @@ impl<'a> Node<'a> {
         self.route_overlay().await.map_err(link_exit)?;
         self.update_subnet_files();
         Ok(())
-    }
-
-    /// Routes the overlay to the TUN device, and has the link watcher maintain that route.
-    async fn route_overlay(&mut self) -> Result<(), LinkError> {
-        let overlay = self.overlay().await?;
-        // The watcher logs conflicting routes at its first check.
-        link::ensure(&self.netlink, &overlay).await?;
-        match &self.overlays {
-            // The channel is closed if the watcher has stopped, which is logged when it happens.
-            Some(overlays) => drop(overlays.send(overlay)),
-            None => self.watch(overlay),
-        }
-        Ok(())
-    }
-
-    fn watch(&mut self, overlay: OverlayDevice) {
-        let (sender, receiver) = watch::channel(overlay);
-        let (events, link_events) = mpsc::unbounded_channel();
-        (self.overlays, self.link_events) = (Some(sender), link_events);
-        let (interface, options) = (self.interface.clone(), interface_options(self.options));
-        tokio::spawn(async move {
-            if let Err(error) = host::watch::run(receiver, interface, options, events).await {
-                tracing::error!(
-                    "the watcher of the TUN device's address and route has stopped: {error}"
-                );
-            }
-        });
     }
 
     /// Starts a capture.
@@ -352,23 +345,6 @@ impl<'a> Node<'a> {
             },
             origin: SubnetFileOrigin::here(&self.store, self.subnet),
         }
-    }
-
-    async fn overlay(&self) -> Result<OverlayDevice, LinkError> {
-        let links = self.netlink.links().await?;
-        let link = links
-            .into_iter()
-            .find(|link| link.name == self.tun_name)
-            .ok_or_else(|| LinkError::Gone(self.tun_name.clone()))?;
-        Ok(OverlayDevice {
-            index: link.index,
-            name: link.name,
-            address: self.subnet.network(),
-            subnet: self.subnet,
-            network: self.network,
-            mtu: self.mtu().into(),
-            blackhole: self.options.ip_blackhole_route,
-        })
     }
 }
 

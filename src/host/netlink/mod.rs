@@ -21,10 +21,12 @@ use tokio::task::AbortHandle;
 
 use crate::route::Cidr;
 
+mod lookup;
 mod queueing;
 mod routes;
 
-pub use self::routes::RouteQuestion;
+pub use self::lookup::{ChosenRoute, RoutingRule};
+pub use self::routes::{DEFAULT_TABLE, MAIN_TABLE, RouteQuestion};
 
 /// A routing socket.
 #[derive(Clone, Debug)]
@@ -270,7 +272,7 @@ fn to(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetlinkError 
     }
 }
 
-pub(super) fn link_of(message: &LinkMessage) -> Link {
+fn link_of(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),

@@ -34,7 +34,7 @@ impl RouteQuestion {
         Self { destination, source: None, input: None, protocol: None, ports: None }
     }
 
-    fn message(&self) -> RouteMessage {
+    pub(super) fn message(&self) -> RouteMessage {
         let mut message =
             RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(self.destination, 32);
         if let Some(source) = self.source {
@@ -162,9 +162,12 @@ fn blackhole(destination: Cidr, priority: u32, protocol: RouteProtocol) -> Route
         .build()
 }
 
-const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
+/// The table that holds the routes of the host, unless rules lead elsewhere.
+pub const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
+/// The table that the kernel consults after the main one.
+pub const DEFAULT_TABLE: u32 = libc::RT_TABLE_DEFAULT as u32;
 
-fn table_of(message: &RouteMessage) -> u32 {
+pub(super) fn table_of(message: &RouteMessage) -> u32 {
     let attribute = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Table(table) => Some(*table),
         _ => None,
@@ -172,7 +175,7 @@ fn table_of(message: &RouteMessage) -> u32 {
     attribute.unwrap_or_else(|| message.header.table.into())
 }
 
-fn route_of(message: &RouteMessage) -> KernelRoute {
+pub(super) fn route_of(message: &RouteMessage) -> KernelRoute {
     let mut destination = Ipv4Addr::UNSPECIFIED;
     let mut route = KernelRoute {
         destination: Cidr::new(destination, 0),

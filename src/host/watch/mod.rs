@@ -2,6 +2,7 @@
 //! changes as events.
 
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,7 +15,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::interface::{ExternalInterface, InterfaceOptions};
 use super::link::{Conflict, LinkError, OverlayDevice, Repair, ensure, retire};
-use super::netlink::{Netlink, NetlinkError, link_of};
+use super::netlink::{Netlink, NetlinkError};
+use super::outer::{HopJudge, Overlay, Vital};
 use crate::route::Cidr;
 
 mod underlay;
@@ -32,6 +34,9 @@ pub enum LinkEvent {
     Repaired(Vec<Repair>),
     /// The set of routes that divert overlay traffic has changed to this one.
     Conflicts(Vec<Conflict>),
+    /// What the overlay's route would hide has changed to this; while there is any, the route is
+    /// left out.
+    Hidden(Vec<Vital>),
     /// The interface between hosts, or its address, has changed.
     Underlay(UnderlayState),
 }
@@ -57,14 +62,22 @@ pub async fn run(
     overlays: watch::Receiver<OverlayDevice>,
     underlay: ExternalInterface,
     options: InterfaceOptions,
+    judge: HopJudge,
     events: mpsc::UnboundedSender<LinkEvent>,
 ) -> Result<(), NetlinkError> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route];
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv4Rule,
+    ];
     let (connection, _handle, mut messages) =
         rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::cannot_watch)?;
     let _driver = super::netlink::Driver::spawn(connection);
-    let mut watcher = LinkWatcher::new(overlays, Underlay::new(options, underlay), events)?;
-    let mut due = Instant::now();
+    let underlay = Underlay::new(options, underlay);
+    let mut watcher = LinkWatcher::new(overlays, underlay, judge, events)?;
+    watcher.check().await;
+    let mut due = watcher.next_check();
     loop {
         tokio::select! {
             // `next` returns `None` only after the connection has ended, and the connection lives
@@ -79,6 +92,7 @@ pub async fn run(
                 watcher.switch_overlay().await;
                 due = watcher.next_check();
             }
+            () = watcher.judge.asked() => watcher.judge.judge().await,
             () = sleep_until(due) => {
                 watcher.check().await;
                 due = watcher.next_check();
@@ -97,6 +111,8 @@ struct LinkWatcher {
     settle: Duration,
     repairs_in_a_row: u32,
     conflicts: HashSet<Conflict>,
+    judge: HopJudge,
+    hidden: Vec<Vital>,
     last_error: String,
 }
 
@@ -104,6 +120,7 @@ impl LinkWatcher {
     fn new(
         mut overlays: watch::Receiver<OverlayDevice>,
         underlay: Underlay,
+        judge: HopJudge,
         events: mpsc::UnboundedSender<LinkEvent>,
     ) -> Result<Self, NetlinkError> {
         let overlay = overlays.borrow_and_update().clone();
@@ -117,6 +134,8 @@ impl LinkWatcher {
             settle: SETTLE_TIME,
             repairs_in_a_row: 0,
             conflicts: HashSet::new(),
+            judge,
+            hidden: Vec::new(),
             last_error: String::new(),
         })
     }
@@ -129,25 +148,22 @@ impl LinkWatcher {
 
     /// Delay until the check that a kernel message calls for.
     fn urgency(&self, message: &NetlinkMessage<RouteNetlinkMessage>) -> Duration {
-        use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, NewAddress, NewLink, NewRoute};
+        use RouteNetlinkMessage::{
+            DelAddress, DelLink, DelRoute, DelRule, NewAddress, NewLink, NewRoute, NewRule,
+        };
         let relevant = match &message.payload {
             NetlinkPayload::InnerMessage(DelLink(link))
                 if link.header.index == self.overlay.index =>
             {
                 return Duration::ZERO;
             }
-            NetlinkPayload::InnerMessage(NewLink(link) | DelLink(link)) => {
-                link.header.index == self.overlay.index || self.underlay.is(&link_of(link))
-            }
-            NetlinkPayload::InnerMessage(NewAddress(address) | DelAddress(address)) => {
-                let index = address.header.index;
-                index == self.overlay.index || self.underlay.has_index(index)
-            }
+            // The kernel removes the routes of a link that goes down without a message for each.
+            NetlinkPayload::InnerMessage(
+                NewLink(_) | DelLink(_) | NewAddress(_) | DelAddress(_) | NewRule(_) | DelRule(_),
+            ) => true,
             NetlinkPayload::InnerMessage(NewRoute(route) | DelRoute(route)) => {
-                match destination(route) {
-                    Some(to) => self.overlay.network.covers(to),
-                    None => self.underlay.needs_default_route(),
-                }
+                let oif = RouteAttribute::Oif(self.overlay.index);
+                self.overlay.network.overlaps(destination(route)) || route.attributes.contains(&oif)
             }
             // After lost messages or an error anything may have changed.
             NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => true,
@@ -168,6 +184,7 @@ impl LinkWatcher {
     }
 
     async fn check(&mut self) {
+        let outer = self.check_outer().await;
         let overlay = self.check_overlay().await;
         let underlay = match self.underlay.check(&self.netlink, self.overlay.subnet).await {
             Ok(changed) => {
@@ -176,8 +193,8 @@ impl LinkWatcher {
             }
             Err(error) => Err(error),
         };
-        let error =
-            overlay.and(underlay).map_or_else(|error| error.to_string(), |()| String::new());
+        let error = outer.and(overlay).and(underlay).err();
+        let error = error.map(|error| error.to_string()).unwrap_or_default();
         // An error that persists is logged once, and so is its end.
         if error != self.last_error {
             if error.is_empty() {
@@ -189,11 +206,23 @@ impl LinkWatcher {
         }
     }
 
+    /// Judges next hops and the overlay's route, before the route is touched.
+    async fn check_outer(&mut self) -> Result<(), NetlinkError> {
+        let OverlayDevice { network, subnet, index, .. } = self.overlay;
+        let overlay = Overlay { network, subnet: Some(subnet), device: Some(index) };
+        let hidden = self.judge.check(overlay, self.underlay.address()).await?;
+        if hidden != self.hidden {
+            self.hidden.clone_from(&hidden);
+            self.send(LinkEvent::Hidden(hidden));
+        }
+        Ok(())
+    }
+
     async fn check_overlay(&mut self) -> Result<(), NetlinkError> {
         if self.gone == Some(self.overlay.index) {
             return Ok(());
         }
-        let checked = match ensure(&self.netlink, &self.overlay).await {
+        let checked = match ensure(&self.netlink, &self.overlay, self.hidden.is_empty()).await {
             Ok(checked) => checked,
             Err(LinkError::Gone(name)) => {
                 tracing::debug!("{name} has been deleted");
@@ -230,12 +259,12 @@ impl LinkWatcher {
     }
 }
 
-fn destination(route: &RouteMessage) -> Option<Cidr> {
-    let len = route.header.destination_prefix_length;
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(to)) if len <= 32 => {
-            Some(Cidr::new(*to, len))
-        }
+/// The destination of a route; that of a default route is not in its message.
+fn destination(route: &RouteMessage) -> Cidr {
+    let len = route.header.destination_prefix_length.min(32);
+    let found = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(to)) => Some(Cidr::new(*to, len)),
         _ => None,
-    })
+    });
+    found.unwrap_or(Cidr::new(Ipv4Addr::UNSPECIFIED, 0))
 }

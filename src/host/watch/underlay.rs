@@ -1,11 +1,12 @@
 //! Follows the interface between hosts and its address.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::host::interface::{self, ExternalInterface, Followed, InterfaceOptions};
-use crate::host::netlink::{Link, Netlink, NetlinkError};
+use crate::host::netlink::{Netlink, NetlinkError};
 use crate::route::Cidr;
 
 /// The current state of the interface between hosts.
@@ -36,24 +37,9 @@ impl Underlay {
         Self { options, current, state, candidate: None }
     }
 
-    /// Whether the address in use is gone: then a change of any interface may bring it, or another.
-    pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.state, UnderlayState::Waiting(_))
-    }
-
-    /// Whether a change of the interface with `index` matters.
-    pub(super) fn has_index(&self, index: u32) -> bool {
-        self.is_waiting() || index == self.current.index || Some(index) == self.current.way_out
-    }
-
-    /// Whether a change of the default route matters.
-    pub(super) fn needs_default_route(&self) -> bool {
-        self.is_waiting() || Some(self.current.index) != self.current.way_out
-    }
-
-    /// Whether a change of `link` matters.
-    pub(super) fn is(&self, link: &Link) -> bool {
-        self.has_index(link.index) || link.name == self.current.name
+    /// The address that is or was last in use.
+    pub(super) fn address(&self) -> Ipv4Addr {
+        self.current.address
     }
 
     /// When the next check is due without a message of the kernel.

@@ -111,7 +111,8 @@ impl Acquirer<'_> {
             return Ok(step);
         }
         let mut rng = fastrand::Rng::new();
-        let Some(subnet) = allocate::pick(self.config, &survey.taken, &mut rng) else {
+        let taken = [&*survey.taken, &*self.options.avoid].concat();
+        let Some(subnet) = allocate::pick(self.config, &taken, &mut rng) else {
             return Err(AcquireError::OutOfSubnets);
         };
         info!("Picking subnet in range {} ... {}", self.config.subnet_min, self.config.subnet_max);

@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 
 use super::NetworkConfig;
 use super::store::LeaseStore;
-use crate::route::{Cidr, RouteWriter};
+use crate::route::{Cidr, HopQuestions, HopVerdicts, RouteWriter};
 use held::HeldLease;
 use keeper::Keeper;
 use reconciler::Reconciler;
@@ -36,15 +36,25 @@ use reconciler::Reconciler;
 pub use acquire::AcquireError;
 pub use options::{ManagerOptions, Timing};
 pub use refusal::Refusal;
-pub use status::{Lease, Peer, SubnetStatus};
+pub use status::{Lease, Peer, SubnetStatus, WithheldLease};
 
 /// Acquires a subnet, keeps its lease, and watches the leases of the other hosts.
 pub struct Manager {
     store: Arc<dyn LeaseStore>,
     options: ManagerOptions,
     public_ip: watch::Sender<Ipv4Addr>,
+    /// Who judges next hops; without it all of them are used.
+    hop_judge: Option<HopJudgeChannels>,
     /// The lease, once it is acquired.
     held: Option<(NetworkConfig, HeldLease)>,
+}
+
+/// The channels to whoever judges next hops.
+pub struct HopJudgeChannels {
+    /// The next hops to judge.
+    pub questions: watch::Sender<HopQuestions>,
+    /// The verdicts.
+    pub verdicts: watch::Receiver<HopVerdicts>,
 }
 
 /// Why a manager ended.
@@ -70,13 +80,19 @@ impl Manager {
     /// A manager of one host; sends no request to the lease store yet.
     pub fn new(store: Arc<dyn LeaseStore>, options: ManagerOptions) -> Self {
         let (public_ip, _) = watch::channel(options.public_ip);
-        Self { store, options, public_ip, held: None }
+        Self { store, options, public_ip, hop_judge: None, held: None }
     }
 
     /// The channel that tells a running manager of a new address of this host. The manager writes
     /// the address to its lease, and keeps the subnet.
     pub fn public_ip(&self) -> watch::Sender<Ipv4Addr> {
         self.public_ip.clone()
+    }
+
+    /// Has next hops judged: a lease whose next hop may not be used gets no route, and neither does
+    /// one whose next hop has not been judged yet.
+    pub fn judge_hops(&mut self, channels: HopJudgeChannels) {
+        self.hop_judge = Some(channels);
     }
 
     /// Waits for a usable network config, and logs what it waits for.
@@ -126,7 +142,7 @@ impl Manager {
         let mut tasks = JoinSet::new();
         let store = Arc::clone(&self.store);
         tasks.spawn(watcher::run(store, self.options.timing.clone(), watcher_tx));
-        let mut reconciler = Reconciler::new(&config, writer, status, own, own_tx);
+        let mut reconciler = Reconciler::new(&config, writer, status, own, own_tx, self.hop_judge);
         let public_ip = self.public_ip.subscribe();
         let keeper_task = Keeper::new(self.store, self.options, config, held, public_ip, keeper_tx);
         tasks.spawn(keeper_task.run(own_events));

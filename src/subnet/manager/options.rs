@@ -16,6 +16,8 @@ pub struct ManagerOptions {
     /// cloned disk or from another cluster must not be given here: see
     /// [`SubnetFileOrigin`](crate::subnet::SubnetFileOrigin).
     pub previous: Option<Cidr>,
+    /// Prefixes that a new subnet must not overlap, such as this host's own addresses.
+    pub avoid: Vec<Cidr>,
     /// Whether to end, rather than to acquire another subnet, if another host takes the lease.
     pub exit_on_lease_loss: bool,
     /// The identity of this host.
@@ -32,6 +34,7 @@ impl ManagerOptions {
         Self {
             public_ip,
             previous: None,
+            avoid: Vec::new(),
             exit_on_lease_loss: false,
             instance: Instance::current(),
             timing: Timing::default(),

@@ -1,5 +1,6 @@
 //! The reconciler: brings route table and status in line with the lease store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -9,8 +10,8 @@ use tracing::info;
 use super::keeper::{KeeperEvent, OwnEvent};
 use super::peers::Peers;
 use super::watcher::WatcherEvent;
-use super::{Lease, RunError, SubnetStatus};
-use crate::route::RouteWriter;
+use super::{HopJudgeChannels, Lease, RunError, SubnetStatus};
+use crate::route::{HopVerdicts, RouteWriter};
 use crate::subnet::store::{StoreChange, StoreRecord};
 use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig};
 
@@ -20,6 +21,7 @@ pub(super) struct Reconciler {
     status: watch::Sender<SubnetStatus>,
     own: Lease,
     own_tx: mpsc::UnboundedSender<OwnEvent>,
+    hop_judge: Option<HopJudgeChannels>,
     /// Whether a list has been read before.
     was_connected: bool,
     /// When the status gets the next list of peers; one list covers a burst of changes.
@@ -33,9 +35,13 @@ impl Reconciler {
         status: watch::Sender<SubnetStatus>,
         own: Lease,
         own_tx: mpsc::UnboundedSender<OwnEvent>,
+        mut hop_judge: Option<HopJudgeChannels>,
     ) -> Self {
-        let peers = Peers::new(config, writer, own.subnet, own.public_ip);
-        Self { peers, status, own, own_tx, was_connected: false, publish_at: None }
+        let mut peers = Peers::new(config, writer, own.subnet, own.public_ip);
+        if let Some(channels) = &mut hop_judge {
+            peers.judge(channels.verdicts.borrow_and_update().clone());
+        }
+        Self { peers, status, own, own_tx, hop_judge, was_connected: false, publish_at: None }
     }
 
     /// Runs until a task ends the manager, or until both tasks have ended.
@@ -48,6 +54,7 @@ impl Reconciler {
             tokio::select! {
                 Some(event) = watcher.recv() => self.on_watcher(event),
                 Some(event) = keeper.recv() => self.on_keeper(event)?,
+                Some(verdicts) = next_verdicts(&mut self.hop_judge) => self.on_verdicts(verdicts),
                 () = sleep_until(self.publish_at.unwrap_or_else(Instant::now)),
                     if self.publish_at.is_some() => self.publish_peers(),
                 else => return Ok(()),
@@ -60,26 +67,22 @@ impl Reconciler {
         match event {
             WatcherEvent::List(snapshot) => {
                 self.peers.reset(&snapshot.records);
-                self.publish_peers();
                 let restarted = std::mem::replace(&mut self.was_connected, true);
-                let first = !self.status.borrow().synced;
                 self.status.send_modify(|status| {
-                    status.synced = true;
                     status.connected = true;
                     status.revision = snapshot.revision;
                     status.watch_restarts += u64::from(restarted);
                     status.last_contact = Some(now);
                 });
-                if first {
-                    info!(
-                        routes = self.peers.routes(),
-                        "the route table agrees with the lease store"
-                    );
-                }
+                self.ask_verdicts();
+                self.publish_list();
                 self.tell_keeper(OwnEvent::Listed(self.own_records(snapshot.records)));
             }
             WatcherEvent::Changes(changes) => {
                 self.peers.apply(&changes);
+                if !changes.is_empty() {
+                    self.ask_verdicts();
+                }
                 // A sign of life without a change does not wake the readers of the status.
                 self.status.send_if_modified(|status| {
                     let news = !status.connected || !changes.is_empty();
@@ -130,6 +133,38 @@ impl Reconciler {
         Ok(())
     }
 
+    fn on_verdicts(&mut self, verdicts: HopVerdicts) {
+        self.peers.judge(verdicts);
+        // Other prefixes may be suspect now.
+        self.ask_verdicts();
+        if self.was_connected && !self.status.borrow().synced {
+            self.publish_list();
+        }
+        self.plan_publishing();
+    }
+
+    /// Asks for verdicts on the next hops that need one.
+    fn ask_verdicts(&self) {
+        if let Some(channels) = &self.hop_judge {
+            let questions = Some(self.peers.questions());
+            channels.questions.send_if_modified(|asked| {
+                let changed = *asked != questions;
+                *asked = questions;
+                changed
+            });
+        }
+    }
+
+    /// Publishes a full list, once every next hop in it has been judged.
+    fn publish_list(&mut self) {
+        self.publish_peers();
+        if self.peers.awaits_verdict() || self.status.borrow().synced {
+            return;
+        }
+        self.status.send_modify(|status| status.synced = true);
+        info!(routes = self.peers.routes(), "the route table agrees with the lease store");
+    }
+
     fn plan_publishing(&mut self) {
         if self.peers.skipped() != self.status.borrow().skipped_keys || self.peers.is_stale() {
             self.publish_at.get_or_insert_with(|| Instant::now() + PUBLISH_AFTER);
@@ -138,8 +173,12 @@ impl Reconciler {
 
     fn publish_peers(&mut self) {
         self.publish_at = None;
+        let withheld_is_stale = self.peers.is_stale();
         let (peers, skipped) = (self.peers.peers(), self.peers.skipped());
         self.status.send_modify(|status| {
+            if withheld_is_stale {
+                status.withheld = Arc::new(self.peers.withheld());
+            }
             status.peers = peers;
             status.skipped_keys = skipped;
         });
@@ -172,6 +211,13 @@ impl Reconciler {
             || LeaseValue::decode(&record.value)
                 .is_ok_and(|value| value.public_ip == self.own.public_ip)
     }
+}
+
+/// Waits for other verdicts; `None` if nobody judges.
+async fn next_verdicts(judge: &mut Option<HopJudgeChannels>) -> Option<HopVerdicts> {
+    let verdicts = &mut judge.as_mut()?.verdicts;
+    verdicts.changed().await.ok()?;
+    Some(verdicts.borrow_and_update().clone())
 }
 
 /// Time for which changes are collected before the status shows them.

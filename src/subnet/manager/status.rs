@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use crate::route::Cidr;
+use crate::route::{Cidr, Withheld};
 use crate::subnet::LeaseId;
 
 /// The subnet that this host holds.
@@ -35,6 +35,17 @@ pub struct Peer {
     pub reservation: bool,
 }
 
+/// A lease of another host to which no packet is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WithheldLease {
+    /// The host's subnet, which has no route.
+    pub subnet: Cidr,
+    /// The address that may not be sent to.
+    pub public_ip: Ipv4Addr,
+    /// Why not.
+    pub why: Withheld,
+}
+
 /// The state of the control side, for status and health.
 #[derive(Clone, Debug)]
 pub struct SubnetStatus {
@@ -49,6 +60,8 @@ pub struct SubnetStatus {
     pub synced: bool,
     /// The other hosts, by subnet.
     pub peers: Arc<Vec<Peer>>,
+    /// The leases that have no route because of their next hop, by subnet.
+    pub withheld: Arc<Vec<WithheldLease>>,
     /// Time of the lease store's last answer.
     pub last_contact: Option<Instant>,
     /// Number of times the watch was started again.
@@ -74,6 +87,7 @@ impl SubnetStatus {
             lease_held: true,
             synced: false,
             peers: Arc::default(),
+            withheld: Arc::default(),
             last_contact: None,
             watch_restarts: 0,
             skipped_keys: 0,

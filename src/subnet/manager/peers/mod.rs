@@ -3,6 +3,8 @@
 //! Entries are untrusted input. An entry that is not a usable lease is skipped, counted, and logged
 //! once. A faulty entry never affects the routes of other entries.
 
+mod hops;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::status::Peer;
-use crate::route::{Cidr, NextHop, RouteWriter};
+use crate::route::{Cidr, HopVerdicts, NextHop, RouteWriter, Withheld};
 use crate::subnet::store::{StoreChange, StoreRecord};
 use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig};
 
@@ -28,6 +30,10 @@ pub(super) struct Peers {
     warned: HashSet<String>,
     /// Number of skipped entries.
     skipped: u64,
+    /// Which next hops may be used.
+    verdicts: HopVerdicts,
+    /// The leases that have no route because their next hop may not be used.
+    withheld: BTreeMap<Cidr, (Ipv4Addr, Withheld)>,
     /// The last list of peers that was asked for.
     published: Arc<Vec<Peer>>,
     /// Whether routes have changed since then.
@@ -70,6 +76,8 @@ impl Peers {
             claims: BTreeMap::new(),
             warned: HashSet::new(),
             skipped: 0,
+            verdicts: HopVerdicts::default(),
+            withheld: BTreeMap::new(),
             published: Arc::default(),
             is_stale: false,
         }
@@ -225,7 +233,11 @@ impl Peers {
 
     /// Brings one route in line with the entries.
     fn refresh(&mut self, subnet: Cidr, summary: &mut ChangeSummary) {
-        let wanted = self.winner(subnet).map(|(_, ip, _)| NextHop { ip, port: self.port });
+        let winner = self.winner(subnet).map(|(_, ip, _)| ip);
+        let withheld = winner.and_then(|ip| Some((ip, self.verdicts.withheld(ip)?)));
+        self.set_withheld(subnet, withheld);
+        let usable = winner.filter(|_| withheld.is_none());
+        let wanted = usable.map(|ip| NextHop { ip, port: self.port });
         let before = self.writer.get(subnet);
         match wanted {
             Some(hop) if before == Some(hop) => {}
@@ -244,7 +256,8 @@ impl Peers {
             None => {
                 if let Some(was) = self.writer.remove(subnet) {
                     summary.removed += 1;
-                    summary.line(|| format!("Subnet removed: {subnet} via {}", was.ip));
+                    let what = if withheld.is_some() { "withheld" } else { "removed" };
+                    summary.line(|| format!("Subnet {what}: {subnet} via {}", was.ip));
                 }
             }
         }
