@@ -12,11 +12,12 @@ const NET_RAW: u64 = 1 << 13;
 const BPF: u64 = 1 << 39;
 
 /// Lines of `[Service]` that are not about privileges; every other line is checked.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 16] = [
     "Type",
     "EnvironmentFile",
     "ExecStart",
     "ExecStartPost",
+    "ExecReload",
     "TimeoutStartSec",
     "TimeoutStopSec",
     "WatchdogSec",

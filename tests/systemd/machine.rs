@@ -33,16 +33,17 @@ impl Machine {
 
     /// Runs `true` in a container with the root file system `base`: an error says why this machine cannot.
     pub(crate) fn possible(base: &Path) -> Result<(), String> {
-        let output = Command::new("systemd-nspawn")
-            .args(["-q", "--register=no", "--keep-unit", "--volatile=no", "--read-only", "-D"])
-            .arg(base)
-            .arg("/bin/true")
-            .output()
-            .map_err(|error| {
-                format!("systemd-nspawn: {error} (Debian package systemd-container)")
-            })?;
+        let name = format!("fu{}-probe", std::process::id());
+        let output =
+            nspawn(&name).args(["--read-only", "--directory"]).arg(base).arg("true").output();
+        remove_traces(|trace| trace == name);
+        let output = output.map_err(|error| format!("sh: {error}"))?;
         let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-        if output.status.success() { Ok(()) } else { Err(format!("systemd-nspawn: {said}")) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("systemd-nspawn (Debian package systemd-container): {said}"))
+        }
     }
 
     /// Its root directory, seen from outside.
@@ -52,18 +53,10 @@ impl Machine {
 
     /// Switches it on and waits until its systemd answers.
     pub(crate) fn boot(&mut self, host: &LabHost) {
-        let mut command = Command::new("sh");
-        command.args(["-c", IN_A_CGROUP, &self.name]);
-        command.args(["systemd-nspawn", "-q", "--boot", "--register=no", "--console=pipe"]);
-        if Path::new("/run/systemd/system").exists() {
-            // systemd gives each container a scope, and would confine its devices to the standard ones.
-            command.args(["--bind=/dev/net/tun", "--property=DeviceAllow=/dev/net/tun rwm"]);
-        } else {
-            command.arg("--keep-unit");
-        }
+        let mut command = nspawn(&self.name);
         command
-            .arg(format!("--machine={}", self.name))
-            .arg(format!("--directory={}", self.root.display()))
+            .args(["--boot", "--console=pipe", "--directory"])
+            .arg(&self.root)
             .arg(format!("--network-namespace-path=/run/netns/{}", self.name))
             // What a host of its own would have; by default there is neither bpf(2) nor landlock.
             .args(["--capability=all", "--system-call-filter=@known"]);
@@ -173,6 +166,20 @@ impl Drop for Machine {
         }
         remove_traces(|name| name == self.name);
     }
+}
+
+/// systemd-nspawn for the machine `name`.
+fn nspawn(name: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", IN_A_CGROUP, name, "systemd-nspawn", "-q", "--register=no"]);
+    if Path::new("/run/systemd/system").exists() {
+        // systemd gives each container a scope, and would confine its devices to the standard ones.
+        command.args(["--bind=/dev/net/tun", "--property=DeviceAllow=/dev/net/tun rwm"]);
+    } else {
+        command.arg("--keep-unit");
+    }
+    command.arg(format!("--machine={name}"));
+    command
 }
 
 /// Removes what machines of tests that were killed have left: `is_ours` tells by the machine's name.
