@@ -93,18 +93,15 @@ async fn blackholes(subnet: Option<Cidr>, args: &CleanupArgs) -> Result<Vec<Stri
 
 /// Removes the subnet file and the record of its origin beside it.
 fn subnet_files(path: &Path, dry_run: bool) -> Result<Vec<String>, Exit> {
-    let text = match output_file::target(path) {
-        Some(_) => std::fs::read_to_string(path).unwrap_or_default(),
-        None => return Ok(vec![]),
-    };
+    // A link stays: it is not the daemon's.
+    let Some(target) = output_file::target(path) else { return Ok(vec![]) };
+    let text = std::fs::read_to_string(&target).unwrap_or_default();
     if docker_opts::subnet_of(&text).is_none() {
         // There is no subnet file, or --subnet-file names a file of another kind.
         return Ok(vec![]);
     }
     let mut removed = vec![];
-    for path in
-        [path.to_owned(), SubnetFileOrigin::path(path)].into_iter().filter(|path| path.exists())
-    {
+    for path in [target, SubnetFileOrigin::path(path)].into_iter().filter(|path| path.exists()) {
         if !dry_run {
             std::fs::remove_file(&path).map_err(|error| {
                 Exit::new(

@@ -46,6 +46,9 @@ pub fn contested(lab: &mut TestLab) {
     let (code, said) = start(lab, HERE, &[], &[&format!("--subnet-file={file}")]);
     assert_eq!(code, Some(69), "{said}");
     row("journalctl -u flannel-udp", "another daemon on this host writes the subnet file", &said);
+    let (code, said) = start(lab, HERE, &[], &["--tun-name=flannel0"]);
+    assert_eq!(code, Some(72), "{said}");
+    row("journalctl -u flannel-udp", "the TUN device flannel0 is in use by another daemon", &said);
     xtables_lock(lab);
 }
 

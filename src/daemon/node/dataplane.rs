@@ -18,6 +18,23 @@ impl Node<'_> {
         }
     }
 
+    /// Checks that no other process uses the TUN device: the kernel would add the queues of this one to it.
+    pub(super) async fn check_device_is_free(&self) -> Result<(), Exit> {
+        let links = self.netlink.links().await;
+        let links = links.map_err(|error| Exit::new(Code::System, error.to_string()))?;
+        if links.iter().any(|link| link.name == self.tun_name && link.carrier) {
+            let name = &self.tun_name;
+            return Err(Exit::new(
+                Code::Tun,
+                format!(
+                    "the TUN device {name} is in use by another daemon on this host: give each a name of \
+                     its own with --tun-name, or leave the flag out"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) fn start_plane(&mut self) -> Result<(), Exit> {
         let config = self.plane_config();
         let plane = Dataplane::start(&config, &self.peers).map_err(start_exit)?;

@@ -128,6 +128,7 @@ impl<'a> Node<'a> {
             outer,
             hops: Some(hops),
         };
+        node.check_device_is_free().await?;
         node.start_plane()?;
         node.route_overlay().await.map_err(link_exit)?;
         node.install_rules(previous).await?;

@@ -90,6 +90,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether the interface is administratively up.
     pub up: bool,
+    /// Whether it is up and connected: a TUN device, to a process.
+    pub carrier: bool,
     /// Index of the bridge, bond or VRF that the interface is a port of.
     pub controller: Option<u32>,
     /// Whether no packet leaves the host through it: loopback, dummy, VRF.
@@ -276,6 +278,7 @@ fn link_of(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
+        carrier: message.header.flags.contains(LinkFlags::LowerUp),
         internal: message.header.flags.contains(LinkFlags::Loopback),
         ..Link::default()
     };
