@@ -56,7 +56,8 @@ pub struct StoreArgs {
         global = true
     )]
     pub etcd_password: Option<Secret>,
-    /// Lease store: `etcd`, or `file:DIR` for a directory that all hosts share
+    /// Lease store: `etcd`, or `file:DIR` for a directory that all hosts share; its file DIR/config holds the
+    /// network config
     #[arg(
         long,
         value_name = "STORE",

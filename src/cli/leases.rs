@@ -86,7 +86,11 @@ pub(super) async fn run(args: &LeasesArgs) -> Result<(), Exit> {
 
 async fn config(store: &dyn LeaseStore) -> Result<NetworkConfig, Exit> {
     let Some(text) = store.config().await.map_err(unavailable)? else {
-        let text = format!("error: there is no network config in {}", store.describe());
+        let (place, hint) = (store.describe_config(), store.config_hint());
+        let text = format!(
+            "error: there is no network config in {}, at {place}. {hint}",
+            store.describe()
+        );
         return Err(Exit::new(Code::BadData, text));
     };
     NetworkConfig::parse(&text)

@@ -230,8 +230,7 @@ async fn missing(lease_store: &dyn LeaseStore, options: &StoreOptions) -> Findin
 }
 
 fn put_config(options: &StoreOptions) -> String {
-    const CONFIG: &str = r#"{"Network": "10.0.0.0/16", "Backend": {"Type": "udp"}}"#;
-    format!("`{}`", options.settings().put_config_command(CONFIG))
+    format!("`{}`", options.settings().put_config_command(store::CONFIG_EXAMPLE))
 }
 
 /// Reports keys that are not valid leases, and leases that conflict.

@@ -160,19 +160,21 @@ fn silent_name_server(lab: &TestLab) {
     assert!(took < Duration::from_secs(4), "{took:?}: {said}");
 }
 
-/// A lease store that answers and refuses is a warning for as long as it does: here a directory
-/// that the daemon may read only.
+/// A directory without a network config, whose file the log names; then one that the daemon may read only.
 fn refused_by_the_store(lab: &mut TestLab) {
     let dir = lab.host(PEER).directory().join("leases");
-    for part in ["subnets", "terms"] {
-        std::fs::create_dir_all(dir.join(part)).expect("a directory");
-    }
+    let flag = format!("--registry=file:{}", dir.display());
+    lab.spawn_daemon(PEER, DaemonOptions::with_flags([flag.as_str()])).expect("a daemon");
+    let meaning = "Write it:";
+    wait_for(meaning, Duration::from_secs(10), || lab.log(PEER).contains(meaning));
+    row("journalctl -u flannel-udp", meaning, &lab.log(PEER));
+    assert!(lab.log(PEER).contains("leases/config\"") && !lab.log(PEER).contains("etcd"));
+    lab.stop_daemon(PEER).expect("a stop");
     for (name, content) in [("config", lab::CONFIG), (".lock", "")] {
         std::fs::write(dir.join(name), content).expect("a file");
     }
     let allow = |mode| std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(&dir, allow(0o555)).expect("its mode");
-    let flag = format!("--registry=file:{}", dir.display());
     lab.spawn_daemon(PEER, DaemonOptions::with_flags([flag.as_str()])).expect("a daemon");
     let meaning = "refuses this host: permission denied";
     status_row(lab, PEER, meaning);

@@ -66,15 +66,16 @@ pub(super) fn failure(store: &dyn LeaseStore, error: &StoreError) -> String {
 /// The message for a config that does not exist, with a sample of the keys that do.
 async fn missing(store: &dyn LeaseStore) -> String {
     let others = match store.other_keys().await {
-        Ok(keys) if keys.is_empty() => "no other key exists either".to_owned(),
-        Ok(keys) => format!("these keys exist: {}", keys.join(", ")),
-        Err(error) => format!("other keys cannot be listed: {error}"),
+        Ok(keys) if keys.is_empty() => "nothing else is there".to_owned(),
+        Ok(keys) => format!("what is there: {}", keys.join(", ")),
+        Err(error) => format!("what is there cannot be listed: {error}"),
     };
     format!(
         "Couldn't fetch network config: flannel config not found in {}, at {}. \
-         Did you create your config using etcdv3 API? ({others})",
+         {} ({others})",
         store.describe(),
-        store.describe_config()
+        store.describe_config(),
+        store.config_hint()
     )
 }
 

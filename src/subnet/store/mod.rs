@@ -34,7 +34,9 @@ pub use entry::{Grant, StoreChange, StoreRecord, StoreSnapshot};
 pub use error::{OpenError, StoreError, UnavailableKind};
 pub use etcd::{EtcdOptions, EtcdStore, Secret};
 pub use file::{FileOptions, FileStore};
-pub use settings::{StoreAccess, StoreKind, StoreOptions, StoreSettings, open, shell_word};
+pub use settings::{
+    CONFIG_EXAMPLE, StoreAccess, StoreKind, StoreOptions, StoreSettings, open, shell_word,
+};
 
 /// A store of one network's config and leases.
 ///
@@ -48,6 +50,9 @@ pub trait LeaseStore: Send + Sync {
 
     /// Where the network config is looked for, quoted, and what is unusual about that place.
     fn describe_config(&self) -> String;
+
+    /// What to do if no network config is there, as one sentence.
+    fn config_hint(&self) -> String;
 
     /// A name of the store's content, read from the store: two clusters, and two networks of one
     /// cluster, have different names.

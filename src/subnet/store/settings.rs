@@ -74,6 +74,9 @@ impl StoreOptions {
     }
 }
 
+/// A network config, for commands that show how to write one.
+pub const CONFIG_EXAMPLE: &str = r#"{"Network": "10.0.0.0/16", "Backend": {"Type": "udp"}}"#;
+
 /// What a store's options say before the store is opened.
 pub trait StoreSettings {
     /// Opens the store; connects to nothing yet.

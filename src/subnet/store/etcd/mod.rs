@@ -144,6 +144,11 @@ impl LeaseStore for EtcdStore {
         self.connector.keys.describe_config()
     }
 
+    fn config_hint(&self) -> String {
+        // flannel's own words.
+        "Did you create your config using etcdv3 API?".into()
+    }
+
     async fn identity(&self) -> Result<String, StoreError> {
         let reply = self
             .call(|mut client| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::settings::shell_word;
+use super::settings::{CONFIG_EXAMPLE, shell_word};
 use super::{
     Grant, LeaseStore, ListAndWatch, OpenError, StoreAccess, StoreError, StoreRecord,
     StoreSettings, StoreSnapshot, UnavailableKind,
@@ -119,6 +119,10 @@ impl LeaseStore for FileStore {
 
     fn describe_config(&self) -> String {
         format!("{:?}", self.directory.dir().join("config"))
+    }
+
+    fn config_hint(&self) -> String {
+        format!("Write it: `{}`", self.options.put_config_command(CONFIG_EXAMPLE))
     }
 
     async fn identity(&self) -> Result<String, StoreError> {
