@@ -149,9 +149,9 @@ fn routes(lab: &mut TestLab) {
     assert!(found.has("fault", "route", "diverts traffic from the overlay"), "{}", found.text);
     assert!(!found.text.contains("ip route del"), "{}", found.text);
     ip(lab, HERE, &format!("route del {net}"));
-    ip(lab, HERE, "link add other type bridge");
-    ip(lab, HERE, "addr add 10.77.0.1/24 dev other");
-    ip(lab, HERE, "link set other up");
+    ip(lab, HERE, "link add eth1 type bridge");
+    ip(lab, HERE, "addr add 10.77.0.1/24 dev eth1");
+    ip(lab, HERE, "link set eth1 up");
     for route in [
         format!("blackhole {net}"),
         format!("unreachable {net} metric 9"),
@@ -167,7 +167,7 @@ fn routes(lab: &mut TestLab) {
         let found = examine(lab, ALONE);
         assert!(!found.has("fault", "route", ""), "{route}: {}", found.text);
     }
-    ip(lab, HERE, "link del other");
+    ip(lab, HERE, "link del eth1");
     let policy = format!("to {} lookup 7", lab.subnet(PEER));
     with(
         lab,

@@ -138,7 +138,7 @@ fn status_from_the_first_moment_to_the_last() {
     // etcd goes away: told with the reason, and the routes stay.
     lab.etcd().expect("etcd").stop().expect("no etcd");
     wait_for("a warning", Duration::from_secs(10), || {
-        told(&lab, 0, &["status", "--interval=0"]).contains("! the lease store is unreachable")
+        told(&lab, 0, &["status", "--interval=0"]).contains("! the lease store cannot be read")
     });
     assert_eq!(json(&lab, 0, &["routes"])["count"], 1);
 
