@@ -31,7 +31,9 @@ pub fn normalize(
             out.push(arg);
             break;
         };
-        let mut flag = OsString::from(format!("--{name}"));
+        // Go has no short flags; `-h` is its other spelling of `-help`, and here asks for a summary.
+        let dashes = if name == "h" && value.is_none() { "-" } else { "--" };
+        let mut flag = OsString::from(format!("{dashes}{name}"));
         match (value, kind_of(&name)) {
             (Some(value), _) => {
                 flag.push("=");
@@ -90,8 +92,7 @@ fn split(arg: &OsStr) -> Option<(String, Option<OsString>)> {
     if name.is_empty() || name.starts_with('-') {
         return None;
     }
-    // Go has no short flags; `-h` is its other spelling of `-help`.
-    let name = if name == "h" { "help" } else { name };
+    let name = if name == "V" { "version" } else { name };
     Some((name.to_owned(), value))
 }
 
@@ -133,7 +134,8 @@ mod tests {
             (&["-ip-masq", "true", "-v", "1"], &["--ip-masq=true", "true", "-v", "1"]),
             (&["-v=1"], &["--v=1"]),
             (&["-v", "1"], &["--v=1"]),
-            (&["-h"], &["--help"]),
+            (&["-h"], &["-h"]),
+            (&["--h"], &["-h"]),
             (&["-help"], &["--help"]),
             (&["-iface"], &["--iface"]),
             (&["-nosuch", "x"], &["--nosuch", "x"]),

@@ -51,7 +51,7 @@ pub fn go_int(text: &str) -> Result<i64, String> {
 
 /// An integer of [`go_int`]'s spelling within `MIN..=MAX`.
 pub fn go_int_in<const MIN: i64, const MAX: i64>(text: &str) -> Result<i64, String> {
-    let value = go_int(text)?;
+    let value = go_int(text).map_err(|_| format!("must be an integer from {MIN} to {MAX}"))?;
     if (MIN..=MAX).contains(&value) {
         Ok(value)
     } else {
@@ -66,7 +66,8 @@ pub fn go_ipv4(text: &str) -> Result<Ipv4Addr, String> {
 
 /// A TCP port in [`go_int`]'s spelling; 0 disables the service.
 pub fn go_port(text: &str) -> Result<u16, String> {
-    let value = go_int(text)?;
+    let value = go_int(text)
+        .map_err(|_| "must be the number of a port, 0 to 65535, such as 8080".to_owned())?;
     u16::try_from(value).map_err(|_| format!("{value} is out of range, a port is 0 to 65535"))
 }
 

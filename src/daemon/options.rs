@@ -9,6 +9,7 @@ use clap::{ArgAction, Args};
 use super::workers::Workers;
 use crate::args::checked_log_filter;
 use crate::args::go_values::{go_bool, go_int, go_int_in, go_ipv4, go_port};
+use crate::args::values::{ip_address, socket_address, spin_microseconds};
 use crate::args::{ListenPath, StoreArgs, SubnetFileArgs};
 use crate::confine::Layers;
 use crate::dataplane::{CheckMode, Feature, Offloads, OuterTos, Threads};
@@ -89,7 +90,8 @@ pub struct Options {
           help_heading = "Firewall")]
     pub ip_blackhole_route: bool,
 
-    /// Packet workers, each with its own TUN queues and socket: `auto` (one per two cores, at most 8) or a number
+    /// Packet workers, each with its own TUN queues and socket: `auto` or 0 (one per two cores, at most 8), or a
+    /// number
     #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
     pub workers: Workers,
     /// Threads per worker: 1 for both directions, 2 for one each, or `auto`: one while traffic is light,
@@ -104,9 +106,9 @@ pub struct Options {
     /// value whose two low bits are zero, such as 0xb8 for DSCP 46
     #[arg(long, value_name = "inherit|N", default_value = "0", help_heading = "Data path")]
     pub outer_tos: OuterTos,
-    /// Microseconds a worker polls for more work before sleeping [default: 100; with --offload=off: 0]
-    #[arg(long, value_name = "USEC", value_parser = go_int_in::<0, 1_000_000>,
-          help_heading = "Data path")]
+    /// How long a worker polls for more work before it sleeps: microseconds, or a time such as 1ms [default: 100;
+    /// with --offload=off: 0]
+    #[arg(long, value_name = "USEC", value_parser = spin_microseconds, help_heading = "Data path")]
     pub spin: Option<i64>,
     /// What to do with a packet whose inner source is not in the sender's lease: ignore (`off`), `log`, or
     /// drop (`enforce`)
@@ -123,7 +125,7 @@ pub struct Options {
     pub harden: Layers,
 
     /// Address for health checks
-    #[arg(long, value_name = "IP", default_value = "0.0.0.0", help_heading = "Monitoring")]
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0", value_parser = ip_address, help_heading = "Monitoring")]
     pub healthz_ip: IpAddr,
     /// Port for health checks: /healthz, /readyz, /livez; 0 disables them
     #[arg(long, value_name = "PORT", default_value = "0", value_parser = go_port,
@@ -131,7 +133,7 @@ pub struct Options {
     pub healthz_port: u16,
     /// Address and port for Prometheus metrics at /metrics, such as 127.0.0.1:9285; may be those of the
     /// health checks
-    #[arg(long, value_name = "IP:PORT", help_heading = "Monitoring")]
+    #[arg(long, value_name = "IP:PORT", value_parser = socket_address, help_heading = "Monitoring")]
     pub metrics_addr: Option<SocketAddr>,
     /// Unix socket for `flannel-udp status` and similar commands [default: /run/flannel/flannel-udp.sock];
     /// empty disables it

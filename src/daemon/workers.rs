@@ -25,7 +25,9 @@ impl FromStr for Workers {
             "auto" | "0" => Ok(Self::Auto),
             _ => match text.parse::<u16>() {
                 Ok(count @ 1..=MAX_WORKERS) => Ok(Self::Count(count)),
-                _ => Err(format!("must be `auto` or a number from 1 to {MAX_WORKERS}")),
+                _ => Err(format!(
+                    "must be auto or a number from 1 to {MAX_WORKERS}, such as --workers=2"
+                )),
             },
         }
     }
@@ -49,6 +51,7 @@ mod tests {
         for text in ["auto", "1", "8", "256"] {
             assert_eq!(text.parse::<Workers>().unwrap().to_string(), text);
         }
+        assert_eq!("0".parse(), Ok(Workers::Auto));
         assert!("257".parse::<Workers>().is_err());
     }
 }

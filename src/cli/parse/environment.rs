@@ -96,6 +96,9 @@ impl Flags {
     pub(super) fn first_stray(&self, args: &[OsString]) -> Option<String> {
         for arg in args {
             let text = arg.to_string_lossy();
+            if text == "-h" {
+                return None;
+            }
             match text.strip_prefix("--").filter(|rest| !rest.is_empty()) {
                 None => return Some(text.into_owned()),
                 Some(rest) => {

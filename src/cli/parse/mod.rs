@@ -34,8 +34,8 @@ inside UDP. Accepts flanneld's flags, also in Go's spelling (-iface=x, --ip-masq
 environment variables and its keys in etcd.\n\nWithout a command it runs the daemon.",
     args_conflicts_with_subcommands = true,
     args_override_self = true,
-    disable_help_subcommand = true,
-    after_help = "Each flag can also be set by an environment variable: FLANNELD_ and the name of the flag \
+    after_help = "`flannel-udp --help` lists all flags of the daemon, `flannel-udp status --help` those of a command.",
+    after_long_help = "Each flag can also be set by an environment variable: FLANNELD_ and the name of the flag \
 in capitals, with _ for -. A flag on the command line wins; a flag or variable with an empty value counts as not given.\n\
 Exit codes are listed in the manual page and in docs/compatibility.md."
 )]
@@ -60,8 +60,26 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Exi
 pub fn clap_command() -> clap::Command {
     // Flags that the daemon shares with its commands: the daemon's own are not accepted behind a command, and
     // their variables are read by `add_environment`, not by clap.
-    CommandLine::command().mut_args(|arg| arg.global(false).env(Resettable::Reset))
+    CommandLine::command().mut_args(|arg| {
+        let in_summary = SUMMARY.contains(&arg.get_id().as_str());
+        arg.global(false).env(Resettable::Reset).hide_short_help(!in_summary)
+    })
 }
+
+/// The flags of the daemon that `-h` lists, so that it fits on a page: what most hosts set.
+const SUMMARY: [&str; 11] = [
+    "etcd_endpoints",
+    "etcd_prefix",
+    "etcd_cafile",
+    "registry",
+    "iface",
+    "public_ip",
+    "subnet_file",
+    "ip_masq",
+    "healthz_port",
+    "metrics_addr",
+    "log_level",
+];
 
 /// Removes variables that are set to nothing from the flags of all commands: empty counts as unset.
 fn without_empty_variables(
@@ -89,9 +107,8 @@ pub fn parse_from(
         args.insert(0, "docker-opts".into());
     }
     let command = without_empty_variables(clap_command(), &env);
-    let is_tool = args.first().is_some_and(|first| {
-        command.get_subcommands().any(|tool| OsStr::new(tool.get_name()) == first)
-    });
+    // A word in first place is meant as a command: if it is none, clap suggests the nearest.
+    let is_tool = args.first().is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
     let mut warnings = Vec::new();
     let flags = Flags::of(&command);
     if is_tool {
@@ -99,13 +116,18 @@ pub fn parse_from(
     } else {
         args = go_flags::normalize(args, |name| flags.kind(name));
         if let Some(stray) = flags.first_stray(&args) {
+            let advice = if command.find_subcommand(&stray).is_some() {
+                "a command comes first, and takes its own flags only"
+            } else {
+                "write flags as --name=value, boolean flags as --name or --name=false"
+            };
             return Err(Exit::usage(format!(
-                "error: unexpected argument '{stray}'; write flags as --name=value, boolean flags as \
-                 --name or --name=false\n\nFor more information, try '--help'."
+                "error: unexpected argument '{stray}'; {advice}\n\nFor more information, try '--help'."
             )));
         }
         args = go_flags::without_empty(args, |name| flags.takes_text(name));
-        let wants_text = args.iter().any(|arg| arg == "--help" || arg == "--version");
+        let wants_text =
+            args.iter().any(|arg| arg == "-h" || arg == "--help" || arg == "--version");
         if !wants_text {
             add_environment(&mut args, &mut warnings, &flags, env)?;
         }
@@ -129,7 +151,9 @@ fn exit_of(error: clap::Error) -> Exit {
     use clap::error::ErrorKind;
     let text = error.render();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::new(Code::Ok, text.to_string()),
+        ErrorKind::DisplayHelp => Exit::new(Code::Ok, text.to_string()),
+        // As flanneld prints its own: the version alone, as releases are tagged.
+        ErrorKind::DisplayVersion => Exit::new(Code::Ok, concat!("v", env!("CARGO_PKG_VERSION"))),
         _ => Exit::usage(text.to_string()),
     }
 }

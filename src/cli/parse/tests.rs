@@ -221,7 +221,13 @@ fn usage_errors() {
         (&["-log-level=loud=very"], "loud"),
         (&["-tun-name=far-too-long-for-linux"], "15 bytes"),
         (&["-tun-name=a%s"], "%d"),
+        (&["-healthz-ip=eth0"], "such as 127.0.0.1"),
+        (&["-metrics-addr=9285"], "such as 127.0.0.1:9285"),
+        (&["-spin=fast"], "such as 50us or 1ms"),
+        (&["-workers=-1"], "such as --workers=2"),
+        (&["-subnet-lease-renew-margin=1h"], "an integer from 1 to 1439"),
         (&["stray"], "stray"),
+        (&["-ip-masq", "status"], "a command comes first"),
     ] {
         let message = usage_error(args, &[]);
         assert!(message.contains(part), "{args:?}: {message}");
@@ -259,15 +265,62 @@ fn kubernetes_flags_get_one_clear_sentence() {
 
 #[test]
 fn help_and_version_end_well() {
-    for arg in ["-h", "-help", "--help"] {
+    for arg in ["-help", "--help", "help"] {
         let Err(exit) = run(&[arg], &[("FLANNELD_PUBLIC_IP", "bogus")]) else { panic!() };
         assert_eq!(exit.code, Code::Ok);
         for heading in ["Lease store:", "Interface:", "Firewall:", "Data path:", "Monitoring:"] {
             assert!(exit.message.contains(heading), "{heading}");
         }
     }
-    let Err(exit) = run(&["-version"], &[]) else { panic!() };
-    assert_eq!(exit.message.trim(), concat!("flannel-udp ", env!("CARGO_PKG_VERSION")));
+    for arg in ["-version", "--version", "-V"] {
+        let Err(exit) = run(&[arg], &[]) else { panic!() };
+        let version = concat!("v", env!("CARGO_PKG_VERSION"));
+        assert_eq!((exit.code, exit.message.as_str()), (Code::Ok, version), "{arg}");
+    }
+}
+
+#[test]
+fn the_summary_fits_on_a_page() {
+    for args in [&["-h"][..], &["--h"], &["-ip-masq", "-h"]] {
+        let Err(exit) = run(args, &[("FLANNELD_PUBLIC_IP", "bogus")]) else { panic!() };
+        assert_eq!(exit.code, Code::Ok);
+        let lines = exit.message.lines().count();
+        assert!(lines <= 60, "{lines} lines:\n{}", exit.message);
+        for part in ["doctor", "--etcd-endpoints", "--iface", "--ip-masq", "flannel-udp --help"] {
+            assert!(exit.message.contains(part), "{part}:\n{}", exit.message);
+        }
+        assert!(!exit.message.contains("--worker-threads"), "{}", exit.message);
+    }
+}
+
+#[test]
+fn a_word_in_first_place_is_a_command() {
+    for (args, part) in [
+        (&["staus"][..], "'status'"),
+        (&["statsu", "--json"], "'status'"),
+        (&["peer"], "'peers'"),
+        (&["logs-level", "debug"], "'log-level'"),
+        (&["stray"], "unrecognized subcommand 'stray'"),
+        (&["leases", "lst"], "'list'"),
+        (&["help", "staus"], "staus"),
+    ] {
+        let message = usage_error(args, &[]);
+        assert!(message.contains(part), "{args:?}: {message}");
+    }
+    for args in
+        [&["help"][..], &["help", "status"], &["help", "leases", "list"], &["leases", "help"]]
+    {
+        let Err(exit) = run(args, &[]) else { panic!() };
+        assert!(exit.code == Code::Ok && exit.message.contains("Usage:"), "{args:?}: {exit}");
+    }
+}
+
+#[test]
+fn workers_and_spin_take_what_an_operator_writes() {
+    assert_eq!(daemon(&["--workers=0"], &[]).workers, Workers::Auto);
+    assert_eq!(daemon(&["--spin=1ms"], &[]).spin_time(), std::time::Duration::from_millis(1));
+    let o = daemon(&[], &[("FLANNELD_SPIN", "50us")]);
+    assert_eq!(o.spin_time(), std::time::Duration::from_micros(50));
 }
 
 #[test]
