@@ -18,6 +18,16 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// How long ago something was, in its largest unit: `59 min`.
+pub fn age(seconds: f64) -> String {
+    match seconds.max(0.0) as u64 {
+        seconds @ ..60 => format!("{seconds} s"),
+        seconds @ ..3600 => format!("{} min", seconds / 60),
+        seconds @ ..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// A number of seconds, with tenths below 10 s; from there on as [`duration`].
 pub fn seconds(seconds: f64) -> String {
     match seconds {
@@ -61,9 +71,10 @@ pub fn bytes(number: u64) -> String {
 fn scaled(number: f64, unit: &str) -> String {
     let (scale, prefix) = match number {
         ..1e3 => return format!("{number:.0} {unit}"),
-        ..1e6 => (1e3, "k"),
-        ..1e9 => (1e6, "M"),
-        ..1e12 => (1e9, "G"),
+        // Not `1000.0 k`: the next unit begins where rounding reaches it.
+        ..999.95e3 => (1e3, "k"),
+        ..999.95e6 => (1e6, "M"),
+        ..999.95e9 => (1e9, "G"),
         _ => (1e12, "T"),
     };
     format!("{:.1} {prefix}{unit}", number / scale)
@@ -94,6 +105,11 @@ mod tests {
         assert_eq!(rate(1234.4), "1,234");
         assert_eq!(bits(125.0), "1.0 kbit/s");
         assert_eq!(bytes(999), "999 B");
+        assert_eq!((bytes(999_949), bytes(999_950)), ("999.9 kB".into(), "1.0 MB".into()));
+        assert_eq!(
+            [59.9, 3599.0, 172_799.0, 172_800.0].map(age),
+            ["59 s", "59 min", "47 h", "2 d"]
+        );
         assert_eq!(bytes(12_345_678_901), "12.3 GB");
     }
 }

@@ -105,8 +105,8 @@ fn everything_is_on_the_usual_screen() {
         "answered 1.5 s ago",
         "without uso (old kernel)",
         "out: 1.0 Mbit/s, 100 pkt/s",
-        "no-route                        3.0/s 36",
-        "too-short                         0/s 7",
+        "no-route  3.0/s 36",
+        "too-short   0/s  7",
         "egress-0",
         "████░░░░·······  25%",
         "3 peers, by traffic",
@@ -204,6 +204,73 @@ fn scrolling_stays_within_the_peers() {
     ] {
         state.press(KeyEvent::new(code, KeyModifiers::NONE));
         assert_eq!(state.scroll, scroll, "{code:?}");
+    }
+}
+
+/// The last column of each cell that is aligned to the right, or that has a blank on its left only.
+fn ends(line: &str) -> Vec<usize> {
+    let mut line: Vec<char> = line.chars().collect();
+    line.extend([' ', ' ']);
+    // One blank separates a number from its unit, or two cells.
+    (1..line.len() - 1).filter(|&at| line[at] == ' ' && line[at - 1] != ' ').collect()
+}
+
+#[test]
+fn columns_are_apart_and_numbers_are_aligned() {
+    let wide = |uptime: f64| {
+        let mut snapshot = sample(uptime).unwrap();
+        let times = |n: f64| (uptime * n) as u64;
+        let (peer, traffic) = (&mut snapshot.peers[1], &mut snapshot.traffic[1]);
+        peer.subnet = "100.100.200.192/27".parse().unwrap();
+        peer.public_ip = [192, 168, 100, 200].into();
+        traffic.address = peer.public_ip;
+        (traffic.sent_packets, traffic.received_packets) = (times(9_999_999.0), times(1_234_567.0));
+        (traffic.sent_bytes, traffic.received_bytes) = (times(124_987_500.0), times(1.2e10));
+        traffic.last_received = Some(Duration::from_secs(3599));
+        snapshot.stats.egress.drops.insert("no-route".into(), times(999_999.0));
+        snapshot.tun_queue_drops = times(1_234_567.0);
+        Ok(snapshot)
+    };
+    let mut state = TopState::new();
+    state.add(wide(10.0));
+    state.add(wide(12.0));
+    let all = [
+        "100.100.200.192/27",
+        "192.168.100.200",
+        "999.9 Mbit/s",
+        "9,999,999",
+        "96.0 Gbit/s",
+        "1,234,567",
+        "59 min",
+    ];
+    for (width, shown) in [
+        (140, &[0, 1, 2, 3, 4, 5, 6][..]),
+        (100, &[0, 1, 2, 3, 4, 5, 6]),
+        (80, &[0, 1, 2, 4, 6]),
+        (60, &[0, 1, 2, 4]),
+        (45, &[0, 2, 4]),
+    ] {
+        let screen = screen(&state, width, 40);
+        let row = screen.lines().find(|line| line.starts_with(all[0])).expect("its row");
+        let mut rest = row;
+        for &at in shown {
+            let after = rest.trim_start().strip_prefix(all[at]);
+            rest = after.unwrap_or_else(|| panic!("{width}: no {} in {row}", all[at]));
+            assert!(rest.is_empty() || rest.starts_with(' '), "{width}: {row}");
+        }
+        assert_eq!(rest, "", "{width}: {row}");
+        // Every row ends, and has its rates, in the same places.
+        let header = screen.lines().find(|line| line.starts_with("SUBNET")).expect("the titles");
+        let other = screen.lines().find(|line| line.starts_with("10.0.3.0/24")).expect("a row");
+        for end in ends(header).into_iter().skip(if shown.contains(&1) { 2 } else { 1 }) {
+            assert!(ends(row).contains(&end) && ends(other).contains(&end), "{width}:\n{screen}");
+        }
+        if width >= 80 {
+            let drops =
+                |name: &str| screen.lines().find(|line| line.contains(name)).expect("a line");
+            assert!(drops("no-route").contains(" 999,999/s 11,999,988"), "{width}:\n{screen}");
+            assert!(drops("TUN queue").contains(" 1,234,567/s 14,814,804"), "{width}:\n{screen}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Row as TableRow, Sparkline, Table, Widget};
 
-use super::state::{Sort, TopState};
+use super::state::{DropRow, PeerRow, Sort, TopState};
 use crate::dataplane::{Check, Mismatch};
 use crate::humanize;
 use crate::observe::protocol::snapshot::Snapshot;
@@ -160,16 +160,26 @@ impl Screen<'_> {
     }
 
     fn details(&self, area: Rect, buffer: &mut Buffer) {
+        let drops = self.0.drops();
+        let texts = |text: fn(&DropRow) -> String| drops.iter().map(text).collect::<Vec<_>>();
+        let columns = [
+            texts(|drops| drops.reason.clone()),
+            texts(|drops| format!("{}/s", humanize::rate(drops.rate))),
+            texts(|drops| humanize::count(drops.total)),
+        ];
+        let [reasons, rates, totals] =
+            columns.each_ref().map(|texts| texts.iter().map(String::len).max().unwrap_or_default());
+        // A total that is cut off is another number, so the threads make room.
+        let wanted = (4 + reasons + 1 + rates + 1 + totals + 1) as u16;
+        let share = (area.width * 3 / 5).max(wanted).min(area.width.saturating_sub(LEAST_THREADS));
         let [left, right] =
-            Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(area);
-        let mut drops: Vec<Line<'_>> = (self.0.drops().iter())
-            .map(|drops| {
-                let (direction, reason, total) =
-                    (drops.direction, &drops.reason, humanize::count(drops.total));
-                let line = format!(
-                    "{direction:>3} {reason:<28}{:>7}/s {total}",
-                    humanize::rate(drops.rate)
-                );
+            Layout::horizontal([Constraint::Length(share), Constraint::Fill(1)]).areas(area);
+        let mut drops: Vec<Line<'_>> = (drops.iter().enumerate())
+            .map(|(at, drops)| {
+                let [reason, rate, total] = columns.each_ref().map(|texts| &texts[at]);
+                let direction = drops.direction;
+                let line =
+                    format!("{direction:>3} {reason:<reasons$} {rate:>rates$} {total:>totals$}");
                 let line = Line::from(line);
                 if drops.rate > 0.0 { line.red() } else { line }
             })
@@ -205,13 +215,31 @@ impl Screen<'_> {
             true => format!("{name}▼"),
             false => name.to_owned(),
         };
-        let columns: &[usize] = match area.width {
-            ..NO_HOST => &[0, 2, 4],
-            NO_HOST..EVERYTHING => &[0, 1, 2, 4],
-            _ => &[0, 1, 2, 3, 4, 5, 6],
+        let text = |cells: fn(&PeerRow) -> usize, least: u16| {
+            let widest = rows.iter().map(cells).max().unwrap_or_default() as u16;
+            widest.max(least)
         };
+        let widths = [
+            text(|row| row.subnet.len(), 7),
+            text(|row| row.host.to_string().len(), 5),
+            BITS,
+            PACKETS,
+            BITS,
+            PACKETS,
+            HEARD,
+        ];
+        let fits = |columns: &[usize], spacing: u16| {
+            let cells: u16 = columns.iter().map(|&at| widths[at]).sum();
+            cells + spacing * (columns.len() as u16 - 1) <= area.width
+        };
+        let columns = COLUMNS.into_iter().find(|columns| fits(columns, 1)).unwrap_or(NARROWEST);
+        let spacing = if fits(columns, 2) { 2 } else { 1 };
         let pick = |cells: [String; 7]| {
-            TableRow::new(columns.iter().map(|&at| cells[at].clone()).collect::<Vec<_>>())
+            TableRow::new(columns.iter().map(|&at| {
+                let numbers = at > 1;
+                let cell = Line::from(cells[at].clone());
+                if numbers { cell.right_aligned() } else { cell }
+            }))
         };
         let header = pick([
             mark(Sort::Subnet, "SUBNET"),
@@ -231,16 +259,16 @@ impl Screen<'_> {
                 humanize::rate(row.out.1),
                 humanize::bits(row.into.0),
                 humanize::rate(row.into.1),
-                row.seen.map_or("never".into(), |ago| humanize::seconds(ago.floor())),
+                row.seen.map_or("never".into(), humanize::age),
             ])
         });
-        let widths = columns.iter().map(|&at| Constraint::Length(WIDTHS[at]));
+        let widths = columns.iter().map(|&at| Constraint::Length(widths[at]));
         let by = if state.sort == Sort::Rate { ", by traffic" } else { "" };
         let title = format!(" {} peers{by} ", rows.len());
         Widget::render(
             Table::new(shown, widths)
                 .header(header)
-                .column_spacing(0)
+                .column_spacing(spacing)
                 .block(Block::new().borders(Borders::TOP).title(title)),
             area,
             buffer,
@@ -250,11 +278,15 @@ impl Screen<'_> {
 
 /// Number of senders of forged packets that are named.
 const MOST_NAMED: usize = 3;
-/// Widths of the columns of the table of peers.
-const WIDTHS: [u16; 7] = [18, 15, 12, 8, 12, 8, 7];
-/// Narrower screens have no columns for packets and time.
-const EVERYTHING: u16 = 80;
-/// Narrower screens have no column for the host either.
-const NO_HOST: u16 = 57;
+/// Widths of the columns of numbers: `999.9 Mbit/s`, `9,999,999`, `59 min`. They are fixed, so that columns do not
+/// move with the traffic.
+const BITS: u16 = 12;
+const PACKETS: u16 = 9;
+const HEARD: u16 = 6;
+/// The columns of the table of peers; the first set that fits the screen is shown.
+const COLUMNS: [&[usize]; 4] = [&[0, 1, 2, 3, 4, 5, 6], &[0, 1, 2, 4, 6], &[0, 1, 2, 4], NARROWEST];
+const NARROWEST: &[usize] = &[0, 2, 4];
+/// Columns that the threads keep: name, a short bar, share.
+const LEAST_THREADS: u16 = 22;
 const HELP: &str =
     "q quit  sort: t traffic o out i in s subnet h host l heard  r reverse  ↑↓ scroll";
