@@ -9,7 +9,7 @@ use std::time::Duration;
 use flannel_udp::host::interface::{self, ExternalInterface, InterfaceOptions};
 use flannel_udp::host::link::{OverlayDevice, Repair, ensure};
 use flannel_udp::host::netlink::Netlink;
-use flannel_udp::host::outer::{HopJudge, Hops, OuterNetwork, Overlay};
+use flannel_udp::host::outer::{Hops, NextHopCheck, OuterNetwork, Overlay};
 use flannel_udp::host::watch::{self, LinkEvent, UnderlayState};
 use flannel_udp::route::HopVerdicts;
 use flannel_udp::sys::netns::Netns;
@@ -80,14 +80,14 @@ fn overlay(index: u32) -> OverlayDevice {
     }
 }
 
-/// A judge that nobody asks.
-async fn judge(address: Ipv4Addr) -> HopJudge {
+/// A check that nobody asks.
+async fn unasked(address: Ipv4Addr) -> NextHopCheck {
     let (questions, verdicts) = (state::channel(None).1, state::channel(HopVerdicts::default()).0);
     let network = "10.0.0.0/16".parse().unwrap();
     let overlay = Overlay { network, subnet: None, device: None };
     let outer = OuterNetwork::connect(Vec::new()).await.unwrap();
     let hops = Hops { questions, verdicts };
-    HopJudge::new(outer, hops, overlay, SocketAddrV4::new(address, 8285))
+    NextHopCheck::new(outer, hops, overlay, SocketAddrV4::new(address, 8285))
 }
 
 async fn chosen() -> ExternalInterface {
@@ -240,8 +240,8 @@ fn a_lost_underlay_address_is_looked_for_as_the_flags_say() {
             let (sender, events) = mpsc::unbounded_channel();
             let underlay = interface::choose(&options).await.unwrap();
             assert_eq!((underlay.name.as_str(), underlay.address), ("eth0", first));
-            let judge = judge(underlay.address).await;
-            tokio::spawn(watch::run(receiver, underlay, options, judge, sender));
+            let next_hops = unasked(underlay.address).await;
+            tokio::spawn(watch::run(receiver, underlay, options, next_hops, sender));
             (overlays, events)
         };
         let named = |value: &str| InterfaceOptions {
@@ -272,8 +272,8 @@ fn a_lost_underlay_address_is_looked_for_as_the_flags_say() {
         assert_eq!((lo.name.as_str(), lo.mtu), ("lo", 1300));
         let (overlays, receiver) = state::channel(overlay);
         let (sender, mut events) = mpsc::unbounded_channel();
-        let judge = judge(lo.address).await;
-        tokio::spawn(watch::run(receiver, lo, named("10.8.8.8"), judge, sender));
+        let next_hops = unasked(lo.address).await;
+        tokio::spawn(watch::run(receiver, lo, named("10.8.8.8"), next_hops, sender));
         ip(inside, "link set br0 mtu 1200");
         in_use(&mut events, |now| now.mtu == 1200).await;
         drop(overlays);
@@ -291,8 +291,8 @@ fn the_watcher_repairs_flannel0_and_reports_other_changes() {
         let options =
             InterfaceOptions { iface: vec!["eth0".into()], ..InterfaceOptions::default() };
         let underlay = interface::choose(&options).await.unwrap();
-        let judge = judge(underlay.address).await;
-        let watcher = tokio::spawn(watch::run(receiver, underlay, options, judge, sender));
+        let next_hops = unasked(underlay.address).await;
+        let watcher = tokio::spawn(watch::run(receiver, underlay, options, next_hops, sender));
         expect(&mut events, |e| matches!(e, LinkEvent::Repaired(r) if r.len() == 4)).await;
 
         for (damage, repair) in [

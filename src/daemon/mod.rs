@@ -4,13 +4,13 @@
 //! link watcher and the HTTP servers. The workers of the data plane run on threads of their own and never
 //! wait for the control thread.
 
-mod apart;
 mod event_loop;
 mod explain;
 mod liveness;
 mod logging;
 mod node;
 pub mod options;
+mod overlap;
 mod sandbox;
 mod signals;
 mod stats_file;
@@ -33,13 +33,11 @@ use crate::route::{self, Cidr, HopVerdicts};
 use crate::runtime;
 use crate::subnet::SubnetFileOrigin;
 use crate::subnet::store::{self, UnavailableKind};
-use crate::subnet::{
-    AcquireError, HopJudgeChannels, Manager, ManagerOptions, SubnetStatus, Timing,
-};
-use apart::Chosen;
+use crate::subnet::{AcquireError, Manager, ManagerOptions, NextHopChannels, SubnetStatus, Timing};
 use liveness::Liveness;
 use logging::Log;
 use node::{Node, SubnetFileKeeper};
+use overlap::Chosen;
 use signals::Signals;
 use status_server::StatusServer;
 
@@ -135,13 +133,13 @@ async fn start(
     ));
     liveness.set_waiting("waiting for the network config");
     let manager = Manager::new(Arc::clone(&registry), manager_options.clone());
-    let config = manager.wait_for_config().await.map_err(apart::config_exit)?;
+    let config = manager.wait_for_config().await.map_err(overlap::config_exit)?;
     let servers = options.store.options().settings().access().servers;
     let outer = OuterNetwork::connect(servers)
         .await
         .map_err(|error| Exit::new(Code::System, error.to_string()))?;
     let chosen = Chosen { interface, config };
-    let Chosen { interface, config } = apart::wait_until_apart(
+    let Chosen { interface, config } = overlap::wait_while_overlapping(
         chosen,
         options,
         previous.subnet,
@@ -186,9 +184,9 @@ async fn start(
     let (writer, routes) = route::table(config.network, config.subnet_len);
     // Until the first verdicts every next hop inside of the overlay network is withheld.
     let suspect = vec![config.network];
-    let (verdicts, judged) = watch::channel(HopVerdicts { suspect, ..HopVerdicts::default() });
+    let (verdicts, decided) = watch::channel(HopVerdicts { suspect, ..HopVerdicts::default() });
     let (asked, questions) = watch::channel(None);
-    manager.judge_hops(HopJudgeChannels { questions: asked, verdicts: judged });
+    manager.check_next_hops(NextHopChannels { questions: asked, verdicts: decided });
     let hops = Hops { questions, verdicts };
     let node = Node::start(
         options,

@@ -9,7 +9,7 @@ use super::Cidr;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Withheld {
     /// The kernel has not been asked yet.
-    Unjudged,
+    Undecided,
     /// The kernel would route the datagram into the overlay's own device, where it would be
     /// encapsulated again, for ever.
     IntoOverlay,
@@ -43,7 +43,7 @@ impl HopVerdicts {
             return None;
         }
         match self.enters_overlay.get(&hop) {
-            None => Some(Withheld::Unjudged),
+            None => Some(Withheld::Undecided),
             Some(true) => Some(Withheld::IntoOverlay),
             Some(false) => None,
         }

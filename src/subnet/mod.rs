@@ -30,7 +30,7 @@ pub use config::{ConfigError, NetworkConfig};
 pub use instance::{Instance, LeaseId};
 pub use lease::{LeaseKey, LeaseValue, NotALease};
 pub use manager::{
-    AcquireError, HopJudgeChannels, Lease, Manager, ManagerOptions, Peer, Refusal, RunError,
+    AcquireError, Lease, Manager, ManagerOptions, NextHopChannels, Peer, Refusal, RunError,
     SubnetStatus, Timing, WithheldLease,
 };
 pub use origin::SubnetFileOrigin;

@@ -8,7 +8,6 @@
 #[path = "../e2e/support/mod.rs"]
 mod support;
 
-mod apart;
 mod capture;
 mod checks;
 mod doctor;
@@ -17,6 +16,7 @@ mod firewalls;
 mod inspect;
 mod metrics;
 mod operations;
+mod overlap;
 mod peers;
 mod reach;
 mod remedies;

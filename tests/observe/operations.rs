@@ -1,6 +1,6 @@
 //! The table of `docs/operations.md`, row by row: the host is broken in that way, the command is run,
 //! and what the row quotes is in its output. The rows of `doctor` are held by `doctor.rs`,
-//! `reach.rs` and `tests/subnet/doctor.rs`, those about the network between hosts by `apart.rs`.
+//! `reach.rs` and `tests/subnet/doctor.rs`, those about the network between hosts by `overlap.rs`.
 
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
@@ -42,7 +42,7 @@ pub fn row(command: &str, meaning: &str, output: &str) {
 #[test]
 fn every_row_is_broken_in_a_test() {
     let here = [
-        include_str!("apart.rs"),
+        include_str!("overlap.rs"),
         include_str!("doctor.rs"),
         include_str!("firewalls.rs"),
         include_str!("operations.rs"),

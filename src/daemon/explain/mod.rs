@@ -6,8 +6,8 @@ mod kernel;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use self::kernel::KernelStep;
-use super::apart;
 use super::node::Node;
+use super::overlap;
 use crate::dataplane::forward::{self, Policy};
 use crate::dataplane::{Config, DropReason, GraceReason, MismatchReason};
 use crate::host::firewall::{RuleSpec, masquerade_rule};
@@ -332,7 +332,7 @@ impl Explainer<'_> {
                 "{destination} is in this host's own subnet, and no interface has the route to it: no \
                  container is running"
             ),
-            DropReason::NoRoute => apart::withheld(self.withheld, destination, self.device)
+            DropReason::NoRoute => overlap::withheld(self.withheld, destination, self.device)
                 .unwrap_or_else(|| format!("no lease contains {destination}")),
             DropReason::OwnDatagram => format!(
                 "it is a datagram of the daemon itself (UDP {}), which must not enter the overlay",

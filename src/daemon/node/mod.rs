@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::refused::RefusedPeers;
 pub(super) use self::subnet_file_keeper::SubnetFileKeeper;
-use super::{Confined, apart};
+use super::{Confined, overlap};
 use crate::daemon::Options;
 use crate::dataplane::{Dataplane, DropReason, Event, MismatchLog, PeerAccounting, Stats};
 use crate::exit::{Code, Exit};
@@ -180,7 +180,7 @@ impl<'a> Node<'a> {
     /// Warns of leases that are withheld, and of an address of this host inside of the overlay.
     pub(super) fn warn_of_leases(&self, status: &SubnetStatus) {
         let ours = [self.interface.address, self.interface.public_ip];
-        apart::warn(&self.warnings, status, self.network, ours, &self.tun_name);
+        overlap::warn(&self.warnings, status, self.network, ours, &self.tun_name);
     }
 
     /// The subnet of this host.
@@ -223,7 +223,7 @@ impl<'a> Node<'a> {
                 self.warnings.set(WarningKind::RouteConflict, now);
             }
             LinkEvent::Hidden(hidden) => {
-                let now = apart::collision(self.network, &hidden);
+                let now = overlap::collision(self.network, &hidden);
                 self.warnings.set(WarningKind::HiddenNetwork, now);
             }
             // The workers report this too, and sooner.

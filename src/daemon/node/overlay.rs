@@ -8,7 +8,7 @@ use super::Node;
 use crate::daemon::interface_options;
 use crate::host;
 use crate::host::link::{self, LinkError, OverlayDevice};
-use crate::host::outer::{HopJudge, Overlay};
+use crate::host::outer::{NextHopCheck, Overlay};
 
 impl Node<'_> {
     /// Routes the overlay to the TUN device, and has the link watcher maintain that route.
@@ -26,8 +26,8 @@ impl Node<'_> {
         match (&self.overlays, self.hops.take()) {
             (None, Some(hops)) => {
                 let socket = SocketAddrV4::new(self.interface.address, self.port);
-                let judge = HopJudge::new(self.outer.clone(), hops, outside, socket);
-                self.watch(overlay, judge);
+                let next_hops = NextHopCheck::new(self.outer.clone(), hops, outside, socket);
+                self.watch(overlay, next_hops);
             }
             // The channel is closed if the watcher has stopped, which is logged when it happens.
             (Some(overlays), _) => drop(overlays.send(overlay)),
@@ -36,13 +36,14 @@ impl Node<'_> {
         Ok(())
     }
 
-    fn watch(&mut self, overlay: OverlayDevice, judge: HopJudge) {
+    fn watch(&mut self, overlay: OverlayDevice, next_hops: NextHopCheck) {
         let (sender, receiver) = watch::channel(overlay);
         let (events, link_events) = mpsc::unbounded_channel();
         (self.overlays, self.link_events) = (Some(sender), link_events);
         let (interface, options) = (self.interface.clone(), interface_options(self.options));
         tokio::spawn(async move {
-            if let Err(error) = host::watch::run(receiver, interface, options, judge, events).await
+            if let Err(error) =
+                host::watch::run(receiver, interface, options, next_hops, events).await
             {
                 tracing::error!(
                     "the watcher of the TUN device's address and route has stopped: {error}"

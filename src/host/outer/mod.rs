@@ -1,21 +1,21 @@
 //! Keeps the outer network out of the inner one: what the daemon sends must never come back to it
 //! through its own device, and the overlay's route must not hide what this host itself depends on.
 //!
-//! [`judge`] decides, from facts and without side effects. [`OuterNetwork`] gathers the facts: it
+//! [`analysis`] decides, from facts and without side effects. [`OuterNetwork`] gathers the facts: it
 //! is the only place that asks the kernel.
 
-mod hop_judge;
-pub mod judge;
+pub mod analysis;
 mod name_servers;
+mod next_hops;
 mod stores;
 
 use std::net::Ipv4Addr;
 
 use tokio::sync::watch;
 
-pub use hop_judge::{HopJudge, Hops};
-pub use judge::{Overlay, Routing, Vital};
+pub use analysis::{Dependency, Overlay, Routing};
 pub use name_servers::RESOLV_CONF;
+pub use next_hops::{Hops, NextHopCheck};
 
 use super::netlink::{Netlink, NetlinkError, RouteQuestion};
 use crate::route::Cidr;
@@ -60,27 +60,29 @@ impl OuterNetwork {
 
     /// What this host depends on and could not reach any more, or only in part, through the
     /// overlay's route.
-    pub async fn collisions(&self, overlay: &Overlay, routing: &Routing) -> Vec<Vital> {
-        let mut hidden = judge::hidden_networks(overlay, routing);
+    pub async fn collisions(&self, overlay: &Overlay, routing: &Routing) -> Vec<Dependency> {
+        let mut hidden = analysis::hidden_networks(overlay, routing);
         let stores = self.stores.borrow().clone();
-        for vital in judge::vital_hosts(overlay, routing, &stores, &name_servers::configured()) {
-            let Some(address) = vital.address() else { continue };
+        for dependency in
+            analysis::dependencies(overlay, routing, &stores, &name_servers::configured())
+        {
+            let Some(address) = dependency.address() else { continue };
             // Without a way to it there is nothing that the overlay's route could take away.
             let Ok(chosen) = self.netlink.chosen_route(&RouteQuestion::to(address)).await else {
                 continue;
             };
-            if !judge::enters_overlay(overlay, routing, address, Some(&chosen)) {
+            if !analysis::enters_overlay(overlay, routing, address, Some(&chosen)) {
                 continue;
             }
-            if matches!(vital, Vital::NameServer(_)) {
-                let beside = judge::way_beside(overlay, routing, address, &chosen);
+            if matches!(dependency, Dependency::NameServer(_)) {
+                let beside = analysis::way_beside(overlay, routing, address, &chosen);
                 let interface = routing.links.iter().find(|link| Some(link.index) == beside);
                 let Some(interface) = interface else { continue };
                 if !self.name_servers.answers(address, &interface.name).await {
                     continue;
                 }
             }
-            hidden.push(vital);
+            hidden.push(dependency);
         }
         hidden
     }

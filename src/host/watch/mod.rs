@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::interface::{ExternalInterface, InterfaceOptions};
 use super::link::{Conflict, LinkError, OverlayDevice, Repair, ensure, retire};
 use super::netlink::{Netlink, NetlinkError};
-use super::outer::{HopJudge, Overlay, Vital};
+use super::outer::{Dependency, NextHopCheck, Overlay};
 use crate::route::Cidr;
 
 mod underlay;
@@ -36,7 +36,7 @@ pub enum LinkEvent {
     Conflicts(Vec<Conflict>),
     /// What the overlay's route would hide has changed to this; while there is any, the route is
     /// left out.
-    Hidden(Vec<Vital>),
+    Hidden(Vec<Dependency>),
     /// The interface between hosts, or its address, has changed.
     Underlay(UnderlayState),
 }
@@ -62,7 +62,7 @@ pub async fn run(
     overlays: watch::Receiver<OverlayDevice>,
     underlay: ExternalInterface,
     options: InterfaceOptions,
-    judge: HopJudge,
+    next_hops: NextHopCheck,
     events: mpsc::UnboundedSender<LinkEvent>,
 ) -> Result<(), NetlinkError> {
     let groups = [
@@ -75,7 +75,7 @@ pub async fn run(
         rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::cannot_watch)?;
     let _driver = super::netlink::Driver::spawn(connection);
     let underlay = Underlay::new(options, underlay);
-    let mut watcher = LinkWatcher::new(overlays, underlay, judge, events)?;
+    let mut watcher = LinkWatcher::new(overlays, underlay, next_hops, events)?;
     watcher.check().await;
     let mut due = watcher.next_check();
     loop {
@@ -92,7 +92,7 @@ pub async fn run(
                 watcher.switch_overlay().await;
                 due = watcher.next_check();
             }
-            () = watcher.judge.asked() => watcher.judge.judge().await,
+            () = watcher.next_hops.asked() => watcher.next_hops.decide().await,
             () = sleep_until(due) => {
                 watcher.check().await;
                 due = watcher.next_check();
@@ -111,8 +111,8 @@ struct LinkWatcher {
     settle: Duration,
     repairs_in_a_row: u32,
     conflicts: HashSet<Conflict>,
-    judge: HopJudge,
-    hidden: Vec<Vital>,
+    next_hops: NextHopCheck,
+    hidden: Vec<Dependency>,
     last_error: String,
 }
 
@@ -120,7 +120,7 @@ impl LinkWatcher {
     fn new(
         mut overlays: watch::Receiver<OverlayDevice>,
         underlay: Underlay,
-        judge: HopJudge,
+        next_hops: NextHopCheck,
         events: mpsc::UnboundedSender<LinkEvent>,
     ) -> Result<Self, NetlinkError> {
         let overlay = overlays.borrow_and_update().clone();
@@ -134,7 +134,7 @@ impl LinkWatcher {
             settle: SETTLE_TIME,
             repairs_in_a_row: 0,
             conflicts: HashSet::new(),
-            judge,
+            next_hops,
             hidden: Vec::new(),
             last_error: String::new(),
         })
@@ -206,11 +206,11 @@ impl LinkWatcher {
         }
     }
 
-    /// Judges next hops and the overlay's route, before the route is touched.
+    /// Checks next hops and the overlay's route, before the route is touched.
     async fn check_outer(&mut self) -> Result<(), NetlinkError> {
         let OverlayDevice { network, subnet, index, .. } = self.overlay;
         let overlay = Overlay { network, subnet: Some(subnet), device: Some(index) };
-        let hidden = self.judge.check(overlay, self.underlay.address()).await?;
+        let hidden = self.next_hops.check(overlay, self.underlay.address()).await?;
         if hidden != self.hidden {
             self.hidden.clone_from(&hidden);
             self.send(LinkEvent::Hidden(hidden));

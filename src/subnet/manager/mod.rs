@@ -43,15 +43,15 @@ pub struct Manager {
     store: Arc<dyn LeaseStore>,
     options: ManagerOptions,
     public_ip: watch::Sender<Ipv4Addr>,
-    /// Who judges next hops; without it all of them are used.
-    hop_judge: Option<HopJudgeChannels>,
+    /// Who checks next hops; without it all of them are used.
+    next_hop_check: Option<NextHopChannels>,
     /// The lease, once it is acquired.
     held: Option<(NetworkConfig, HeldLease)>,
 }
 
-/// The channels to whoever judges next hops.
-pub struct HopJudgeChannels {
-    /// The next hops to judge.
+/// The channels to whoever checks next hops.
+pub struct NextHopChannels {
+    /// The next hops to check.
     pub questions: watch::Sender<HopQuestions>,
     /// The verdicts.
     pub verdicts: watch::Receiver<HopVerdicts>,
@@ -80,7 +80,7 @@ impl Manager {
     /// A manager of one host; sends no request to the lease store yet.
     pub fn new(store: Arc<dyn LeaseStore>, options: ManagerOptions) -> Self {
         let (public_ip, _) = watch::channel(options.public_ip);
-        Self { store, options, public_ip, hop_judge: None, held: None }
+        Self { store, options, public_ip, next_hop_check: None, held: None }
     }
 
     /// The channel that tells a running manager of a new address of this host. The manager writes
@@ -89,10 +89,10 @@ impl Manager {
         self.public_ip.clone()
     }
 
-    /// Has next hops judged: a lease whose next hop may not be used gets no route, and neither does
-    /// one whose next hop has not been judged yet.
-    pub fn judge_hops(&mut self, channels: HopJudgeChannels) {
-        self.hop_judge = Some(channels);
+    /// Has next hops checked: a lease whose next hop may not be used gets no route, and neither does
+    /// one whose next hop has not been checked yet.
+    pub fn check_next_hops(&mut self, channels: NextHopChannels) {
+        self.next_hop_check = Some(channels);
     }
 
     /// Waits for a usable network config, and logs what it waits for.
@@ -142,7 +142,8 @@ impl Manager {
         let mut tasks = JoinSet::new();
         let store = Arc::clone(&self.store);
         tasks.spawn(watcher::run(store, self.options.timing.clone(), watcher_tx));
-        let mut reconciler = Reconciler::new(&config, writer, status, own, own_tx, self.hop_judge);
+        let mut reconciler =
+            Reconciler::new(&config, writer, status, own, own_tx, self.next_hop_check);
         let public_ip = self.public_ip.subscribe();
         let keeper_task = Keeper::new(self.store, self.options, config, held, public_ip, keeper_tx);
         tasks.spawn(keeper_task.run(own_events));

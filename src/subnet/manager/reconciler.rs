@@ -10,7 +10,7 @@ use tracing::info;
 use super::keeper::{KeeperEvent, OwnEvent};
 use super::peers::Peers;
 use super::watcher::WatcherEvent;
-use super::{HopJudgeChannels, Lease, RunError, SubnetStatus};
+use super::{Lease, NextHopChannels, RunError, SubnetStatus};
 use crate::route::{HopVerdicts, RouteWriter};
 use crate::subnet::store::{StoreChange, StoreRecord};
 use crate::subnet::{LeaseKey, LeaseValue, NetworkConfig};
@@ -21,7 +21,7 @@ pub(super) struct Reconciler {
     status: watch::Sender<SubnetStatus>,
     own: Lease,
     own_tx: mpsc::UnboundedSender<OwnEvent>,
-    hop_judge: Option<HopJudgeChannels>,
+    next_hop_check: Option<NextHopChannels>,
     /// Whether a list has been read before.
     was_connected: bool,
     /// When the status gets the next list of peers; one list covers a burst of changes.
@@ -35,13 +35,13 @@ impl Reconciler {
         status: watch::Sender<SubnetStatus>,
         own: Lease,
         own_tx: mpsc::UnboundedSender<OwnEvent>,
-        mut hop_judge: Option<HopJudgeChannels>,
+        mut next_hop_check: Option<NextHopChannels>,
     ) -> Self {
         let mut peers = Peers::new(config, writer, own.subnet, own.public_ip);
-        if let Some(channels) = &mut hop_judge {
-            peers.judge(channels.verdicts.borrow_and_update().clone());
+        if let Some(channels) = &mut next_hop_check {
+            peers.apply_verdicts(channels.verdicts.borrow_and_update().clone());
         }
-        Self { peers, status, own, own_tx, hop_judge, was_connected: false, publish_at: None }
+        Self { peers, status, own, own_tx, next_hop_check, was_connected: false, publish_at: None }
     }
 
     /// Runs until a task ends the manager, or until both tasks have ended.
@@ -54,7 +54,7 @@ impl Reconciler {
             tokio::select! {
                 Some(event) = watcher.recv() => self.on_watcher(event),
                 Some(event) = keeper.recv() => self.on_keeper(event)?,
-                Some(verdicts) = next_verdicts(&mut self.hop_judge) => self.on_verdicts(verdicts),
+                Some(verdicts) = next_verdicts(&mut self.next_hop_check) => self.on_verdicts(verdicts),
                 () = sleep_until(self.publish_at.unwrap_or_else(Instant::now)),
                     if self.publish_at.is_some() => self.publish_peers(),
                 else => return Ok(()),
@@ -134,7 +134,7 @@ impl Reconciler {
     }
 
     fn on_verdicts(&mut self, verdicts: HopVerdicts) {
-        self.peers.judge(verdicts);
+        self.peers.apply_verdicts(verdicts);
         // Other prefixes may be suspect now.
         self.ask_verdicts();
         if self.was_connected && !self.status.borrow().synced {
@@ -145,7 +145,7 @@ impl Reconciler {
 
     /// Asks for verdicts on the next hops that need one.
     fn ask_verdicts(&self) {
-        if let Some(channels) = &self.hop_judge {
+        if let Some(channels) = &self.next_hop_check {
             let questions = Some(self.peers.questions());
             channels.questions.send_if_modified(|asked| {
                 let changed = *asked != questions;
@@ -155,7 +155,7 @@ impl Reconciler {
         }
     }
 
-    /// Publishes a full list, once every next hop in it has been judged.
+    /// Publishes a full list, once every next hop in it has been checked.
     fn publish_list(&mut self) {
         self.publish_peers();
         if self.peers.awaits_verdict() || self.status.borrow().synced {
@@ -213,9 +213,9 @@ impl Reconciler {
     }
 }
 
-/// Waits for other verdicts; `None` if nobody judges.
-async fn next_verdicts(judge: &mut Option<HopJudgeChannels>) -> Option<HopVerdicts> {
-    let verdicts = &mut judge.as_mut()?.verdicts;
+/// Waits for other verdicts; `None` if nobody checks next hops.
+async fn next_verdicts(channels: &mut Option<NextHopChannels>) -> Option<HopVerdicts> {
+    let verdicts = &mut channels.as_mut()?.verdicts;
     verdicts.changed().await.ok()?;
     Some(verdicts.borrow_and_update().clone())
 }

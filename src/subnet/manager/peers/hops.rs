@@ -9,7 +9,7 @@ use crate::subnet::manager::WithheldLease;
 
 impl Peers {
     /// Applies other verdicts on next hops.
-    pub(in crate::subnet::manager) fn judge(&mut self, verdicts: HopVerdicts) {
+    pub(in crate::subnet::manager) fn apply_verdicts(&mut self, verdicts: HopVerdicts) {
         let before = std::mem::replace(&mut self.verdicts, verdicts);
         let usable = self.writer.routes().map(|(subnet, hop)| (subnet, hop.ip));
         let withheld = self.withheld.iter().map(|(subnet, (ip, _))| (*subnet, *ip));
@@ -37,13 +37,13 @@ impl Peers {
 
     /// Whether a lease waits for a verdict.
     pub(in crate::subnet::manager) fn awaits_verdict(&self) -> bool {
-        self.withheld.values().any(|(_, why)| *why == Withheld::Unjudged)
+        self.withheld.values().any(|(_, why)| *why == Withheld::Undecided)
     }
 
     /// The leases that have no route because of a verdict, by subnet.
     pub(in crate::subnet::manager) fn withheld(&self) -> Vec<WithheldLease> {
-        let judged = self.withheld.iter().filter(|(_, (_, why))| *why != Withheld::Unjudged);
-        judged
+        let decided = self.withheld.iter().filter(|(_, (_, why))| *why != Withheld::Undecided);
+        decided
             .map(|(&subnet, &(public_ip, why))| WithheldLease { subnet, public_ip, why })
             .collect()
     }

@@ -139,28 +139,28 @@ fn peers_are_shared_until_they_change() {
 /// Verdicts that find these next hops in the overlay network, and those good.
 fn verdicts(bad: &[u8], good: &[u8]) -> HopVerdicts {
     let hop = |host: &u8| Ipv4Addr::new(192, 168, 0, *host);
-    let judged = bad.iter().map(|h| (hop(h), true)).chain(good.iter().map(|h| (hop(h), false)));
+    let decided = bad.iter().map(|h| (hop(h), true)).chain(good.iter().map(|h| (hop(h), false)));
     HopVerdicts {
         suspect: vec!["192.168.0.0/28".parse().unwrap()],
-        enters_overlay: judged.collect(),
+        enters_overlay: decided.collect(),
         own: [Ipv4Addr::new(192, 168, 0, 99)].into(),
     }
 }
 
 #[test]
-fn a_lease_is_withheld_until_its_next_hop_is_judged_usable() {
+fn a_lease_is_withheld_until_its_next_hop_is_known_to_be_usable() {
     let mut test = test_table();
-    test.peers.judge(verdicts(&[], &[]));
+    test.peers.apply_verdicts(verdicts(&[], &[]));
     for (name, host) in [("10.0.7.0-24", 7), ("10.0.8.0-24", 8), ("10.0.77.0-24", 77)] {
         test.put(peer(name, host, 1));
     }
     assert_eq!(test.hop("10.0.77.1"), Some(77), "no suspect");
-    assert_eq!((test.hop("10.0.7.1"), test.hop("10.0.8.1")), (None, None), "not judged yet");
+    assert_eq!((test.hop("10.0.7.1"), test.hop("10.0.8.1")), (None, None), "not checked yet");
     assert!(test.peers.awaits_verdict() && test.peers.withheld().is_empty());
     let asked: Vec<u8> = test.peers.questions().iter().map(|hop| hop.octets()[3]).collect();
     assert_eq!(asked, [7, 8]);
 
-    test.peers.judge(verdicts(&[7], &[8]));
+    test.peers.apply_verdicts(verdicts(&[7], &[8]));
     assert_eq!((test.hop("10.0.7.1"), test.hop("10.0.8.1")), (None, Some(8)));
     assert!(!test.peers.awaits_verdict());
     let withheld = test.peers.withheld();
@@ -172,7 +172,7 @@ fn a_lease_is_withheld_until_its_next_hop_is_judged_usable() {
     assert_eq!(test.peers.peers().len(), 2, "peers are those with a route");
 
     // The routes of the kernel change.
-    test.peers.judge(verdicts(&[8], &[7]));
+    test.peers.apply_verdicts(verdicts(&[8], &[7]));
     assert_eq!((test.hop("10.0.7.1"), test.hop("10.0.8.1")), (Some(7), None));
     // A lease moves to a next hop of this host itself, and then to a good one.
     test.put(peer("10.0.8.0-24", 99, 2));
@@ -180,7 +180,7 @@ fn a_lease_is_withheld_until_its_next_hop_is_judged_usable() {
     assert_eq!(test.peers.withheld()[0].why, Withheld::OwnAddress);
     test.put(peer("10.0.8.0-24", 7, 3));
     assert_eq!((test.hop("10.0.8.1"), test.peers.withheld().len()), (Some(7), 0));
-    test.peers.judge(verdicts(&[7], &[]));
+    test.peers.apply_verdicts(verdicts(&[7], &[]));
     test.delete("10.0.7.0-24");
     test.delete("10.0.8.0-24");
     assert_eq!((test.peers.withheld().len(), test.peers.routes()), (0, 1));

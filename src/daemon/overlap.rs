@@ -1,4 +1,4 @@
-//! Keeps the overlay apart from the network that carries it: what the daemon waits for at its start,
+//! Keeps the overlay off the addresses of the network that carries it: what the daemon waits for at its start,
 //! and what it warns of while it runs.
 
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use super::{Options, interface_options};
 use crate::exit::{Code, Exit};
 use crate::host::interface::{self, ExternalInterface};
 use crate::host::netlink::NetlinkError;
-use crate::host::outer::{self, OuterNetwork, Overlay, Vital};
+use crate::host::outer::{self, Dependency, OuterNetwork, Overlay};
 use crate::observe::warnings::{Condition, WarningKind, Warnings};
 use crate::route::{Cidr, Withheld};
 use crate::subnet::{
@@ -31,7 +31,7 @@ pub(super) struct Chosen {
 ///
 /// # Errors
 /// The kernel refuses a request, or the config is one with which flannel exits at once.
-pub(super) async fn wait_until_apart(
+pub(super) async fn wait_while_overlapping(
     mut chosen: Chosen,
     options: &Options,
     previous: Option<Cidr>,
@@ -63,7 +63,7 @@ async fn hidden(
     outer: &OuterNetwork,
     config: &NetworkConfig,
     previous: Option<Cidr>,
-) -> Result<Vec<Vital>, NetlinkError> {
+) -> Result<Vec<Dependency>, NetlinkError> {
     let subnet = previous.filter(|previous| config.may_lease(*previous));
     let overlay = Overlay { network: config.network, subnet, device: None };
     let routing = outer.routing().await?;
@@ -102,11 +102,11 @@ fn own_address(ours: [Ipv4Addr; 2], own: Option<Cidr>, leased: &[Cidr]) -> Optio
 }
 
 /// The warning about what the overlay's route would hide.
-pub(super) fn collision(network: Cidr, hidden: &[Vital]) -> Vec<Condition> {
+pub(super) fn collision(network: Cidr, hidden: &[Dependency]) -> Vec<Condition> {
     if hidden.is_empty() {
         return Vec::new();
     }
-    let text = outer::judge::sentence(network, hidden);
+    let text = outer::analysis::sentence(network, hidden);
     let remedy = "choose a Network that is used nowhere else, and write it to the network config";
     vec![Condition { text, remedy: Some(remedy.into()) }]
 }
@@ -159,7 +159,7 @@ fn withheld_text(lease: &WithheldLease, device: &str) -> String {
         Withheld::OwnAddress => {
             format!("its next hop {public_ip} is an address of this host itself")
         }
-        Withheld::Unjudged | Withheld::IntoOverlay => format!(
+        Withheld::Undecided | Withheld::IntoOverlay => format!(
             "this host's kernel sends datagrams for its next hop {public_ip} into {device}, where \
              they would circle for ever"
         ),

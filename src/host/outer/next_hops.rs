@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use tokio::sync::watch;
 
-use super::judge::{Distinctions, Overlay, Routing, enters_overlay, suspect};
-use super::{OuterNetwork, Vital};
+use super::analysis::{Distinctions, Overlay, Routing, enters_overlay, suspect};
+use super::{Dependency, OuterNetwork};
 use crate::host::netlink::{NetlinkError, RouteQuestion};
 use crate::packet::protocol;
 use crate::route::{Cidr, HopQuestions, HopVerdicts};
@@ -14,15 +14,15 @@ use crate::route::{Cidr, HopQuestions, HopVerdicts};
 /// The two channels between the lease side, which asks, and the host's side, which answers.
 #[derive(Debug)]
 pub struct Hops {
-    /// The next hops to judge.
+    /// The next hops to check.
     pub questions: watch::Receiver<HopQuestions>,
     /// The verdicts.
     pub verdicts: watch::Sender<HopVerdicts>,
 }
 
-/// Judges next hops and the overlay's route at every change of routes or addresses.
+/// Checks next hops and the overlay's route at every change of routes or addresses.
 #[derive(Debug)]
-pub struct HopJudge {
+pub struct NextHopCheck {
     outer: OuterNetwork,
     hops: Hops,
     overlay: Overlay,
@@ -34,8 +34,8 @@ pub struct HopJudge {
     answers: HashMap<Option<Cidr>, bool>,
 }
 
-impl HopJudge {
-    /// A judge without facts; [`Self::check`] gathers them.
+impl NextHopCheck {
+    /// A check without facts; [`Self::check`] gathers them.
     pub fn new(outer: OuterNetwork, hops: Hops, overlay: Overlay, socket: SocketAddrV4) -> Self {
         Self {
             outer,
@@ -48,7 +48,7 @@ impl HopJudge {
         }
     }
 
-    /// Waits until there are other next hops to judge, which [`Self::judge`] does.
+    /// Waits until there are other next hops to check, which [`Self::decide`] does.
     pub async fn asked(&mut self) {
         if self.hops.questions.changed().await.is_err() {
             // The lease side has ended, as the daemon is about to.
@@ -56,7 +56,7 @@ impl HopJudge {
         }
     }
 
-    /// Reads routes, rules and addresses again, judges all next hops by them, and returns what the
+    /// Reads routes, rules and addresses again, checks all next hops by them, and returns what the
     /// overlay's route hides or would hide.
     ///
     /// # Errors
@@ -65,18 +65,18 @@ impl HopJudge {
         &mut self,
         overlay: Overlay,
         address: Ipv4Addr,
-    ) -> Result<Vec<Vital>, NetlinkError> {
+    ) -> Result<Vec<Dependency>, NetlinkError> {
         self.routing = self.outer.routing().await?;
         self.overlay = overlay;
         self.socket.set_ip(address);
         self.distinctions = Distinctions::new(&self.routing);
         self.answers.clear();
-        self.judge().await;
+        self.decide().await;
         Ok(self.outer.collisions(&self.overlay, &self.routing).await)
     }
 
-    /// Judges the next hops that the lease side asks about now, and publishes the verdicts.
-    pub async fn judge(&mut self) {
+    /// Decides about the next hops that the lease side asks about now, and publishes the verdicts.
+    pub async fn decide(&mut self) {
         let asked: BTreeSet<Ipv4Addr> =
             self.hops.questions.borrow_and_update().clone().unwrap_or_default();
         let mut enters = HashMap::with_capacity(asked.len());

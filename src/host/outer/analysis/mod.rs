@@ -1,4 +1,4 @@
-//! Where the kernel sends a packet, as far as the overlay is concerned: the judgement alone.
+//! Where the kernel sends a packet, as far as the overlay is concerned: decided from facts alone.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
@@ -38,7 +38,7 @@ pub struct Routing {
 
 /// Something that this host depends on and reaches outside of the overlay.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Vital {
+pub enum Dependency {
     /// A network that this host has an address in.
     Network(Cidr, String),
     /// The gateway of a route.
@@ -49,7 +49,7 @@ pub enum Vital {
     NameServer(Ipv4Addr),
 }
 
-impl Vital {
+impl Dependency {
     /// The address, unless it is a whole network.
     pub fn address(&self) -> Option<Ipv4Addr> {
         match self {
@@ -61,7 +61,7 @@ impl Vital {
     }
 }
 
-impl fmt::Display for Vital {
+impl fmt::Display for Dependency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Network(network, interface) => write!(f, "the network {network} of {interface}"),
@@ -73,8 +73,8 @@ impl fmt::Display for Vital {
 }
 
 /// What the overlay's route would hide, in one sentence.
-pub fn sentence(network: Cidr, hidden: &[Vital]) -> String {
-    let names: Vec<_> = hidden.iter().take(MAX_NAMED).map(Vital::to_string).collect();
+pub fn sentence(network: Cidr, hidden: &[Dependency]) -> String {
+    let names: Vec<_> = hidden.iter().take(MAX_NAMED).map(Dependency::to_string).collect();
     let more = match hidden.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
@@ -166,18 +166,23 @@ fn main_comes_first(routing: &Routing, table: u32) -> bool {
     }
 }
 
-/// The networks of this host that hold the whole overlay network: its route would win over theirs.
-/// A network inside of the overlay's has the more specific route and wins, so it is none of them.
-pub fn hidden_networks(overlay: &Overlay, routing: &Routing) -> Vec<Vital> {
+/// The networks of this host that the overlay's route would take this host's own address out of: they
+/// hold the whole overlay network, and it holds the address. A network inside of the overlay's has the
+/// more specific route and wins. One like 10.0.0.0/8, of which the overlay takes a part without this host,
+/// goes on working, as with flannel; a peer, a gateway or a server in that part is found by its address.
+pub fn hidden_networks(overlay: &Overlay, routing: &Routing) -> Vec<Dependency> {
     let mut hidden = Vec::new();
     for address in &routing.addresses {
         let network = Cidr::new(address.local, address.prefix_len.min(32));
-        if Some(address.index) != overlay.device && network.covers(overlay.network) {
+        if Some(address.index) != overlay.device
+            && network.covers(overlay.network)
+            && overlay.network.contains(address.local)
+        {
             let link = routing.links.iter().find(|link| link.index == address.index);
             let name = link.map_or("an interface", |link| &link.name);
-            let vital = Vital::Network(network, name.to_owned());
-            if !hidden.contains(&vital) {
-                hidden.push(vital);
+            let dependency = Dependency::Network(network, name.to_owned());
+            if !hidden.contains(&dependency) {
+                hidden.push(dependency);
             }
         }
     }
@@ -186,24 +191,27 @@ pub fn hidden_networks(overlay: &Overlay, routing: &Routing) -> Vec<Vital> {
 
 /// The gateways and servers inside of the overlay network. A server in this host's own subnet is a
 /// container of this host, and reached through its bridge.
-pub fn vital_hosts(
+pub fn dependencies(
     overlay: &Overlay,
     routing: &Routing,
     stores: &[Ipv4Addr],
     name_servers: &[Ipv4Addr],
-) -> Vec<Vital> {
+) -> Vec<Dependency> {
     let routes = routing.routes.iter().map(|(_, route)| route);
     let outside = routes.filter(|route| !is_through(overlay, route));
-    let gateways = outside.filter_map(|route| route.gateway).map(Vital::Gateway);
+    let gateways = outside.filter_map(|route| route.gateway).map(Dependency::Gateway);
     let here = |address: &Ipv4Addr| overlay.subnet.is_some_and(|own| own.contains(*address));
-    let stores = stores.iter().filter(|a| !here(a)).copied().map(Vital::Store);
-    let name_servers = name_servers.iter().filter(|a| !here(a)).copied().map(Vital::NameServer);
+    let stores = stores.iter().filter(|a| !here(a)).copied().map(Dependency::Store);
+    let name_servers =
+        name_servers.iter().filter(|a| !here(a)).copied().map(Dependency::NameServer);
     let mut seen = HashSet::new();
     gateways
         .chain(stores)
         .chain(name_servers)
-        .filter(|vital| vital.address().is_some_and(|address| overlay.network.contains(address)))
-        .filter(|vital| seen.insert(vital.clone()))
+        .filter(|dependency| {
+            dependency.address().is_some_and(|address| overlay.network.contains(address))
+        })
+        .filter(|dependency| seen.insert(dependency.clone()))
         .collect()
 }
 

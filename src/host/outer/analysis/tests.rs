@@ -1,4 +1,4 @@
-//! The judgement, compared with a model of the kernel's own choice.
+//! The analysis, compared with a model of the kernel's own choice.
 
 use proptest::prelude::*;
 
@@ -67,9 +67,9 @@ fn choose(routing: &Routing, destination: Ipv4Addr) -> Option<ChosenRoute> {
     })
 }
 
-/// Whether the judgement is the same before the overlay's route is added as the kernel's choice is
+/// Whether the analysis is the same before the overlay's route is added as the kernel's choice is
 /// afterwards.
-fn judged(overlay: &Overlay, routing: &Routing, destination: Ipv4Addr) -> (bool, bool, bool) {
+fn analysed(overlay: &Overlay, routing: &Routing, destination: Ipv4Addr) -> (bool, bool, bool) {
     let before = choose(routing, destination);
     let foreseen = enters_overlay(overlay, routing, destination, before.as_ref());
     let mut after = routing.clone();
@@ -130,7 +130,7 @@ fn where_a_next_hop_leads() {
         ),
     ] {
         let routing = Routing { routes, rules: default_rules(), ..Routing::default() };
-        let (foreseen, found, _) = judged(&overlay(network), &routing, ip(hop));
+        let (foreseen, found, _) = analysed(&overlay(network), &routing, ip(hop));
         assert_eq!((foreseen, found), (expected, expected), "{what}: {hop} under {network}");
     }
 }
@@ -142,7 +142,7 @@ fn policy_routing_counts() {
     for (what, priority, expected) in [("before main", 100, false), ("after main", 40_000, true)] {
         let rules = [default_rules(), vec![rule(priority, 100)]].concat();
         let routing = Routing { routes: vec![other.clone()], rules, ..Routing::default() };
-        let (foreseen, found, _) = judged(&overlay("10.0.0.0/16"), &routing, hop);
+        let (foreseen, found, _) = analysed(&overlay("10.0.0.0/16"), &routing, hop);
         assert_eq!((foreseen, found), (expected, expected), "{what}");
     }
     // As wg-quick does: the main table without its default route, then another one.
@@ -171,7 +171,7 @@ fn any_route() -> impl Strategy<Value = (u32, KernelRoute)> {
 
 proptest! {
     #[test]
-    fn the_judgement_foresees_the_kernels_choice(
+    fn the_analysis_foresees_the_kernels_choice(
         network in any_cidr().prop_filter("a network", |network| (8..=24).contains(&network.len())),
         routes in prop::collection::vec(any_route(), 0..8),
         own in prop::collection::vec(any_address(), 0..2),
@@ -188,7 +188,7 @@ proptest! {
         let mut rules = default_rules();
         rules.extend(first.map(|priority| rule(priority, 100)));
         let routing = Routing { routes, rules, ..Routing::default() };
-        let (foreseen, found, truth) = judged(&overlay, &routing, destination);
+        let (foreseen, found, truth) = analysed(&overlay, &routing, destination);
         prop_assert_eq!(found, truth);
         prop_assert_eq!(foreseen, truth);
         // One answer serves all addresses with the same longest distinction.
@@ -197,7 +197,7 @@ proptest! {
             if groups.longest(other) == groups.longest(destination)
                 && network.contains(other) == network.contains(destination)
             {
-                prop_assert_eq!(judged(&overlay, &routing, other).0, foreseen);
+                prop_assert_eq!(analysed(&overlay, &routing, other).0, foreseen);
             }
         }
         // What is in no suspect prefix need not be asked about.
@@ -237,20 +237,22 @@ fn what_the_overlays_route_would_hide() {
         ("10.0.0.0/16", vec![]),
         ("192.168.78.0/25", vec!["the network 192.168.78.0/24 of eth0"]),
         ("192.168.78.0/24", vec!["the network 192.168.78.0/24 of eth0"]),
+        // A part of the network of eth0, without this host.
+        ("192.168.78.128/25", vec![]),
         // The more specific route of eth0 wins.
         ("192.168.0.0/16", vec![]),
     ] {
         let overlay = Overlay { subnet: Some(cidr("10.0.20.0/24")), ..overlay(network) };
         let hidden = hidden_networks(&overlay, &routing);
-        let names: Vec<_> = hidden.iter().map(Vital::to_string).collect();
+        let names: Vec<_> = hidden.iter().map(Dependency::to_string).collect();
         assert_eq!(names, expected, "{network}");
     }
     let overlay = Overlay { subnet: Some(cidr("10.0.20.0/24")), ..overlay("10.0.0.0/16") };
     // A server in a container of this host, one elsewhere, and the gateway of a route through
     // flannel0, which is meant to lead there.
     let hosts =
-        vital_hosts(&overlay, &routing, &[ip("10.0.20.9")], &[ip("10.0.0.2"), ip("9.9.9.9")]);
-    assert_eq!(hosts, [Vital::NameServer(ip("10.0.0.2"))]);
-    let text = sentence(cidr("192.168.78.0/25"), &[Vital::Gateway(ip("192.168.78.1"))]);
+        dependencies(&overlay, &routing, &[ip("10.0.20.9")], &[ip("10.0.0.2"), ip("9.9.9.9")]);
+    assert_eq!(hosts, [Dependency::NameServer(ip("10.0.0.2"))]);
+    let text = sentence(cidr("192.168.78.0/25"), &[Dependency::Gateway(ip("192.168.78.1"))]);
     assert!(text.contains("192.168.78.0/25 would hide the gateway 192.168.78.1 from"), "{text}");
 }
