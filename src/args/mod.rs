@@ -5,12 +5,14 @@
 
 pub mod go_flags;
 pub mod go_values;
+mod local_store;
 mod log_filter;
 pub mod socket;
 pub mod store;
 pub mod subnet_file;
 pub mod values;
 
+pub use local_store::{LocalStore, LocalStoreArgs};
 pub use log_filter::{checked_log_filter, log_filter};
 pub use socket::{ListenPath, QueryArgs, SocketArgs};
 pub use store::StoreArgs;

@@ -14,10 +14,11 @@ pub struct SocketArgs {
     /// Status socket of the daemon
     #[arg(
         long = "socket",
-        id = "socket",
+        id = "daemon-socket",
         value_name = "PATH",
         env = "FLANNELD_SOCKET",
-        default_value = DEFAULT_SOCKET
+        default_value = DEFAULT_SOCKET,
+        global = true
     )]
     pub path: PathBuf,
 }

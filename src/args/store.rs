@@ -74,7 +74,7 @@ impl StoreArgs {
         StoreOptions {
             kind: self.registry.clone(),
             etcd: EtcdOptions {
-                endpoints: self.etcd_endpoints.clone(),
+                endpoints: self.etcd_endpoints.iter().map(|url| without_userinfo(url)).collect(),
                 prefix: self.etcd_prefix.clone(),
                 ca_file: self.etcd_cafile.clone(),
                 cert_file: self.etcd_certfile.clone(),
@@ -85,4 +85,11 @@ impl StoreArgs {
             },
         }
     }
+}
+
+/// The URL without `user:password@`, which etcd's Go client ignores too, and which would be printed with the URL.
+fn without_userinfo(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let Some((_, host)) = rest.rsplit_once('@') else { return url.to_owned() };
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }

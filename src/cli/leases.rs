@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::table::{self, Layout};
-use crate::args::StoreArgs;
+use crate::args::{LocalStoreArgs, SocketArgs};
 use crate::exit::{Code, Exit};
 use crate::humanize;
 use crate::route::Cidr;
@@ -19,9 +19,12 @@ pub struct LeasesArgs {
     /// The action.
     #[command(subcommand)]
     pub action: LeasesAction,
-    /// The lease store.
+    /// The lease store; without its flags, that of the running daemon.
     #[command(flatten)]
-    pub store: StoreArgs,
+    pub store: LocalStoreArgs,
+    /// The daemon whose store it is.
+    #[command(flatten)]
+    pub socket: SocketArgs,
 }
 
 /// The actions of `leases`.
@@ -55,7 +58,15 @@ pub enum LeasesAction {
 /// # Errors
 /// The lease store cannot be used or refuses the change.
 pub(super) async fn run(args: &LeasesArgs) -> Result<(), Exit> {
-    let store = store::open(&args.store.options()).map_err(|error| {
+    let chosen = if args.store.is_located() {
+        args.store.choose(Err("it was not asked"))
+    } else {
+        let daemon = args.socket.client().status_soon().await;
+        let chosen = args.store.choose(daemon.as_deref().map_err(String::as_str));
+        eprintln!("lease store: {chosen}");
+        chosen
+    };
+    let store = store::open(&chosen.options).map_err(|error| {
         Exit::new(Code::Config, format!("error: cannot use the lease store: {error}"))
     })?;
     match &args.action {

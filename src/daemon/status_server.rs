@@ -15,7 +15,7 @@ use crate::confine::Confinement;
 use crate::daemon::Options;
 use crate::exit::{Code, Exit};
 use crate::observe::health::{Health, Heartbeat};
-use crate::observe::protocol::snapshot::{self, Snapshot};
+use crate::observe::protocol::snapshot::{self, Snapshot, StoreAddress};
 use crate::observe::protocol::{Answer, Command, DEFAULT_SOCKET, LogLevel, Request};
 use crate::observe::server::{SocketError, StatusSocket};
 use crate::subnet::{Instance, SubnetStatus};
@@ -29,6 +29,7 @@ pub(super) struct StatusServer {
     confinement: Confinement,
     health: Health,
     instance: Instance,
+    store: StoreAddress,
     started: SystemTime,
     started_at: Instant,
 }
@@ -63,6 +64,7 @@ impl StatusServer {
             confinement,
             health: liveness.health(),
             instance: Instance::current(),
+            store: StoreAddress::from(&options.store.options()),
             started: SystemTime::now(),
             started_at: Instant::now(),
         };
@@ -142,6 +144,7 @@ impl StatusServer {
             },
             warnings: self.health.warnings().all(),
             confinement: self.confinement.clone(),
+            store: Some(self.store.clone()),
             ..Snapshot::default()
         };
         if let Some(DaemonState { node, status, store }) = state {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use crate::args::values::address_or_prefix;
-use crate::args::{SocketArgs, StoreArgs, SubnetFileArgs};
+use crate::args::{LocalStoreArgs, SocketArgs, SubnetFileArgs};
 use crate::route::Cidr;
 
 /// Arguments of `doctor`.
@@ -44,9 +44,9 @@ pub struct DoctorArgs {
     /// Environment file of dockerd, as `docker-opts` writes it
     #[arg(long, value_name = "FILE", default_value = "/run/docker_opts.env")]
     pub docker_env: PathBuf,
-    /// The lease store, by the daemon's own flags.
+    /// The lease store, by the daemon's own flags; without them, that of the running daemon.
     #[command(flatten)]
-    pub store: StoreArgs,
+    pub store: LocalStoreArgs,
 }
 
 /// Peers to probe.

@@ -1,10 +1,6 @@
 //! The facts about this host that several checks read, gathered once before the checks.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
-use std::time::Duration;
-
-use tokio::sync::oneshot;
 
 use super::DoctorArgs;
 use super::store::StoreFacts;
@@ -12,7 +8,6 @@ use crate::exit::{Code, Exit};
 use crate::host::interface::{self, ExternalInterface, InterfaceOptions};
 use crate::host::netlink::{Address, KernelRoute, Link, LinkDetails, Netlink};
 use crate::host::subnet_file::{self, PreviousSubnetFile};
-use crate::observe::client::Client;
 use crate::observe::protocol::snapshot::Snapshot;
 use crate::packet::wire;
 use crate::route::Cidr;
@@ -43,11 +38,15 @@ pub(super) struct HostFacts<'a> {
 }
 
 impl<'a> HostFacts<'a> {
-    /// Gathers the facts from the kernel, the daemon and the subnet file.
+    /// Gathers the facts from the kernel, the daemon's status and the subnet file.
     ///
     /// # Errors
     /// Exit code [`Code::System`] if the kernel refuses a netlink request.
-    pub(super) async fn gather(args: &'a DoctorArgs, store: &'a StoreFacts) -> Result<Self, Exit> {
+    pub(super) async fn gather(
+        args: &'a DoctorArgs,
+        status: Result<Box<Snapshot>, String>,
+        store: &'a StoreFacts,
+    ) -> Result<Self, Exit> {
         let fail =
             |error: &dyn std::fmt::Display| Exit::new(Code::System, format!("error: {error}"));
         let netlink = Netlink::connect().map_err(|e| fail(&e))?;
@@ -55,23 +54,25 @@ impl<'a> HostFacts<'a> {
         let details = netlink.link_details().await.map_err(|e| fail(&e))?;
         let addresses = netlink.addresses().await.map_err(|e| fail(&e))?;
         let routes = netlink.routes().await.map_err(|e| fail(&e))?;
-        let status = ask_daemon(&args.socket.path).await;
         let snapshot = status.as_ref().ok();
         let file = subnet_file::read_previous(&args.subnet_file.path);
+        let underlay = snapshot.and_then(|now| now.underlay.as_ref());
+        let behind_nat = underlay.filter(|used| used.public_ip != used.address);
+        let public_ip = args.public_ip.or(behind_nat.map(|used| used.public_ip));
         let is_own = |ip: Ipv4Addr| {
-            args.public_ip == Some(ip) || addresses.iter().any(|address| address.local == ip)
+            public_ip == Some(ip) || addresses.iter().any(|address| address.local == ip)
         };
         let own = store.leases().find(|lease| is_own(lease.public_ip));
         let held = snapshot.and_then(|now| Some(now.lease.as_ref()?.subnet));
         let subnet = file.subnet.or(held).or(own.map(|lease| lease.subnet));
-        let used = snapshot.and_then(|now| Some(now.underlay.as_ref()?.address.to_string()));
+        let used = underlay.map(|used| used.address.to_string());
         let wish = args.iface.clone().or(used).or_else(|| {
             let mine = |lease: &&Holding| Some(lease.subnet) == subnet && is_own(lease.public_ip);
             Some(store.leases().find(mine).or(own)?.public_ip.to_string())
         });
         let options = InterfaceOptions {
             iface: wish.into_iter().collect(),
-            public_ip: args.public_ip,
+            public_ip,
             ..InterfaceOptions::default()
         };
         let interface =
@@ -155,23 +156,3 @@ impl<'a> HostFacts<'a> {
         subnet_file::variable(&self.file_text, name).filter(|value| !value.is_empty())
     }
 }
-
-/// Requests the daemon's status, within [`STATUS_TIMEOUT`].
-async fn ask_daemon(socket: &Path) -> Result<Box<Snapshot>, String> {
-    let (answer, answered) = oneshot::channel();
-    let client = Client::new(socket);
-    // The client blocks, so it runs in a thread, which a daemon that hangs cannot keep doctor
-    // waiting for.
-    std::thread::spawn(move || answer.send(client.status().map(Box::new)));
-    match tokio::time::timeout(STATUS_TIMEOUT, answered).await {
-        Ok(Ok(outcome)) => outcome.map_err(|error| first_line(&error.to_string())),
-        _ => Err(format!("the daemon at {} does not answer", socket.display())),
-    }
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
-/// How long `doctor` waits for the daemon, which normally answers within milliseconds.
-const STATUS_TIMEOUT: Duration = Duration::from_millis(1500);

@@ -5,13 +5,17 @@ use std::time::Duration;
 use super::facts::HostFacts;
 use super::finding::Finding;
 use super::store::StoreFacts;
-use crate::subnet::SubnetFileOrigin;
 use crate::subnet::admin::HoldingTerm;
+use crate::subnet::{StoreOptions, SubnetFileOrigin};
 
 /// Compares the subnet file, the lease and the host's interface with one another.
-pub(super) fn check(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
+pub(super) fn check(
+    facts: &HostFacts<'_>,
+    store: &StoreFacts,
+    options: &StoreOptions,
+) -> Vec<Finding> {
     let mut findings = file(facts, store);
-    findings.extend(lease(facts, store));
+    findings.extend(lease(facts, store, options));
     findings
 }
 
@@ -73,7 +77,7 @@ fn file(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
     findings
 }
 
-fn lease(facts: &HostFacts<'_>, store: &StoreFacts) -> Option<Finding> {
+fn lease(facts: &HostFacts<'_>, store: &StoreFacts, options: &StoreOptions) -> Option<Finding> {
     store.rows.as_ref()?;
     let own_ip = facts.interface.as_ref().ok().map(|interface| interface.public_ip);
     let Some(subnet) = facts.subnet else {
@@ -100,7 +104,7 @@ fn lease(facts: &HostFacts<'_>, store: &StoreFacts) -> Option<Finding> {
         let remedy = format!(
             "if that host is dead: `{}`; otherwise restart the daemon here to get another subnet; a host \
              behind NAT needs --public-ip={}",
-            facts.args.store.options().command(&format!("leases release --force {subnet}")),
+            options.command(&format!("leases release --force {subnet}")),
             lease.public_ip
         );
         return Some(Finding::fault("lease", text).remedy(remedy));

@@ -60,16 +60,21 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Exit> {
 async fn examine(args: &DoctorArgs, begun: Instant) -> Result<DoctorReport, Exit> {
     let whole = Duration::from_secs(args.timeout);
     let end = begun + whole;
-    // The peers to probe are read from the store, so the store comes first, within a third of the
-    // time.
-    let store = store::gather(&args.store, whole / 3).await;
-    let facts = HostFacts::gather(args, &store).await?;
+    // The daemon says which store it uses, and the peers to probe are read from the store, so these two come
+    // first, the store within a third of the time.
+    let status = args.socket.client().status_soon().await;
+    let chosen = args.store.choose(status.as_deref().map_err(String::as_str));
+    let store = store::gather(&chosen, whole / 3).await;
+    let facts = HostFacts::gather(args, status, &store).await?;
     let mut groups = vec![
         Section { group: "TUN and kernel", findings: tun::check(facts.status.is_ok()) },
         Section { group: "Kernel settings", findings: sysctl::check(&facts) },
         Section { group: "Clock", findings: clock::check(store.clock_offset) },
         Section { group: "Lease store", findings: store.findings.clone() },
-        Section { group: "This host's lease", findings: lease::check(&facts, &store) },
+        Section {
+            group: "This host's lease",
+            findings: lease::check(&facts, &store, &chosen.options),
+        },
         Section { group: "Daemon", findings: daemon::check(&facts) },
         Section { group: "Daemon status", findings: status::check(&facts) },
         Section { group: "Network card", findings: nic::check(&facts) },

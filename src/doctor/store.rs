@@ -8,7 +8,7 @@ use futures::future::join_all;
 
 use super::finding::Finding;
 use super::http;
-use crate::args::StoreArgs;
+use crate::args::LocalStore;
 use crate::subnet::admin::{self, Holding, LeaseRow};
 use crate::subnet::store::{self, StoreError, StoreKind, UnavailableKind};
 use crate::subnet::{LeaseStore, NetworkConfig, StoreOptions};
@@ -34,9 +34,10 @@ impl StoreFacts {
 }
 
 /// Reads the store and checks it, within `limit`.
-pub(super) async fn gather(args: &StoreArgs, limit: Duration) -> StoreFacts {
+pub(super) async fn gather(chosen: &LocalStore, limit: Duration) -> StoreFacts {
     let mut store = StoreFacts::default();
-    let mut options = args.options();
+    store.findings.push(settings(chosen));
+    let mut options = chosen.options.clone();
     // A connection gets a sixth of the time and a request a third, so that one slow answer leaves
     // time for the others.
     options.etcd.connect_timeout = (limit / 6).min(options.etcd.connect_timeout);
@@ -72,6 +73,19 @@ pub(super) async fn gather(args: &StoreArgs, limit: Duration) -> StoreFacts {
         store.findings.push(Finding::fault("registry", text).remedy(remedy));
     }
     store
+}
+
+/// Which store is read, and whose settings these are.
+fn settings(chosen: &LocalStore) -> Finding {
+    let text = chosen.to_string();
+    match (chosen.is_default(), chosen.lacks_password()) {
+        (_, true) => {
+            let remedy = "set FLANNELD_ETCD_PASSWORD for this command, unless etcd needs none";
+            Finding::warning("settings", text).remedy(remedy)
+        }
+        (true, _) => Finding::note("settings", text),
+        (false, _) => Finding::ok("settings", text),
+    }
 }
 
 /// Asks each endpoint by itself, all within `limit`, and leaves in `options` those that answer.

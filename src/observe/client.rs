@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::Value;
+use tokio::sync::oneshot;
 
 use super::protocol::snapshot::Snapshot;
 use super::protocol::{Command, VERSION};
@@ -80,6 +81,19 @@ impl Client {
         self.ask(&Command::Status)
     }
 
+    /// The state of the daemon, or why there is none in one line, within [`STATUS_TIMEOUT`].
+    pub async fn status_soon(&self) -> Result<Box<Snapshot>, String> {
+        let (answer, answered) = oneshot::channel();
+        let client = self.clone();
+        // The client blocks, so it runs in a thread, which a daemon that hangs cannot keep the command waiting for.
+        std::thread::spawn(move || answer.send(client.status().map(Box::new)));
+        match tokio::time::timeout(STATUS_TIMEOUT, answered).await {
+            Ok(Ok(outcome)) => outcome
+                .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned()),
+            _ => Err(format!("the daemon at {} does not answer", self.path.display())),
+        }
+    }
+
     /// Sends a command and reads its answer.
     pub fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, ClientError> {
         self.open(command).map(|(answer, _)| answer)
@@ -127,5 +141,7 @@ fn parse_answer<T: DeserializeOwned>(line: &str) -> Result<T, ClientError> {
 
 /// Longest wait for an answer; the daemon's own timeouts are shorter.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a command waits that can do without the daemon, which normally answers within milliseconds.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Longest answer, in bytes: enough for a hundred thousand peers.
 const MAX_ANSWER: u64 = 64 << 20;

@@ -14,6 +14,7 @@ mod doctor;
 mod doctor_lab;
 mod firewalls;
 mod inspect;
+mod local_store;
 mod metrics;
 mod operations;
 mod overlap;

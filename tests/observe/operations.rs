@@ -46,6 +46,7 @@ fn every_row_is_broken_in_a_test() {
         include_str!("doctor.rs"),
         include_str!("firewalls.rs"),
         include_str!("operations.rs"),
+        include_str!("local_store.rs"),
         include_str!("reach.rs"),
         include_str!("upkeep.rs"),
         include_str!("../subnet/doctor.rs"),
@@ -165,9 +166,8 @@ fn refused_by_the_store(lab: &mut TestLab) {
     let dir = lab.host(PEER).directory().join("leases");
     let flag = format!("--registry=file:{}", dir.display());
     lab.spawn_daemon(PEER, DaemonOptions::with_flags([flag.as_str()])).expect("a daemon");
-    let meaning = "Write it:";
-    wait_for(meaning, Duration::from_secs(10), || lab.log(PEER).contains(meaning));
-    row("journalctl -u flannel-udp", meaning, &lab.log(PEER));
+    wait_for("a hint", Duration::from_secs(10), || lab.log(PEER).contains("Write it:"));
+    row("journalctl -u flannel-udp", "Write it:", &lab.log(PEER));
     assert!(lab.log(PEER).contains("leases/config\"") && !lab.log(PEER).contains("etcd"));
     lab.stop_daemon(PEER).expect("a stop");
     for (name, content) in [("config", lab::CONFIG), (".lock", "")] {

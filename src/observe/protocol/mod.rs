@@ -20,6 +20,7 @@ use self::snapshot::Snapshot;
 pub mod capture;
 pub mod explain;
 pub mod snapshot;
+mod store_address;
 
 /// Version of the language.
 pub const VERSION: u64 = 1;

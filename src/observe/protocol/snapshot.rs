@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::store_address::StoreAddress;
 use crate::confine::Confinement;
 use crate::dataplane::counters::ThreadStats;
 use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, RecentMismatch, Stats};
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub overlay: Option<Overlay>,
     /// The subnet of this host; `None` until it is acquired.
     pub lease: Option<Lease>,
+    /// The daemon's settings for the lease store.
+    pub store: Option<StoreAddress>,
     /// The lease store; `None` during the first steps of the start.
     pub registry: Option<StoreState>,
     /// State of every kernel feature.
@@ -324,6 +327,7 @@ mod tests {
                 renewals: 0,
             }),
             registry: Some(StoreState::default()),
+            store: Some(StoreAddress::default()),
             features: serde_json::from_value(json(
                 r#"[{"name":"gso","on":true,"why":null,"lost":null}]"#,
             ))
