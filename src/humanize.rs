@@ -1,10 +1,32 @@
 //! Durations, counts, rates and sizes as text for people.
 
+use std::io;
 use std::time::Duration;
 
 /// The commands in a text: what stands between backquotes. A command that is printed runs as it is.
 pub fn commands(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
+}
+
+/// How to find the process that has a TCP port, if that is why it cannot be bound: the rest of a sentence. The
+/// daemon cannot name it, because the kernel shows a confined process no other's files.
+pub fn holder_of_tcp_port(error: &io::Error, port: u16) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; `ss -tlnp 'sport = :{port}'` names the process that has the port")
+        }
+        _ => String::new(),
+    }
+}
+
+/// As [`holder_of_tcp_port`], for a UDP port.
+pub fn holder_of_udp_port(error: &io::Error, port: u16) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; `ss -ulnp 'sport = :{port}'` names the process that has the port")
+        }
+        _ => String::new(),
+    }
 }
 
 /// A duration in its two largest units, such as `23 h 59 min`.

@@ -155,7 +155,7 @@ fn each_failure_has_its_exit_code() {
         (&["--iface=bogus"][..], 68, "--iface=bogus: no interface of this host has this name"),
         (&["--iface=lo"], 68, "only loopback addresses"),
         (&[], 68, "no IPv4 default route"),
-        (&["--iface=eth0", "--healthz-port=10254"], 69, "cannot listen for health checks"),
+        (&["--iface=eth0", "--healthz-port=10254"], 69, "`ss -tlnp 'sport = :10254'` names"),
         (&["--iface-regex=("], 64, "--iface-regex=("),
         (&["--nosuch"], 64, "--nosuch"),
         (&["--kube-subnet-mgr"], 64, "Kubernetes subnet manager"),
@@ -172,6 +172,34 @@ fn each_failure_has_its_exit_code() {
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(66));
     assert!(String::from_utf8_lossy(&output.stderr).contains("nothing"));
+}
+
+#[test]
+fn a_daemon_that_stops_without_a_lease_keeps_none() {
+    let Some(lab) = lab() else { return };
+    // There is no network config, so there is no lease.
+    let mut process = daemon(&lab, &["--iface=eth0"], None);
+    wait_for("a daemon that waits for the config", || {
+        let log = std::fs::read_to_string(process.log()).unwrap();
+        log.contains("Couldn't fetch network config").then_some(())
+    });
+    assert!(process.stop(Duration::from_secs(5)).unwrap().success());
+    let log = std::fs::read_to_string(process.log()).unwrap();
+    assert!(log.contains("stopped\n") && !log.contains("the lease is kept"), "{log}");
+}
+
+#[test]
+fn the_port_of_another_program_is_named() {
+    let Some(lab) = lab() else { return };
+    lab.create_store_directory(lab::CONFIG).unwrap();
+    let _busy = lab
+        .host(0)
+        .netns()
+        .enter(|| std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 8285)).unwrap());
+    let mut process = daemon(&lab, &["--iface=eth0"], None);
+    wait_for("an end", || process.ended());
+    let log = process.last_lines();
+    assert!(log.contains("`ss -ulnp 'sport = :8285'` names"), "{log}");
 }
 
 #[test]

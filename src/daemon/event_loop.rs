@@ -28,7 +28,7 @@ pub(super) struct Running<'a> {
     pub(super) store_name: String,
 }
 
-/// Runs until a signal stops the daemon.
+/// Runs until a signal stops the daemon, and says whether this host holds a lease then.
 ///
 /// # Errors
 /// [`Code::LeaseLost`] or [`Code::NoLease`] if the host cannot keep or get a lease.
@@ -36,7 +36,7 @@ pub(super) async fn run(
     running: Running<'_>,
     signals: &mut Signals,
     server: &mut StatusServer,
-) -> Result<(), Exit> {
+) -> Result<bool, Exit> {
     let Running { mut node, manager, writer, status, mut subscriber, mut liveness, store_name } =
         running;
     let public_ip = manager.public_ip();
@@ -127,7 +127,7 @@ pub(super) async fn run(
     drop(stop);
     node.end_captures().await;
     node.stop();
-    outcome
+    outcome.map(|()| subscriber.borrow().lease_held)
 }
 
 fn run_exit(error: RunError) -> Exit {

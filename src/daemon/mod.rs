@@ -82,7 +82,8 @@ fn log_confinement(confinement: &Confinement) {
     }
 }
 
-async fn daemon(options: &Options, log: Log, confined: Confined) -> Result<(), Exit> {
+/// Runs the daemon, and says at a clean end whether this host holds a lease.
+async fn daemon(options: &Options, log: Log, confined: Confined) -> Result<bool, Exit> {
     let mut signals = Signals::listen()
         .map_err(|error| Exit::new(Code::System, format!("cannot listen for signals: {error}")))?;
     let (mut server, liveness) = StatusServer::start(options, log, confined.confinement.clone())?;
@@ -90,7 +91,7 @@ async fn daemon(options: &Options, log: Log, confined: Confined) -> Result<(), E
         running = start(options, liveness, confined) => running?,
         () = signals.stop() => {
             tracing::info!("stopping before start-up was complete");
-            return Ok(());
+            return Ok(false);
         }
         never = server.answer_during_start() => match never {},
     };

@@ -17,9 +17,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::humanize;
+
 /// The daemon cannot listen on a port for health checks or metrics.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for {what} on {address} ({flags}): {source}")]
+#[error(
+    "cannot listen for {what} on {address} ({flags}): {source}{}",
+    humanize::holder_of_tcp_port(source, address.port())
+)]
 pub struct ListenError {
     what: &'static str,
     flags: &'static str,
@@ -304,6 +309,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("--healthz-port") && error.contains("in use"), "{error}");
+        assert!(error.contains("`ss -tlnp 'sport = :"), "{error}");
     }
 
     const LONG: Duration = Duration::from_secs(10);

@@ -123,6 +123,7 @@ const SAMPLES: &[(&str, &[&str])] = &[
     ("ping -c 100 {}", &["10.211.55.12"]),
     ("ping -c 3 {host}", &["10.211.55.12"]),
     ("ss -ulnp 'sport = :{port}'", &["8285"]),
+    ("ss -tlnp 'sport = :{port}'", &["10254"]),
     ("ethtool -K {name} {} on", &["eth0", "gro"]),
     ("ethtool -K {name} {SEGMENTATION} on", &["eth0", "tx-udp-segmentation"]),
     ("ethtool -K {name} {FORWARDING} on rx-gro-list off", &["eth0", "rx-udp-gro-forwarding"]),

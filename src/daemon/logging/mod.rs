@@ -115,12 +115,13 @@ impl Log {
 pub(super) struct LogEnd(LogQueue);
 
 impl LogEnd {
-    /// Logs the outcome of the daemon. What it returns is to be printed: nothing if the log has the error, or
+    /// Logs the outcome of the daemon, at a clean end with whether this host holds a lease. What it returns is to be printed: nothing if the log has the error, or
     /// the error itself where the level leaves errors out.
-    pub(super) fn finish(&self, outcome: Result<(), Exit>) -> Result<(), Exit> {
+    pub(super) fn finish(&self, outcome: Result<bool, Exit>) -> Result<(), Exit> {
         let outcome = match outcome {
-            Ok(()) => {
-                tracing::info!("stopped; the lease is kept for the next start");
+            Ok(holds_lease) => {
+                let lease = if holds_lease { "; the lease is kept for the next start" } else { "" };
+                tracing::info!("stopped{lease}");
                 Ok(())
             }
             Err(exit) if tracing::enabled!(tracing::Level::ERROR) => {

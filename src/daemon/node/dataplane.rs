@@ -7,6 +7,7 @@ use super::Node;
 use crate::daemon::Workers;
 use crate::dataplane::{self, Dataplane, StartError, ThreadInit, Threads};
 use crate::exit::{Code, Exit};
+use crate::humanize;
 use crate::observe::warnings::{Condition, WarningKind};
 use crate::packet::wire;
 
@@ -109,7 +110,11 @@ fn start_exit(error: StartError) -> Exit {
         StartError::NoTunDevice(_) | StartError::Tun { .. } => Code::Tun,
         _ => Code::System,
     };
-    Exit::new(code, error.to_string())
+    let holder = match &error {
+        StartError::Bind { address, error } => humanize::holder_of_udp_port(error, address.port()),
+        _ => String::new(),
+    };
+    Exit::new(code, format!("{error}{holder}"))
 }
 
 /// Most workers by default: more of them need more flows than most hosts have.
