@@ -23,14 +23,17 @@ fn main() -> io::Result<()> {
 
 /// flannel-udp(1), and a page for each tool.
 fn manual(directory: &Path) -> io::Result<()> {
-    let mut command = clap_command();
+    // `help` prints these pages, and has none.
+    let mut command = clap_command().disable_help_subcommand(true);
     // Gives subcommands their full names.
     command.build();
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
     page.extend_from_slice(sections().as_bytes());
     std::fs::write(directory.join("flannel-udp.1"), page)?;
-    for tool in command.get_subcommands().filter(|tool| !tool.is_hide_set()) {
+    for tool in
+        command.get_subcommands().filter(|tool| !tool.is_hide_set() && tool.get_name() != "help")
+    {
         let name = format!("flannel-udp-{}", tool.get_name());
         let mut page = Vec::new();
         clap_mangen::Man::new(tool.clone()).title(name.clone()).render(&mut page)?;

@@ -60,9 +60,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Exi
 pub fn clap_command() -> clap::Command {
     // Flags that the daemon shares with its commands: the daemon's own are not accepted behind a command, and
     // their variables are read by `add_environment`, not by clap.
-    CommandLine::command().mut_args(|arg| {
+    CommandLine::command().mut_args(|arg| arg.global(false).env(Resettable::Reset))
+}
+
+/// Leaves the flags out of `-h` that few hosts set. The manual page is made without this: it would omit their text.
+fn summarized(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| {
         let in_summary = SUMMARY.contains(&arg.get_id().as_str());
-        arg.global(false).env(Resettable::Reset).hide_short_help(!in_summary)
+        arg.hide_short_help(!in_summary)
     })
 }
 
@@ -106,7 +111,7 @@ pub fn parse_from(
     if Path::new(&program).file_name() == Some(OsStr::new("mk-docker-opts.sh")) {
         args.insert(0, "docker-opts".into());
     }
-    let command = without_empty_variables(clap_command(), &env);
+    let command = summarized(without_empty_variables(clap_command(), &env));
     // A word in first place is meant as a command: if it is none, clap suggests the nearest.
     let is_tool = args.first().is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
     let mut warnings = Vec::new();

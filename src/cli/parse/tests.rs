@@ -343,6 +343,9 @@ fn a_password_is_not_printed() {
 #[test]
 fn the_description_is_sound() {
     clap_command().debug_assert();
+    // Neither the manual page nor the completions leave out what `-h` does.
+    assert!(clap_command().get_arguments().all(|arg| !arg.is_hide_short_help_set()));
+    assert!(SUMMARY.iter().all(|id| clap_command().get_arguments().any(|arg| arg.get_id() == id)));
 }
 
 #[test]
