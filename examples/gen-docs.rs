@@ -31,9 +31,7 @@ fn manual(directory: &Path) -> io::Result<()> {
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
     page.extend_from_slice(sections().as_bytes());
     std::fs::write(directory.join("flannel-udp.1"), page)?;
-    for tool in
-        command.get_subcommands().filter(|tool| !tool.is_hide_set() && tool.get_name() != "help")
-    {
+    for tool in command.get_subcommands().filter(|tool| !tool.is_hide_set()) {
         let name = format!("flannel-udp-{}", tool.get_name());
         let mut page = Vec::new();
         clap_mangen::Man::new(tool.clone()).title(name.clone()).render(&mut page)?;
