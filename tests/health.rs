@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -172,6 +173,73 @@ fn each_failure_has_its_exit_code() {
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(66));
     assert!(String::from_utf8_lossy(&output.stderr).contains("nothing"));
+}
+
+/// A file system whose server never answers: a FUSE mount that nobody serves.
+struct HungMount(std::process::Child, std::path::PathBuf);
+
+impl HungMount {
+    fn over(path: &Path) -> Option<Self> {
+        let options = "fd=3,rootmode=40000,user_id=0,group_id=0";
+        let script = format!(
+            "exec 3<>/dev/fuse && mount -i -t fuse -o {options} hung \"$0\" && exec sleep 1000"
+        );
+        let child = Command::new("bash").arg("-c").arg(script).arg(path).spawn().unwrap();
+        let mut mount = Self(child, path.to_owned());
+        let line = format!(" {} ", path.display());
+        wait_for("a mount, or that there can be none", || {
+            let mounted = std::fs::read_to_string("/proc/mounts").unwrap().contains(&line);
+            (mounted || mount.0.try_wait().unwrap().is_some()).then_some(mounted)
+        })
+        .then_some(mount)
+    }
+}
+
+impl Drop for HungMount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.1).status();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_lease_directory_on_a_server_that_hangs() {
+    let Some(lab) = lab() else { return };
+    lab.create_store_directory(lab::CONFIG).unwrap();
+    let flags = ["--iface=eth0", "--healthz-port=10254"];
+    let ready = || get(lab.host(0).netns(), "/readyz").filter(|(status, _)| *status == 200);
+    let stop = |mut process: LabProcess| {
+        let status = process.stop(Duration::from_secs(1)).unwrap();
+        assert!(status.success(), "{status}: {}", process.last_lines());
+    };
+    let mut process = daemon(&lab, &flags, None);
+    wait_for("readiness", ready);
+    // One entry on such a server is that entry's trouble.
+    let entry = lab.store_directory().join("subnets/10.0.9.0-24");
+    std::fs::create_dir(&entry).unwrap();
+    let Some(hung) = HungMount::over(&entry) else { return skipped("no FUSE here") };
+    let logs = |process: &LabProcess, words: &str| {
+        let log = std::fs::read_to_string(process.log()).unwrap();
+        log.contains(words).then_some(())
+    };
+    wait_for("its name", || logs(&process, "10.0.9.0-24: a directory, not a file"));
+    stop(process);
+    process = daemon(&lab, &flags, None);
+    wait_for("readiness beside such an entry", ready);
+    drop(hung);
+    // The whole directory on such a server is an outage, while it runs and at the start.
+    let hung = HungMount::over(&lab.store_directory()).unwrap();
+    wait_for("the loss", || logs(&process, "no answer in time"));
+    assert_eq!(get(lab.host(0).netns(), "/healthz").map(|(status, _)| status), Some(200));
+    stop(process);
+    // So early no handler is in place, and the signal itself ends the process.
+    let mut opening = daemon(&lab, &flags, None);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(opening.ended().is_none());
+    let status = opening.stop(Duration::from_secs(1)).unwrap();
+    assert_eq!(status.signal(), Some(15), "{status}");
+    drop(hung);
 }
 
 #[test]

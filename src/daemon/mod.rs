@@ -32,7 +32,7 @@ use crate::observe::warnings::{Condition, WarningKind, Warnings};
 use crate::route::{self, Cidr, HopVerdicts};
 use crate::runtime;
 use crate::subnet::SubnetFileOrigin;
-use crate::subnet::store::{self, UnavailableKind};
+use crate::subnet::store::{self, LeaseStore, UnavailableKind};
 use crate::subnet::{AcquireError, Manager, ManagerOptions, NextHopChannels, SubnetStatus, Timing};
 use liveness::Liveness;
 use logging::Log;
@@ -119,8 +119,7 @@ async fn start(
     for problem in &previous.problems {
         tracing::warn!("{problem}");
     }
-    let registry = store::open(&options.store.options())
-        .map_err(|error| Exit::new(Code::Config, format!("cannot use the lease store: {error}")))?;
+    let registry = open_store(options).await?;
     let interface = choose_interface(options, None).await?;
     let manager_options = ManagerOptions {
         exit_on_lease_loss: options.exit_on_lease_loss,
@@ -206,6 +205,15 @@ async fn start(
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
     liveness.set_waiting("waiting for the list of peers");
     Ok(event_loop::Running { node, manager, writer, status, subscriber, liveness, store_name })
+}
+
+/// Opens the lease store, on a thread that may block: a directory may be on a server that hangs.
+async fn open_store(options: &Options) -> Result<Arc<dyn LeaseStore>, Exit> {
+    let store = options.store.options();
+    let opened = tokio::task::spawn_blocking(move || store::open(&store)).await;
+    opened
+        .map_err(|error| Exit::new(Code::System, format!("cannot open the lease store: {error}")))?
+        .map_err(|error| Exit::new(Code::Config, format!("cannot use the lease store: {error}")))
 }
 
 /// Keeps a warning for as long as the lease store refuses what this host needs.

@@ -227,7 +227,10 @@ fn row(record: &StoreRecord, left: Option<Duration>) -> LeaseRow {
             instance: record.lease.and_then(|lease| lease.signer()).map(|p| p.to_string()),
         })
     };
-    let lease = read().map_err(|error: super::NotALease| error.to_string());
+    let lease = match &record.fault {
+        Some(fault) => Err(fault.clone()),
+        None => read().map_err(|error: super::NotALease| error.to_string()),
+    };
     LeaseRow { key: record.name.clone(), lease }
 }
 

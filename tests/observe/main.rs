@@ -20,6 +20,7 @@ mod operations;
 mod overlap;
 mod peers;
 mod reach;
+mod refusing_store;
 mod remedies;
 mod routing;
 #[cfg(feature = "top")]

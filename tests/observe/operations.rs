@@ -11,6 +11,7 @@ use flannel_udp::lab::{self, DaemonOptions, Lab, StoreKind, ping};
 use flannel_udp::sys::process::Signal;
 
 use crate::doctor_lab::{HERE, PEER, examine, ip};
+use crate::refusing_store::refused_by_the_store;
 use crate::support::peer::PlainPeer;
 use crate::support::raw::{EXPERIMENT, Ip, UDP};
 use crate::support::test_lab::{TestLab, etcd, lease_key, lease_value};
@@ -48,6 +49,7 @@ fn every_row_is_broken_in_a_test() {
         include_str!("operations.rs"),
         include_str!("local_store.rs"),
         include_str!("reach.rs"),
+        include_str!("refusing_store.rs"),
         include_str!("upkeep.rs"),
         include_str!("../subnet/doctor.rs"),
         include_str!("routing.rs"),
@@ -159,31 +161,6 @@ fn silent_name_server(lab: &TestLab) {
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("no name server has answered yet for etcd.example"), "{said}");
     assert!(took < Duration::from_secs(4), "{took:?}: {said}");
-}
-
-/// A directory without a network config, whose file the log names; then one that the daemon may read only.
-fn refused_by_the_store(lab: &mut TestLab) {
-    let dir = lab.host(PEER).directory().join("leases");
-    let flag = format!("--registry=file:{}", dir.display());
-    lab.spawn_daemon(PEER, DaemonOptions::with_flags([flag.as_str()])).expect("a daemon");
-    wait_for("a hint", Duration::from_secs(10), || lab.log(PEER).contains("Write it:"));
-    row("journalctl -u flannel-udp", "Write it:", &lab.log(PEER));
-    assert!(lab.log(PEER).contains("leases/config\"") && !lab.log(PEER).contains("etcd"));
-    lab.stop_daemon(PEER).expect("a stop");
-    for (name, content) in [("config", lab::CONFIG), (".lock", "")] {
-        std::fs::write(dir.join(name), content).expect("a file");
-    }
-    let allow = |mode| std::fs::Permissions::from_mode(mode);
-    std::fs::set_permissions(&dir, allow(0o555)).expect("its mode");
-    lab.spawn_daemon(PEER, DaemonOptions::with_flags([flag.as_str()])).expect("a daemon");
-    let meaning = "refuses this host: permission denied";
-    status_row(lab, PEER, meaning);
-    std::fs::set_permissions(&dir, allow(0o755)).expect("its mode");
-    wait_for("the end of the warning", Duration::from_secs(20), || {
-        let said = status(lab, PEER);
-        said.contains("lease ") && !said.contains(meaning)
-    });
-    lab.stop_daemon(PEER).expect("a stop");
 }
 
 /// Daemons that wait for something are not ready, and say for what.

@@ -1,4 +1,4 @@
-//! Changes of etcd's content by others: emptied, restored, filled, revoked.
+//! Changes of a store's content by others: emptied, restored, filled, revoked, not even files.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -214,4 +214,64 @@ async fn nothing_else_is_written() {
     ];
     expected.sort();
     assert_eq!(found, expected);
+}
+
+/// Whatever stands under the name of an entry costs that entry only. The directory itself is a link.
+#[tokio::test]
+async fn what_is_no_file_costs_its_entry_only() {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::TempDir::new().unwrap();
+    let real = dir.path().join("real");
+    std::fs::create_dir_all(real.join("subnets")).unwrap();
+    symlink(&real, dir.path().join("link")).unwrap();
+    let options_of_store = flannel_udp::subnet::store::FileOptions::new(dir.path().join("link"));
+    let open = || -> std::sync::Arc<dyn flannel_udp::subnet::LeaseStore> {
+        std::sync::Arc::new(
+            flannel_udp::subnet::store::FileStore::open(options_of_store.clone()).unwrap(),
+        )
+    };
+    let log = Log::start();
+    let mut one = Running::start(open(), options(1)).await;
+    let at = |name: &str| real.join("subnets").join(name);
+    let fifo = |path: &std::path::Path| {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    fifo(&at("10.0.201.0-24"));
+    std::fs::write(dir.path().join("good"), value(66)).unwrap();
+    symlink(dir.path().join("good"), at("10.0.202.0-24")).unwrap();
+    std::fs::create_dir(at("10.0.203.0-24")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("10.0.204.0-24")).unwrap();
+    symlink("10.0.205.0-24", at("10.0.205.0-24")).unwrap();
+    fifo(&real.join("terms/10.0.206.0-24"));
+    std::fs::write(at("10.0.206.0-24"), value(66)).unwrap();
+    std::fs::write(real.join("subnets").join(std::ffi::OsStr::from_bytes(b"10.\xff")), "x")
+        .unwrap();
+    std::fs::write(at("10.0.207.0-24"), value(27)).unwrap();
+    one.wait_hop("10.0.207.1", Some(27)).await;
+    one.wait("all of it to be seen", |status| status.skipped_keys == 7).await;
+    assert_eq!(one.table.len(), 1);
+    let said = log.take().join("\n");
+    for part in [
+        "10.0.201.0-24: a FIFO",
+        "10.0.202.0-24: a symbolic link",
+        "10.0.203.0-24: a directory",
+        "10.0.204.0-24: a socket",
+        "10.0.205.0-24: a symbolic link",
+        "10.0.206.0-24: a FIFO",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // They hold their subnets, and go as any other entry.
+    let store = open();
+    let record = store.get("10.0.201.0-24").await.unwrap().unwrap();
+    let created = store.create("10.0.201.0-24", b"x", None).await;
+    assert!(matches!(created, Err(flannel_udp::subnet::StoreError::Conflict)), "{created:?}");
+    store.remove("10.0.201.0-24", record.revision).await.unwrap();
+    one.wait("one less", |status| status.skipped_keys == 6).await;
+    // So does whatever stands under our own: the lease is written again.
+    let own = at(&one.lease.subnet.to_string().replace('/', "-"));
+    std::fs::remove_file(&own).unwrap();
+    fifo(&own);
+    until("our lease", async || own.symlink_metadata().is_ok_and(|meta| meta.is_file())).await;
 }

@@ -25,14 +25,17 @@ pub struct StoreRecord {
     pub revision: i64,
     /// The lease that the entry expires with; `None` for a reservation.
     pub lease: Option<LeaseId>,
+    /// Why the entry's value could not be read, which is then empty.
+    pub fault: Option<String>,
 }
 
 impl fmt::Debug for StoreRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, value, revision, lease } = self;
+        let Self { name, value, revision, lease, fault } = self;
         let value = String::from_utf8_lossy(value);
         write!(f, "{name}={value:.80} rev {revision}")?;
-        lease.map_or(Ok(()), |lease| write!(f, " lease {lease}"))
+        lease.map_or(Ok(()), |lease| write!(f, " lease {lease}"))?;
+        fault.as_ref().map_or(Ok(()), |fault| write!(f, " ({fault})"))
     }
 }
 

@@ -80,7 +80,8 @@ impl UnavailableKind {
             }
             Self::Timeout => {
                 "the host is down, a firewall drops its port, or etcd hangs: on that host \
-                 `systemctl status etcd` and `etcdctl endpoint health`"
+                 `systemctl status etcd` and `etcdctl endpoint health`; for a directory, see to its \
+                 file server: `findmnt --list`"
             }
             Self::Tls => {
                 "check --etcd-cafile, --etcd-certfile, --etcd-keyfile, the scheme (https) and the \

@@ -202,6 +202,9 @@ impl Peers {
         if !self.network.covers(subnet) {
             return Err(format!("{subnet} is not inside the network {}", self.network));
         }
+        if let Some(fault) = &record.fault {
+            return Err(fault.clone());
+        }
         let value = LeaseValue::decode(&record.value).map_err(|error| error.to_string())?;
         if value.public_ip == self.own_ip {
             return Ok(EntryClass::Own);

@@ -15,7 +15,13 @@ fn test_table() -> TestTable {
 }
 
 fn put(name: &str, value: &str, revision: i64) -> StoreRecord {
-    StoreRecord { name: name.into(), value: value.into(), revision, lease: Some(LeaseId(7)) }
+    StoreRecord {
+        name: name.into(),
+        value: value.into(),
+        revision,
+        lease: Some(LeaseId(7)),
+        fault: None,
+    }
 }
 
 fn peer(name: &str, host: u8, revision: i64) -> StoreRecord {

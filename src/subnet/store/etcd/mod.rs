@@ -102,6 +102,7 @@ impl EtcdStore {
                     value: value.to_vec(),
                     revision,
                     lease: grant.map(|grant| grant.id),
+                    fault: None,
                 })
             }
             Ok(_) => self.find_lost_write(name, value, grant).await,

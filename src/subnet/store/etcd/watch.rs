@@ -107,6 +107,7 @@ pub(super) fn record(kv: &KeyValue, subnets: &str) -> StoreRecord {
         value: kv.value().to_vec(),
         revision: kv.mod_revision(),
         lease: (kv.lease() != 0).then_some(LeaseId(kv.lease())),
+        fault: None,
     }
 }
 

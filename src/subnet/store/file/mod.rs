@@ -1,10 +1,11 @@
 //! Leases in a directory, for one machine or a shared file system: no server to install.
 
+mod calls;
 mod directory;
+mod reading;
 mod watch;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use super::settings::{CONFIG_EXAMPLE, shell_word};
 use super::{
     Grant, LeaseStore, ListAndWatch, OpenError, StoreAccess, StoreError, StoreRecord,
-    StoreSettings, StoreSnapshot, UnavailableKind,
+    StoreSettings, StoreSnapshot,
 };
 use crate::subnet::LeaseId;
 use directory::{DirectoryError, LeaseDirectory};
@@ -81,34 +82,8 @@ impl FileStore {
         &self,
         op: impl FnOnce(&LeaseDirectory) -> Result<T, DirectoryError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let directory = Arc::clone(&self.directory);
-        blocking(&directory, op).await
+        calls::blocking(&self.directory, |directory, _| op(directory)).await
     }
-}
-
-/// Runs `op` on a thread that may block.
-async fn blocking<T: Send + 'static>(
-    directory: &Arc<LeaseDirectory>,
-    op: impl FnOnce(&LeaseDirectory) -> Result<T, DirectoryError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let shared = Arc::clone(directory);
-    match tokio::task::spawn_blocking(move || op(&shared)).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(DirectoryError::Conflict)) => Err(StoreError::Conflict),
-        Ok(Err(DirectoryError::Io(error))) => Err(failed(directory.dir(), &error)),
-        Err(error) => Err(StoreError::unavailable(UnavailableKind::Other, error.to_string())),
-    }
-}
-
-fn failed(dir: &Path, error: &io::Error) -> StoreError {
-    let kind = match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            UnavailableKind::Permission
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => UnavailableKind::Full,
-        _ => UnavailableKind::Other,
-    };
-    StoreError::unavailable(kind, format!("{}: {error}", dir.display()))
 }
 
 #[async_trait]
@@ -139,7 +114,8 @@ impl LeaseStore for FileStore {
     }
 
     async fn list(&self) -> Result<StoreSnapshot, StoreError> {
-        let entries = self.run(|directory| Ok(directory.list()?)).await?;
+        let entries =
+            calls::blocking(&self.directory, |directory, steps| Ok(directory.list(steps)?)).await?;
         let records = entries.into_iter().map(|entry| entry.record).collect();
         Ok(StoreSnapshot { records, revision: 0 })
     }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 use super::FileOptions;
+use super::calls::blocking;
 use super::directory::{LeaseDirectory, LeaseFile};
 use crate::subnet::store::{ListAndWatch, StoreChange, StoreError, StoreSnapshot, WatchStream};
 
@@ -28,9 +29,7 @@ pub(super) async fn watch(
     // The notifier's thread inherits the capabilities of the thread that starts it
     // (`capabilities(7)`). The control thread has more of them than the notifier needs, so a
     // thread of the blocking pool starts the notifier.
-    let watched = Arc::clone(directory);
-    let notifier = tokio::task::spawn_blocking(move || start_notifier(&watched, wake)).await;
-    let notifier = notifier.unwrap_or_else(|error| Err(notify::Error::generic(&error.to_string())));
+    let notifier = blocking(directory, |directory, _| Ok(start_notifier(directory, wake))).await?;
     let poll = match &notifier {
         Ok(_) => options.poll,
         Err(error) => {
@@ -69,7 +68,7 @@ fn start_notifier(
 }
 
 async fn list(directory: &Arc<LeaseDirectory>) -> Result<BTreeMap<String, LeaseFile>, StoreError> {
-    let entries = super::blocking(directory, |directory| Ok(directory.list()?)).await?;
+    let entries = blocking(directory, |directory, steps| Ok(directory.list(steps)?)).await?;
     Ok(entries.into_iter().map(|entry| (entry.record.name.clone(), entry)).collect())
 }
 

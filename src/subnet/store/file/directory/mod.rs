@@ -10,21 +10,28 @@
 //! A file under `subnets/` is written under a temporary name and then linked to its name, which
 //! fails if the name exists (`link(2)`). So two hosts never get one subnet, even on a file system
 //! that ignores locks.
+//!
+//! The directory and its parts may be links; `config` too, as where Kubernetes mounts it. What stands
+//! under the name of an entry has to be a file.
 
-use std::fs::{self, File, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod entries;
+mod lock;
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use tracing::warn;
 
-use crate::subnet::LeaseId;
+use super::calls::{CallThreads, Progress};
+use super::reading::{self, Links, ReadError, ReadsInFlight};
 use crate::subnet::store::{Grant, StoreRecord};
+use entries::KnownEntry;
 
 /// A directory of leases.
 pub(super) struct LeaseDirectory {
@@ -34,6 +41,10 @@ pub(super) struct LeaseDirectory {
     skew: AtomicI64,
     /// Number of this process's next temporary file.
     serial: AtomicU64,
+    threads: CallThreads,
+    reads: ReadsInFlight,
+    /// The entries as they were last read.
+    known: Mutex<HashMap<String, KnownEntry>>,
 }
 
 /// An entry, and the time at which it expires by the file system's clock.
@@ -68,10 +79,21 @@ impl LeaseDirectory {
         for part in ["", SUBNETS, TERMS] {
             fs::create_dir_all(dir.join(part))?;
         }
-        let directory =
-            Self { dir: dir.to_owned(), skew: AtomicI64::new(0), serial: AtomicU64::new(0) };
-        directory.lock()?;
+        let directory = Self {
+            dir: dir.to_owned(),
+            skew: AtomicI64::new(0),
+            serial: AtomicU64::new(0),
+            threads: CallThreads::new(),
+            reads: ReadsInFlight::default(),
+            known: Mutex::default(),
+        };
+        directory.measure_clock()?;
         Ok(directory)
+    }
+
+    /// The threads for calls to this directory.
+    pub(super) fn threads(&self) -> &CallThreads {
+        &self.threads
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -83,7 +105,12 @@ impl LeaseDirectory {
     }
 
     pub(super) fn config(&self) -> io::Result<Option<Vec<u8>>> {
-        absent_is_none(fs::read(self.dir.join("config")))
+        match reading::read(&self.dir.join("config"), Links::Follow) {
+            Ok((_, text)) => Ok(Some(text)),
+            Err(ReadError::Absent) => Ok(None),
+            Err(ReadError::Kind(kind)) => Err(io::Error::other(format!("config is {kind}"))),
+            Err(ReadError::Directory(error) | ReadError::Unreadable(error)) => Err(error),
+        }
     }
 
     pub(super) fn other_keys(&self) -> io::Result<Vec<String>> {
@@ -102,16 +129,15 @@ impl LeaseDirectory {
     }
 
     /// All entries that have not expired, sorted by name.
-    pub(super) fn list(&self) -> io::Result<Vec<LeaseFile>> {
+    pub(super) fn list(&self, progress: &Progress) -> io::Result<Vec<LeaseFile>> {
         let mut entries = Vec::new();
         for file in fs::read_dir(self.subnets())? {
-            if let Some(name) = file?.file_name().to_str()
-                && let Some(entry) = self.get(name)?
-            {
-                entries.push(entry);
-            }
+            entries.extend(self.listed(&file?)?);
+            progress.step();
         }
         entries.sort_by(|a, b| a.record.name.cmp(&b.record.name));
+        let place = |name: &str| entries.binary_search_by(|e| e.record.name.as_str().cmp(name));
+        self.known().retain(|name, _| place(name).is_ok());
         Ok(entries)
     }
 
@@ -182,33 +208,6 @@ impl LeaseDirectory {
         Ok(self.read(name)?.ok_or(DirectoryError::Conflict)?.record)
     }
 
-    /// One entry, expired or not.
-    fn read(&self, name: &str) -> io::Result<Option<LeaseFile>> {
-        let Ok(path) = self.path(SUBNETS, name) else { return Ok(None) };
-        let Some(mut file) = absent_is_none(File::open(path))? else { return Ok(None) };
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Ok(None);
-        }
-        let mut value = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(&mut file, MAX_VALUE), &mut value)?;
-        let terms = absent_is_none(fs::read(self.path(TERMS, name)?))?
-            .and_then(|text| serde_json::from_slice::<LeaseTerms>(&text).ok());
-        let expires = match &terms {
-            Some(terms) => meta.modified()?.checked_add(Duration::from_millis(terms.ttl_ms)),
-            None => None,
-        };
-        let mut hasher = DefaultHasher::new();
-        (meta.ino(), meta.mtime(), meta.mtime_nsec(), &value).hash(&mut hasher);
-        let lease = terms.map(|terms| LeaseId(terms.lease));
-        lease.map(|lease| lease.0).hash(&mut hasher);
-        let revision = (hasher.finish() >> 1) as i64;
-        Ok(Some(LeaseFile {
-            record: StoreRecord { name: name.to_owned(), value, revision, lease },
-            expires,
-        }))
-    }
-
     fn unlink(&self, name: &str) -> io::Result<()> {
         absent_is_none(fs::remove_file(self.path(SUBNETS, name)?))?;
         absent_is_none(fs::remove_file(self.path(TERMS, name)?))?;
@@ -243,27 +242,6 @@ impl LeaseDirectory {
         fs::remove_file(self.temporary(b" ")?)
     }
 
-    /// Takes the lock, and measures the file system's clock by the write to the lock file.
-    fn lock(&self) -> io::Result<File> {
-        let path = self.dir.join(".lock");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
-        if let Err(error) = flock(&file, FlockOperation::LockExclusive) {
-            warn!(
-                dir = %self.dir.display(), %error,
-                "the file system does not lock; relying on hard links to keep leases distinct"
-            );
-        }
-        file.write_all(b"\n")?;
-        let theirs = file.metadata()?.modified()?;
-        let skew = match theirs.duration_since(SystemTime::now()) {
-            Ok(ahead) => ahead.as_millis() as i64,
-            Err(behind) => -(behind.duration().as_millis() as i64),
-        };
-        self.skew.store(skew, Ordering::Relaxed);
-        Ok(file)
-    }
-
     /// The path of an entry's file.
     ///
     /// # Errors
@@ -286,6 +264,6 @@ fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 const SUBNETS: &str = "subnets";
 const TERMS: &str = "terms";
-/// Upper limit of a value in bytes. A lease's value is shorter; a longer file is not a lease, and
-/// is read no further.
-const MAX_VALUE: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests;
