@@ -36,7 +36,7 @@ use crate::subnet::store::{self, LeaseStore, UnavailableKind};
 use crate::subnet::{AcquireError, Manager, ManagerOptions, NextHopChannels, SubnetStatus, Timing};
 use liveness::Liveness;
 use logging::Log;
-use node::{Node, SubnetFileKeeper};
+use node::{Node, NodeParts, SubnetFileKeeper};
 use overlap::Chosen;
 use signals::Signals;
 use status_server::StatusServer;
@@ -188,19 +188,20 @@ async fn start(
     let (asked, questions) = watch::channel(None);
     manager.check_next_hops(NextHopChannels { questions: asked, verdicts: decided });
     let hops = Hops { questions, verdicts };
-    let node = Node::start(
+    let node = Node::start(NodeParts {
         options,
-        &config,
+        config: &config,
         interface,
-        lease.subnet,
+        subnet: lease.subnet,
         routes,
-        &previous,
+        previous: &previous,
         store,
         confined,
         warnings,
         keeper,
-        (outer, hops),
-    )
+        outer,
+        hops,
+    })
     .await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
     liveness.set_waiting("waiting for the list of peers");

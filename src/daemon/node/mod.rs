@@ -81,25 +81,33 @@ pub(super) struct Node<'a> {
     hops: Option<Hops>,
 }
 
+/// The results of the steps of the daemon's start, which a node is made of.
+pub(super) struct NodeParts<'a, 's> {
+    pub(super) options: &'a Options,
+    pub(super) config: &'s NetworkConfig,
+    pub(super) interface: ExternalInterface,
+    /// The subnet of this host.
+    pub(super) subnet: Cidr,
+    pub(super) routes: Arc<RouteTable>,
+    /// What the last run has left.
+    pub(super) previous: &'s PreviousSubnetFile,
+    /// The identity of the lease store.
+    pub(super) store: String,
+    pub(super) confined: Confined,
+    pub(super) warnings: Warnings,
+    pub(super) keeper: SubnetFileKeeper,
+    pub(super) outer: OuterNetwork,
+    pub(super) hops: Hops,
+}
+
 impl<'a> Node<'a> {
     /// Starts the data plane, routes the overlay to it, installs the firewall rules and writes the subnet file.
     ///
     /// # Errors
     /// The step that failed; a subnet file that cannot be written is only logged.
-    #[expect(clippy::too_many_arguments, reason = "the results of every step of start-up")]
-    pub(super) async fn start(
-        options: &'a Options,
-        config: &NetworkConfig,
-        interface: ExternalInterface,
-        subnet: Cidr,
-        routes: Arc<RouteTable>,
-        previous: &PreviousSubnetFile,
-        store: String,
-        confined: Confined,
-        warnings: Warnings,
-        mut keeper: SubnetFileKeeper,
-        (outer, hops): (OuterNetwork, Hops),
-    ) -> Result<Self, Exit> {
+    pub(super) async fn start(parts: NodeParts<'a, '_>) -> Result<Self, Exit> {
+        let NodeParts { options, config, interface, subnet, routes, previous, store, .. } = parts;
+        let NodeParts { confined, warnings, mut keeper, outer, hops, .. } = parts;
         let netlink =
             Netlink::connect().map_err(|error| Exit::new(Code::System, error.to_string()))?;
         let mut node = Self {
