@@ -10,7 +10,7 @@ use crate::args::{LocalStoreArgs, SocketArgs};
 use crate::exit::{Code, Exit};
 use crate::humanize;
 use crate::route::Cidr;
-use crate::subnet::admin::{self, AdminError, HoldingTerm, LeaseRow};
+use crate::subnet::admin::{self, AdminError, Holding, HoldingTerm, LeaseRow};
 use crate::subnet::{LeaseStore, NetworkConfig, StoreError, store};
 
 /// Arguments of `leases`.
@@ -121,7 +121,7 @@ fn print_table(rows: &[LeaseRow]) {
             Ok(holding) => table.add_row([
                 holding.subnet.to_string(),
                 holding.public_ip.to_string(),
-                holding.backend_type.as_deref().unwrap_or("udp").to_owned(),
+                backend(holding).to_owned(),
                 term(holding.term),
                 row.key.clone(),
             ]),
@@ -134,6 +134,11 @@ fn print_table(rows: &[LeaseRow]) {
     print!("{}", table::text(&table));
 }
 
+/// The backend's name; a lease without one is of the udp backend, as flannel reads it.
+fn backend(holding: &Holding) -> &str {
+    holding.backend_type.as_deref().unwrap_or("udp")
+}
+
 fn print_json(rows: &[LeaseRow]) {
     let rows: Vec<_> = rows
         .iter()
@@ -142,7 +147,7 @@ fn print_json(rows: &[LeaseRow]) {
                 "key": row.key,
                 "subnet": holding.subnet.to_string(),
                 "public_ip": holding.public_ip,
-                "backend_type": holding.backend_type,
+                "backend_type": backend(holding),
                 "reserved": holding.term == HoldingTerm::Reserved,
                 "expires_in_seconds": match holding.term {
                     HoldingTerm::Left(left) => Some(left.as_secs()),

@@ -39,7 +39,7 @@ pub struct BenchArgs {
     /// Offloads of the underlay's links; the targets are for nic
     #[arg(long, value_enum, value_delimiter = ',', default_value = "nic,veth")]
     pub underlay: Vec<UnderlayKind>,
-    /// Short run: underlay nic; tcp1, tcp4, pps18 and rr; 3 rounds of 1 second
+    /// Short run, without a judgement of the targets: underlay nic; tcp1, tcp4, pps18 and rr; 3 rounds of 1 second
     #[arg(long)]
     pub quick: bool,
     /// Cross-check one TCP stream with iperf3
