@@ -81,7 +81,7 @@ impl Client {
         self.ask(&Command::Status)
     }
 
-    /// The state of the daemon, or why there is none in one line, within [`STATUS_TIMEOUT`].
+    /// The state of the daemon, or why there is none in one line, within `STATUS_TIMEOUT`.
     pub async fn status_soon(&self) -> Result<Box<Snapshot>, String> {
         let (answer, answered) = oneshot::channel();
         let client = self.clone();
