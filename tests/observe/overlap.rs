@@ -163,12 +163,12 @@ fn the_overlays_route_hides_nothing_that_the_host_depends_on() {
     lab.meet(HERE, PEER);
 
     // The same while it runs.
-    ip(&lab, HERE, "addr add 10.9.9.9/8 dev eth0");
+    ip(&lab, HERE, "addr add 10.0.255.9/8 dev eth0");
     wait_for("the collision", Duration::from_secs(5), || {
         status(&lab, HERE).contains("would hide the network 10.0.0.0/8 of eth0")
     });
     assert_eq!(overlay_route(&lab), "");
-    ip(&lab, HERE, "addr del 10.9.9.9/8 dev eth0");
+    ip(&lab, HERE, "addr del 10.0.255.9/8 dev eth0");
     wait_for("the route", Duration::from_secs(10), || !overlay_route(&lab).is_empty());
     lab.meet(HERE, PEER);
     assert!(status(&lab, HERE).contains("ready, nothing wrong"), "{}", status(&lab, HERE));
