@@ -26,6 +26,8 @@ pub mod humanize;
 #[cfg(not(loom))]
 pub mod lab;
 #[cfg(not(loom))]
+mod names;
+#[cfg(not(loom))]
 pub mod observe;
 #[cfg(not(loom))]
 pub mod output_file;

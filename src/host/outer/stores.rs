@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+
+use crate::names::Names;
 
 /// Finds the IPv4 addresses of `servers`, and resolves names again from time to time, for as long as
 /// the returned channel is in use.
@@ -16,11 +17,12 @@ pub(super) async fn follow(servers: Vec<(String, u16)>) -> watch::Receiver<Vec<I
     let (sender, mut receiver) = watch::channel(literal.clone());
     if !names.is_empty() {
         tokio::spawn(async move {
+            let resolver = Names::default();
             let mut known = vec![Vec::new(); names.len()];
             while !sender.is_closed() {
                 for (name, known) in names.iter().zip(&mut known) {
                     // A name that cannot be resolved now keeps its last addresses.
-                    if let Some(found) = resolve(name).await {
+                    if let Some(found) = resolve(&resolver, name).await {
                         *known = found;
                     }
                 }
@@ -34,9 +36,14 @@ pub(super) async fn follow(servers: Vec<(String, u16)>) -> watch::Receiver<Vec<I
     receiver
 }
 
-async fn resolve(server: &(String, u16)) -> Option<Vec<Ipv4Addr>> {
-    let found = timeout(INTERVAL, lookup_host(server)).await.ok()?.ok()?;
-    Some(found.filter_map(|address| Some(address.ip().to_canonical()).and_then(v4)).collect())
+async fn resolve(resolver: &Names, (host, port): &(String, u16)) -> Option<Vec<Ipv4Addr>> {
+    let found = resolver.resolve(host, *port, INTERVAL).await.ok()?;
+    Some(
+        found
+            .into_iter()
+            .filter_map(|address| Some(address.ip().to_canonical()).and_then(v4))
+            .collect(),
+    )
 }
 
 fn v4(address: IpAddr) -> Option<Ipv4Addr> {

@@ -19,8 +19,8 @@ use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::Endpoint;
 
-use super::names::Names;
 use super::options::EtcdOptions;
+use crate::names::Names;
 
 /// A channel to `endpoint`, over TLS if there is a configuration for it. It connects when the first
 /// request is sent.

@@ -12,10 +12,10 @@ use tracing::warn;
 
 use super::error::explain;
 use super::keys::Keys;
-use super::names::Names;
 use super::options::EtcdOptions;
 use super::rotation::EndpointRotation;
 use super::{channel, check, tls};
+use crate::names::Names;
 use crate::subnet::store::{OpenError, StoreError, UnavailableKind};
 
 /// Opens connections, and keeps the one that single calls share.

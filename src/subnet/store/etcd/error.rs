@@ -6,7 +6,7 @@ use std::io;
 use etcd_client::Error;
 use tokio_rustls::rustls;
 
-use super::names::NameError;
+use crate::names::NameError;
 use crate::subnet::store::{StoreError, UnavailableKind};
 
 /// The store's error, and whether another endpoint may succeed.

@@ -10,7 +10,6 @@ mod check;
 mod connect;
 mod error;
 mod keys;
-mod names;
 mod options;
 mod rotation;
 mod tls;

@@ -1,4 +1,4 @@
-//! Addresses of the endpoints' names.
+//! Addresses of host names.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 /// seconds for each, by default (`resolv.conf(5)`). So there is one at a time for each name, and
 /// its result serves the next attempt if it comes too late for this one.
 #[derive(Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     pending: Mutex<HashMap<String, Lookup>>,
 }
 
@@ -24,7 +24,7 @@ type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, String>>>;
 
 /// A name without an address.
 #[derive(Debug)]
-pub(super) struct NameError(String);
+pub(crate) struct NameError(String);
 
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,7 +36,7 @@ impl std::error::Error for NameError {}
 
 impl Names {
     /// The addresses of `host`, within `limit`.
-    pub(super) async fn resolve(
+    pub(crate) async fn resolve(
         &self,
         host: &str,
         port: u16,
