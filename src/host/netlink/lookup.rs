@@ -65,15 +65,22 @@ impl Netlink {
     ) -> Result<ChosenRoute, NetlinkError> {
         let mut message = question.message();
         message.header.flags = RouteFlags::LookupTable;
-        let what = format!("find the route to {}", question.destination);
+        let answer = self.ask(message, question.destination).await?;
+        Ok(ChosenRoute { table: table_of(&answer), route: route_of(&answer) })
+    }
+
+    /// Asks for the route of one packet, with a message about its `destination`.
+    pub(super) async fn ask(
+        &self,
+        message: RouteMessage,
+        destination: Ipv4Addr,
+    ) -> Result<RouteMessage, NetlinkError> {
+        let what = format!("find the route to {destination}");
         let _turn = self.turn().await;
         let answer = self.handle.route().get(message).execute().try_next().await;
-        match answer.map_err(to(what.clone()))? {
-            Some(message) => {
-                Ok(ChosenRoute { table: table_of(&message), route: route_of(&message) })
-            }
-            None => Err(NetlinkError::new(what, std::io::ErrorKind::NotFound.into())),
-        }
+        answer
+            .map_err(to(what.clone()))?
+            .ok_or_else(|| NetlinkError::new(what, std::io::ErrorKind::NotFound.into()))
     }
 }
 

@@ -1,9 +1,7 @@
 //! Reading and changing the IPv4 routes of the main table.
 
-use std::io;
 use std::net::Ipv4Addr;
 
-use futures::TryStreamExt;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
@@ -59,17 +57,8 @@ const KNOWN_PROTOCOLS: [u8; 3] = [protocol::ICMP, protocol::TCP, protocol::UDP];
 impl Netlink {
     /// Lists every IPv4 route of the main table.
     pub async fn routes(&self) -> Result<Vec<KernelRoute>, NetlinkError> {
-        let _turn = self.turn().await;
-        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let messages: Vec<RouteMessage> = self
-            .handle
-            .route()
-            .get(all)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(to("list routes"))?;
-        Ok(messages.iter().filter(|m| table_of(m) == MAIN_TABLE).map(route_of).collect())
+        let all = self.routes_of_all_tables().await?.into_iter();
+        Ok(all.filter(|(table, _)| *table == MAIN_TABLE).map(|(_, route)| route).collect())
     }
 
     /// Returns the route that the kernel uses to `destination` now for a packet of this host itself, policy
@@ -84,13 +73,7 @@ impl Netlink {
     /// # Errors
     /// The kernel drops the packet, with the error number that it gives.
     pub async fn route_for(&self, question: &RouteQuestion) -> Result<KernelRoute, NetlinkError> {
-        let _turn = self.turn().await;
-        let what = format!("find the route to {}", question.destination);
-        let answer = self.handle.route().get(question.message()).execute().try_next().await;
-        match answer.map_err(to(what.clone()))? {
-            Some(message) => Ok(route_of(&message)),
-            None => Err(NetlinkError::new(what, io::ErrorKind::NotFound.into())),
-        }
+        self.ask(question.message(), question.destination).await.map(|answer| route_of(&answer))
     }
 
     /// Adds a route to `destination` through an interface, with metric 0; fails with `EEXIST` if
