@@ -14,7 +14,7 @@ use crate::dataplane::PeerTraffic;
 use crate::exit::Exit;
 use crate::humanize;
 use crate::observe::protocol::snapshot::{Peer, Snapshot};
-use crate::observe::warnings::{WarningKind, send_refused};
+use crate::observe::warnings::WarningKind;
 
 /// Arguments of `peers`.
 #[derive(Clone, Debug, Args)]
@@ -170,8 +170,7 @@ fn rows(samples: &Samples) -> Vec<PeerRow<'_>> {
                 unsent_packets: rate(|t| t.unsent_packets),
             }
         });
-        let refused = send_refused(peer.public_ip);
-        let refused = samples.now.warnings.iter().any(|warning| warning.text == refused);
+        let refused = samples.now.is_send_refused(peer.public_ip);
         PeerRow { peer, traffic, rates, refused }
     });
     rows.collect()

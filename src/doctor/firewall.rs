@@ -47,10 +47,9 @@ pub(super) fn drops_peer(
         }
     }
     // A firewall whose rules are not simulated here.
-    let text = send_refused(peer);
-    let refused =
-        facts.status.as_ref().is_ok_and(|now| now.warnings.iter().any(|w| w.text == text));
-    refused.then(|| (format!("{text}, though no filter rule does so"), ELSEWHERE.into()))
+    let refused = facts.status.as_ref().is_ok_and(|now| now.is_send_refused(peer));
+    let text = || format!("{}, though no filter rule does so", send_refused(peer));
+    refused.then(|| (text(), ELSEWHERE.into()))
 }
 
 const ELSEWHERE: &str = "look for the rule in other tables and hooks: `iptables-save`, `nft list ruleset`; or for an \

@@ -6,7 +6,7 @@ use crate::cli::peers::{PathState, RECENT};
 use crate::dataplane::{FeatureState, PeerTraffic};
 use crate::humanize;
 use crate::observe::protocol::snapshot::{Snapshot, unix};
-use crate::observe::warnings::{Warning, send_refused};
+use crate::observe::warnings::Warning;
 
 /// The conditions that need an operator's attention.
 pub(super) fn warnings(now: &Snapshot) -> Vec<String> {
@@ -50,7 +50,7 @@ pub(super) fn warnings(now: &Snapshot) -> Vec<String> {
     let silent = now.traffic.iter().filter(|traffic| {
         peers.contains(&traffic.address)
             && PathState::of(traffic) == PathState::Silent
-            && !now.warnings.iter().any(|warning| warning.text == send_refused(traffic.address))
+            && !now.is_send_refused(traffic.address)
     });
     for (number, PeerTraffic { address, .. }) in silent.enumerate() {
         if number == MAX_NAMED_PEERS {

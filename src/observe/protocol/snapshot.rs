@@ -13,7 +13,7 @@ pub use super::store_address::StoreAddress;
 use crate::confine::Confinement;
 use crate::dataplane::counters::ThreadStats;
 use crate::dataplane::{FeatureState, OtherTraffic, PeerTraffic, RecentMismatch, Stats};
-use crate::observe::warnings::Warning;
+use crate::observe::warnings::{Warning, WarningKind, send_refused};
 use crate::route::Cidr;
 
 /// The daemon at one moment.
@@ -226,6 +226,13 @@ pub struct Peer {
 }
 
 impl Snapshot {
+    /// Whether a firewall of this host refuses the datagrams to the host with this address.
+    pub fn is_send_refused(&self, peer: Ipv4Addr) -> bool {
+        let refused = WarningKind::SendRefused.name();
+        let mut warnings = self.warnings.iter().filter(|warning| warning.kind == refused);
+        warnings.any(|warning| warning.text == send_refused(peer))
+    }
+
     /// Senders that failed a check of inner addresses in the last ten minutes, the latest first.
     pub fn recent_mismatches(&self) -> impl Iterator<Item = &RecentMismatch> {
         self.mismatches.iter().filter(|mismatch| mismatch.last_ago < RECENT)
