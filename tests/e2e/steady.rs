@@ -94,13 +94,19 @@ fn single_packets_are_received_with_a_batch_of_one() {
 fn a_packet_that_wakes_a_thread_takes_two_calls() {
     let Some(_exclusive) = exclusive() else { return };
     for flags in [&["--spin=0"][..], &["--offload=off"]] {
-        let calls = counts(&traced(flags, &["-c"], echo));
-        println!("{flags:?}: {calls:?}");
-        let sum = |names: &[&str]| names.iter().filter_map(|name| calls.get(*name)).sum::<u64>();
-        let (asked, carried) =
-            (sum(&["read", "recvmsg", "recvmmsg"]), sum(&["writev", "sendmsg", "sendmmsg"]));
-        assert!(carried > 40, "few round trips");
-        assert!(asked * 4 < carried * 5, "{asked} receive calls for {carried} packets");
+        // A machine that was busy with something else lets packets arrive together, and then the
+        // worker rightly looks for more. Looking after every packet makes two receive calls for each.
+        let is_frugal = (0..3).any(|_| {
+            let calls = counts(&traced(flags, &["-c"], echo));
+            let sum =
+                |names: &[&str]| names.iter().filter_map(|name| calls.get(*name)).sum::<u64>();
+            let (asked, carried) =
+                (sum(&["read", "recvmsg", "recvmmsg"]), sum(&["writev", "sendmsg", "sendmmsg"]));
+            println!("{flags:?}: {asked} receive calls for {carried} packets: {calls:?}");
+            assert!(carried > 40, "few round trips");
+            asked * 4 < carried * 5
+        });
+        assert!(is_frugal, "{flags:?}: too many receive calls, three times");
     }
 }
 
