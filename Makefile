@@ -26,15 +26,16 @@ demo:  ## two hosts on this machine: ping, a checked transfer, throughput (ARGS=
 	$(CARGO) build --locked --release
 	@target/release/flannel-udp demo $(ARGS)
 
-bench:  ## the tunnel compared with VXLAN and the plain underlay, 40 minutes; rewrites docs/benchmarks.*
+bench:  ## the tunnel compared with VXLAN and the plain underlay, 40 minutes; rewrites the tables of README and docs
 	@scripts/setup.sh build demo
 	$(CARGO) build --locked --release
 	$(CC) -O2 -Wall -o target/release/baseline-loop benches/baseline/loop.c
 	target/release/flannel-udp bench --modes underlay,vxlan,flannel-udp,off,spin0,half,watched \
 		--baseline target/release/baseline-loop \
-		--svg docs/benchmarks.svg --markdown docs/benchmarks.md $(ARGS)
+		--svg docs/benchmarks.svg --summary README.md --summary docs/benchmarks.md \
+		--markdown docs/benchmarks-full.md $(ARGS)
 	target/release/flannel-udp bench --mtu 9000 --underlay nic --only tcp1,tcp4,ppsfull \
-		--markdown docs/benchmarks.md --mark bench9000 $(ARGS)
+		--markdown docs/benchmarks-full.md --mark bench9000 $(ARGS)
 
 profile:  ## breakdown of the CPU time of a benchmark, by perf (ARGS="pps18 vxlan flannel-udp")
 	@scripts/setup.sh build demo

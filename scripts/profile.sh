@@ -36,8 +36,8 @@ profile() { # MODE
         function class_of(symbol) {
             if (symbol ~ /^(_copy_(from|to)_iter|rep_movs_|copy_user|csum_and_copy)/) return "copies to and from user space"
             if (symbol ~ /^(__)?schedule(_idle)?$|^try_to_wake_up|^do_sched_yield|^finish_task_switch/) return "waking up and switching"
-            if (symbol ~ /gro_/) return "joining (GRO)"
-            if (symbol ~ /skb_segment|gso_segment/) return "cutting (GSO)"
+            if (symbol ~ /gro_/) return "coalescing (GRO)"
+            if (symbol ~ /skb_segment|gso_segment/) return "segmentation (GSO)"
             if (symbol ~ /^(entry_|do_syscall_|x64_sys_|__x64_sys_|__arm64_sys_|el0_|invoke_syscall|syscall_|__sys_|___sys_|____sys_|ksys_|vfs_|do_writev|do_recvmmsg|do_sys_poll|__import_iovec|import_iovec|iovec_|fdget|fput)/) return "entering and leaving system calls"
             if (symbol ~ /^flannel_udp::(packet|dataplane|sys|route)/) return "the daemon"
             if (symbol ~ /^vxlan_/) return "VXLAN device"

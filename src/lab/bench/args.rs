@@ -58,4 +58,8 @@ pub struct BenchArgs {
     /// The mark in that file
     #[arg(long, value_name = "MARK", default_value = "bench", requires = "markdown")]
     pub mark: String,
+    /// Write one short table of the first underlay into this file, between the lines
+    /// `<!-- bench-summary:begin -->` and `<!-- bench-summary:end -->`; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub summary: Vec<PathBuf>,
 }

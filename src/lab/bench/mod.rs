@@ -13,6 +13,7 @@ mod mode;
 mod poller;
 mod results;
 mod sample;
+mod summary;
 mod svg;
 mod table;
 mod targets;
@@ -58,6 +59,9 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), LabError> {
     }
     if let (Some(path), Some(svg)) = (&arguments.svg, svg::render(&results)) {
         write(path, &svg)?;
+    }
+    if let Some(short) = summary::render(&results) {
+        arguments.summary.iter().try_for_each(|path| refresh(path, SUMMARY_MARK, &short))?;
     }
     arguments.markdown.as_ref().map_or(Ok(()), |path| refresh(path, &arguments.mark, &text))
 }
@@ -253,6 +257,9 @@ fn marks(mark: &str) -> [String; 2] {
 }
 
 const QUICK: [Measure; 4] = [Measure::Tcp1, Measure::Tcp4, Measure::Pps18, Measure::Rr];
+
+/// The mark of the short table in a file.
+const SUMMARY_MARK: &str = "bench-summary";
 
 /// Pause between two samples, in which connections of the last one end and polling threads sleep.
 const BETWEEN: Duration = Duration::from_millis(150);

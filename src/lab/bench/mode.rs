@@ -46,7 +46,7 @@ impl Mode {
             })?);
         }
         if let Some(path) = &arguments.baseline {
-            let (name, backend) = ("baseline".to_owned(), Backend::Loop(path.clone()));
+            let (name, backend) = (BASELINE.to_owned(), Backend::Loop(path.clone()));
             modes.push(Self { name, backend, is_variant: false });
         }
         Ok(modes)
@@ -63,8 +63,8 @@ impl Mode {
             "vxlan" => Backend::Vxlan,
             OURS => daemon(&[], &[]),
             OFF => daemon(&off, &off),
-            "spin0" => daemon(&["--spin=0"], &["--spin=0"]),
-            "half" => daemon(&[], &off),
+            SPIN0 => daemon(&["--spin=0"], &["--spin=0"]),
+            HALF => daemon(&[], &off),
             WATCHED => Backend::Watched,
             _ => return None,
         };
@@ -90,5 +90,14 @@ pub(super) const OFF: &str = "off";
 /// The daemon with its defaults, polled for metrics and status every second.
 pub(super) const WATCHED: &str = "watched";
 
+/// The daemon with `--spin=0`.
+pub(super) const SPIN0: &str = "spin0";
+
+/// The daemon with offloads on one end only.
+pub(super) const HALF: &str = "half";
+
+/// The program that `--baseline` names.
+pub(super) const BASELINE: &str = "baseline";
+
 /// Names that `--modes` takes.
-const BUILT_IN: [&str; 7] = ["underlay", "vxlan", OURS, OFF, "spin0", "half", WATCHED];
+const BUILT_IN: [&str; 7] = ["underlay", "vxlan", OURS, OFF, SPIN0, HALF, WATCHED];

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::measure::{Measure, full_size};
-use super::mode::{OFF, OURS, WATCHED};
+use super::mode::{BASELINE, HALF, OFF, OURS, SPIN0, WATCHED};
 use super::results::{MeasureRow, Results, Spread, Table};
 use super::sample::BenchSample;
 use super::targets;
@@ -306,7 +306,7 @@ fn line(text: &mut String, first: &str, cells: impl Iterator<Item = String>) {
     }
 }
 
-fn spread(spread: Spread, show: fn(f64) -> String) -> String {
+pub(super) fn spread(spread: Spread, show: fn(f64) -> String) -> String {
     format!("**{}** [{}–{}]", show(spread.median), show(spread.min), show(spread.max))
 }
 
@@ -320,16 +320,16 @@ pub(super) fn amount(value: f64) -> String {
     }
 }
 
-fn two_digits(value: f64) -> String {
+pub(super) fn two_digits(value: f64) -> String {
     if value.abs() >= 10.0 { format!("{value:.1}") } else { format!("{value:.2}") }
 }
 
 const PAIRS: [(&str, &str); 6] = [
     ("vxlan", "underlay"),
-    (OFF, "baseline"),
-    ("half", OFF),
-    ("spin0", "vxlan"),
-    ("spin0", OFF),
+    (OFF, BASELINE),
+    (HALF, OFF),
+    (SPIN0, "vxlan"),
+    (SPIN0, OFF),
     (WATCHED, OURS),
 ];
 
