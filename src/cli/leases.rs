@@ -43,11 +43,11 @@ pub enum LeasesAction {
         /// The address of the host that gets it
         public_ip: Ipv4Addr,
     },
-    /// Delete the key of a subnet
+    /// Delete the key of a subnet whose host has stopped flannel-udp
     Release {
         /// The subnet, such as 10.0.7.0/24
         subnet: Cidr,
-        /// Release it even if a running host holds it
+        /// Release it although its host may be running: needed for a host that crashed or ran stock flanneld
         #[arg(long)]
         force: bool,
     },
@@ -122,7 +122,7 @@ fn print_table(rows: &[LeaseRow]) {
                 holding.subnet.to_string(),
                 holding.public_ip.to_string(),
                 backend(holding).to_owned(),
-                term(holding.term),
+                term(holding),
                 row.key.clone(),
             ]),
             Err(why) => {
@@ -154,6 +154,7 @@ fn print_json(rows: &[LeaseRow]) {
                     HoldingTerm::Reserved | HoldingTerm::Unknown => None,
                 },
                 "instance": holding.instance,
+                "stopped": holding.stopped,
             }),
             Err(why) => json!({ "key": row.key, "error": why }),
         })
@@ -161,12 +162,13 @@ fn print_json(rows: &[LeaseRow]) {
     println!("{:#}", json!({ "version": 1, "leases": rows }));
 }
 
-fn term(term: HoldingTerm) -> String {
-    match term {
-        HoldingTerm::Reserved => "reserved".into(),
+fn term(holding: &Holding) -> String {
+    let left = match holding.term {
+        HoldingTerm::Reserved => return "reserved".into(),
         HoldingTerm::Unknown => "?".into(),
         HoldingTerm::Left(left) => humanize::duration(left),
-    }
+    };
+    if holding.stopped { format!("{left} (stopped)") } else { left }
 }
 
 fn unavailable(error: StoreError) -> Exit {

@@ -56,7 +56,13 @@ pub(super) async fn run(
             signal = signals.next() => match signal {
                 DaemonSignal::Reload => server.reload(),
                 DaemonSignal::WriteStats => node.write_stats(),
-                DaemonSignal::Stop => break Ok(()),
+                DaemonSignal::Stop => {
+                    tracing::info!("stopping");
+                    systemd::stopping("stopping");
+                    drop(stop);
+                    // Packets are forwarded while the lease store is told.
+                    break manager.as_mut().await.map_err(run_exit);
+                }
             },
             Ok(()) = subscriber.changed() => {
                 let status = subscriber.borrow_and_update().clone();
@@ -122,9 +128,9 @@ pub(super) async fn run(
             public_ip.send_if_modified(|current| std::mem::replace(current, now) != now);
         }
     };
-    tracing::info!("stopping");
-    systemd::stopping("stopping");
-    drop(stop);
+    if outcome.is_err() {
+        systemd::stopping("stopping");
+    }
     node.end_captures().await;
     node.stop();
     outcome.map(|()| subscriber.borrow().lease_held)

@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 
 use super::store::{LeaseStore, StoreError, StoreRecord};
-use super::{LeaseKey, LeaseValue, NetworkConfig};
+use super::{LeaseId, LeaseKey, LeaseValue, NetworkConfig};
+use crate::humanize;
 use crate::route::Cidr;
 
 /// One entry of the lease store, as it is listed.
@@ -34,6 +35,8 @@ pub struct Holding {
     pub term: HoldingTerm,
     /// The fingerprint of the instance that holds the lease, if the holder runs this program.
     pub instance: Option<String>,
+    /// Whether the holder's daemon has stopped, and said so. One that crashed, and stock flanneld, say nothing.
+    pub stopped: bool,
 }
 
 /// How long a subnet is held.
@@ -87,18 +90,19 @@ pub enum AdminError {
     /// No entry holds the subnet.
     #[error("no entry holds {0}")]
     NotFound(Cidr),
-    /// The holder may be running.
+    /// The holder may be running: a daemon of this program that stops says so in its lease.
     #[error(
-        "{public_ip} holds {subnet} and may be running: its lease expires in {left_seconds} s; \
-         stop that host, or use --force"
+        "{public_ip} holds {subnet} and may be running: its lease expires in {}, and its daemon has not said that \
+         it stopped. Stop flannel-udp on that host; if the host is gone, or ran stock flanneld, use --force",
+        humanize::duration(*.left)
     )]
     Alive {
         /// The subnet.
         subnet: Cidr,
         /// The holder.
         public_ip: Ipv4Addr,
-        /// Time until the lease expires, in seconds.
-        left_seconds: u64,
+        /// Time until the lease expires.
+        left: Duration,
     },
 }
 
@@ -196,11 +200,11 @@ pub async fn release(
     let mut released = Vec::new();
     for record in records {
         let left = store.time_left(&record).await?;
-        if let (Some(left), false) = (left, force) {
+        let has_stopped = record.lease.is_some_and(LeaseId::is_stopped);
+        if let (Some(left), false) = (left, force || has_stopped) {
             let public_ip = LeaseValue::decode(&record.value)
                 .map_or(Ipv4Addr::UNSPECIFIED, |value| value.public_ip);
-            let left_seconds = left.as_secs();
-            return Err(AdminError::Alive { subnet, public_ip, left_seconds });
+            return Err(AdminError::Alive { subnet, public_ip, left });
         }
         store.remove(&record.name, record.revision).await?;
         if let Some(lease) = record.lease {
@@ -225,6 +229,7 @@ fn row(record: &StoreRecord, left: Option<Duration>) -> LeaseRow {
                 (Some(_), None) => HoldingTerm::Unknown,
             },
             instance: record.lease.and_then(|lease| lease.signer()).map(|p| p.to_string()),
+            stopped: record.lease.is_some_and(LeaseId::is_stopped),
         })
     };
     let lease = match &record.fault {

@@ -43,8 +43,17 @@ impl Instance {
 
     /// A number for a new lease of this instance.
     pub fn sign(&self, rng: &mut fastrand::Rng) -> LeaseId {
+        self.number(MARK, rng)
+    }
+
+    /// A number for the lease that this instance's daemon leaves behind when it stops.
+    pub fn sign_stopped(&self, rng: &mut fastrand::Rng) -> LeaseId {
+        self.number(STOPPED_MARK, rng)
+    }
+
+    fn number(&self, mark: i64, rng: &mut fastrand::Rng) -> LeaseId {
         let rest = rng.u32(..) & RANDOM_MASK;
-        LeaseId(MARK << 48 | i64::from(self.fingerprint.0) << 24 | i64::from(rest))
+        LeaseId(mark << 48 | i64::from(self.fingerprint.0) << 24 | i64::from(rest))
     }
 }
 
@@ -71,7 +80,19 @@ pub struct LeaseId(pub i64);
 impl LeaseId {
     /// The instance that asked for the lease; `None` if stock flanneld or an operator did.
     pub fn signer(self) -> Option<Fingerprint> {
-        (self.0 >> 48 == MARK).then_some(Fingerprint((self.0 >> 24) as u32 & FINGERPRINT_MASK))
+        let mark = self.0 >> 48;
+        let fingerprint = Fingerprint((self.0 >> 24) as u32 & FINGERPRINT_MASK);
+        (mark == MARK || mark == STOPPED_MARK).then_some(fingerprint)
+    }
+
+    /// Whether the daemon that asked for the lease has stopped, and said so.
+    pub fn is_stopped(self) -> bool {
+        self.0 >> 48 == STOPPED_MARK
+    }
+
+    /// As [`signer`](Self::signer), but `None` for a daemon that has stopped.
+    pub fn running_signer(self) -> Option<Fingerprint> {
+        self.signer().filter(|_| !self.is_stopped())
     }
 }
 
@@ -86,6 +107,9 @@ impl fmt::Display for LeaseId {
 /// begins with bits of the member's ID (`pkg/idutil`); one in 65,536 has these bits by chance,
 /// which matters only if the lease also announces this host's public IP.
 const MARK: i64 = 0x0f1a;
+/// The same for the lease of a daemon that has stopped. Key, value and time to live are as before, so stock
+/// flanneld sees a renewal.
+const STOPPED_MARK: i64 = 0x0f1b;
 const FINGERPRINT_MASK: u32 = 0xff_ffff;
 const RANDOM_MASK: u32 = 0xff_ffff;
 
@@ -103,6 +127,10 @@ mod tests {
         assert_eq!(lease.signer(), Some(one.fingerprint()));
         assert_ne!(lease.signer(), Some(two.fingerprint()));
         assert_ne!(lease, one.sign(&mut rng));
+        assert_eq!(lease.running_signer(), lease.signer());
+        let left = one.sign_stopped(&mut rng);
+        assert!(left.is_stopped() && !lease.is_stopped());
+        assert_eq!((left.signer(), left.running_signer()), (Some(one.fingerprint()), None));
         assert_eq!(LeaseId(0x694d_7185_8bc8_f007).signer(), None);
         assert_eq!(Instance::current(), Instance::current());
     }

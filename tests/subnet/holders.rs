@@ -1,11 +1,12 @@
 //! Holders of a subnet: other hosts, hosts with one address, clones, reservations; on both stores.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flannel_udp::subnet::admin::{self, AdminError, HoldingTerm};
 use flannel_udp::subnet::store::Grant;
 use flannel_udp::subnet::{
-    AcquireError, LeaseId, Manager, ManagerOptions, RunError, SubnetFileOrigin, SubnetStatus,
+    AcquireError, Instance, LeaseId, Manager, ManagerOptions, RunError, SubnetFileOrigin,
+    SubnetStatus,
 };
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -21,6 +22,7 @@ both! {
     hosts_of_one_address_that_start_together_are_detected
     a_cloned_subnet_file_is_not_trusted
     operators_list_reserve_and_release
+    a_subnet_of_a_stopped_host_may_be_released
     an_own_entry_of_a_dual_stack_network_is_kept
 }
 
@@ -241,4 +243,58 @@ async fn operators_list_reserve_and_release(test_store: TestStore) {
     assert_eq!(test_store.value(&second.to_string().replace('/', "-")).await, None);
     let none = admin::release(store, second, true).await.unwrap_err();
     assert!(matches!(none, AdminError::NotFound(_)));
+}
+
+async fn a_subnet_of_a_stopped_host_may_be_released(test_store: TestStore) {
+    let store = test_store.open();
+    let one = Running::start(test_store.open(), options(1)).await;
+    let subnet = one.lease.subnet;
+    let name = subnet.to_string().replace('/', "-");
+    let holding = async || admin::list(&*store).await.unwrap().remove(0).lease.unwrap();
+    one.stop().await;
+    let left = holding().await;
+    assert!(left.stopped && left.instance.is_some(), "{left:?}");
+    assert!(matches!(left.term, HoldingTerm::Left(left) if left > Duration::from_secs(86_000)));
+    assert_eq!(test_store.value(&name).await.unwrap(), value(1), "stock flanneld sees a renewal");
+    // After a reboot the host is another instance: it gets its subnet, and at once, for the other has stopped.
+    let rebooted = || ManagerOptions {
+        instance: Instance::new("host1".into(), &["after the boot"]),
+        ..options(1)
+    };
+    let began = Instant::now();
+    let again = Running::start(test_store.open(), rebooted()).await;
+    assert!(began.elapsed() < options(1).timing.contest, "{:?}", began.elapsed());
+    assert_eq!(again.lease.subnet, subnet);
+    assert!(!holding().await.stopped);
+    let refused = admin::release(&*store, subnet, false).await.unwrap_err().to_string();
+    assert!(refused.contains("may be running") && refused.contains("--force"), "{refused}");
+    // A daemon that crashes says nothing.
+    drop(again);
+    sleep(Duration::from_millis(100)).await;
+    let refused = admin::release(&*store, subnet, false).await.unwrap_err();
+    assert!(matches!(refused, AdminError::Alive { .. }), "{refused}");
+    // Two daemons on one host: the one that stops does not mark the lease of the other.
+    let first = Running::start(test_store.open(), rebooted()).await;
+    let mut second = Running::start(test_store.open(), rebooted()).await;
+    first.stop().await;
+    second.wait("a lease", |status| status.lease_held).await;
+    until("the lease of a running daemon", async || !holding().await.stopped).await;
+    second.stop().await;
+    assert_eq!(admin::release(&*store, subnet, false).await.unwrap().len(), 1);
+    assert_eq!(test_store.value(&name).await, None);
+    if let TestStore::Etcd(etcd) = &test_store {
+        assert_eq!(etcd.leases().await, 0, "no lease of etcd is left behind");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_store_that_is_silent() {
+    let etcd = Etcd::start().await;
+    let one = Running::start(etcd.store(), options(1)).await;
+    etcd.signal("-STOP");
+    let began = Instant::now();
+    one.stop().await;
+    let took = began.elapsed();
+    etcd.signal("-CONT");
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }

@@ -175,7 +175,9 @@ impl Acquirer<'_> {
             Err(error) => return Err(AcquireError::Store(error)),
         };
         let own = self.options.instance.fingerprint();
-        if let Some(other) = record.lease.and_then(|id| id.signer()).filter(|&other| other != own) {
+        if let Some(other) =
+            record.lease.and_then(|id| id.running_signer()).filter(|&other| other != own)
+        {
             return self.contest(held, other).await;
         }
         if let Some(old) = record.lease {
@@ -204,7 +206,7 @@ impl Acquirer<'_> {
             if current.revision == held.record.revision {
                 continue;
             }
-            if current.lease.and_then(|id| id.signer()) == Some(other) {
+            if current.lease.and_then(|id| id.running_signer()) == Some(other) {
                 let text = duplicate(self.options, other, held.subnet);
                 return Err(AcquireError::DuplicatePublicIp(text));
             }
@@ -260,7 +262,7 @@ impl Acquirer<'_> {
         let now = LeaseSurvey::new(&snapshot, self.config, self.options.public_ip);
         let own = self.options.instance.fingerprint();
         let rival = now.ours.iter().find_map(|entry| {
-            let other = entry.1.lease?.signer()?;
+            let other = entry.1.lease?.running_signer()?;
             (other < own && !before.ours.contains(entry)).then_some((other, entry.0.subnet))
         });
         let Some((other, subnet)) = rival else { return Ok(()) };

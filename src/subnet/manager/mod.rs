@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::info;
 
 use super::NetworkConfig;
 use super::store::LeaseStore;
@@ -118,7 +120,8 @@ impl Manager {
     }
 
     /// Keeps the lease and the route table up to date until `shutdown` completes. The lease stays
-    /// in the lease store, so that the daemon finds it after a restart.
+    /// in the lease store, so that the daemon finds it after a restart, with a number that says that
+    /// its daemon has stopped.
     ///
     /// # Errors
     /// The lease is lost for good.
@@ -138,19 +141,26 @@ impl Manager {
         // Unbounded, so that reconciler and keeper never wait for each other; events about this
         // host's own entry are rare.
         let (own_tx, own_events) = mpsc::unbounded_channel();
-        // Dropping the set ends the tasks.
-        let mut tasks = JoinSet::new();
+        // Dropping the sets ends the tasks.
+        let (mut tasks, mut keeping) = (JoinSet::new(), JoinSet::new());
         let store = Arc::clone(&self.store);
         tasks.spawn(watcher::run(store, self.options.timing.clone(), watcher_tx));
         let mut reconciler =
             Reconciler::new(&config, writer, status, own, own_tx, self.next_hop_check);
         let public_ip = self.public_ip.subscribe();
+        let leave_timeout = self.options.timing.leave;
         let keeper_task = Keeper::new(self.store, self.options, config, held, public_ip, keeper_tx);
-        tasks.spawn(keeper_task.run(own_events));
+        keeping.spawn(keeper_task.run(own_events));
         tokio::select! {
-            outcome = reconciler.run(watcher, keeper) => outcome,
-            () = shutdown => Ok(()),
+            outcome = reconciler.run(watcher, keeper) => return outcome,
+            () = shutdown => {}
         }
+        // Without the reconciler's events the keeper ends, and marks the lease before.
+        drop(reconciler);
+        if timeout(leave_timeout, keeping.join_next()).await.is_err() {
+            info!("{}: no answer within {leave_timeout:?}", keeper::NOT_MARKED);
+        }
+        Ok(())
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Timing {
     /// Time for which a lease that another instance granted has to stay unclaimed after it was
     /// taken over.
     pub contest: Duration,
+    /// Time limit for telling the lease store, at a stop, that this daemon has stopped.
+    pub leave: Duration,
     /// Longest interval between reads of a missing or wrong config.
     pub config_poll: Duration,
     /// Interval of log lines about a failure that lasts.
@@ -88,6 +90,7 @@ impl Default for Timing {
             resync: Duration::from_secs(3600),
             check: Duration::from_secs(60),
             contest: Duration::from_secs(3),
+            leave: Duration::from_secs(1),
             config_poll: Duration::from_secs(1),
             log_interval: LOG_INTERVAL,
         }

@@ -34,6 +34,13 @@ impl Keeper {
         if value.public_ip != self.held.public_ip && value.public_ip != self.options.public_ip {
             return self.lost(value.public_ip).await;
         }
+        if record.lease.is_some_and(|lease| lease.is_stopped()) {
+            info!(
+                subnet = %self.held.subnet,
+                "another daemon with our public IP has stopped and marked our lease so; renewing it"
+            );
+            return self.answer(record).await;
+        }
         let me = self.options.instance.fingerprint();
         match record.lease.map(|lease| lease.signer()) {
             None => {
@@ -66,10 +73,13 @@ impl Keeper {
         let began = Instant::now();
         let value = self.held.value(self.options.public_ip);
         let grant = Some(self.grant());
-        let name = &record.name;
-        match self.store.replace(name, record.revision, &value, grant).await {
+        let StoreRecord { name, revision, lease: old, .. } = record;
+        match self.store.replace(&name, revision, &value, grant).await {
             Ok(record) => {
                 self.now_held(record, began, false).await;
+                if let Some(old) = old {
+                    let _ = self.store.revoke_unused(old).await;
+                }
                 Ok(())
             }
             Err(StoreError::Conflict) => {

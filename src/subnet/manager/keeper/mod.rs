@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::held::{HeldLease, LeaseTerm};
 use super::log_throttle::LogThrottle;
@@ -106,14 +106,15 @@ impl Keeper {
         keeper
     }
 
-    /// Runs until the manager has to end, or drops the channel of events.
+    /// Runs until the manager has to end, or until it drops the channel of events because it stops. In that
+    /// case the lease is marked as left.
     pub(super) async fn run(mut self, mut events: UnboundedReceiver<OwnEvent>) {
         loop {
             let (at, action) = self.next.unzip();
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.on_event(event),
-                    None => return,
+                    None => return self.leave().await,
                 },
                 Ok(()) = self.public_ip.changed() => self.on_address(),
                 () = sleep_until(at.unwrap_or_else(Instant::now)), if at.is_some() => {
@@ -200,6 +201,26 @@ impl Keeper {
         }
     }
 
+    /// Writes the entry again with a lease whose number says that this daemon has stopped, so that an operator
+    /// may release the subnet. Whoever reads only key, value and time to live sees another renewal.
+    async fn leave(&mut self) {
+        let StoreRecord { name, revision, lease, .. } = self.held.record.clone();
+        let Some(old) = lease else { return };
+        let id = self.options.instance.sign_stopped(&mut fastrand::Rng::new());
+        let grant = Grant { id, ttl: self.options.timing.ttl };
+        let value = self.held.value(self.held.public_ip);
+        let subnet = self.held.subnet;
+        match self.store.replace(&name, revision, &value, Some(grant)).await {
+            Ok(_) => {
+                debug!(%subnet, "marked our lease as that of a stopped daemon");
+                let _ = self.store.revoke_unused(old).await;
+            }
+            // Another daemon holds the entry now, or an operator removed it.
+            Err(StoreError::Conflict) => debug!(%subnet, "our lease has another holder already"),
+            Err(error) => info!(%subnet, "{NOT_MARKED}: {error}"),
+        }
+    }
+
     /// Records a successful write of the entry.
     async fn now_held(&mut self, record: StoreRecord, began: Instant, renewed: bool) {
         let Timing { ttl, renew_margin, .. } = self.options.timing;
@@ -262,6 +283,10 @@ impl Keeper {
         Grant { id, ttl: self.options.timing.ttl }
     }
 }
+
+/// The log's words for a lease that is left without its mark.
+pub(super) const NOT_MARKED: &str = "cannot tell the lease store that this daemon stops; `leases release` will need \
+                                     --force";
 
 /// Delay between a write and the check of the entry: a watch that compares lists does not see a
 /// change that was undone between two of them.

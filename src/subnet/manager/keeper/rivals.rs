@@ -61,7 +61,7 @@ impl Keeper {
         let me = self.options.instance.fingerprint();
         let same_ip = LeaseValue::decode(&record.value)
             .is_ok_and(|value| value.public_ip == self.held.public_ip);
-        let signer = record.lease.and_then(|lease| lease.signer());
+        let signer = record.lease.and_then(|lease| lease.running_signer());
         if !same_ip || signer == Some(me) {
             return;
         }
