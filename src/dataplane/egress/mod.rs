@@ -123,6 +123,12 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
         }
     }
 
+    /// The same with other routes.
+    #[cfg(test)]
+    pub(super) fn with_routes(self, routes: Arc<RouteTable>) -> Self {
+        Self { routes, ..self }
+    }
+
     /// Sends what one of the `ready` queues holds, up to one batch.
     pub(super) fn turn(&mut self, ready: Ready) -> Turn {
         self.probe.check_capture();
@@ -132,6 +138,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
         }
         self.probe.batch_read();
         self.follow_mtu();
+        self.sender.gso_blocklist.begin_batch();
         self.sender.max_segments =
             if self.offloads.has(Feature::Gso) { MAX_SEGMENTS as u32 } else { 1 };
         let before = self.counters.egress.packets.get();
@@ -238,7 +245,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
     /// Appends the segments of the packet at `start` to the trains.
     fn plan(&mut self, segments: &Segments, route: Route, start: usize, len: usize) {
         let header_len = segments.header_len();
-        let max_segments = self.sender.max_segments_to(route.hop);
+        let max_segments = self.sender.max_segments_to(&route);
         let tos = self.packets[start + TOS] & self.inherited_tos;
         for index in 0..segments.count() {
             if self.sender.is_full(header_len + COPIED) {
@@ -265,7 +272,7 @@ impl<Q: PacketQueue, S: MessageSocket> Egress<Q, S> {
         let mtu = self.mtu.get().into();
         if mtu != self.policy.mtu {
             self.policy.mtu = mtu;
-            self.sender.gso_blocklist = GsoBlocklist::default();
+            self.sender.gso_blocklist.clear();
         }
     }
 

@@ -12,7 +12,7 @@ use crate::dataplane::offload::{ActiveOffloads, Feature, gso};
 use crate::dataplane::syscalls::{MessageSocket, PacketQueue};
 use crate::dataplane::tap::{Probe, Ttl};
 use crate::packet::icmp::ErrorKind;
-use crate::route::NextHop;
+use crate::route::{NextHop, Route};
 use crate::sys::mmsg::Filling;
 
 impl<S: MessageSocket> Sender<S> {
@@ -22,10 +22,10 @@ impl<S: MessageSocket> Sender<S> {
         self.trains.is_full() || self.headers_len + header_len > self.headers.len()
     }
 
-    /// How many datagrams a train to `hop` may have.
+    /// How many datagrams a train along `route` may have.
     #[inline]
-    pub(super) fn max_segments_to(&mut self, hop: NextHop) -> u32 {
-        if self.gso_blocklist.contains(hop) { 1 } else { self.max_segments }
+    pub(super) fn max_segments_to(&self, route: &Route) -> u32 {
+        if self.gso_blocklist.contains(route) { 1 } else { self.max_segments }
     }
 
     /// Sends all trains in their order, and empties the list. A refused train costs only itself.
@@ -64,7 +64,7 @@ impl<S: MessageSocket> Sender<S> {
                     if self.send_singly(&train, packets, offloads, counters, errors, probe) > 0 {
                         self.gso_blocklist.record_refusal(
                             &error,
-                            train.hop,
+                            Route { hop: train.hop, peer: train.peer },
                             (train.count, train.size),
                             offloads,
                         );

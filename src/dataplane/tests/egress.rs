@@ -1,5 +1,6 @@
 //! What egress does when the kernel refuses to send.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::support::{
@@ -13,7 +14,7 @@ use crate::dataplane::polling::{Ready, RecentEvent};
 use crate::dataplane::{Config, OuterTos};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::vnet::VnetHeader;
-use crate::route::NextHop;
+use crate::route::{Cidr, NextHop};
 use crate::sys::mmsg::Message;
 
 const A: NextHop = NextHop { ip: std::net::Ipv4Addr::new(192, 168, 0, 2), port: 8285 };
@@ -24,7 +25,7 @@ const HERE: [u8; 4] = [10, 0, 1, 2];
 const SEGMENT: u16 = 1_000;
 
 /// Egress over a scripted kernel.
-struct Bench {
+pub(super) struct Bench {
     queue: Arc<ScriptedQueue>,
     socket: Arc<ScriptedSocket>,
     counters: Arc<ThreadCounters>,
@@ -58,6 +59,35 @@ impl Bench {
             Arc::new(RecentEvent::new(INTERACTIVE_WINDOW)),
         );
         Self { queue, socket, counters, offloads, mtu: config.mtu, egress }
+    }
+
+    /// Among `hosts` hosts, of which the first `blocked` are behind a path that takes no trains.
+    pub(super) fn among(hosts: u32, blocked: u32) -> Self {
+        let mut bench =
+            Self::new(usize::MAX, |message| is_train(message).then_some(libc::EMSGSIZE));
+        let (mut writer, table) = crate::route::table("10.0.0.0/8".parse().unwrap(), 24);
+        for n in 0..hosts {
+            let subnet = Cidr::new((0x0a00_0000 + (n << 8)).into(), 24);
+            writer.insert(subnet, NextHop { ip: (0xac10_0000 + n).into(), port: 8285 }).unwrap();
+        }
+        bench.egress = bench.egress.with_routes(table);
+        for n in 0..blocked {
+            let to = (0x0a00_0002 + (n << 8)).to_be_bytes();
+            bench.queue.holds(tcp_super_packet(8), &tcp(HERE, to, 1, 16));
+            bench.egress.turn(Ready::ANY);
+        }
+        assert_eq!(bench.stats().egress.gso_refused, u64::from(blocked));
+        bench
+    }
+
+    /// Sends a small packet to each of these hosts, in one batch.
+    pub(super) fn single_packets(&mut self, hosts: Range<u32>) {
+        for n in hosts {
+            let to = (0x0a00_0002 + (n << 8)).to_be_bytes();
+            self.queue.holds(VnetHeader::NONE, &udp(HERE, to, 64, 10));
+        }
+        self.egress.turn(Ready::ANY);
+        self.socket.sent.borrow_mut().clear();
     }
 
     /// Sends a train of three segments to A, then a packet each to B and C, in one batch.
