@@ -242,6 +242,7 @@ mod tests {
                 received_packets: 0,
                 received_bytes: 0,
                 unsent_packets: sent / 3,
+                fragments_of: None,
                 last_sent: Some(Duration::ZERO),
                 last_received: last_received.map(Duration::from_secs),
             }],

@@ -115,6 +115,12 @@ pub(super) fn bind(
         })
         .and_then(|sockets: Vec<_>| {
             sockets.iter().try_for_each(|socket| socket.set_write_timeout(Some(SEND_TIMEOUT)))?;
+            for socket in &sockets {
+                let set = udp::set_path_mtu_discovery(socket, false);
+                if let Err(error) = set.and(udp::report_fragments(socket)) {
+                    tracing::debug!(%error, "the kernel may fragment by a path MTU that anybody can forge");
+                }
+            }
             let tos = config.outer_tos.of_socket();
             if tos != 0 {
                 sockets.iter().try_for_each(|socket| udp::set_tos(socket, tos))?;

@@ -229,6 +229,16 @@ impl Dataplane {
         self.mtu.set(mtu);
     }
 
+    /// Sets whether datagrams are fragmented by the MTU of the kernel's routes, which an administrator may have
+    /// set, but which ICMP errors also change; at first they are not.
+    pub fn follow_route_mtu(&self, follow: bool) {
+        for socket in &self.sockets {
+            if let Err(error) = udp::set_path_mtu_discovery(socket, follow) {
+                tracing::debug!(%error, "cannot change how datagrams are fragmented");
+            }
+        }
+    }
+
     /// Sets whether the route table may lack leases because it is out of date with the lease store, which
     /// is assumed at first. Meanwhile the source check tolerates overlay addresses that are in no lease.
     pub fn set_routes_stale(&self, stale: bool) {

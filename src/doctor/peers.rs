@@ -161,6 +161,16 @@ async fn path_mtu(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, check: &st
 fn full_packets_pass(facts: &HostFacts<'_>, peer: &Holding, check: &str, full: usize) -> Finding {
     let outer = full + OVERHEAD;
     match known_path_mtu(facts, peer.public_ip) {
+        Ok(path) if (path as usize) < outer && !facts.routes.iter().any(|r| r.mtu.is_some()) => {
+            Finding::note(
+                check,
+                format!(
+                    "packets of {full} bytes pass, the overlay's MTU; an ICMP error has told this kernel a \
+                     path MTU of {path} to {}, by which the daemon does not go",
+                    peer.public_ip
+                ),
+            )
+        }
         Ok(path) if (path as usize) < outer => Finding::warning(
             check,
             format!(

@@ -355,6 +355,7 @@ mod tests {
                 oif: Some(oif),
                 gateway: None,
                 priority,
+                mtu: None,
                 source: None,
                 kind: RouteType::Unicast,
             };
@@ -375,6 +376,7 @@ mod tests {
             oif: Some(2),
             gateway: Some(Ipv4Addr::new(192, 168, 1, 1)),
             priority: 5,
+            mtu: None,
             source: None,
             kind: RouteType::Unicast,
         };

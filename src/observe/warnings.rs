@@ -63,6 +63,8 @@ kinds! {
     StoreRefuses = "store-refuses", Ready;
     /// A firewall of this host refuses the datagrams to a peer.
     SendRefused = "send-refused", Ready;
+    /// Datagrams from a peer arrive in fragments.
+    Fragments = "fragments", Ready;
     /// The subnet file is not what the container runtime needs.
     SubnetFile = "subnet-file", NotReady;
     /// Firewall rules are missing or cannot be checked.

@@ -53,6 +53,26 @@ pub fn set_tos(socket: &UdpSocket, tos: u8) -> io::Result<()> {
     set_option(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_TOS, tos.into())
 }
 
+/// Whether the kernel fragments by a path MTU that it has learned, and forbids routers to fragment what is
+/// shorter (`IP_PMTUDISC_WANT`, its default), or by the interface's MTU and any router by its own
+/// (`IP_PMTUDISC_OMIT`, Linux 3.15): an ICMP error, which anybody can forge, then changes nothing.
+///
+/// # Errors
+/// `EINVAL` where the kernel does not know it.
+pub fn set_path_mtu_discovery(socket: &UdpSocket, on: bool) -> io::Result<()> {
+    let mode = if on { libc::IP_PMTUDISC_WANT } else { libc::IP_PMTUDISC_OMIT };
+    set_option(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, mode)
+}
+
+/// Asks for the length of the longest fragment with each datagram that came in fragments
+/// (`IP_RECVFRAGSIZE`, Linux 4.9).
+///
+/// # Errors
+/// `ENOPROTOOPT` where the kernel does not know it.
+pub fn report_fragments(socket: &UdpSocket) -> io::Result<()> {
+    set_option(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVFRAGSIZE, 1)
+}
+
 /// How many datagrams the kernel has dropped because the receive buffer was full: the counter that
 /// `SO_MEMINFO` gives at `SK_MEMINFO_DROPS` (`include/uapi/linux/sock_diag.h`).
 ///

@@ -18,6 +18,7 @@ mod local_store;
 mod metrics;
 mod operations;
 mod overlap;
+mod path_mtu;
 mod peers;
 mod reach;
 mod refusing_store;

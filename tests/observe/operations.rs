@@ -47,6 +47,8 @@ fn every_row_is_broken_in_a_test() {
         include_str!("doctor.rs"),
         include_str!("firewalls.rs"),
         include_str!("operations.rs"),
+        include_str!("checks.rs"),
+        include_str!("path_mtu.rs"),
         include_str!("local_store.rs"),
         include_str!("reach.rs"),
         include_str!("refusing_store.rs"),

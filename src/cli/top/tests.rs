@@ -62,6 +62,7 @@ fn sample(uptime: f64) -> Sample {
             received_packets: times(100.0 / rate),
             received_bytes: times(1e5 / rate),
             unsent_packets: 0,
+            fragments_of: None,
             last_sent: None,
             last_received: Some(Duration::from_secs(n.into())),
         });

@@ -55,6 +55,7 @@ impl Node<'_> {
         });
         self.warnings.set(WarningKind::Steering, steering.into_iter().collect());
         plane.set_routes_stale(self.routes_stale);
+        plane.follow_route_mtu(self.has_route_mtu);
         self.plane = Some(plane);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! This host's node of the overlay: data plane, TUN device, firewall rules, subnet file.
 
 mod dataplane;
+mod fragments;
 mod overlay;
 mod refused;
 mod rules;
@@ -56,6 +57,8 @@ pub(super) struct Node<'a> {
     refused: RefusedPeers,
     /// True while the route table may lack leases.
     routes_stale: bool,
+    /// Whether a route of the outer network has an MTU of its own.
+    has_route_mtu: bool,
     netlink: Netlink,
     /// The state in which the link watcher keeps the TUN device; `None` until the watcher runs.
     overlays: Option<watch::Sender<OverlayDevice>>,
@@ -120,6 +123,7 @@ impl<'a> Node<'a> {
             mismatches: MismatchLog::default(),
             refused: RefusedPeers::default(),
             routes_stale: true,
+            has_route_mtu: false,
             netlink,
             overlays: None,
             link_events: mpsc::unbounded_channel().1,
@@ -234,6 +238,12 @@ impl<'a> Node<'a> {
                 let now = overlap::collision(self.network, &hidden);
                 self.warnings.set(WarningKind::HiddenNetwork, now);
             }
+            LinkEvent::RouteMtu(has) => {
+                self.has_route_mtu = has;
+                if let Some(plane) = &self.plane {
+                    plane.follow_route_mtu(has);
+                }
+            }
             // The workers report this too, and sooner.
             LinkEvent::Gone(_) => {}
             LinkEvent::Underlay(UnderlayState::Waiting(text)) => {
@@ -326,7 +336,9 @@ impl<'a> Node<'a> {
         }
         let drops = self.stats().egress.drops;
         let refused = drops.get(DropReason::SendRefused.name()).copied().unwrap_or_default();
-        let refused = self.refused.sample(refused, &self.peers.traffic(), Instant::now());
+        let traffic = self.peers.traffic();
+        self.warnings.set(WarningKind::Fragments, fragments::conditions(&traffic));
+        let refused = self.refused.sample(refused, &traffic, Instant::now());
         self.warnings.set(WarningKind::SendRefused, refused);
     }
 

@@ -64,6 +64,7 @@ mod tests {
             received_packets: 0,
             received_bytes: 0,
             unsent_packets,
+            fragments_of: None,
             last_sent: None,
             last_received: None,
         }

@@ -38,6 +38,8 @@ pub(super) struct Ingress<Q = TunQueue> {
     policy: Policy,
     /// Whether a sender of the batch has been told that its packets are longer than the MTU.
     told: bool,
+    /// Bytes of the longest fragment of the datagram at hand; 0 if it came whole.
+    fragment: u16,
     checks: Checks,
     depth: Depth,
     pattern: ArrivalPattern,
@@ -79,6 +81,7 @@ impl<Q: PacketQueue> Ingress<Q> {
             mtu: config.mtu.clone(),
             policy,
             told: false,
+            fragment: 0,
             checks,
             batch: RecvBatch::new(depth.max, batched),
             depth,
@@ -127,6 +130,7 @@ impl<Q: PacketQueue> Ingress<Q> {
                 self.drop_datagram(&dropped, from, Span::new(RecvBatch::offset(index), len));
                 continue;
             }
+            self.fragment = message.fragment;
             bytes += len;
             counters.in_unit_packets.record(len.div_ceil(segment) as u64);
             let start = RecvBatch::offset(index);
@@ -164,6 +168,9 @@ impl<Q: PacketQueue> Ingress<Q> {
         match result {
             Ok(Incoming { packet, peer, icmp }) => {
                 let len = packet.total_len();
+                if self.fragment > 0 {
+                    counters.peers.record_fragment(peer, self.fragment);
+                }
                 if self.coalescer.push(&packet).is_ok() {
                     counters.packets.add(1);
                     counters.bytes.add(len as u64);

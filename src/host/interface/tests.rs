@@ -46,6 +46,7 @@ fn default_route(oif: u32, priority: u32, source: Option<Ipv4Addr>) -> KernelRou
         gateway: None,
         priority,
         source,
+        mtu: None,
         kind: RouteType::Unicast,
     }
 }

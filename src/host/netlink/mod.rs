@@ -133,6 +133,8 @@ pub struct KernelRoute {
     pub priority: u32,
     /// Preferred source address.
     pub source: Option<Ipv4Addr>,
+    /// MTU that an administrator has given to the route.
+    pub mtu: Option<u32>,
     /// Type of the route, unicast for most.
     pub kind: RouteType,
 }

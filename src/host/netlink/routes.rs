@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteType,
 };
 
 use super::{KernelRoute, Netlink, NetlinkError, to};
@@ -166,6 +166,7 @@ pub(super) fn route_of(message: &RouteMessage) -> KernelRoute {
         gateway: None,
         priority: 0,
         source: None,
+        mtu: None,
         kind: message.header.kind,
     };
     for attribute in &message.attributes {
@@ -174,6 +175,12 @@ pub(super) fn route_of(message: &RouteMessage) -> KernelRoute {
             RouteAttribute::Gateway(RouteAddress::Inet(addr)) => route.gateway = Some(*addr),
             RouteAttribute::PrefSource(RouteAddress::Inet(addr)) => route.source = Some(*addr),
             RouteAttribute::Oif(index) => route.oif = Some(*index),
+            RouteAttribute::Metrics(metrics) => {
+                route.mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
             RouteAttribute::Priority(priority) => route.priority = *priority,
             RouteAttribute::MultiPath(hops) => {
                 route.oif = route.oif.or(hops.first().map(|hop| hop.interface_index));

@@ -75,6 +75,12 @@ impl NextHopCheck {
         Ok(self.outer.collisions(&self.overlay, &self.routing).await)
     }
 
+    /// Whether a route of the outer network has an MTU of its own, as of the last [`Self::check`].
+    pub fn has_route_mtu(&self) -> bool {
+        let mut routes = self.routing.routes.iter();
+        routes.any(|(_, route)| route.mtu.is_some() && route.oif != self.overlay.device)
+    }
+
     /// Decides about the next hops that the lease side asks about now, and publishes the verdicts.
     pub async fn decide(&mut self) {
         let asked: BTreeSet<Ipv4Addr> =

@@ -37,6 +37,8 @@ pub enum LinkEvent {
     /// What the overlay's route would hide has changed to this; while there is any, the route is
     /// left out.
     Hidden(Vec<Dependency>),
+    /// Whether a route of the outer network has an MTU of its own has changed to this; at first none has.
+    RouteMtu(bool),
     /// The interface between hosts, or its address, has changed.
     Underlay(UnderlayState),
 }
@@ -113,6 +115,7 @@ struct LinkWatcher {
     conflicts: HashSet<Conflict>,
     next_hops: NextHopCheck,
     hidden: Vec<Dependency>,
+    has_route_mtu: bool,
     last_error: String,
 }
 
@@ -136,6 +139,7 @@ impl LinkWatcher {
             conflicts: HashSet::new(),
             next_hops,
             hidden: Vec::new(),
+            has_route_mtu: false,
             last_error: String::new(),
         })
     }
@@ -163,7 +167,9 @@ impl LinkWatcher {
             ) => true,
             NetlinkPayload::InnerMessage(NewRoute(route) | DelRoute(route)) => {
                 let oif = RouteAttribute::Oif(self.overlay.index);
-                self.overlay.network.overlaps(destination(route)) || route.attributes.contains(&oif)
+                self.overlay.network.overlaps(destination(route))
+                    || route.attributes.contains(&oif)
+                    || route.attributes.iter().any(|a| matches!(a, RouteAttribute::Metrics(_)))
             }
             // After lost messages or an error anything may have changed.
             NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => true,
@@ -214,6 +220,10 @@ impl LinkWatcher {
         if hidden != self.hidden {
             self.hidden.clone_from(&hidden);
             self.send(LinkEvent::Hidden(hidden));
+        }
+        let has_route_mtu = self.next_hops.has_route_mtu();
+        if std::mem::replace(&mut self.has_route_mtu, has_route_mtu) != has_route_mtu {
+            self.send(LinkEvent::RouteMtu(has_route_mtu));
         }
         Ok(())
     }

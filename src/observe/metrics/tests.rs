@@ -57,6 +57,7 @@ fn snapshot() -> Snapshot {
             received_packets: 0,
             received_bytes: 0,
             unsent_packets: 3,
+            fragments_of: Some(1_396),
             last_sent: Some(Duration::from_millis(1500)),
             last_received: None,
         }],
@@ -89,6 +90,8 @@ fn a_scrape_reads_as_openmetrics() {
          subnet=\"10.0.8.0/24,10.0.9.0/24\",direction=\"egress\"} 1.5",
         "flannel_udp_peer_unsent_packets_total{peer=\"10.9.0.2\",\
          subnet=\"10.0.8.0/24,10.0.9.0/24\"} 3",
+        "flannel_udp_peer_longest_fragment_bytes{peer=\"10.9.0.2\",\
+         subnet=\"10.0.8.0/24,10.0.9.0/24\"} 1396",
         "flannel_udp_feature_lost{feature=\"gso\"} 1",
         "flannel_udp_feature_lost{feature=\"gro\"} 0",
         "flannel_udp_feature_lost_timestamp_seconds{feature=\"gso\"} 1700000000.0",

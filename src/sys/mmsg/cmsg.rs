@@ -55,6 +55,13 @@ pub fn gro_segment(control: &[u8]) -> Option<u16> {
     u16::try_from(size).ok().filter(|&size| size > 0)
 }
 
+/// The length of the longest fragment that an `IP_RECVFRAGSIZE` control message among `control` gives.
+#[cold]
+pub(super) fn longest_fragment(control: &[u8]) -> Option<u16> {
+    let len = find(control, libc::IPPROTO_IP, libc::IP_RECVFRAGSIZE).and_then(int)?;
+    Some(len.clamp(0, u16::MAX.into()) as u16)
+}
+
 /// The data of the first control message of this kind; `None` also where the list before it is not
 /// well-formed.
 #[inline]

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-use super::cmsg::{CONTROL_LEN, Control, gro_segment};
+use super::cmsg::{CONTROL_LEN, Control, gro_segment, longest_fragment};
 use super::{address, empty_header, sockaddr};
 use crate::sys::check;
 
@@ -40,6 +40,9 @@ pub struct Received<'a> {
     pub segment: usize,
     /// The kernel cut the datagram to fit (`MSG_TRUNC`).
     pub truncated: bool,
+    /// Bytes of the longest fragment, its IP header included, of a datagram that came in fragments; else 0.
+    /// Only told where [`crate::sys::udp::report_fragments`] asks for it.
+    pub fragment: u16,
 }
 
 impl RecvBatch {
@@ -113,9 +116,17 @@ impl RecvBatch {
         let header = &self.headers[index];
         let len = (header.msg_len as usize).min(BUFFER);
         let control_len = (header.msg_hdr.msg_controllen as usize).min(CONTROL_LEN);
+        let control = &self.controls[index].0[..control_len];
+        // The kernel joins no datagrams that came in fragments.
+        let (segment, fragment) = match gro_segment(control) {
+            Some(segment) => (segment.into(), 0),
+            None if control.is_empty() => (len, 0),
+            None => (len, longest_fragment(control).unwrap_or(0)),
+        };
         Received {
             from: address(&self.addresses[index]),
-            segment: gro_segment(&self.controls[index].0[..control_len]).map_or(len, usize::from),
+            segment,
+            fragment,
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             bytes: &mut self.bytes[index * STRIDE..][..len],
         }

@@ -40,6 +40,10 @@ pub struct PeerTraffic {
     /// reasons.
     #[serde(default)]
     pub unsent_packets: u64,
+    /// Bytes of the longest fragment, IP header included, in which datagrams of the peer arrived within the last
+    /// minute: about the MTU of the path from it. `None` while they arrive whole.
+    #[serde(default)]
+    pub fragments_of: Option<u16>,
     /// Time since the last packet to the peer; in JSON in seconds. Samples are two seconds apart, so the
     /// true time may be up to two seconds longer.
     #[serde(with = "slots::seconds")]
@@ -137,6 +141,8 @@ struct PeerAccount {
     sampled: Traffic,
     last_sent: Option<Instant>,
     last_received: Option<Instant>,
+    /// Bytes of the longest fragment at the last sample that had one, and when that was.
+    fragment: Option<(u16, Instant)>,
     leaving: Option<Leaving>,
 }
 
@@ -174,6 +180,10 @@ impl Accounts {
             let account =
                 self.by_index.entry(entry.index).or_insert_with(|| PeerAccount::new(entry.address));
             account.update(total, now);
+            let fragments = self.threads.iter().map(|t| t.ingress.peers.take_fragment(entry.index));
+            if let Some(longest) = fragments.max().filter(|longest| *longest > 0) {
+                account.fragment = Some((longest, now));
+            }
             if entry.routes > 0 {
                 account.leaving = None;
                 continue;
@@ -222,7 +232,8 @@ impl Accounts {
 impl PeerAccount {
     fn new(address: Ipv4Addr) -> Self {
         let sampled = Traffic::default();
-        Self { address, sampled, last_sent: None, last_received: None, leaving: None }
+        let (last_sent, last_received, fragment, leaving) = (None, None, None, None);
+        Self { address, sampled, last_sent, last_received, fragment, leaving }
     }
 
     /// Compares the traffic so far with that of the last sample.
@@ -245,6 +256,10 @@ impl PeerAccount {
             received_packets: self.sampled.received_packets,
             received_bytes: self.sampled.received_bytes,
             unsent_packets: self.sampled.unsent_packets,
+            fragments_of: self
+                .fragment
+                .filter(|(_, at)| now.duration_since(*at) < FRAGMENTS_KEPT)
+                .map(|(longest, _)| longest),
             last_sent: ago(self.last_sent),
             last_received: ago(self.last_received),
         }
@@ -261,6 +276,8 @@ impl Leaving {
 /// How long a peer keeps its index and stays listed after its last route was removed. A host that
 /// restarts is back sooner.
 const KEPT: Duration = Duration::from_secs(60);
+/// How long a peer counts as one whose datagrams come in fragments after the last such datagram.
+const FRAGMENTS_KEPT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Counters by peer of one thread.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ pub(in crate::dataplane) struct PeerCounters {
     /// Packets not sent, 128 KiB, apart from the slots that each packet touches. Empty in a thread that
     /// only receives.
     unsent: Box<[Counter]>,
+    /// Bytes of the longest fragment received since control looked, 32 KiB. Empty in a thread that only sends.
+    fragments: Box<[AtomicU16]>,
 }
 
 #[derive(Default)]
@@ -27,13 +30,14 @@ impl PeerCounters {
     /// A slot for every peer index, for a thread that receives.
     pub(in crate::dataplane) fn receiving() -> Self {
         let carried = (0..PeerIndex::COUNT).map(|_| PeerSlot::default()).collect();
-        Self { carried, unsent: Box::default() }
+        let fragments = (0..PeerIndex::COUNT).map(|_| AtomicU16::default()).collect();
+        Self { carried, fragments, unsent: Box::default() }
     }
 
     /// A slot for every peer index, for a thread that sends.
     pub(in crate::dataplane) fn sending() -> Self {
         let unsent = (0..PeerIndex::COUNT).map(|_| Counter::default()).collect();
-        Self { unsent, ..Self::receiving() }
+        Self { unsent, fragments: Box::default(), ..Self::receiving() }
     }
 
     /// Counts packets of `peer`. Only the owning thread may call this.
@@ -51,6 +55,21 @@ impl PeerCounters {
         if let Some(unsent) = self.unsent.get(peer.get()) {
             unsent.add(packets);
         }
+    }
+
+    /// Records that a datagram of `peer` came in fragments of up to `len` bytes.
+    #[cold]
+    pub(in crate::dataplane) fn record_fragment(&self, peer: PeerIndex, len: u16) {
+        if let Some(longest) = self.fragments.get(peer.get()) {
+            longest.fetch_max(len, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of the longest fragment of `peer` since the last call; 0 if there was none.
+    pub(super) fn take_fragment(&self, peer: PeerIndex) -> u16 {
+        let longest = self.fragments.get(peer.get());
+        let longest = longest.filter(|longest| longest.load(Ordering::Relaxed) > 0);
+        longest.map_or(0, |longest| longest.swap(0, Ordering::Relaxed))
     }
 
     /// Packets and bytes of `peer`.

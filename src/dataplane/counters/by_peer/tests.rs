@@ -188,6 +188,7 @@ fn times_in_json_are_seconds() {
         received_packets: 3,
         received_bytes: 4,
         unsent_packets: 5,
+        fragments_of: None,
         last_sent: Some(Duration::from_millis(1_500)),
         last_received: None,
     };

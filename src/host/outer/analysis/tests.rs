@@ -22,6 +22,7 @@ fn route(to: &str, oif: u32, priority: u32) -> KernelRoute {
         gateway: None,
         priority,
         source: None,
+        mtu: None,
         kind: RouteType::Unicast,
     }
 }

@@ -45,6 +45,21 @@ pub(super) fn families() -> Vec<Family> {
             }),
         },
         Family {
+            name: "flannel_udp_peer_longest_fragment",
+            kind: Kind::Gauge,
+            unit: Some("bytes"),
+            labels: &["peer", "subnet"],
+            help: "Longest fragment in which datagrams of a peer arrived in the last minute; absent while they arrive whole",
+            samples: Samples::Of(|s| {
+                let samples = peers(s).into_iter();
+                samples
+                    .filter_map(|(peer, t)| {
+                        Some(sample(peer, Value::Whole(t.fragments_of?.into())))
+                    })
+                    .collect()
+            }),
+        },
+        Family {
             name: "flannel_udp_peer_last_packet_age",
             kind: Kind::Gauge,
             unit: Some("seconds"),
