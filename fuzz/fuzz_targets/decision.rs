@@ -104,7 +104,7 @@ fuzz_target!(|input: Input| {
     let port = if input.sender_port % 4 == 0 { input.sender_port } else { 8285 };
     let sender = SocketAddrV4::new(host(input.sender), port);
     let grace_of =
-        || if input.is_stale { Ok(GraceReason::RoutesStale) } else { Ok(GraceReason::FirstPacket) };
+        |_| if input.is_stale { Ok(GraceReason::RoutesStale) } else { Ok(GraceReason::FirstPacket) };
     let (checked, result) = forward::ingress(&policy, &routes, sender, grace_of, &mut received);
     match result {
         Ok(incoming) => {

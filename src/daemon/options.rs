@@ -110,13 +110,14 @@ pub struct Options {
     /// with --offload=off: 0]
     #[arg(long, value_name = "USEC", value_parser = spin_microseconds, help_heading = "Data path")]
     pub spin: Option<i64>,
-    /// What to do with a packet whose inner source is not in the sender's lease: ignore (`off`), `log`, or
-    /// drop (`enforce`)
-    #[arg(long, value_name = "MODE", default_value = "log", help_heading = "Data path")]
+    /// What to do with a packet whose inner source is not in the sender's lease: ignore (`off`), `log`, drop it
+    /// unless a host that has a lease sent it (`peers`), or drop it (`enforce`)
+    #[arg(long, value_name = "MODE", default_value = "peers", help_heading = "Data path")]
     pub source_check: CheckMode,
     /// What to do with a received packet whose inner destination is not in this host's subnet: ignore
     /// (`off`), `log`, or drop (`enforce`)
-    #[arg(long, value_name = "MODE", default_value = "off", help_heading = "Data path")]
+    #[arg(long, value_name = "MODE", default_value = "off", value_parser = destination_mode,
+          help_heading = "Data path")]
     pub destination_check: CheckMode,
 
     /// Privileges to drop: `auto` (all that the kernel supports), `off`, a list of
@@ -258,6 +259,13 @@ const DEFAULT_SPIN: i64 = 100;
 
 /// Longest interface name in bytes: `IFNAMSIZ` less the NUL, in Linux' `include/uapi/linux/if.h`.
 const MAX_IFNAME: usize = 15;
+
+fn destination_mode(text: &str) -> Result<CheckMode, String> {
+    match text.parse() {
+        Ok(mode) if mode != CheckMode::Peers => Ok(mode),
+        _ => Err(format!("unknown value {text:?}: use off, log or enforce")),
+    }
+}
 
 fn tun_name(text: &str) -> Result<String, String> {
     let longest = text.replace("%d", "255");

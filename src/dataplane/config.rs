@@ -103,6 +103,9 @@ pub enum CheckMode {
     /// Count it, report it, and deliver it.
     #[default]
     Log,
+    /// For sources only: count it, report it, and deliver it if it comes from the daemon of a host that has a
+    /// lease; else drop it.
+    Peers,
     /// Count it, report it, and drop it.
     Enforce,
 }
@@ -114,8 +117,9 @@ impl FromStr for CheckMode {
         match text {
             "off" => Ok(Self::Off),
             "log" => Ok(Self::Log),
+            "peers" => Ok(Self::Peers),
             "enforce" => Ok(Self::Enforce),
-            _ => Err(format!("unknown value {text:?}: use off, log or enforce")),
+            _ => Err(format!("unknown value {text:?}: use off, log, peers or enforce")),
         }
     }
 }
@@ -125,6 +129,7 @@ impl fmt::Display for CheckMode {
         f.write_str(match self {
             Self::Off => "off",
             Self::Log => "log",
+            Self::Peers => "peers",
             Self::Enforce => "enforce",
         })
     }

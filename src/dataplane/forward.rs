@@ -167,14 +167,14 @@ fn may_be_fragmented(segments: &Segments, packet: &[u8]) -> bool {
 /// Decides about a datagram that came from `sender`.
 ///
 /// `grace_of` is asked at most once: whether a packet of this sender is tolerated though its inner
-/// source is in no lease. The outcome of the checks is `None` for a packet that does not get that
+/// source is in no lease; it is told whether the sender is the daemon of a host that has one. The outcome of the checks is `None` for a packet that does not get that
 /// far.
 #[inline]
 pub fn ingress<'a>(
     policy: &Policy,
     routes: &RouteTable,
     sender: SocketAddrV4,
-    grace_of: impl FnOnce() -> Result<GraceReason, MismatchReason>,
+    grace_of: impl FnOnce(bool) -> Result<GraceReason, MismatchReason>,
     datagram: &'a mut [u8],
 ) -> (Option<Checked>, Result<Incoming<'a>, Dropped>) {
     let received = datagram.len();
@@ -192,7 +192,13 @@ pub fn ingress<'a>(
     let checked = Checked {
         source,
         destination,
-        source_check: policy.checks.source(source, sender, holder.is_some(), routes, grace_of),
+        source_check: policy.checks.source(
+            [source, destination],
+            sender,
+            holder.is_some(),
+            routes,
+            grace_of,
+        ),
         destination_check: policy.checks.destination(destination, routes),
     };
     let result = if checked.source_check.drops() {

@@ -47,8 +47,8 @@ mod worker;
 mod tests;
 
 pub use checks::{
-    Check, CheckOutcome, Checked, GRACE, GraceReason, Mismatch, MismatchLog, MismatchReason,
-    RecentMismatch,
+    Check, CheckOutcome, Checked, DroppedBy, GRACE, GraceReason, Mismatch, MismatchLog,
+    MismatchReason, RecentMismatch,
 };
 pub use config::{CheckMode, Config, ThreadInit, Threads};
 pub use counters::by_peer::{OtherTraffic, PeerAccounting, PeerTraffic, Traffic};

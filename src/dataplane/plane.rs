@@ -248,7 +248,7 @@ impl Dataplane {
     /// Whether a packet from `sender` whose inner source is an overlay address in no lease is tolerated
     /// now, and why.
     pub fn grace_of(&self, sender: Ipv4Addr) -> Result<GraceReason, MismatchReason> {
-        self.reports.grace_of(sender)
+        self.reports.grace_of(sender, self.peers.routes().leads_to(sender))
     }
 
     /// Packets that failed a check since the last call, as far as the workers reported them.

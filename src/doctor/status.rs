@@ -103,9 +103,9 @@ const CHECKED_HERE: [&str; 2] = ["ip-forward", "route-conflict"];
 /// Largest number of senders that are named.
 const MAX_NAMED: usize = 5;
 const FORGED: &str = "run `flannel-udp doctor` on the sending host: two hosts may share a subnet, or its \
-                      --public-ip is not the address it sends from. Otherwise the packets are forged: \
-                      --source-check=enforce here, and make UDP 8285 reachable from the cluster's \
-                      hosts only";
+                      --public-ip is not the address it sends from. NAT between the hosts does the same, and needs \
+                      --source-check=log here. Otherwise the packets are forged: --source-check=enforce \
+                      here, and make UDP 8285 reachable from the cluster's hosts only";
 const FOREIGN: &str = "the sender has a wrong route for the address: `flannel-udp routes` on that host; or \
                        it uses this host as a relay: --destination-check=enforce here";
 
@@ -124,6 +124,7 @@ mod tests {
             sender: SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, n), 8285),
             holder: Some(Ipv4Addr::new(192, 168, 0, 9)),
             dropped: false,
+            by: None,
         };
         RecentMismatch { latest, reports: 1, last_ago }
     }

@@ -183,7 +183,7 @@ fn ingress(
         peer.send(&datagram);
         // The lease of an unleased source may be about to arrive for five seconds, which this test
         // does not take.
-        let grace = || Ok(GraceReason::FirstPacket);
+        let grace = |_| Ok(GraceReason::FirstPacket);
         let (_, result) = forward::ingress(policy, routes, from, grace, &mut datagram);
         let carried = result
             .map(|Incoming { packet, icmp, .. }| (packet.destination(), packet.total_len(), icmp));

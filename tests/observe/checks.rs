@@ -7,6 +7,7 @@ use flannel_udp::dataplane::{Check, RecentMismatch};
 use flannel_udp::lab::{self, Lab};
 
 use crate::inspect;
+use crate::operations::row;
 use crate::support::peer::PlainPeer;
 use crate::support::raw::{Ip, UDP};
 use crate::support::test_lab::{TestLab, lease_key, lease_value};
@@ -24,7 +25,8 @@ fn a_forged_source_is_passed_named_or_dropped() {
     let Some(_exclusive) = exclusive() else { return };
     for (flags, delivered, named) in [
         (&["--source-check=off"][..], true, false),
-        (&[], true, true),
+        (&["--source-check=log"], true, true),
+        (&[], false, true),
         (&["--source-check=enforce"], false, true),
         (&["--source-check=enforce", "--offload=off"], false, true),
     ] {
@@ -72,7 +74,7 @@ fn a_forged_source_is_passed_named_or_dropped() {
 #[test]
 fn a_sender_whose_lease_is_on_its_way_has_grace() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut scene = Scene::new(&[]);
+    let mut scene = Scene::new(&["--source-check=log"]);
     let here = scene.here();
     // To ask what would become of it begins nothing.
     for _ in 0..2 {
@@ -105,6 +107,58 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
         let peers = stats["peers"].as_array().expect("peers");
         let peer = peers.iter().find(|peer| peer["address"] == address);
         peer.is_some_and(|peer| peer["received_packets"].as_u64() > Some(0))
+    });
+}
+
+/// The default: a stranger is not heard, and nobody is relayed who is no peer. While the leases are unknown,
+/// strangers are heard a little.
+#[test]
+fn hosts_without_a_lease_are_not_heard_by_default() {
+    let Some(_exclusive) = exclusive() else { return };
+    let mut scene = Scene::new(&[]);
+    let (here, victim) = (scene.here(), scene.lab.endpoint(1).address);
+    scene.forge(EARLY, here);
+    assert!(!scene.arrives(), "a stranger has no grace");
+    scene.foretells("dropped", &["fails, dropped", "only a host that has a lease"]);
+    let line = "no host with a lease sends from that address and port (--source-check=peers; with \
+                --source-check=log";
+    wait_for("a line about it", Duration::from_secs(4), || scene.lab.log(0).contains(line));
+    let meaning = "no host with a lease sends from that address and port";
+    row("journalctl -u flannel-udp", meaning, &scene.lab.log(0));
+    scene.leases_early_to_the_forger();
+    scene.forge(victim, here);
+    assert!(scene.arrives(), "hosts with a lease may disagree");
+    let before = scene.mismatches_dropped();
+    scene.forge(Ipv4Addr::new(192, 0, 2, 9), victim);
+    wait_for("the relayed packet to be dropped", Duration::from_secs(3), || {
+        scene.mismatches_dropped() == before + 1
+    });
+    let line = "what is not for this host's subnet needs a source in a lease of another host";
+    wait_for("a line about it", Duration::from_secs(4), || scene.lab.log(0).contains(line));
+
+    scene.lab.etcd().expect("etcd").stop().expect("stopping it");
+    wait_for("the loss to be noticed", Duration::from_secs(20), || {
+        scene.lab.log(0).contains("lost contact with the lease store")
+    });
+    let [forger, daemon] = [2, 0].map(|host| scene.lab.host(host).address());
+    let program = net::udp(scene.lab.host(2).netns(), forger);
+    let send = |source, destination| {
+        let packet = Ip::new(source, destination, UDP).udp((9, PORT), b"forged");
+        program.send_to(&packet, (daemon, 8285)).expect("a datagram");
+    };
+    let unknown = Ipv4Addr::new(10, 0, 98, 2);
+    send(unknown, here);
+    assert!(scene.arrives(), "anybody may be a peer now");
+    send(victim, here);
+    assert!(!scene.arrives(), "a peer's addresses are its own");
+    let before = scene.mismatches_dropped();
+    send(unknown, victim);
+    wait_for("the relayed packet to be dropped", Duration::from_secs(3), || {
+        scene.mismatches_dropped() == before + 1
+    });
+    wait_for("the budget to be spent", Duration::from_secs(20), || {
+        (0..10_000).for_each(|_| send(unknown, here));
+        scene.lab.log(0).contains("too many packets come from unknown hosts")
     });
 }
 
@@ -233,6 +287,10 @@ impl Scene {
 
     fn stats(&mut self) -> serde_json::Value {
         self.lab.host_mut(0).daemon_mut().expect("a daemon").stats().expect("its counters")
+    }
+
+    fn mismatches_dropped(&mut self) -> u64 {
+        self.stats()["ingress"]["drops"]["source-mismatch"].as_u64().expect("a count")
     }
 
     fn recent(&mut self) -> Vec<RecentMismatch> {

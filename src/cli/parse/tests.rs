@@ -55,7 +55,7 @@ fn defaults_are_flannels() {
     assert_eq!(o.store.registry, StoreKind::Etcd);
     assert_eq!(o.workers, Workers::Auto);
     assert_eq!(o.offload, Offloads::AUTO);
-    assert_eq!(o.source_check, CheckMode::Log);
+    assert_eq!(o.source_check, CheckMode::Peers);
     assert_eq!(o.tun_name, "flannel%d");
     assert!(o.warnings.is_empty());
 }

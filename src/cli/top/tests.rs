@@ -132,6 +132,7 @@ fn forged_by(senders: u8) -> TopState {
                 sender: std::net::SocketAddrV4::new([10, 211, 55, 60 + n].into(), 8285),
                 holder: (n == 0).then_some([10, 211, 55, 1].into()),
                 dropped: n == 0,
+                by: None,
             },
             reports: 1,
             last_ago: 3.5,

@@ -26,13 +26,17 @@ impl Explainer<'_> {
                         format!("another {}", humanize::seconds(left.as_secs_f64()))
                     }
                 };
-                let then = effect(self.config.source_check == CheckMode::Enforce);
+                let then = effect(match self.config.source_check {
+                    CheckMode::Enforce => true,
+                    CheckMode::Peers => !self.from.is_some_and(|from| self.routes.leads_to(from)),
+                    CheckMode::Log | CheckMode::Off => false,
+                });
                 return format!(
                     "passes for now: no lease contains {source} yet; packets from {sender} are tolerated for \
                      {for_how_long}, then {then}"
                 );
             }
-            CheckOutcome::Fails { reason, dropped } => (reason, dropped),
+            CheckOutcome::Fails { reason, dropped } => (reason, dropped.is_some()),
         };
         let why = match reason {
             MismatchReason::HeldBy(holder) if self.config.subnet.contains(source) => {
@@ -55,6 +59,13 @@ impl Explainer<'_> {
                 "no lease contains {source}; only a host that has a lease has a grace period, while the \
                  lease store is out of reach"
             ),
+            MismatchReason::BeyondSubnet => format!(
+                "no lease contains {source}, and {} is not in this host's subnet",
+                self.query.destination
+            ),
+            MismatchReason::BudgetSpent => format!(
+                "no lease contains {source}, and too many packets come from hosts whose leases are not known"
+            ),
             MismatchReason::OtherPort(_) => format!(
                 "{source} is in the lease of {sender}, whose daemon sends from port {}",
                 self.config.bind.port()
@@ -75,7 +86,7 @@ impl Explainer<'_> {
                 format!("passes: {destination} is in {subnet}")
             }
             CheckOutcome::Fails { dropped, .. } => {
-                format!("fails, {}: {destination} is not in {subnet}", effect(dropped))
+                format!("fails, {}: {destination} is not in {subnet}", effect(dropped.is_some()))
             }
         }
     }

@@ -215,7 +215,7 @@ impl Explainer<'_> {
             SocketAddrV4::new(self.from.unwrap_or(Ipv4Addr::UNSPECIFIED), self.config.bind.port());
         let policy = Policy::from(&self.config);
         let (checked, result) =
-            forward::ingress(&policy, self.routes, sender, || self.grace, &mut packet);
+            forward::ingress(&policy, self.routes, sender, |_| self.grace, &mut packet);
         if let Some(checked) = checked {
             way.source_check = self.source_check(checked.source_check);
             way.destination_check = Some(self.destination_check(checked.destination_check));

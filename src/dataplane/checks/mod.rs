@@ -17,14 +17,16 @@ use serde::{Deserialize, Serialize};
 use super::config::CheckMode;
 use super::counters::DirectionCounters;
 
+mod budget;
 mod grace;
 mod outcome;
 mod recent;
 
+use budget::PacketBudget;
 pub use grace::GRACE;
 use grace::GraceTable;
 pub(super) use outcome::CheckRules;
-pub use outcome::{CheckOutcome, Checked, GraceReason, MismatchReason};
+pub use outcome::{CheckOutcome, Checked, DroppedBy, GraceReason, MismatchReason};
 pub use recent::{MismatchLog, RecentMismatch};
 
 /// A check of ingress packets.
@@ -52,6 +54,9 @@ pub struct Mismatch {
     pub holder: Option<Ipv4Addr>,
     /// Whether the packet was dropped.
     pub dropped: bool,
+    /// The rule by which it was dropped.
+    #[serde(default)]
+    pub by: Option<DroppedBy>,
 }
 
 /// Control's end of the checks of one data plane.
@@ -70,19 +75,26 @@ struct ControlState {
     routes_stale: AtomicBool,
     /// Epoch of the last drain; a worker reports each mismatch once per epoch.
     epoch: AtomicU32,
-    /// Whether sources are enforced, so that a first packet begins no grace.
-    enforced: bool,
+    /// What is done with a source that is not its sender's.
+    mode: CheckMode,
 }
 
 impl ControlState {
-    /// The grace of a sender, of which `table` knows when it began.
+    /// The grace of a sender, of which `table` knows when it began; `budget` says whether there is room for
+    /// another packet of a host that the routes do not know.
     fn grace(
         &self,
+        is_peer: bool,
         table: impl FnOnce() -> Result<GraceReason, MismatchReason>,
+        budget: impl FnOnce() -> bool,
     ) -> Result<GraceReason, MismatchReason> {
+        let strangers_differ = self.mode == CheckMode::Peers && !is_peer;
         if self.routes_stale.load(Ordering::Relaxed) {
+            if strangers_differ && !budget() {
+                return Err(MismatchReason::BudgetSpent);
+            }
             Ok(GraceReason::RoutesStale)
-        } else if self.enforced {
+        } else if strangers_differ || self.mode == CheckMode::Enforce {
             Err(MismatchReason::NoGrace)
         } else {
             table()
@@ -97,7 +109,7 @@ impl MismatchReports {
         let control = ControlState {
             routes_stale: AtomicBool::new(true),
             epoch: AtomicU32::new(1),
-            enforced: source_check == CheckMode::Enforce,
+            mode: source_check,
         };
         Self { receiver, sender, control: Arc::new(control), grace_tables: Mutex::default() }
     }
@@ -116,11 +128,16 @@ impl MismatchReports {
 
     /// Whether a packet from `sender` whose source is in no lease would be delivered now, and why.
     /// Unlike such a packet, this does not start the grace of the sender.
-    pub(super) fn grace_of(&self, sender: Ipv4Addr) -> Result<GraceReason, MismatchReason> {
-        self.control.grace(|| {
+    pub(super) fn grace_of(
+        &self,
+        sender: Ipv4Addr,
+        is_peer: bool,
+    ) -> Result<GraceReason, MismatchReason> {
+        let table = || {
             let tables = self.grace_tables();
             GraceTable::peek(tables.iter().map(|table| &**table), sender, Instant::now())
-        })
+        };
+        self.control.grace(is_peer, table, || true)
     }
 
     fn grace_tables(&self) -> MutexGuard<'_, Vec<Arc<GraceTable>>> {
@@ -133,6 +150,7 @@ pub(super) struct Checks {
     sender: Sender<Mismatch>,
     control: Arc<ControlState>,
     grace: Arc<GraceTable>,
+    budget: PacketBudget,
     /// Hash table without chaining: a collision makes a mismatch be reported again.
     reported: [Reported; REPORTED_SLOTS],
 }
@@ -163,6 +181,7 @@ impl Checks {
             sender: reports.sender.clone(),
             control: Arc::clone(&reports.control),
             grace,
+            budget: PacketBudget::default(),
             reported: [empty; REPORTED_SLOTS],
         }
     }
@@ -170,8 +189,13 @@ impl Checks {
     /// Whether a packet from `sender` whose source is in no lease is delivered, and why. The first
     /// such packet starts the grace of the sender.
     #[cold]
-    pub(super) fn grace_of(&self, sender: Ipv4Addr) -> Result<GraceReason, MismatchReason> {
-        self.control.grace(|| self.grace.admit(sender, Instant::now()))
+    pub(super) fn grace_of(
+        &mut self,
+        sender: Ipv4Addr,
+        is_peer: bool,
+    ) -> Result<GraceReason, MismatchReason> {
+        let Self { control, grace, budget, .. } = self;
+        control.grace(is_peer, || grace.admit(sender, Instant::now()), || budget.take())
     }
 
     /// Counts and reports what the checks of a packet from `sender` found.
@@ -202,7 +226,8 @@ impl Checks {
             CheckOutcome::Grace(_) => counters.source_grace.add(1),
             CheckOutcome::Fails { reason, dropped } => {
                 let holder = reason.holder();
-                let mismatch = Mismatch { check, source, destination, sender, holder, dropped };
+                let (by, dropped) = (dropped, dropped.is_some());
+                let mismatch = Mismatch { check, source, destination, sender, holder, dropped, by };
                 self.report(counters, mismatch);
             }
         }

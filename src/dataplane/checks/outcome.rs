@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::dataplane::config::{CheckMode, Config};
 use crate::route::{Cidr, NextHop, RouteTable};
 
@@ -19,9 +21,24 @@ pub enum CheckOutcome {
     Fails {
         /// What is wrong with it.
         reason: MismatchReason,
-        /// Whether the packet is dropped.
-        dropped: bool,
+        /// Why the packet is dropped; `None` if it is delivered.
+        dropped: Option<DroppedBy>,
     },
+}
+
+/// The rule by which a packet that fails a check is dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DroppedBy {
+    /// The check is enforced.
+    Enforce,
+    /// It was not sent by the daemon of a host that has a lease.
+    Stranger,
+    /// Its destination is outside of this host's subnet, and no other host's lease has its source.
+    Relay,
+    /// The route table is not in step with the lease store, and too many packets came from hosts that it does
+    /// not know.
+    Budget,
 }
 
 /// Why a packet whose source is in no lease is delivered.
@@ -49,6 +66,11 @@ pub enum MismatchReason {
     /// The address is in no lease, and the check is enforced: only a host that has a lease has grace,
     /// and only while the route table is not in step with the lease store.
     NoGrace,
+    /// The address is in no lease, and the packet is not for this host's subnet.
+    BeyondSubnet,
+    /// The address is in no lease, and the sender is one of too many that the route table, which is not in step
+    /// with the lease store, does not know.
+    BudgetSpent,
     /// The address is in a lease of the sending host, whose daemon sends from another port.
     OtherPort(Ipv4Addr),
 }
@@ -58,7 +80,12 @@ impl MismatchReason {
     pub(super) fn holder(self) -> Option<Ipv4Addr> {
         match self {
             Self::HeldBy(holder) | Self::OtherPort(holder) => Some(holder),
-            Self::Unleased | Self::GraceOver | Self::GraceTableFull | Self::NoGrace => None,
+            Self::Unleased
+            | Self::GraceOver
+            | Self::GraceTableFull
+            | Self::NoGrace
+            | Self::BeyondSubnet
+            | Self::BudgetSpent => None,
         }
     }
 }
@@ -66,7 +93,7 @@ impl MismatchReason {
 impl CheckOutcome {
     /// Whether the packet is dropped.
     pub fn drops(self) -> bool {
-        matches!(self, Self::Fails { dropped: true, .. })
+        matches!(self, Self::Fails { dropped: Some(_), .. })
     }
 }
 
@@ -124,50 +151,70 @@ impl CheckRules {
         hop.ip == *sender.ip() && (hop.port == sender.port() || self.source == CheckMode::Off)
     }
 
-    /// Checks an inner source. `is_senders` is true if it is in a lease of the outer sender. `grace_of`
-    /// is called only if the address is in no lease, and returns whether the sender has grace.
+    /// Checks the inner source of a packet to `destination`. `is_senders` is true if it is in a lease of the outer
+    /// sender. `grace_of` is called only if the address is in no lease; it is told whether the sender is the
+    /// daemon of a host that has a lease, and returns whether the sender has grace.
     #[inline]
     pub(in crate::dataplane) fn source(
         &self,
-        source: Ipv4Addr,
+        [source, destination]: [Ipv4Addr; 2],
         sender: SocketAddrV4,
         is_senders: bool,
         routes: &RouteTable,
-        grace_of: impl FnOnce() -> Result<GraceReason, MismatchReason>,
+        grace_of: impl FnOnce(bool) -> Result<GraceReason, MismatchReason>,
     ) -> CheckOutcome {
         match self.source {
             CheckMode::Off => CheckOutcome::Off,
             _ if is_senders => CheckOutcome::Passes,
-            _ => self.source_mismatch(source, sender, routes, grace_of),
+            _ => self.source_mismatch([source, destination], sender, routes, grace_of),
         }
     }
 
     #[cold]
     fn source_mismatch(
         &self,
-        source: Ipv4Addr,
+        [source, destination]: [Ipv4Addr; 2],
         sender: SocketAddrV4,
         routes: &RouteTable,
-        grace_of: impl FnOnce() -> Result<GraceReason, MismatchReason>,
+        grace_of: impl FnOnce(bool) -> Result<GraceReason, MismatchReason>,
     ) -> CheckOutcome {
-        let enforced = self.source == CheckMode::Enforce;
-        let is_peer = || sender.port() == self.own.port() && routes.leads_to(*sender.ip());
-        let reason = match self.holder(source, routes) {
+        let is_peer = sender.port() == self.own.port() && routes.leads_to(*sender.ip());
+        let is_for_here = self.subnet.contains(destination);
+        let holder = self.holder(source, routes);
+        let reason = match holder {
             Some(holder) if holder == *sender.ip() && holder != *self.own.ip() => {
                 MismatchReason::OtherPort(holder)
             }
             Some(holder) => MismatchReason::HeldBy(holder),
             None if !self.network.contains(source) => MismatchReason::Unleased,
-            None => match grace_of() {
-                // A stranger with grace could change its address, and have it for ever.
-                Ok(reason) if enforced && !(reason == GraceReason::RoutesStale && is_peer()) => {
-                    MismatchReason::NoGrace
+            None if !is_for_here => MismatchReason::BeyondSubnet,
+            None => match grace_of(is_peer) {
+                Ok(reason) if self.tolerates(reason, is_peer) => {
+                    return CheckOutcome::Grace(reason);
                 }
-                Ok(reason) => return CheckOutcome::Grace(reason),
+                Ok(_) => MismatchReason::NoGrace,
                 Err(reason) => reason,
             },
         };
-        CheckOutcome::Fails { reason, dropped: enforced }
+        let is_anothers = holder.is_some_and(|holder| holder != *self.own.ip());
+        let dropped = match self.source {
+            CheckMode::Enforce => Some(DroppedBy::Enforce),
+            CheckMode::Peers if reason == MismatchReason::BudgetSpent => Some(DroppedBy::Budget),
+            CheckMode::Peers if !is_peer => Some(DroppedBy::Stranger),
+            _ if !is_for_here && !is_anothers => Some(DroppedBy::Relay),
+            _ => None,
+        };
+        CheckOutcome::Fails { reason, dropped }
+    }
+
+    /// Whether a sender may use its grace. A stranger could change its address, and have grace for ever.
+    fn tolerates(&self, grace: GraceReason, is_peer: bool) -> bool {
+        let is_stale = grace == GraceReason::RoutesStale;
+        match self.source {
+            CheckMode::Enforce => is_stale && is_peer,
+            CheckMode::Peers => is_stale || is_peer,
+            CheckMode::Log | CheckMode::Off => true,
+        }
     }
 
     /// Checks an inner destination.
@@ -188,7 +235,8 @@ impl CheckRules {
     fn destination_mismatch(&self, destination: Ipv4Addr, routes: &RouteTable) -> CheckOutcome {
         let holder = self.holder(destination, routes);
         let reason = holder.map_or(MismatchReason::Unleased, MismatchReason::HeldBy);
-        CheckOutcome::Fails { reason, dropped: self.destination == CheckMode::Enforce }
+        let dropped = (self.destination == CheckMode::Enforce).then_some(DroppedBy::Enforce);
+        CheckOutcome::Fails { reason, dropped }
     }
 
     fn holder(&self, address: Ipv4Addr, routes: &RouteTable) -> Option<Ipv4Addr> {

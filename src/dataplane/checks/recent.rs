@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Mismatch};
+use super::{Check, DroppedBy, Mismatch};
 
 /// A sender that failed a check recently.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ impl MismatchLog {
 
     /// Updates the entry of `mismatch`'s sender and moves it to the end.
     fn entry(&mut self, mismatch: Mismatch, now: Instant) -> &LoggedSender {
-        let key = |m: &Mismatch| (m.check, *m.sender.ip(), m.holder, m.dropped);
+        let key = |m: &Mismatch| (m.check, *m.sender.ip(), m.holder, m.dropped, m.by);
         let found = self.entries.iter().position(|entry| key(&entry.latest) == key(&mismatch));
         let mut entry = match found {
             Some(index) => self.entries.remove(index),
@@ -128,10 +128,26 @@ impl Mismatch {
             Check::Source => "not of its sender",
             Check::Destination => "not in this host's subnet",
         };
-        let done = if self.dropped {
-            format!("dropped ({flag}=enforce)")
-        } else {
-            format!("carried all the same ({flag}=log)")
+        let done = match self.by {
+            Some(DroppedBy::Stranger) => {
+                "dropped, because no host with a lease sends from that address and port \
+                 (--source-check=peers; with --source-check=log it is carried)"
+                    .into()
+            }
+            Some(DroppedBy::Relay) => {
+                "dropped, because what is not for this host's subnet needs a source in a lease of another host \
+                 (with --source-check=off it is carried)"
+                    .into()
+            }
+            Some(DroppedBy::Budget) => {
+                "dropped, because the leases are not known yet and too many packets come from unknown hosts \
+                 (--source-check=peers; with --source-check=log it is carried)"
+                    .into()
+            }
+            Some(DroppedBy::Enforce) => format!("dropped ({flag}=enforce)"),
+            // As told by a daemon that does not give the rule.
+            None if self.dropped => format!("dropped ({flag})"),
+            None => format!("carried all the same ({flag}=enforce drops it)"),
         };
         format!(
             "a packet from {sender} has an inner {what} {why}: {address} {holder}; {source} to \

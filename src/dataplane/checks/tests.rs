@@ -15,6 +15,7 @@ fn mismatch(sender: u8, source: u8) -> Mismatch {
         sender: SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, sender), 8285),
         holder: Some(Ipv4Addr::new(192, 168, 0, 9)),
         dropped: false,
+        by: None,
     }
 }
 
@@ -92,7 +93,7 @@ fn an_enforced_check_gives_grace_to_peers_alone_while_the_store_is_away() {
     let policy =
         Policy::from(&Config { source_check: CheckMode::Enforce, ..config(Offloads::AUTO) });
     let reports = MismatchReports::new(CheckMode::Enforce);
-    let checks = Checks::new(&reports);
+    let mut checks = Checks::new(&reports);
     for (stale, sender, source, outcome) in [
         (false, peer, [10, 0, 2, 9], Ok(None)),
         (true, peer, [10, 0, 9, 9], Ok(Some(GraceReason::RoutesStale))),
@@ -105,16 +106,16 @@ fn an_enforced_check_gives_grace_to_peers_alone_while_the_store_is_away() {
     ] {
         reports.set_routes_stale(stale);
         let mut packet = udp(source, [10, 0, 1, 2], 9, 0);
-        let grace_of = || checks.grace_of(*sender.ip());
+        let grace_of = |is_peer| checks.grace_of(*sender.ip(), is_peer);
         let (checked, result) = forward::ingress(&policy, &routes, sender, grace_of, &mut packet);
         let expected = match outcome {
             Ok(None) => CheckOutcome::Passes,
             Ok(Some(reason)) => CheckOutcome::Grace(reason),
-            Err(reason) => CheckOutcome::Fails { reason, dropped: true },
+            Err(reason) => CheckOutcome::Fails { reason, dropped: Some(DroppedBy::Enforce) },
         };
         assert_eq!(checked.unwrap().source_check, expected, "{stale} {sender} {source:?}");
         assert_eq!(result.is_err(), outcome.is_err(), "{stale} {sender} {source:?}");
-        assert!(reports.grace_of(*sender.ip()).is_ok() == stale, "as explain tells");
+        assert!(reports.grace_of(*sender.ip(), false).is_ok() == stale, "as explain tells");
     }
 }
 
@@ -137,7 +138,7 @@ fn each_mismatch_is_reported_once_per_epoch_and_lost_reports_are_counted() {
     let fails = |checks: &mut Checks, source: [u8; 4]| {
         let mut packet = udp(source, [10, 0, 1, 2], 9, 0);
         let sender = mismatch(1, 0).sender;
-        let grace_of = || checks.grace_of(*sender.ip());
+        let grace_of = |is_peer| checks.grace_of(*sender.ip(), is_peer);
         let (checked, _) = forward::ingress(&policy, &routes, sender, grace_of, &mut packet);
         checks.apply(&counters, sender, &checked.unwrap());
         matches!(checked.unwrap().source_check, CheckOutcome::Fails { .. })

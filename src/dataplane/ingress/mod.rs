@@ -157,7 +157,7 @@ impl<Q: PacketQueue> Ingress<Q> {
     fn forward(&mut self, from: SocketAddrV4, span: Span) {
         let counters = &self.counters.ingress;
         let datagram = &mut self.batch.bytes_mut()[span.range()];
-        let grace_of = || self.checks.grace_of(*from.ip());
+        let grace_of = |is_peer| self.checks.grace_of(*from.ip(), is_peer);
         let (checked, result) =
             forward::ingress(&self.policy, &self.routes, from, grace_of, datagram);
         if let Some(checked) = &checked

@@ -5,19 +5,19 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use proptest::prelude::*;
 
 use super::support::{MTU, config, routes, tcp, tcp_super_packet, udp};
-use crate::dataplane::checks::{CheckOutcome, GraceReason, MismatchReason};
+use crate::dataplane::checks::{GraceReason, MismatchReason};
 use crate::dataplane::forward::{self, Policy};
 use crate::dataplane::{CheckMode, DropReason, Offloads};
 use crate::packet::icmp::ErrorKind;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::vnet::VnetHeader;
-use crate::route::{NextHop, PeerIndex};
+use crate::route::NextHop;
 
 pub(super) const HERE: [u8; 4] = [10, 0, 1, 2];
 pub(super) const THERE: [u8; 4] = [10, 0, 2, 2];
 pub(super) const ELSEWHERE: [u8; 4] = [10, 0, 9, 2];
 pub(super) const PEER: NextHop = NextHop { ip: Ipv4Addr::new(192, 168, 0, 2), port: 8285 };
-const OTHER: NextHop = NextHop { ip: Ipv4Addr::new(192, 168, 0, 3), port: 8285 };
+pub(super) const OTHER: NextHop = NextHop { ip: Ipv4Addr::new(192, 168, 0, 3), port: 8285 };
 
 pub(super) fn policy(source: CheckMode, destination: CheckMode) -> Policy {
     let mut config = config(Offloads::AUTO);
@@ -209,7 +209,7 @@ fn ingress_table() {
         let policy = policy(source, destination);
         let sender = SocketAddrV4::new(PEER.ip, PEER.port);
         let before = packet.clone();
-        let grace = || Ok(GraceReason::FirstPacket);
+        let grace = |_| Ok(GraceReason::FirstPacket);
         let (checked, result) = forward::ingress(&policy, &routes, sender, grace, &mut packet);
         let reached_checks = !matches!(
             expected,
@@ -242,66 +242,9 @@ fn the_sender_of_a_packet_that_may_not_be_fragmented_learns_the_mtu() {
         (fragmentable(udp(THERE, HERE, 64, long + 1)), None),
     ] {
         let sender = SocketAddrV4::new(PEER.ip, PEER.port);
-        let grace = || Err(MismatchReason::GraceOver);
+        let grace = |_| Err(MismatchReason::GraceOver);
         let (_, result) = forward::ingress(&policy, &routes, sender, grace, &mut packet);
         assert_eq!(result.unwrap().icmp, expected);
-    }
-}
-
-/// What the check of the source says of each kind of address under each mode.
-#[test]
-fn source_check_table() {
-    let routes = routes(&[(2, PEER), (3, OTHER)]);
-    let own = Ipv4Addr::LOCALHOST;
-    let (port, other_port) = (PEER.port, 40_000);
-    let stale = GraceReason::RoutesStale;
-    let first = GraceReason::FirstPacket;
-    for (mode, dropped) in [(CheckMode::Log, false), (CheckMode::Enforce, true)] {
-        let policy = policy(mode, CheckMode::Off);
-        let fails = |reason| CheckOutcome::Fails { reason, dropped };
-        let no_grace = fails(MismatchReason::NoGrace);
-        let unless_enforced = |reason| if dropped { no_grace } else { CheckOutcome::Grace(reason) };
-        for (port, source, grace, expected) in [
-            (port, THERE, Ok(first), CheckOutcome::Passes),
-            (other_port, THERE, Ok(first), fails(MismatchReason::OtherPort(PEER.ip))),
-            (port, [10, 0, 3, 2], Ok(first), fails(MismatchReason::HeldBy(OTHER.ip))),
-            (port, HERE, Ok(first), fails(MismatchReason::HeldBy(own))),
-            (port, [172, 16, 0, 1], Ok(first), fails(MismatchReason::Unleased)),
-            (port, ELSEWHERE, Ok(stale), CheckOutcome::Grace(stale)),
-            (other_port, ELSEWHERE, Ok(stale), unless_enforced(stale)),
-            (port, ELSEWHERE, Ok(first), unless_enforced(first)),
-            (port, ELSEWHERE, Err(MismatchReason::GraceOver), fails(MismatchReason::GraceOver)),
-            (port, ELSEWHERE, Err(MismatchReason::NoGrace), no_grace),
-        ] {
-            let sender = SocketAddrV4::new(PEER.ip, port);
-            let mut packet = udp(source, HERE, 64, 10);
-            let (checked, _) = forward::ingress(&policy, &routes, sender, || grace, &mut packet);
-            assert_eq!(
-                checked.unwrap().source_check,
-                expected,
-                "{mode} {port} {source:?} {grace:?}"
-            );
-        }
-    }
-}
-
-/// Where no source is checked, traffic of a host that sends from another port is still its own.
-#[test]
-fn traffic_is_attributed_to_the_host_that_sent_it() {
-    let routes = routes(&[(2, PEER)]);
-    let peer = routes.route(THERE.into()).unwrap().peer;
-    for (mode, port, expected) in [
-        (CheckMode::Off, PEER.port, peer),
-        (CheckMode::Off, 40_000, peer),
-        (CheckMode::Log, PEER.port, peer),
-        (CheckMode::Log, 40_000, PeerIndex::UNATTRIBUTED),
-    ] {
-        let policy = policy(mode, CheckMode::Off);
-        let mut packet = udp(THERE, HERE, 64, 10);
-        let sender = SocketAddrV4::new(PEER.ip, port);
-        let grace = || Err(MismatchReason::GraceOver);
-        let (_, result) = forward::ingress(&policy, &routes, sender, grace, &mut packet);
-        assert_eq!(result.unwrap().peer, expected, "{mode} {port}");
     }
 }
 
@@ -339,7 +282,7 @@ proptest! {
         }
         let mut received = packet.clone();
         let sender = SocketAddrV4::new(sender.into(), 8285);
-        let grace = || Err(MismatchReason::GraceOver);
+        let grace = |_| Err(MismatchReason::GraceOver);
         match forward::ingress(&policy, &routes, sender, grace, &mut received).1 {
             Ok(carried) => {
                 prop_assert!(routes.lookup(carried.packet.source()).unwrap().ip == *sender.ip());

@@ -6,4 +6,5 @@ mod egress;
 mod forward;
 mod ingress;
 mod own;
+mod sources;
 pub(super) mod support;

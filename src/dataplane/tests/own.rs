@@ -84,7 +84,7 @@ fn own_datagram_table() {
         ("TCP", with(nested, |p| p[9] = 6), false),
     ] {
         let sender = SocketAddrV4::new(PEER.ip, PEER.port);
-        let grace = || Ok(GraceReason::FirstPacket);
+        let grace = |_| Ok(GraceReason::FirstPacket);
         let (checked, result) = forward::ingress(&policy, &routes, sender, grace, &mut packet);
         let reason = result.err().map(|dropped| (dropped.reason, dropped.icmp));
         assert_eq!(reason, is_own.then_some((DropReason::OwnDatagram, None)), "{name}");
