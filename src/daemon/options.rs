@@ -79,6 +79,12 @@ pub struct Options {
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Firewall")]
     pub protect_port: bool,
+    /// Keep the datagrams between hosts out of the kernel's connection tracking, whose table a flood from forged
+    /// addresses would fill
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
+          help_heading = "Firewall")]
+    pub notrack: bool,
     /// Seconds between two checks of the firewall rules, which restore missing ones
     #[arg(long, value_name = "SECONDS", default_value = "5",
           value_parser = go_int_in::<1, 86_400>, help_heading = "Firewall")]

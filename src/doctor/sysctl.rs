@@ -5,13 +5,34 @@ use super::finding::Finding;
 use super::ports;
 use crate::host::sysctl::{self, number};
 
-/// Checks IP forwarding, socket buffer limits, the TUN device's queue and reverse path filtering.
+/// Checks IP forwarding, socket buffer limits, the TUN device's queue, reverse path filtering and the table of
+/// tracked connections.
 pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let mut findings = vec![forwarding(facts)];
     findings.extend(buffers(facts));
     findings.extend(queue(facts));
     findings.extend(reverse_path(facts));
+    let read = |name: &str| number(&format!("netfilter/nf_conntrack_{name}"));
+    findings.extend(read("count").zip(read("max")).map(|(used, size)| connections(used, size)));
     findings
+}
+
+/// Judges how full the table of tracked connections is.
+fn connections(used: u64, size: u64) -> Finding {
+    const CHECK: &str = "nf_conntrack";
+    let text = format!("{used} of {size} connections are tracked");
+    if size == 0 || used * 10 < size * 9 {
+        return Finding::ok(CHECK, text);
+    }
+    Finding::warning(
+        CHECK,
+        format!("{text}: when the table is full, the kernel drops the packets of new connections"),
+    )
+    .remedy(format!(
+        "`sysctl -w net.netfilter.nf_conntrack_max={}`; start the daemon with --notrack, which keeps \
+         datagrams between hosts out of the table",
+        2 * size
+    ))
 }
 
 fn forwarding(facts: &HostFacts<'_>) -> Finding {
@@ -133,3 +154,20 @@ fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
 
 /// Socket buffer that the daemon requests, in bytes (`sys/udp.rs`).
 const WANTED_BUFFER: u64 = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::Level;
+
+    #[test]
+    fn a_table_of_connections_that_is_nearly_full_is_named() {
+        for (used, size, level) in
+            [(0, 0, Level::Ok), (899, 1_000, Level::Ok), (900, 1_000, Level::Warning)]
+        {
+            assert_eq!(connections(used, size).level, level, "{used} of {size}");
+        }
+        let remedy = connections(1_000, 1_000).remedy.unwrap();
+        assert!(remedy.contains("nf_conntrack_max=2000") && remedy.contains("--notrack"));
+    }
+}

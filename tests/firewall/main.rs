@@ -2,6 +2,7 @@
 //!
 //! The expected text is flannel's, as `iptables-save` shows it.
 
+mod notrack;
 mod shared;
 mod tools;
 
@@ -150,6 +151,7 @@ fn spec() -> RuleSpec {
         masquerade: true,
         forward: true,
         port: None,
+        notrack: None,
         fully_random: true,
         nftables: false,
     }

@@ -1,5 +1,7 @@
 //! The firewall rules of a node, kept in force by a task of their own.
 
+use std::net::SocketAddrV4;
+
 use super::Node;
 use crate::daemon::Options;
 use crate::exit::{Code, Exit};
@@ -17,6 +19,7 @@ pub(super) fn initial(options: &Options, config: &NetworkConfig, subnet: Cidr) -
         masquerade: options.ip_masq,
         forward: options.iptables_forward_rules,
         port: options.protect_port.then(|| PortSpec::new(config.port)),
+        notrack: None,
         fully_random: !options.ip_masq_fully_random_disable,
         nftables: config.enable_nftables,
     }
@@ -48,6 +51,8 @@ impl Node<'_> {
         self.rules.send_if_modified(|rules| {
             let before = rules.clone();
             rules.subnet = self.subnet;
+            let socket = SocketAddrV4::new(self.interface.address, self.port);
+            rules.notrack = self.options.notrack.then_some(socket);
             if let Some(port) = &mut rules.port {
                 port.device.clone_from(&self.tun_name);
                 port.underlay.clone_from(&self.interface.name);

@@ -15,6 +15,7 @@ mod iptables;
 mod legacy;
 mod lock;
 mod nft;
+mod notrack;
 mod ownership;
 mod port;
 mod rules;
@@ -275,6 +276,7 @@ async fn apply(
 ) -> Result<ActiveRules, FirewallError> {
     let owned = Owned::Networks(owned);
     let flags = match (spec.masquerade, spec.forward, spec.port.is_some()) {
+        (false, false, false) if spec.notrack.is_some() => "--notrack",
         (false, false, false) => {
             remove_all(spec, owned, tools).await;
             return Ok(ActiveRules::NotWanted);

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::notrack;
 use super::ownership::{Owned, in_order, is_shared};
 use super::port::{self, PortMatch, port_rules};
 use super::rules::{MasqueradeTarget, RuleSpec, masquerade_rules};
@@ -12,12 +13,15 @@ use super::tools::{ToolError, Toolbox, run};
 const TABLE: &str = "flannel-ipv4";
 
 /// The base chains: name, and type, hook and priority.
-const CHAINS: [(&str, &str); 4] = [
+const CHAINS: [(&str, &str); 6] = [
     ("forward", "type filter hook forward priority 0"),
     ("postrtg", "type nat hook postrouting priority 100"),
     // Before the filter chains of others; a drop is final for all of them (nft(8)).
     ("port-forward", "type filter hook forward priority -150"),
     ("port-input", "type filter hook input priority -150"),
+    // Before connection tracking, at -200 (nft(8)).
+    ("notrack-input", "type filter hook prerouting priority -300"),
+    ("notrack-output", "type filter hook output priority -300"),
 ];
 
 /// The nft program.
@@ -217,6 +221,13 @@ fn rules(spec: &RuleSpec, fully_random: bool) -> Vec<(&'static str, String)> {
             }
             rules.push(("port-forward", text));
         }
+    }
+    if let Some(socket) = spec.notrack {
+        let comment = notrack::comment(network);
+        let matches = notrack::nft(socket).into_iter();
+        rules.extend(
+            matches.map(|(chain, text)| (chain, format!("{text} notrack comment \"{comment}\""))),
+        );
     }
     rules
 }

@@ -1,7 +1,8 @@
 //! The rules: the exact text that flannel installs with iptables, and its equivalent for nftables.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
+use super::notrack;
 use super::port::{self, PortSpec, port_rules};
 use crate::route::Cidr;
 
@@ -18,6 +19,8 @@ pub struct RuleSpec {
     pub forward: bool,
     /// Keep workloads from sending to the UDP port of a host (`--protect-port`).
     pub port: Option<PortSpec>,
+    /// Keep the datagrams of this socket out of connection tracking (`--notrack`).
+    pub notrack: Option<SocketAddrV4>,
     /// Use random source ports where tool and kernel support them (off with
     /// `--ip-masq-fully-random-disable`).
     pub fully_random: bool,
@@ -69,8 +72,18 @@ pub(super) const PORT: FlannelChain = FlannelChain {
     purpose: "keep containers from sending to the UDP port of a host",
 };
 
+/// The chain that keeps the daemon's datagrams out of connection tracking.
+pub(super) const NOTRACK: FlannelChain = FlannelChain {
+    table: "raw",
+    hooks: &["PREROUTING", "OUTPUT"],
+    name: "FLANNEL-NOTRACK",
+    comment: notrack::COMMENT,
+    jump_match: "-p udp ",
+    purpose: "keep the UDP port out of connection tracking",
+};
+
 /// All chains of the daemon.
-pub(super) const CHAINS: [FlannelChain; 3] = [MASQ, FORWARD, PORT];
+pub(super) const CHAINS: [FlannelChain; 4] = [MASQ, FORWARD, PORT, NOTRACK];
 
 impl FlannelChain {
     /// The jump from `hook` to this chain, without `-A` or `-D`.
@@ -113,6 +126,10 @@ impl FlannelChain {
                         (text, if drops { "DROP" } else { "RETURN" })
                     })
                     .collect()
+            }),
+            NOTRACK => spec.notrack.map_or(vec![], |socket| {
+                comment = notrack::comment(network);
+                notrack::iptables(socket).map(|matches| (matches, "CT --notrack")).into()
             }),
             _ => vec![],
         };
@@ -233,9 +250,27 @@ mod tests {
                 device: "flannel0".into(),
                 containers: vec!["docker0".into()],
             }),
+            notrack: Some("192.168.0.1:8285".parse().unwrap()),
             fully_random: true,
             nftables: false,
         }
+    }
+
+    #[test]
+    fn the_port_is_kept_out_of_connection_tracking() {
+        let rule = |matches: &str| {
+            format!(
+                "FLANNEL-NOTRACK {matches} 8285 -m comment --comment \"flannel-udp notrack \
+                 10.0.0.0/16\" -j CT --notrack"
+            )
+        };
+        assert_eq!(
+            NOTRACK.rules(&spec(), true),
+            [
+                rule("-d 192.168.0.1/32 -p udp -m udp --dport"),
+                rule("-s 192.168.0.1/32 -p udp -m udp --sport"),
+            ]
+        );
     }
 
     #[test]
@@ -314,7 +349,8 @@ mod tests {
 
     #[test]
     fn rules_that_are_not_wanted_are_not_installed() {
-        let nothing = RuleSpec { masquerade: false, forward: false, port: None, ..spec() };
+        let nothing =
+            RuleSpec { masquerade: false, forward: false, port: None, notrack: None, ..spec() };
         assert!(CHAINS.iter().all(|chain| chain.rules(&nothing, true).is_empty()));
     }
 }
