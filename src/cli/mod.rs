@@ -7,6 +7,7 @@ mod capture;
 mod cleanup;
 mod completions;
 mod docker_opts;
+mod examples;
 mod explain;
 mod leases;
 mod log_level;
@@ -28,6 +29,7 @@ pub use crate::exit::{Code, Exit};
 use crate::lab::{self, LabCommand};
 use crate::runtime::block_on;
 use crate::{daemon, doctor};
+pub use examples::{Example, examples};
 pub use parse::{CommandLine, Invocation, clap_command, parse, parse_from};
 
 /// The commands of the program, beside the daemon.

@@ -10,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 
 use self::environment::{Flags, add_environment};
 use super::Tool;
+use super::examples::with_examples;
 use crate::args::go_flags;
 use crate::daemon::Options;
 use crate::exit::{Code, Exit};
@@ -112,6 +113,7 @@ pub fn parse_from(
         args.insert(0, "docker-opts".into());
     }
     let command = summarized(without_empty_variables(clap_command(), &env));
+    let command = with_examples(command, "");
     // A word in first place is meant as a command: if it is none, clap suggests the nearest.
     let is_tool = args.first().is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
     let mut warnings = Vec::new();
