@@ -9,6 +9,9 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 # `make demo ARGS=--etcd`, `make test ARGS='--test e2e wire'`
 ARGS ?=
+# Read by scripts/install.sh; so are DESTDIR, SYSCONFDIR, UNITDIR, ZSHDIR and PROGRAM.
+PREFIX ?= /usr/local
+export PREFIX
 MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 help:  ## this list
@@ -61,7 +64,7 @@ test-docker:  ## the steps of docs/walkthrough.md with two real Docker engines
 	scripts/test.sh --test docker -- --ignored
 
 test-systemd:  ## the Debian package on two hosts booted by systemd, from installation to purge
-	@scripts/setup.sh build deb systemd
+	@scripts/setup.sh build deb rpm systemd
 	scripts/test-systemd.sh $(ARGS)
 
 lint:  ## formatting, clippy, documentation, licences of the dependencies
@@ -105,14 +108,25 @@ doc:  ## the library's documentation, under target/doc
 	$(CARGO) doc --locked --no-deps
 
 man:  ## manual pages and shell completions, under target/generated
-	$(CARGO) run --locked --quiet --example gen-docs -- target/generated
+	@scripts/setup.sh build
+	@scripts/build.sh >/dev/null
+
+install:  ## what `make build man` has made: PREFIX=/usr/local, DESTDIR= for packagers
+	@scripts/install.sh install
+
+uninstall:  ## remove what `make install` has installed, but the options in /etc
+	@scripts/install.sh uninstall
 
 deb:  ## a Debian package and one with its debug symbols, under target/debian
 	@scripts/setup.sh build deb
 	scripts/deb.sh $(ARGS)
 
+rpm:  ## an RPM package and one with its debug symbols, under target/rpm/RPMS
+	@scripts/setup.sh build rpm
+	scripts/rpm.sh $(ARGS)
+
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo bench profile check test test-long test-docker test-systemd lint doc man deb clean fuzz public-api test-arch \
+.PHONY: help setup build demo bench profile check test test-long test-docker test-systemd lint doc man install uninstall deb rpm clean fuzz public-api test-arch \
 	test-loom test-asan test-miri msrv

@@ -19,7 +19,5 @@ if ! cargo-deb --version >/dev/null 2>&1; then
     cargo install -q --locked --root "$tools" "cargo-deb@$version"
 fi
 
-cargo build --locked --profile "$profile" --bin flannel-udp --example gen-docs
-rm -rf target/generated
-"target/${profile/#dev/debug}/examples/gen-docs" target/generated
+scripts/build.sh >/dev/null
 cargo deb --no-build --profile "$profile" "${@:---dbgsym}"

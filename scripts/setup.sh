@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the project needs on a Debian or Ubuntu machine that has Rust and nothing else.
 #
-#   scripts/setup.sh [build|demo|test|docker|systemd|deb|fuzz]...     (default: build demo test)
+#   scripts/setup.sh [build|demo|test|docker|systemd|deb|rpm|fuzz]...     (default: build demo test)
 #
 # Says nothing and changes nothing when everything is there. Uses sudo when not root.
 set -euo pipefail
@@ -11,8 +11,9 @@ build="gcc libc6-dev"
 demo="iproute2 iptables ethtool iputils-ping util-linux procps etcd-server etcd-client"
 test="$demo openssl nftables traceroute busybox-static strace prometheus tshark"
 docker="$test docker.io"
-systemd="$test systemd-container debootstrap"
+systemd="$test systemd-container debootstrap lintian mandoc man-db"
 deb="dpkg-dev binutils"
+rpm="rpm debugedit elfutils cpio"
 fuzz="valgrind binutils"
 
 main() {
@@ -21,8 +22,8 @@ main() {
     local wanted="" group
     for group in "$@"; do
         case $group in
-            build | demo | test | docker | systemd | deb | fuzz) wanted+=" ${!group}" ;;
-            *) die "unknown group '$group': use build, demo, test, docker, systemd, deb or fuzz" ;;
+            build | demo | test | docker | systemd | deb | rpm | fuzz) wanted+=" ${!group}" ;;
+            *) die "unknown group '$group': use build, demo, test, docker, systemd, deb, rpm or fuzz" ;;
         esac
     done
     if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then

@@ -42,8 +42,10 @@ make_root() {
 }
 
 make_root &
-PROFILE=checked scripts/deb.sh --strip --output target/debian/flannel-udp-test.deb
-wait $!
+making_root=$!
+export PROFILE=checked FLANNEL_UDP_DEB=$PWD/target/debian/flannel-udp-test.deb FLANNEL_UDP_DEBIAN=$root
+scripts/deb.sh --dbgsym --output "$FLANNEL_UDP_DEB"
+scripts/test-packages.sh "$FLANNEL_UDP_DEB"
+wait "$making_root"
 
-export FLANNEL_UDP_DEB=$PWD/target/debian/flannel-udp-test.deb FLANNEL_UDP_DEBIAN=$root
 scripts/test.sh --test systemd -- --ignored "$@"
