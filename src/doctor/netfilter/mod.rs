@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use serde_json::Value;
 
 use self::walk::{Action, Match, Rule, RuleChain, Ruleset};
-use crate::host::firewall::{ToolError, Toolbox, run};
+use crate::host::firewall::{ToolError, Toolbox, legacy, run};
 
 /// A packet to simulate, the first one of its flow (conntrack state `new`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +147,9 @@ impl Firewalls {
             }
             seen.push(is_nft);
             firewalls.iptables_in_nft |= is_nft;
+            if !is_nft && !legacy::has_table("filter") {
+                continue;
+            }
             firewalls.saved.push((name, run(&program, &["-t", "filter"], "").await?));
         }
         if let Some(program) = tools.find("nft") {

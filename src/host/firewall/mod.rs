@@ -12,7 +12,7 @@
 mod cleanup;
 mod containers;
 mod iptables;
-mod legacy;
+pub(crate) mod legacy;
 mod lock;
 mod nft;
 mod notrack;

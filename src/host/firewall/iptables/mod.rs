@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::changes::{ChainState, Jump, removal, transaction};
-use super::legacy::would_make_table;
+use super::legacy;
 use super::ownership::{Owned, in_order, is_shared};
 use super::rules::{FlannelChain, RuleSpec};
 use super::tools::{ToolError, Toolbox, run};
@@ -153,7 +153,10 @@ impl Iptables {
 
     /// Whether listing the chain would create its table.
     fn would_make_table(&self, chain: &FlannelChain) -> bool {
-        self.real_path().is_some_and(|program| would_make_table(&program, chain.table))
+        let is_legacy = self.real_path().is_some_and(|program| {
+            program.file_name().unwrap_or_default().to_string_lossy().contains("legacy")
+        });
+        is_legacy && !legacy::has_table(chain.table)
     }
 
     async fn state(&self, chain: &FlannelChain) -> Result<ChainState, ToolError> {
