@@ -8,6 +8,11 @@ pub fn commands(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
+/// A message of several lines as one.
+pub fn on_one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join("; ").replace(":; ", ": ")
+}
+
 /// How to find the process that has a TCP port, if that is why it cannot be bound: the rest of a sentence. The
 /// daemon cannot name it, because the kernel shows a confined process no other's files.
 pub fn holder_of_tcp_port(error: &io::Error, port: u16) -> String {

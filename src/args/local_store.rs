@@ -1,12 +1,12 @@
-//! The lease store of a command: by its flags and variables, else the store of the daemon on this host.
+//! The lease store of a command: by its flags and variables, else the store of the daemon on this host, else
+//! that of the settings file of its unit.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::StoreArgs;
+use super::{StoreArgs, unit_settings};
 use crate::observe::protocol::snapshot::Snapshot;
 use crate::subnet::{EtcdOptions, StoreKind, StoreOptions};
 
@@ -32,6 +32,8 @@ enum StoreOrigin {
     Flags,
     /// From the daemon on this host with this process ID, except for the flags that are named.
     Daemon(u32, Vec<Flag>),
+    /// From the settings of the systemd unit, whose daemon did not answer, except for the flags that are named.
+    Unit(Vec<Flag>),
     /// From the defaults, because the daemon did not answer, for this reason.
     Defaults(String),
 }
@@ -48,14 +50,18 @@ impl LocalStoreArgs {
 
     /// The lease store, given the daemon's answer to `status` or why there is none.
     ///
-    /// Flags that say where the store is replace the daemon's settings altogether: the credentials for one
+    /// Flags that say where the store is replace the settings of others altogether: the credentials for one
     /// store are not presented to another.
     pub fn choose(&self, daemon: Result<&Snapshot, &str>) -> LocalStore {
-        let (options, origin) = self.merge(daemon);
+        let (options, origin) = self.merge(daemon, unit_settings::store);
         LocalStore { options, origin }
     }
 
-    fn merge(&self, daemon: Result<&Snapshot, &str>) -> (StoreOptions, StoreOrigin) {
+    fn merge(
+        &self,
+        daemon: Result<&Snapshot, &str>,
+        unit: impl FnOnce() -> Option<StoreOptions>,
+    ) -> (StoreOptions, StoreOrigin) {
         let own = self.flags.options();
         if self.is_located() {
             return (own, StoreOrigin::Flags);
@@ -63,31 +69,31 @@ impl LocalStoreArgs {
         let answer = daemon.map_err(str::to_owned).and_then(|now| {
             let store =
                 now.store.as_ref().ok_or("the running daemon does not name its lease store")?;
-            Ok((now.process.pid, store, store.registry.parse::<StoreKind>()?))
+            Ok((now.process.pid, store.options()?))
         });
-        let (pid, store, kind) = match answer {
-            Ok(answer) => answer,
-            Err(why) => return (own, StoreOrigin::Defaults(why)),
+        let (theirs, origin) = match (answer, unit()) {
+            (Ok((pid, theirs)), _) => (theirs, StoreOrigin::Daemon(pid, self.given.clone())),
+            (Err(_), Some(theirs)) => (theirs, StoreOrigin::Unit(self.given.clone())),
+            (Err(why), None) => return (own, StoreOrigin::Defaults(why)),
         };
-        if kind != StoreKind::Etcd && !self.given.is_empty() {
+        if theirs.kind != StoreKind::Etcd && !self.given.is_empty() {
             let why =
                 "flags for etcd are given, and the daemon on this host uses a directory".into();
             return (own, StoreOrigin::Defaults(why));
         }
-        let etcd = own.etcd;
-        let path = |flag, own, daemons: &Option<String>| {
-            if self.is_given(flag) { own } else { daemons.as_ref().map(PathBuf::from) }
-        };
+        let (etcd, theirs, kind) = (own.etcd, theirs.etcd, theirs.kind);
+        let path = |flag, own, theirs| if self.is_given(flag) { own } else { theirs };
         let etcd = EtcdOptions {
-            endpoints: store.etcd_endpoints.clone(),
-            prefix: if self.is_given(PREFIX) { etcd.prefix } else { store.etcd_prefix.clone() },
-            ca_file: path(CA_FILE, etcd.ca_file, &store.etcd_cafile),
-            cert_file: path(CERT_FILE, etcd.cert_file, &store.etcd_certfile),
-            key_file: path(KEY_FILE, etcd.key_file, &store.etcd_keyfile),
-            username: etcd.username.or_else(|| store.etcd_username.clone()),
+            endpoints: theirs.endpoints,
+            prefix: if self.is_given(PREFIX) { etcd.prefix } else { theirs.prefix },
+            ca_file: path(CA_FILE, etcd.ca_file, theirs.ca_file),
+            cert_file: path(CERT_FILE, etcd.cert_file, theirs.cert_file),
+            key_file: path(KEY_FILE, etcd.key_file, theirs.key_file),
+            username: etcd.username.or(theirs.username),
+            password: etcd.password.or(theirs.password),
             ..etcd
         };
-        (StoreOptions { kind, etcd }, StoreOrigin::Daemon(pid, self.given.clone()))
+        (StoreOptions { kind, etcd }, origin)
     }
 }
 
@@ -117,14 +123,20 @@ impl fmt::Display for LocalStore {
             StoreOrigin::Flags => f.write_str(", as given"),
             StoreOrigin::Daemon(pid, given) => {
                 write!(f, ", as the daemon on this host uses it (pid {pid})")?;
-                if !given.is_empty() {
-                    write!(f, " except for --{}", given.join(" and --"))?;
-                }
+                except(f, given)?;
                 if self.lacks_password() {
                     let user = etcd.username.as_deref().unwrap_or_default();
                     write!(f, "; without the password of its user {user}, which it tells nobody")?;
                 }
                 Ok(())
+            }
+            StoreOrigin::Unit(given) => {
+                write!(
+                    f,
+                    ", as {} has it for the daemon, which is not running",
+                    unit_settings::SETTINGS_FILE
+                )?;
+                except(f, given)
             }
             StoreOrigin::Defaults(why) => {
                 write!(
@@ -134,6 +146,11 @@ impl fmt::Display for LocalStore {
             }
         }
     }
+}
+
+/// The end of a sentence: the flags that were given beside somebody else's settings.
+fn except(f: &mut fmt::Formatter<'_>, given: &[Flag]) -> fmt::Result {
+    if given.is_empty() { Ok(()) } else { write!(f, " except for --{}", given.join(" and --")) }
 }
 
 impl FromArgMatches for LocalStoreArgs {

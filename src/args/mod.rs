@@ -10,6 +10,7 @@ mod log_filter;
 pub mod socket;
 pub mod store;
 pub mod subnet_file;
+mod unit_settings;
 pub mod values;
 
 pub use local_store::{LocalStore, LocalStoreArgs};

@@ -19,7 +19,7 @@ pub struct LeasesArgs {
     /// The action.
     #[command(subcommand)]
     pub action: LeasesAction,
-    /// The lease store; without its flags, that of the running daemon.
+    /// The lease store; without its flags, that of the daemon on this host.
     #[command(flatten)]
     pub store: LocalStoreArgs,
     /// The daemon whose store it is.

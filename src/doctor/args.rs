@@ -44,7 +44,7 @@ pub struct DoctorArgs {
     /// Environment file of dockerd, as `docker-opts` writes it
     #[arg(long, value_name = "FILE", default_value = "/run/docker_opts.env")]
     pub docker_env: PathBuf,
-    /// The lease store, by the daemon's own flags; without them, that of the running daemon.
+    /// The lease store, by the daemon's own flags; without them, that of the daemon on this host.
     #[command(flatten)]
     pub store: LocalStoreArgs,
 }

@@ -8,6 +8,7 @@ use crate::exit::{Code, Exit};
 use crate::host::interface::{self, ExternalInterface, InterfaceOptions};
 use crate::host::netlink::{Address, KernelRoute, Link, LinkDetails, Netlink};
 use crate::host::subnet_file::{self, PreviousSubnetFile};
+use crate::humanize;
 use crate::observe::protocol::snapshot::Snapshot;
 use crate::packet::wire;
 use crate::route::Cidr;
@@ -76,7 +77,7 @@ impl<'a> HostFacts<'a> {
             ..InterfaceOptions::default()
         };
         let interface =
-            interface::choose(&options).await.map_err(|e| e.to_string().replace('\n', "; "));
+            interface::choose(&options).await.map_err(|e| humanize::on_one_line(&e.to_string()));
         let here = |lease: &Holding| {
             Some(lease.subnet) == subnet
                 || interface.as_ref().is_ok_and(|interface| interface.public_ip == lease.public_ip)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::subnet::{StoreKind, StoreOptions};
+use crate::subnet::{EtcdOptions, StoreKind, StoreOptions};
 
 /// The daemon's settings for the lease store, under the names of its flags; files by absolute path.
 ///
@@ -44,6 +44,26 @@ impl From<&StoreOptions> for StoreAddress {
             etcd_keyfile: file(&etcd.key_file),
             etcd_username: etcd.username.clone(),
         }
+    }
+}
+
+impl StoreAddress {
+    /// How to open the store, without the password, which is in no answer.
+    ///
+    /// # Errors
+    /// A `registry` that this version does not know.
+    pub fn options(&self) -> Result<StoreOptions, String> {
+        let file = |path: &Option<String>| path.as_ref().map(PathBuf::from);
+        let etcd = EtcdOptions {
+            endpoints: self.etcd_endpoints.clone(),
+            prefix: self.etcd_prefix.clone(),
+            ca_file: file(&self.etcd_cafile),
+            cert_file: file(&self.etcd_certfile),
+            key_file: file(&self.etcd_keyfile),
+            username: self.etcd_username.clone(),
+            ..EtcdOptions::default()
+        };
+        Ok(StoreOptions { kind: self.registry.parse()?, etcd })
     }
 }
 
