@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=systemd,systemd-sysv,dbus,iproute2,iptables,nftables,kmod,etcd-server,etcd-client
+packages=systemd,systemd-sysv,dbus,iproute2,procps,iptables,nftables,kmod,etcd-server,etcd-client
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/flannel-udp
 
 as_root() {

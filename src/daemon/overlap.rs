@@ -125,11 +125,11 @@ pub(super) fn warn(
         .take(MAX_NAMED)
         .map(|lease| Condition {
             text: withheld_text(lease, device),
-            remedy: Some(
-                "correct --iface or --public-ip of that host, or choose a Network without its \
-                 address"
-                    .into(),
-            ),
+            remedy: Some(format!(
+                "correct --iface or --public-ip of that host, or choose a Network without its address; if no \
+                 daemon has this lease any more: `flannel-udp leases release --force {}`",
+                lease.subnet
+            )),
         })
         .collect();
     if let Some(more) = status.withheld.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {

@@ -4,7 +4,8 @@ use super::docker;
 use super::facts::HostFacts;
 use super::finding::Finding;
 use super::routing;
-use crate::host::link::{self, OverlayDevice};
+use crate::host::conflicts;
+use crate::host::link::OverlayDevice;
 use crate::host::netlink::KernelRoute;
 use crate::observe::warnings::WarningKind;
 
@@ -88,7 +89,7 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     // which docker::check reports.
     let (bridge, others) = facts.routes.iter().cloned().partition(|r| docker::explains(facts, r));
     let [bridge, others]: [Vec<KernelRoute>; 2] = [bridge, others];
-    let conflicts = link::conflicts(&others, &facts.links, &overlay);
+    let conflicts = conflicts::conflicts(&others, &facts.links, &overlay);
     let underlay = facts.interface.as_ref().ok();
     let faults = conflicts.iter().filter(|conflict| {
         // A part of the overlay network that is this host's own network is no fault unless it is
@@ -104,7 +105,8 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
         let remedy = command.unwrap_or_else(|| conflict.advice(index));
         findings.push(Finding::fault("route", text).remedy(remedy));
     }
-    if findings.len() == before && link::conflicts(&bridge, &facts.links, &overlay).is_empty() {
+    if findings.len() == before && conflicts::conflicts(&bridge, &facts.links, &overlay).is_empty()
+    {
         findings.extend(routing::check(facts, tun).await);
     }
     findings

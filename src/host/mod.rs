@@ -1,6 +1,7 @@
 //! Set-up of this host: the interface between hosts, the TUN device and its routes, firewall rules,
 //! files for the container runtime, systemd.
 
+pub mod conflicts;
 pub mod docker_opts;
 pub mod firewall;
 pub mod interface;

@@ -171,6 +171,8 @@ impl Drop for Machine {
 /// systemd-nspawn for the machine `name`.
 fn nspawn(name: &str) -> Command {
     let mut command = Command::new("sh");
+    // A host may set the kernel parameters of its own network.
+    command.env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network");
     command.args(["-c", IN_A_CGROUP, name, "systemd-nspawn", "-q", "--register=no"]);
     if Path::new("/run/systemd/system").exists() {
         // systemd gives each container a scope, and would confine its devices to the standard ones.

@@ -6,6 +6,7 @@
 mod hardening;
 mod leftovers;
 mod machine;
+mod operator;
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -28,6 +29,7 @@ fn the_package_under_systemd() {
     let before = Contents::of(&site.machines[1]);
     site.installs_and_waits_for_its_configuration();
     site.starts_hardened_and_forwards();
+    operator::mends_what_breaks(&site);
     site.is_reloaded_in_place();
     site.restarts_with_its_subnet();
     site.comes_back_after_kill_and_hang();

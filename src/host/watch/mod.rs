@@ -13,8 +13,9 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage}
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::conflicts::Conflict;
 use super::interface::{ExternalInterface, InterfaceOptions};
-use super::link::{Conflict, LinkError, OverlayDevice, Repair, ensure, retire};
+use super::link::{LinkError, OverlayDevice, Repair, ensure, retire};
 use super::netlink::{Netlink, NetlinkError};
 use super::outer::{Dependency, NextHopCheck, Overlay};
 use crate::route::Cidr;
