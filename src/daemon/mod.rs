@@ -52,7 +52,7 @@ pub use workers::Workers;
 /// it.
 pub fn run(options: &Options) -> Result<(), Exit> {
     let (log, writer) = logging::init(options)?;
-    Dataplane::prepare();
+    let prepared = Dataplane::prepare().map_err(node::start_exit);
     let (confinement, worker) = confine::process(options.harden, &sandbox::allowed(options));
     writer.start(worker.clone())?;
     log_confinement(&confinement);
@@ -63,7 +63,8 @@ pub fn run(options: &Options) -> Result<(), Exit> {
         }
     })?;
     let end = log.end();
-    let outcome = runtime.block_on(daemon(options, log, Confined { confinement, worker }));
+    let confined = Confined { confinement, worker };
+    let outcome = prepared.and_then(|()| runtime.block_on(daemon(options, log, confined)));
     runtime::end(runtime);
     end.finish(outcome)
 }

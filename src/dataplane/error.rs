@@ -12,6 +12,18 @@ pub enum StartError {
          (`modprobe tun`; `mknod /dev/net/tun c 10 200`)"
     )]
     NoTunDevice(io::Error),
+    /// `/dev/net/tun` does not exist, and the process may not make it.
+    #[error(
+        "cannot open /dev/net/tun: the device node is missing, and cannot be made: {0}: load the tun module \
+         (`modprobe tun`); start a container with --device /dev/net/tun, or with CAP_MKNOD"
+    )]
+    NoTunNode(io::Error),
+    /// A container may not use the device, whatever the mode of the node.
+    #[error(
+        "cannot open /dev/net/tun: {0}: the container's device rules or its file system (nodev) forbid it: \
+         start the container with --device /dev/net/tun"
+    )]
+    TunForbidden(io::Error),
     /// The process may not open `/dev/net/tun`.
     #[error(
         "this user may not open /dev/net/tun: {0}: let everybody (chmod 0666 /dev/net/tun is safe: \
@@ -67,6 +79,15 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Why [`crate::sys::tun::open_node`] failed.
+    pub(super) fn node(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EACCES) => Self::NoTunAccess(error),
+            Some(libc::EPERM) => Self::TunForbidden(error),
+            _ => Self::NoTunDevice(error),
+        }
+    }
+
     pub(super) fn tun(name: &str, error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => Self::NoTunDevice(error),

@@ -27,6 +27,7 @@ mod checks;
 mod config;
 pub mod counters;
 mod device;
+mod device_node;
 mod egress;
 mod error;
 mod event;

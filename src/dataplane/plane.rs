@@ -15,6 +15,7 @@ use super::config::{Config, ThreadInit, Threads};
 use super::counters::by_peer::{OtherTraffic, PeerAccounting, PeerTraffic};
 use super::counters::{Stats, ThreadCounters};
 use super::device;
+use super::device_node;
 use super::egress::{Egress, INTERACTIVE_WINDOW};
 use super::error::StartError;
 use super::event::{self, Event, EventSender};
@@ -52,10 +53,14 @@ struct Thread {
 }
 
 impl Dataplane {
-    /// Loads what the kernel grants only to a process with all capabilities, for data planes that start
-    /// after the process has dropped them.
-    pub fn prepare() {
+    /// Makes and loads what the kernel grants only to a process with all capabilities, for data planes that
+    /// start after the process has dropped them.
+    ///
+    /// # Errors
+    /// The device node cannot be opened or made. Without the rest a data plane still starts.
+    pub fn prepare() -> Result<(), StartError> {
         steering::prepare();
+        device_node::ensure()
     }
 
     /// Opens the device and the sockets and starts the workers, which use the routes of `peers` and count

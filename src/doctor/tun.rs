@@ -11,7 +11,7 @@ use super::finding::Finding;
 use crate::dataplane::{Description, Feature};
 use crate::sys::netns::Netns;
 use crate::sys::steering::{self, Lanes};
-use crate::sys::tun::{Offload, TunQueue};
+use crate::sys::tun::{NODE, Offload, TunQueue};
 use crate::sys::udp;
 
 /// Checks capabilities, the TUN device node and every kernel feature. A daemon that is `running` reports itself
@@ -78,7 +78,8 @@ fn device() -> (Finding, bool) {
     match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::NotFound, _) if module => fault(
             "the device node is missing, the driver is loaded".into(),
-            "`mkdir -p /dev/net && mknod /dev/net/tun c 10 200`; in a container: --device /dev/net/tun",
+            "`mkdir -p /dev/net && mknod /dev/net/tun c 10 200`, as the daemon does at its start if it has \
+             CAP_MKNOD; in a container: --device /dev/net/tun",
         ),
         (io::ErrorKind::NotFound, _) => fault(
             "the device node is missing, and the kernel has no tun driver loaded".into(),
@@ -179,7 +180,6 @@ fn finding(name: &str, outcome: Result<(), String>, cost: &str) -> Finding {
     }
 }
 
-const NODE: &str = "/dev/net/tun";
 const TSO: &str = "TCP leaves the containers in single packets instead of 64 KiB";
 const QUEUES: &str = "more than one worker is not possible: use --workers=1; a ping or a DNS reply \
                       waits behind bulk TCP";

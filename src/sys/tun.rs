@@ -54,11 +54,7 @@ impl TunQueue {
     /// of that name with other flags. `IFF_VNET_HDR` is a property of the device, not of the queue,
     /// and attaching with another value succeeds silently: that is found out and refused here.
     pub fn attach(name: &str, multi_queue: bool, vnet_hdr: bool) -> io::Result<(Self, String)> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open("/dev/net/tun")?;
+        let file = open_node()?;
         let mut flags = libc::IFF_TUN | libc::IFF_NO_PI;
         if multi_queue {
             flags |= libc::IFF_MULTI_QUEUE;
@@ -126,6 +122,22 @@ impl AsFd for TunQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// The device node through which TUN devices are created.
+pub const NODE: &str = "/dev/net/tun";
+
+/// Opens the device node.
+///
+/// # Errors
+/// `ENOENT` without the node, `ENXIO` or `ENODEV` without the driver, `EACCES` if its mode or its file system
+/// does not allow it, `EPERM` if a container's device rules do not.
+pub fn open_node() -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(NODE)
 }
 
 /// Gives the device its address (a `/32`) and its MTU. It stays down.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use flannel_udp::lab::{self, DaemonOptions, Lab, ping};
 
 use crate::support::test_lab::TestLab;
-use crate::support::{exclusive, net, wait_for};
+use crate::support::{exclusive, net, program, wait_for};
 
 /// Time limit from a change to the next reply between containers.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(1);
@@ -137,7 +137,7 @@ fn the_underlay_address_that_a_flag_names_is_waited_for() {
     let status = |host: usize| {
         let socket = lab.host(host).daemon().expect("a daemon").socket().display().to_string();
         let words = ["status", "--interval=0", "--socket", &socket];
-        TestLab::run(lab.host(host).netns(), env!("CARGO_BIN_EXE_flannel-udp"), &words)
+        TestLab::run(lab.host(host).netns(), &program().display().to_string(), &words)
     };
     // Another network, and the address of a host without DHCP: neither takes the place of the one asked for.
     change(1, "addr add 10.77.0.11/24 dev eth0");

@@ -2,7 +2,8 @@
 //!
 //! They need root and run one after the other. `make test` runs them all; without root each says
 //! `SKIPPED` and passes, unless `FLANNEL_UDP_REQUIRE_ROOT` is set. `FLANNEL_UDP_LONG=1` chooses the
-//! long form of the tests that have one: `make test-long`.
+//! long form of the tests that have one: `make test-long`. `FLANNEL_UDP_PROGRAM` names another program to
+//! test, such as the static one: `make test-static`.
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 
 mod support;
@@ -14,6 +15,7 @@ mod containers;
 mod corruption;
 mod decision;
 mod degrade;
+mod device_node;
 mod ecn;
 mod host;
 mod icmp;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use flannel_udp::lab::{self, DaemonOptions, Lab};
 
 use crate::support::test_lab::TestLab;
-use crate::support::{accounting, exclusive, wait_for};
+use crate::support::{accounting, exclusive, program, wait_for};
 
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
@@ -213,7 +213,7 @@ fn script(lab: &TestLab, mode: u32, capabilities: &str) -> std::path::PathBuf {
     // Another user may have no access to the directory of the build.
     let daemon = lab.directory().join("flannel-udp");
     if !daemon.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_flannel-udp"), &daemon).expect("a copy");
+        fs::copy(program(), &daemon).expect("a copy");
     }
     let text = format!(
         "#!/bin/sh\n\

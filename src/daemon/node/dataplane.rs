@@ -105,10 +105,13 @@ fn default_workers(cores: usize) -> usize {
     (cores / 2).clamp(1, MAX_DEFAULT_WORKERS)
 }
 
-fn start_exit(error: StartError) -> Exit {
+/// The end of a daemon whose data plane cannot start.
+pub(in crate::daemon) fn start_exit(error: StartError) -> Exit {
     let code = match &error {
-        StartError::NoTunPermission { .. } | StartError::NoTunAccess(_) => Code::Permission,
-        StartError::NoTunDevice(_) | StartError::Tun { .. } => Code::Tun,
+        StartError::NoTunPermission { .. }
+        | StartError::NoTunAccess(_)
+        | StartError::TunForbidden(_) => Code::Permission,
+        StartError::NoTunDevice(_) | StartError::NoTunNode(_) | StartError::Tun { .. } => Code::Tun,
         _ => Code::System,
     };
     let holder = match &error {

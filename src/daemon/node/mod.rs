@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
 
+pub(super) use self::dataplane::start_exit;
 use self::refused::RefusedPeers;
 pub(super) use self::subnet_file_keeper::SubnetFileKeeper;
 use super::{Confined, overlap};

@@ -16,7 +16,14 @@ pub mod tos;
 
 pub use exclusive::exclusive;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+/// The program under test: the one that was built with the tests, or the one that `FLANNEL_UDP_PROGRAM` names.
+pub fn program() -> PathBuf {
+    std::env::var_os("FLANNEL_UDP_PROGRAM")
+        .map_or_else(|| env!("CARGO_BIN_EXE_flannel-udp").into(), PathBuf::from)
+}
 
 /// Whether `FLANNEL_UDP_LONG` asks for the long form of a test.
 pub fn long() -> bool {

@@ -14,7 +14,7 @@ pub struct TestLab(Lab);
 impl TestLab {
     /// Hosts without daemons.
     pub fn build(builder: LabBuilder) -> Self {
-        let builder = builder.binary(env!("CARGO_BIN_EXE_flannel-udp"));
+        let builder = builder.binary(super::program());
         Self(builder.build().expect("the lab"))
     }
 
