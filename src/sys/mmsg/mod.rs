@@ -34,14 +34,51 @@ pub const MAX_SEGMENTS: usize = 64;
 /// `ENOSYS` where the kernel has none (`recvmmsg` came with Linux 2.6.33, `sendmmsg` with 3.0) or a
 /// sandbox hides them, which may say `EPERM` as well.
 pub fn probe(socket: &UdpSocket) -> io::Result<()> {
-    let (fd, none) = (socket.as_raw_fd(), ptr::null_mut());
+    let none = ptr::null_mut();
     // SAFETY: the length is zero, so the kernel does not read the list.
-    check(unsafe { libc::sendmmsg(fd, none, 0, libc::MSG_NOSIGNAL as _) } as _)?;
-    // SAFETY: as above; a null timeout is none.
-    check(unsafe { libc::recvmmsg(fd, none, 0, libc::MSG_DONTWAIT as _, ptr::null_mut()) } as _)?;
+    unsafe { sendmmsg(socket, none, 0)? };
+    // SAFETY: as above.
+    unsafe { recvmmsg(socket, none, 0)? };
     Ok(())
 }
 
+/// `sendmmsg(2)` itself: musl's function of that name calls `sendmsg` once per message on 64-bit machines,
+/// because the kernel takes as `size_t` what are an `int` and padding in musl's structures. The padding is
+/// zero here ([`empty_header`]), so both read the same number.
+///
+/// # Safety
+/// `headers` points at `count` headers, and all that they point at is readable for the call.
+unsafe fn sendmmsg(
+    socket: &UdpSocket,
+    headers: *mut libc::mmsghdr,
+    count: usize,
+) -> io::Result<usize> {
+    let (fd, count) = (socket.as_raw_fd(), count as libc::c_uint);
+    // SAFETY: the caller vouches for the headers; the other arguments are integers of the width that the
+    // kernel reads.
+    let sent = unsafe { libc::syscall(libc::SYS_sendmmsg, fd, headers, count, libc::MSG_NOSIGNAL) };
+    check(sent as _)
+}
+
+/// `recvmmsg(2)` itself, without waiting, for the same reason.
+///
+/// # Safety
+/// `headers` points at `count` headers, and all that they point at is writable for the call.
+unsafe fn recvmmsg(
+    socket: &UdpSocket,
+    headers: *mut libc::mmsghdr,
+    count: usize,
+) -> io::Result<usize> {
+    let (fd, count) = (socket.as_raw_fd(), count as libc::c_uint);
+    let no_timeout = ptr::null_mut::<libc::timespec>();
+    // SAFETY: as for `sendmmsg`; a null timeout is none.
+    let received = unsafe {
+        libc::syscall(libc::SYS_recvmmsg, fd, headers, count, libc::MSG_DONTWAIT, no_timeout)
+    };
+    check(received as _)
+}
+
+/// A header that is zero throughout, also in the padding that some C libraries have between its fields.
 fn empty_header() -> libc::mmsghdr {
     // SAFETY: `mmsghdr` is a C struct of integers and pointers: all zeros is a value.
     unsafe { mem::zeroed() }

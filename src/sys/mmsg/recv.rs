@@ -95,15 +95,7 @@ impl RecvBatch {
         }
         // SAFETY: each of the `depth` headers points at an address, a control buffer, and one iovec
         // over a buffer of its own, all owned by `self`, which is borrowed for the call.
-        self.received = check(unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                depth as libc::c_uint,
-                libc::MSG_DONTWAIT as _,
-                ptr::null_mut(),
-            )
-        } as _)?;
+        self.received = unsafe { super::recvmmsg(socket, self.headers.as_mut_ptr(), depth)? };
         Ok(self.received)
     }
 

@@ -179,13 +179,6 @@ impl<'a> Filling<'_, 'a> {
         // SAFETY: every header points at an address, a control buffer and a list of iovecs that the
         // batch owns, with lengths inside them; the iovecs point at bytes borrowed for 'a, which
         // this value cannot outlive. `sendmmsg` reads them and writes `msg_len` only.
-        check(unsafe {
-            libc::sendmmsg(
-                socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                headers.len() as libc::c_uint,
-                libc::MSG_NOSIGNAL as _,
-            )
-        } as _)
+        unsafe { super::sendmmsg(socket, headers.as_mut_ptr(), headers.len()) }
     }
 }

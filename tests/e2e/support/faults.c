@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #define SOL_UDP_ 17
@@ -75,21 +76,6 @@ static int fault_of(const struct msghdr *message)
 	return 0;
 }
 
-/* As the kernel does: the messages before the failing one are sent, and the next call returns the error. */
-int sendmmsg(int fd, struct mmsghdr *list, unsigned int len, int flags)
-{
-	int (*real)(int, struct mmsghdr *, unsigned int, int) = dlsym(RTLD_NEXT, "sendmmsg");
-	unsigned int good = 0;
-
-	if (no_mmsg)
-		return fail_with(ENOSYS);
-	while (good < len && !fault_of(&list[good].msg_hdr))
-		good++;
-	if (len && !good)
-		return fail_with(fault_of(&list[0].msg_hdr));
-	return real(fd, list, good, flags);
-}
-
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	ssize_t (*real)(int, const struct msghdr *, int) = dlsym(RTLD_NEXT, "sendmsg");
@@ -98,12 +84,34 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	return fault ? fail_with(fault) : real(fd, message, flags);
 }
 
-int recvmmsg(int fd, struct mmsghdr *list, unsigned int len, int flags, struct timespec *limit)
+/*
+ * The daemon makes these two calls by their numbers. As the kernel does: the messages before the failing one
+ * are sent, and the next call returns the error.
+ */
+long syscall(long number, ...)
 {
-	int (*real)(int, struct mmsghdr *, unsigned int, int, struct timespec *) =
-		dlsym(RTLD_NEXT, "recvmmsg");
+	long (*real)(long, ...) = dlsym(RTLD_NEXT, "syscall");
+	unsigned int good = 0, len;
+	struct mmsghdr *messages;
+	long argument[6];
+	va_list list;
 
-	return no_mmsg ? fail_with(ENOSYS) : real(fd, list, len, flags, limit);
+	va_start(list, number);
+	for (int i = 0; i < 6; i++)
+		argument[i] = va_arg(list, long);
+	va_end(list);
+	if (no_mmsg && (number == SYS_sendmmsg || number == SYS_recvmmsg))
+		return fail_with(ENOSYS);
+	if (number == SYS_sendmmsg) {
+		messages = (struct mmsghdr *)argument[1];
+		len = argument[2];
+		while (good < len && !fault_of(&messages[good].msg_hdr))
+			good++;
+		if (len && !good)
+			return fail_with(fault_of(&messages[0].msg_hdr));
+		argument[2] = good;
+	}
+	return real(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
 }
 
 int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
