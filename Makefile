@@ -59,9 +59,18 @@ test-long:  ## the end-to-end tests in their long form: the whole offload matrix
 	@scripts/setup.sh build test
 	FLANNEL_UDP_LONG=1 scripts/test.sh --test e2e $(ARGS)
 
-test-docker:  ## the steps of docs/walkthrough.md with two real Docker engines
+test-docker:  ## the steps of docs/walkthrough.md, and the container image, with two real Docker engines
 	@scripts/setup.sh build docker
-	scripts/test.sh --test docker -- --ignored
+	@# The image has the tests' own program here, and so needs no second build; make test-static has the other.
+	scripts/test.sh --test docker --no-run
+	PROGRAM=target/checked/flannel-udp scripts/image.sh
+	FLANNEL_UDP_IMAGE=$$PWD/target/image/flannel-udp-$$(uname -m).tar scripts/test.sh --test docker -- --ignored
+
+test-static:  ## end-to-end tests of the static program, with names, TLS and dropped privileges among them
+	@scripts/setup.sh build test
+	scripts/static.sh
+	FLANNEL_UDP_PROGRAM=$$PWD/target/static/$$(uname -m)/flannel-udp scripts/test.sh --test e2e -- \
+		$(or $(ARGS),names device_node privileges calls_that_move wire outage)
 
 test-systemd:  ## the Debian package on two hosts booted by systemd, from installation to purge
 	@scripts/setup.sh build deb rpm systemd
@@ -125,8 +134,14 @@ rpm:  ## an RPM package and one with its debug symbols, under target/rpm/RPMS
 	@scripts/setup.sh build rpm
 	scripts/rpm.sh $(ARGS)
 
+static:  ## the program for musl, statically linked: target/static/ARCH/flannel-udp (ARGS="x86_64 aarch64")
+	scripts/static.sh $(ARGS)
+
+image:  ## a container image of the static program, as an OCI archive: target/image (ARGS="x86_64 aarch64")
+	scripts/image.sh $(ARGS)
+
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build demo bench profile check test test-long test-docker test-systemd lint doc man install uninstall deb rpm clean fuzz public-api test-arch \
+.PHONY: help setup build static image demo bench profile check test test-long test-docker test-static test-systemd lint doc man install uninstall deb rpm clean fuzz public-api test-arch \
 	test-loom test-asan test-miri msrv

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the project needs on a Debian or Ubuntu machine that has Rust and nothing else.
 #
-#   scripts/setup.sh [build|demo|test|docker|systemd|deb|rpm|fuzz]...     (default: build demo test)
+#   scripts/setup.sh [build|demo|test|docker|systemd|deb|rpm|static|fuzz]...     (default: build demo test)
 #
 # Says nothing and changes nothing when everything is there. Uses sudo when not root.
 set -euo pipefail
@@ -14,6 +14,9 @@ docker="$test docker.io"
 systemd="$test systemd-container debootstrap lintian mandoc man-db"
 deb="dpkg-dev binutils"
 rpm="rpm debugedit elfutils cpio"
+static="gcc libc6-dev binutils"
+cross_aarch64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
+cross_x86_64="gcc-x86-64-linux-gnu libc6-dev-amd64-cross qemu-user-static"
 fuzz="valgrind binutils"
 
 main() {
@@ -22,8 +25,8 @@ main() {
     local wanted="" group
     for group in "$@"; do
         case $group in
-            build | demo | test | docker | systemd | deb | rpm | fuzz) wanted+=" ${!group}" ;;
-            *) die "unknown group '$group': use build, demo, test, docker, systemd, deb, rpm or fuzz" ;;
+            build | demo | test | docker | systemd | deb | rpm | static | cross_aarch64 | cross_x86_64 | fuzz) wanted+=" ${!group}" ;;
+            *) die "unknown group '$group': use build, demo, test, docker, systemd, deb, rpm, static or fuzz" ;;
         esac
     done
     if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then

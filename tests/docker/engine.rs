@@ -1,5 +1,6 @@
 //! A Docker engine on a host of the lab, started as an operator would start it.
 
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,10 +16,17 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Makes the options with `flannel-udp docker-opts` out of the host's subnet.env and starts
-    /// dockerd with them, in the host's network namespace alone: it needs the cgroup mounts.
-    pub(crate) fn start(host: &LabHost) -> Self {
+    /// dockerd with them.
+    pub(crate) fn start_with_subnet(host: &LabHost) -> Self {
+        Self::start(host, docker_options(host))
+    }
+
+    /// Starts dockerd with these options, in the host's network namespace alone: it needs the cgroup mounts.
+    pub(crate) fn start<S: AsRef<OsStr>>(
+        host: &LabHost,
+        options: impl IntoIterator<Item = S>,
+    ) -> Self {
         let directory = host.directory();
-        let options = docker_options(host);
         // The engine's own paths; a containerd of the machine's would mix up the two hosts' names.
         let run = directory.join("docker");
         let socket = format!("unix://{}", run.join("docker.sock").display());

@@ -1,9 +1,11 @@
 //! The steps of the walkthrough: two hosts with an etcd cluster of two members, the daemon, and Docker, which
-//! is configured from the daemon's files. A third host without the overlay is the outside world.
+//! is configured from the daemon's files. A third host without the overlay is the outside world. Then the
+//! container image (`image.rs`).
 //!
 //! `make test-docker` runs it; it needs root and docker.io, so plain `cargo test` leaves it out.
 
 mod engine;
+mod image;
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ fn containers_of_two_docker_hosts_talk() {
         lab.start_daemon(host, options.clone()).unwrap();
     }
     let site = make_site(lab.directory());
-    let engines = [Engine::start(lab.host(0)), Engine::start(lab.host(1))];
+    let engines = [0, 1].map(|host| Engine::start_with_subnet(lab.host(host)));
     for engine in &engines {
         engine.import_busybox(lab.directory());
         engine.docker(&[

@@ -25,6 +25,7 @@ mod log;
 mod matrix;
 mod membership;
 mod mtu;
+mod names;
 mod outage;
 mod privileges;
 mod reroute;
