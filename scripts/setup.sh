@@ -9,7 +9,7 @@ set -euo pipefail
 # What each kind of work needs, by Debian's package names.
 build="gcc libc6-dev"
 demo="iproute2 iptables ethtool iputils-ping util-linux procps etcd-server etcd-client"
-test="$demo openssl nftables traceroute busybox-static strace prometheus tshark"
+test="$demo openssl nftables traceroute busybox-static strace prometheus tcpdump tshark"
 docker="$test docker.io"
 systemd="$test systemd-container debootstrap lintian mandoc man-db"
 deb="dpkg-dev binutils"

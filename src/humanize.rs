@@ -13,6 +13,12 @@ pub fn on_one_line(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join("; ").replace(":; ", ": ")
 }
 
+/// A text for a terminal: control characters, which could be escape sequences, are written as `\u{1b}`.
+pub fn printable(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_unicode().to_string() } else { c.into() };
+    text.chars().map(escaped).collect()
+}
+
 /// How to find the process that has a TCP port, if that is why it cannot be bound: the rest of a sentence. The
 /// daemon cannot name it, because the kernel shows a confined process no other's files.
 pub fn holder_of_tcp_port(error: &io::Error, port: u16) -> String {

@@ -93,7 +93,7 @@ const EXAMPLES: &[Example] = &[
     example(
         "capture",
         "Show dropped packets live, each with its reason",
-        "flannel-udp capture --drops -w - | tshark -n -r -",
+        "flannel-udp capture --verdict=dropped",
     ),
     example("log-level", "Log in detail", "flannel-udp log-level debug"),
     example("log-level", "Print the level in force", "flannel-udp log-level"),

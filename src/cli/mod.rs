@@ -49,7 +49,7 @@ pub enum Tool {
     /// Watch the daemon live: rates, peers, drops, threads
     #[cfg(feature = "top")]
     Top(top::TopArgs),
-    /// Capture packets as the daemon sees them, each with its outcome, for Wireshark and tcpdump
+    /// Print or record packets as the daemon sees them, each with what happened to it
     Capture(capture::CaptureArgs),
     /// Change the log level of the running daemon
     LogLevel(log_level::LogLevelArgs),

@@ -23,31 +23,47 @@ pub struct Filter {
     pub protocol: Option<u8>,
     /// Direction.
     pub direction: Option<Direction>,
-    /// Only packets dropped for one of these reasons.
-    pub drops: Option<Reasons>,
+    /// What must have happened to the packet.
+    pub verdicts: Option<Verdicts>,
 }
 
-/// A set of drop reasons.
+/// A set of verdicts, in which each drop reason is one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Reasons(u64);
+pub struct Verdicts(u64);
 
-impl Reasons {
-    /// Every reason.
-    pub const ALL: Self = Self(u64::MAX);
+impl Verdicts {
+    /// Every packet that was dropped, for whatever reason.
+    pub const DROPPED: Self = Self((1 << DropReason::ALL.len()) - 1);
 
-    /// Whether `reason` is in the set.
-    fn contains(self, reason: DropReason) -> bool {
-        self.0 & 1 << reason as u8 != 0
+    /// Whether `verdict` is in the set.
+    fn contains(self, verdict: CaptureVerdict) -> bool {
+        self.0 & Self::from(verdict).0 != 0
+    }
+
+    /// The verdicts that are in both sets; `None` if there are none.
+    pub fn both(self, other: Self) -> Option<Self> {
+        let both = self.0 & other.0;
+        (both != 0).then_some(Self(both))
     }
 }
 
-impl FromIterator<DropReason> for Reasons {
-    fn from_iter<I: IntoIterator<Item = DropReason>>(reasons: I) -> Self {
-        Self(reasons.into_iter().fold(0, |set, reason| set | 1 << reason as u8))
+impl From<CaptureVerdict> for Verdicts {
+    fn from(verdict: CaptureVerdict) -> Self {
+        Self(match verdict {
+            CaptureVerdict::Dropped(reason) => 1 << reason as u8,
+            CaptureVerdict::Carried => 1 << 62,
+            CaptureVerdict::IcmpError => 1 << 63,
+        })
     }
 }
 
-const _: () = assert!(DropReason::ALL.len() <= 64);
+impl FromIterator<Self> for Verdicts {
+    fn from_iter<I: IntoIterator<Item = Self>>(sets: I) -> Self {
+        Self(sets.into_iter().fold(0, |all, set| all | set.0))
+    }
+}
+
+const _: () = assert!(DropReason::ALL.len() <= 62);
 
 impl Filter {
     /// Whether the filter selects a packet; `packet` begins with its headers.
@@ -63,10 +79,8 @@ impl Filter {
         {
             return false;
         }
-        match (self.drops, verdict) {
-            (Some(reasons), CaptureVerdict::Dropped(reason)) if reasons.contains(reason) => {}
-            (Some(_), _) => return false,
-            (None, _) => {}
+        if self.verdicts.is_some_and(|wanted| !wanted.contains(verdict)) {
+            return false;
         }
         if self.hosts.is_empty() && self.ports.is_empty() && self.protocol.is_none() {
             return true;
@@ -105,7 +119,7 @@ mod tests {
             ports: vec![1, 53],
             protocol: Some(protocol::UDP),
             direction: Some(Direction::Egress),
-            drops: None,
+            verdicts: None,
         };
         assert!(takes(&Filter::default(), &packet) && takes(&meets, &packet));
         // The headers alone do.
@@ -117,7 +131,7 @@ mod tests {
             Filter { ports: vec![1], ..meets.clone() },
             Filter { protocol: Some(protocol::TCP), ..meets.clone() },
             Filter { direction: Some(Direction::Ingress), ..meets.clone() },
-            Filter { drops: Some(Reasons::ALL), ..meets.clone() },
+            Filter { verdicts: Some(Verdicts::DROPPED), ..meets.clone() },
         ] {
             assert!(!takes(&filter, &packet), "{filter:?}");
         }
@@ -128,13 +142,16 @@ mod tests {
         let dropped = |filter: &Filter, reason| {
             filter.selects(Direction::Ingress, CaptureVerdict::Dropped(reason), None, b"junk")
         };
-        let all = Filter { drops: Some(Reasons::ALL), ..Filter::default() };
-        let some =
-            Filter { drops: Some([DropReason::NoRoute].into_iter().collect()), ..all.clone() };
+        let only = |verdicts| Filter { verdicts: Some(verdicts), ..Filter::default() };
+        let all = only(Verdicts::DROPPED);
+        let some = only(CaptureVerdict::Dropped(DropReason::NoRoute).into());
         assert!(DropReason::ALL.iter().all(|&reason| dropped(&all, reason)));
         let taken: Vec<_> =
             DropReason::ALL.iter().filter(|&&reason| dropped(&some, reason)).collect();
         assert_eq!(taken, [&DropReason::NoRoute]);
+        let carried = only(CaptureVerdict::Carried.into());
+        assert!(takes(&carried, b"junk") && !takes(&all, b"junk"));
+        assert!(!DropReason::ALL.iter().any(|&reason| dropped(&carried, reason)));
         // Nothing is known of junk.
         let host = Filter { hosts: vec![Cidr::new(Ipv4Addr::UNSPECIFIED, 0)], ..all.clone() };
         let peer = Filter { peer: Some(PEER), ..all };

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-pub use filter::{Filter, Reasons};
+pub use filter::{Filter, Verdicts};
 pub(super) use probe::Probe;
 pub use record::{CaptureVerdict, Direction, Record, Ttl};
 use ring::{HEADER, Ring, RingReader};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::stream::Limits;
 use crate::dataplane::DropReason;
-use crate::dataplane::tap::{CaptureSpec, Direction, Filter};
-use crate::observe::protocol::capture::{CaptureRequest, DirectionFilter, DropFilter};
+use crate::dataplane::tap::{CaptureSpec, CaptureVerdict, Direction, Filter, Verdicts};
+use crate::observe::protocol::capture::{CaptureRequest, DirectionFilter, DropFilter, Verdict};
 
 impl CaptureRequest {
     /// The packets that the data plane is to record.
@@ -16,13 +16,6 @@ impl CaptureRequest {
         if self.inner_only && self.outer_only {
             return Err("neither the inner nor the outer interface is selected".into());
         }
-        let reasons = |drops: &DropFilter| {
-            if drops.0.is_empty() {
-                Ok(DropReason::ALL.iter().copied().collect())
-            } else {
-                drops.0.iter().map(|name| reason(name)).collect()
-            }
-        };
         let snap_len = self.snap_len.map_or(MAX_SNAP_LEN, |len| len as usize);
         if !(1..=MAX_SNAP_LEN).contains(&snap_len) {
             return Err(format!("the snap length must be 1 to {MAX_SNAP_LEN}, not {snap_len}"));
@@ -37,12 +30,35 @@ impl CaptureRequest {
                     DirectionFilter::In => Direction::Ingress,
                     DirectionFilter::Out => Direction::Egress,
                 }),
-                drops: self.drops.as_ref().map(reasons).transpose()?,
+                verdicts: self.verdict_filter()?,
             },
             snap_len,
             inner: !self.outer_only,
             outer: !self.inner_only,
         })
+    }
+
+    fn verdict_filter(&self) -> Result<Option<Verdicts>, String> {
+        let wanted = self.verdicts.iter().map(|verdict| match verdict {
+            Verdict::Carried => CaptureVerdict::Carried.into(),
+            Verdict::Dropped => Verdicts::DROPPED,
+            Verdict::IcmpError => CaptureVerdict::IcmpError.into(),
+        });
+        let wanted = (!self.verdicts.is_empty()).then(|| wanted.collect::<Verdicts>());
+        let drops = match &self.drops {
+            None => return Ok(wanted),
+            Some(DropFilter(names)) if names.is_empty() => Verdicts::DROPPED,
+            Some(DropFilter(names)) => names
+                .iter()
+                .map(|name| Ok(CaptureVerdict::Dropped(reason(name)?).into()))
+                .collect::<Result<_, String>>()?,
+        };
+        match wanted {
+            None => Ok(Some(drops)),
+            Some(wanted) => wanted.both(drops).map(Some).ok_or_else(|| {
+                "no packet meets both: the drop reasons leave only dropped packets".into()
+            }),
+        }
     }
 
     /// The limits that end the capture.
@@ -76,14 +92,23 @@ mod tests {
     #[test]
     fn without_arguments_everything_is_captured() {
         let all = wanted("{}").unwrap();
-        assert!(all.inner && all.outer && all.filter.drops.is_none());
+        assert!(all.inner && all.outer && all.filter.verdicts.is_none());
         assert_eq!(all.snap_len, MAX_SNAP_LEN);
         let some = wanted(
             r#"{"peer":"10.211.55.2","hosts":["10.0.7.0/24"],"ports":[53],"protocol":17,
                 "direction":"in","drops":["no-route"],"inner_only":true,"snap_len":96}"#,
         )
         .unwrap();
-        assert!(some.inner && !some.outer && some.filter.drops.is_some());
+        assert!(some.inner && !some.outer && some.filter.verdicts.is_some());
+        let no_route = CaptureVerdict::Dropped(DropReason::NoRoute).into();
+        assert_eq!(some.filter.verdicts, Some(no_route));
+        let both = wanted(r#"{"verdicts":["carried","dropped"],"drops":["no-route"]}"#).unwrap();
+        assert_eq!(both.filter.verdicts, Some(no_route));
+        let either = wanted(r#"{"verdicts":["dropped","icmp-error"]}"#).unwrap();
+        assert_eq!(
+            either.filter.verdicts,
+            Some([Verdicts::DROPPED, CaptureVerdict::IcmpError.into()].into_iter().collect())
+        );
         assert_eq!(some.filter.direction, Some(Direction::Ingress));
     }
 
@@ -94,6 +119,7 @@ mod tests {
             (r#"{"snap_len":0}"#, "snap length"),
             (r#"{"snap_len":65536}"#, "snap length"),
             (r#"{"drops":["nonsense"]}"#, "no-route"),
+            (r#"{"verdicts":["carried"],"drops":[]}"#, "no packet meets both"),
             (r#"{"direction":"up"}"#, "unknown variant"),
         ] {
             let error = wanted(json).unwrap_err();

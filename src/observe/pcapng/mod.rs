@@ -2,12 +2,14 @@
 //! (draft-ietf-opsawg-pcapng; the section numbers below are those of revision 02).
 //!
 //! A file is a sequence of blocks, each with its length before and behind it. [`BlockWriter`] appends
-//! blocks to a buffer; [`BlockReader`] splits a stream into whole blocks without parsing the packets.
+//! blocks to a buffer; [`BlockReader`] splits a stream into whole blocks, and finds the packets in them.
 
+mod packets;
 mod reader;
 
 use bytes::{BufMut, BytesMut};
 
+pub use packets::CapturedPacket;
 pub use reader::{BlockReader, NotPcapng};
 
 /// The byte order of numbers.
@@ -33,7 +35,7 @@ pub struct BlockWriter {
 /// An interface that packets are seen at (section 4.2).
 #[derive(Clone, Debug)]
 pub struct Interface<'a> {
-    /// Type of the first header of a packet: [`LINKTYPE_RAW`].
+    /// Type of the first header of a packet: [`LINKTYPE_IPV4`].
     pub link_type: u16,
     /// Longest kept part of a packet, in bytes.
     pub snap_len: u32,
@@ -250,8 +252,11 @@ impl Block<'_> {
     }
 }
 
-/// Packets begin with an IPv4 or IPv6 header (registry of link types of tcpdump.org).
-pub const LINKTYPE_RAW: u16 = 101;
+/// Packets begin with an IPv4 header (registry of link types of tcpdump.org).
+///
+/// Not `LINKTYPE_RAW`: libpcap translates that number when it reads the first interface and compares the second
+/// one's without translating it, so tcpdump refuses a file with two interfaces of that type (`sf-pcapng.c`).
+pub const LINKTYPE_IPV4: u16 = 228;
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;

@@ -71,22 +71,39 @@ impl BlockReader {
     /// `isb_ifdrop` of a statistics block; 0 where there is none.
     fn dropped(&self, block: &[u8]) -> u64 {
         let options = block.get(20..block.len() - 4).unwrap_or_default();
-        let mut at = 0;
-        while let Some([code, len]) = options.get(at..at + 4).map(|head| [&head[..2], &head[2..]]) {
-            let value = at + 4..at + 4 + self.number(len) as usize;
-            if self.number(code) == u64::from(ISB_IFDROP) {
-                return options.get(value).map_or(0, |value| self.number(value));
-            }
-            at = value.end.next_multiple_of(4);
-        }
-        0
+        self.order().option(options, ISB_IFDROP).map_or(0, |value| self.number(value))
     }
 
     fn number(&self, bytes: &[u8]) -> u64 {
+        self.order().number(bytes)
+    }
+
+    /// The byte order of the stream; this machine's until the stream begins.
+    pub(super) fn order(&self) -> Order {
+        self.order.unwrap_or(Order::NATIVE)
+    }
+}
+
+impl Order {
+    /// A number of up to eight bytes.
+    pub(super) fn number(self, bytes: &[u8]) -> u64 {
         let append = |number, &byte| number << 8 | u64::from(byte);
-        match self.order {
-            Some(Order::Big) => bytes.iter().fold(0, append),
-            _ => bytes.iter().rev().fold(0, append),
+        match self {
+            Self::Big => bytes.iter().fold(0, append),
+            Self::Little => bytes.iter().rev().fold(0, append),
+        }
+    }
+
+    /// The value of the first option with this code among the options of a block.
+    pub(super) fn option(self, options: &[u8], code: u16) -> Option<&[u8]> {
+        let mut at = 0;
+        loop {
+            let (found, len) = options.get(at..at + 4)?.split_at(2);
+            let value = at + 4..at + 4 + self.number(len) as usize;
+            if self.number(found) == u64::from(code) {
+                return options.get(value);
+            }
+            at = value.end.next_multiple_of(4);
         }
     }
 }
@@ -96,7 +113,9 @@ const MAX_BLOCK: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BlockWriter, Interface, LINKTYPE_RAW, Packet, PacketDirection, Statistics};
+    use super::super::{
+        BlockWriter, Interface, LINKTYPE_IPV4, Packet, PacketDirection, Statistics,
+    };
     use super::*;
 
     fn capture(order: Order) -> BytesMut {
@@ -104,7 +123,7 @@ mod tests {
         let mut out = BytesMut::new();
         writer.section(&mut out, "", "", "test");
         let interface =
-            Interface { link_type: LINKTYPE_RAW, snap_len: 100, name: "inner", description: "" };
+            Interface { link_type: LINKTYPE_IPV4, snap_len: 100, name: "inner", description: "" };
         writer.interface(&mut out, &interface);
         for len in 0..5 {
             let packet = Packet {

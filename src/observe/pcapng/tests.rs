@@ -9,7 +9,7 @@ fn file(order: Order) -> BytesMut {
     let mut out = BytesMut::new();
     writer.section(&mut out, "x86_64", "Linux", "flannel-udp");
     let inner = Interface {
-        link_type: LINKTYPE_RAW,
+        link_type: LINKTYPE_IPV4,
         snap_len: 65_535,
         name: "flannel0",
         description: "inner",
@@ -53,7 +53,7 @@ fn blocks_are_laid_out_as_drawn() {
         &[0, 2, 0, 6], b"x86_64\0\0", &[0, 3, 0, 5], b"Linux\0\0\0",
         &[0, 4, 0, 11], b"flannel-udp\0", &[0, 0, 0, 0], &[0, 0, 0, 72],
         // 4.2: type, length, link type, reserved, snap length.
-        &[0, 0, 0, 1, 0, 0, 0, 56, 0, 101, 0, 0, 0, 0, 0xff, 0xff],
+        &[0, 0, 0, 1, 0, 0, 0, 56, 0, 228, 0, 0, 0, 0, 0xff, 0xff],
         &[0, 2, 0, 8], b"flannel0", &[0, 3, 0, 5], b"inner\0\0\0",
         &[0, 9, 0, 1, 9, 0, 0, 0], &[0, 0, 0, 0], &[0, 0, 0, 56],
         // 4.3: type, length, interface, time, length kept, length; the packet, padded.
@@ -90,38 +90,64 @@ fn a_text_too_long_for_an_option_is_cut() {
 /// tshark reads both byte orders, and finds in them what was put in.
 #[test]
 fn tshark_reads_both_byte_orders() {
+    let fields = "frame.interface_name frame.len frame.packet_flags frame.drop_count frame.comment ip.src ip.dst \
+                  udp.srcport udp.dstport frame.time_epoch";
+    let fields = fields.split_whitespace().flat_map(|field| ["-e", field]);
+    let flags: Vec<&str> = ["-r", "-", "-T", "fields"].into_iter().chain(fields).collect();
     for order in [Order::Little, Order::Big] {
-        let Some(read) = tshark(&file(order)) else { return };
+        let Some(read) = printed("tshark", &flags, &file(order)) else { return };
         let expected = "flannel0\t29\t0x00000002\t5\tcarried\t10.0.0.1\t10.0.0.2\t4000\t53\t72623859.790382856\n";
         assert_eq!(read, expected, "{order:?}");
     }
 }
 
-/// What tshark prints of the packets; `None`, after a loud word, where there is no tshark.
-fn tshark(file: &[u8]) -> Option<String> {
-    let fields = [
-        "frame.interface_name",
-        "frame.len",
-        "frame.packet_flags",
-        "frame.drop_count",
-        "frame.comment",
-        "ip.src",
-        "ip.dst",
-        "udp.srcport",
-        "udp.dstport",
-        "frame.time_epoch",
-    ];
-    let spawned = Command::new("tshark")
-        .args(["-r", "-", "-T", "fields"])
-        .args(fields.iter().flat_map(|field| ["-e", field]))
+/// tcpdump reads a file with both interfaces, and packets that are not IPv4 in it.
+#[test]
+fn tcpdump_reads_both_interfaces() {
+    for order in [Order::Little, Order::Big] {
+        let writer = BlockWriter::new(order);
+        let mut out = BytesMut::new();
+        writer.section(&mut out, "x86_64", "Linux", "flannel-udp");
+        for name in ["flannel0", "eth0"] {
+            let interface =
+                Interface { link_type: LINKTYPE_IPV4, snap_len: 65_535, name, description: "" };
+            writer.interface(&mut out, &interface);
+        }
+        for (interface, bytes) in [(0, IP), (1, IP), (0, IP6)] {
+            let packet = Packet {
+                interface,
+                time: 1,
+                len: bytes.len() as u32,
+                bytes: [bytes, &[]],
+                direction: PacketDirection::Outbound,
+                lost: 0,
+                comment: "carried",
+            };
+            writer.packet(&mut out, &packet);
+        }
+        let Some(read) = printed("tcpdump", &["-t", "-n", "-r", "-"], &out) else { return };
+        let udp = "IP 10.0.0.1.4000 > 10.0.0.2.53: domain [length 1 < 12] (invalid)\n";
+        let ip6 = "IP6 fe80::1 > ff02::2: ICMP6, router solicitation, length 8\n";
+        assert_eq!(read, [udp, udp, ip6].concat(), "{order:?}");
+    }
+}
+
+/// A router solicitation, as the kernel sends it into any device that has an IPv6 address.
+const IP6: &[u8] = b"\x60\0\0\0\0\x08\x3a\xff\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\
+    \xff\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\x85\0\x7d\x34\0\0\0\0";
+
+/// What a program prints of the packets; `None`, after a line on standard error, where it is missing.
+fn printed(program: &str, flags: &[&str], file: &[u8]) -> Option<String> {
+    let spawned = Command::new(program)
+        .args(flags)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut child) = spawned else {
         let required = std::env::var_os("FLANNEL_UDP_REQUIRE_ROOT").is_some_and(|v| v != "0");
-        assert!(!required, "tshark is missing (scripts/setup.sh)");
-        let _ = writeln!(std::io::stderr(), "SKIPPED reading with tshark: it is missing");
+        assert!(!required, "{program} is missing (scripts/setup.sh)");
+        let _ = writeln!(std::io::stderr(), "SKIPPED reading with {program}: it is missing");
         return None;
     };
     child.stdin.take().unwrap().write_all(file).unwrap();

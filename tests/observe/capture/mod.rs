@@ -17,7 +17,9 @@ use crate::support::test_lab::TestLab;
 use crate::support::{accounting, bulk, exclusive, flow, net, wait_for};
 
 mod frames;
+mod programs;
 mod running;
+mod text;
 
 use frames::{Frame, IN, OUT, count, first, read};
 use running::{Running, ask, capture_command, code};

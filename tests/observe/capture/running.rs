@@ -49,12 +49,29 @@ impl Running {
     }
 }
 
+/// A capture into a file, or into its standard output if that is `-`.
 pub fn capture_command(lab: &TestLab, host: usize, file: &Path, flags: &[&str]) -> Command {
+    let mut command = text_command(lab, host, flags);
+    command.arg("-w").arg(file);
+    command
+}
+
+/// A capture that prints lines.
+pub fn text_command(lab: &TestLab, host: usize, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flannel-udp"));
     let socket = lab.host(host).daemon().expect("a daemon").socket();
-    command.args(["capture", "-w"]).arg(file).arg("--socket").arg(socket).args(flags);
+    command.arg("capture").arg("--socket").arg(socket).args(flags);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// Waits until a capture says that it has begun.
+pub fn begun(capture: &mut Child) {
+    let stderr = capture.stderr.as_mut().expect("a pipe");
+    let mut line = String::new();
+    // A buffer of one byte: what follows stays in the pipe.
+    BufReader::with_capacity(1, stderr).read_line(&mut line).expect("a line");
+    assert!(line.starts_with("capturing at"), "{line}");
 }
 
 pub fn code(output: &Output) -> i32 {

@@ -1,14 +1,14 @@
 //! Converts records of the data plane into packets of a capture file.
 
-use std::fmt::Write as _;
 use std::net::SocketAddrV4;
 
 use bytes::BytesMut;
 
 use crate::dataplane::tap::{CaptureSpec, CaptureVerdict, Direction, Record, TapInterfaces, Ttl};
 use crate::observe::pcapng::{
-    BlockWriter, Interface, LINKTYPE_RAW, Order, Packet, PacketDirection,
+    BlockWriter, Interface, LINKTYPE_IPV4, Order, Packet, PacketDirection,
 };
+use crate::observe::protocol::capture::{PacketOutcome, Verdict};
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::{protocol, udp};
 
@@ -57,7 +57,7 @@ impl Frames {
         self.writer.section(out, std::env::consts::ARCH, "Linux", application);
         let mut describe = |name: &str, description: &str| {
             let snap_len = self.snap_len as u32;
-            let link_type = LINKTYPE_RAW;
+            let link_type = LINKTYPE_IPV4;
             self.writer.interface(out, &Interface { link_type, snap_len, name, description });
         };
         if self.inner.is_some() {
@@ -166,15 +166,12 @@ fn direction(record: &Record<'_>) -> PacketDirection {
 
 /// The comment of a packet: what happened to it, and the address of the other host.
 fn comment(record: &Record<'_>) -> String {
-    let mut text = match record.verdict {
-        CaptureVerdict::Carried => "carried".to_owned(),
-        CaptureVerdict::Dropped(reason) => format!("dropped: {}", reason.name()),
-        CaptureVerdict::IcmpError => "ICMP error made here".to_owned(),
+    let (verdict, reason) = match record.verdict {
+        CaptureVerdict::Carried => (Verdict::Carried, ""),
+        CaptureVerdict::Dropped(reason) => (Verdict::Dropped, reason.name()),
+        CaptureVerdict::IcmpError => (Verdict::IcmpError, ""),
     };
-    if let Some(peer) = record.peer {
-        let _ = write!(text, ", peer {peer}");
-    }
-    text
+    PacketOutcome { verdict, reason, peer: record.peer }.to_string()
 }
 
 /// The IPv4 and UDP headers of the datagram that carries the packet. User space knows only their

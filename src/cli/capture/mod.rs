@@ -1,9 +1,11 @@
-//! `capture`: records packets as the daemon sees them, into a file or a pipe.
+//! `capture`: packets as the daemon sees them, into a file or a pipe, or as lines of text.
+
+mod lines;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -14,19 +16,25 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::QueryArgs;
 use crate::args::values::{address_or_prefix, ip_protocol};
 use crate::exit::{Code, Exit};
+use crate::humanize::printable;
 use crate::observe::client::Stream;
 use crate::observe::pcapng::BlockReader;
 use crate::observe::protocol::Command;
-use crate::observe::protocol::capture::{CaptureRequest, DirectionFilter, DropFilter};
+use crate::observe::protocol::capture::{CaptureRequest, DirectionFilter, DropFilter, Verdict};
 use crate::route::Cidr;
 use crate::runtime::block_on;
+use lines::PacketLines;
 
 /// Arguments of `capture`.
 #[derive(Clone, Debug, Args)]
 pub struct CaptureArgs {
-    /// Output: a file, which is overwritten, or - for standard output
+    /// Write a pcapng capture to a file, which is overwritten, or to standard output (-), instead of printing a
+    /// line per packet
     #[arg(short = 'w', long, value_name = "FILE")]
-    pub write: PathBuf,
+    pub write: Option<PathBuf>,
+    /// Print a line per packet as well as writing FILE
+    #[arg(long, requires = "write")]
+    pub print: bool,
     /// Stop after N packets; a packet seen at both interfaces counts once
     #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
@@ -36,12 +44,9 @@ pub struct CaptureArgs {
     /// Stop when the capture has this size
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_bytes: Option<u64>,
-    /// Record this many bytes of each packet
-    #[arg(
-        short = 's', long, value_name = "BYTES", default_value_t = 65_535,
-        value_parser = clap::value_parser!(u32).range(1..=65_535)
-    )]
-    pub snaplen: u32,
+    /// Record this many bytes of each packet [default: 65535, or 256 without -w]
+    #[arg(short = 's', long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub snaplen: Option<u32>,
     /// Only packets to or from the host with this underlay address
     #[arg(long, value_name = "ADDRESS")]
     pub peer: Option<Ipv4Addr>,
@@ -57,6 +62,9 @@ pub struct CaptureArgs {
     /// Only packets from the other hosts (in) or to them (out)
     #[arg(long, value_name = "DIRECTION")]
     pub direction: Option<DirectionFilter>,
+    /// Only packets to which this happened
+    #[arg(long, value_name = "VERDICT,…", value_delimiter = ',')]
+    pub verdict: Vec<Verdict>,
     /// Only dropped packets; with =REASON,… only those dropped for one of these reasons
     #[arg(long, value_name = "REASON,…", num_args = 0..=1, require_equals = true, value_delimiter = ',')]
     pub drops: Option<Vec<String>>,
@@ -85,10 +93,11 @@ impl CaptureArgs {
             ports: self.port.clone(),
             protocol: self.proto,
             direction: self.direction,
+            verdicts: self.verdict.clone(),
             drops: self.drops.clone().map(DropFilter),
             inner_only: self.interface == Some(CaptureSide::Inner),
             outer_only: self.interface == Some(CaptureSide::Outer),
-            snap_len: Some(self.snaplen),
+            snap_len: self.snaplen.or(self.write.is_none().then_some(SNAPLEN_OF_LINES)),
             count: self.count,
             milliseconds: self.duration,
             bytes: self.max_bytes,
@@ -96,46 +105,96 @@ impl CaptureArgs {
     }
 }
 
-/// Records packets until the capture ends, and prints how many.
+impl CaptureArgs {
+    fn writes_to_stdout(&self) -> bool {
+        self.write.as_ref().is_some_and(|file| file.as_os_str() == "-")
+    }
+
+    fn prints(&self) -> bool {
+        self.print || self.write.is_none()
+    }
+}
+
+/// Records or prints packets until the capture ends, and prints how many.
 ///
 /// # Errors
 /// The daemon does not answer or ends the capture early, or the output cannot be written.
 pub(super) fn run(args: &CaptureArgs) -> Result<(), Exit> {
-    let to_stdout = args.write.as_os_str() == "-";
+    let to_stdout = args.writes_to_stdout();
+    if to_stdout && args.print {
+        return Err(Exit::usage(
+            "error: --print and -w - both write to standard output: write the capture to a file",
+        ));
+    }
     if to_stdout && io::stdout().is_terminal() {
         return Err(Exit::usage(
             "error: a capture is binary: write it to a file (-w FILE) or pipe it into a program, such as: \
-             flannel-udp capture -w - | tcpdump -n -r -",
+             flannel-udp capture -w - | tcpdump -n -r -; without -w, a line is printed per packet",
         ));
     }
     // The daemon is asked before the file is opened, so that a rejected request does not truncate the file.
     let command = Command::Capture(Box::new(args.request()));
     let (interfaces, stream): (serde_json::Value, Stream) = args.query.client().open(&command)?;
-    let mut output: Box<dyn Write> = if to_stdout {
-        Box::new(io::stdout())
-    } else {
-        Box::new(File::create(&args.write).map_err(|error| {
-            let file = args.write.display();
-            Exit::new(Code::CannotCreate, format!("error: cannot write {file}: {error}"))
-        })?)
-    };
+    let name = |side: &str| printable(interfaces[side].as_str().unwrap_or(side));
+    let names = [name("inner"), name("outer")];
     if !args.query.json {
-        let name = |side: &str| interfaces[side].as_str().unwrap_or(side).to_owned();
-        eprintln!("capturing at {} and {}; press Ctrl-C to stop", name("inner"), name("outer"));
+        eprintln!("capturing at {} and {}; press Ctrl-C to stop", names[0], names[1]);
     }
+    let mut output = Output {
+        file: args.write.as_deref().map(open).transpose()?,
+        lines: args.prints().then(|| PacketLines::new(args.interface, names, args.query.json)),
+    };
     let mut blocks = BlockReader::default();
     let mut outcome = StreamEnd::Complete;
     block_on(async {
-        outcome = copy(stream, &mut *output, &mut blocks).await?;
+        outcome = copy(stream, &mut output, &mut blocks).await?;
         Ok(())
     })?;
-    report(args, &blocks, outcome);
+    // A program that closes the pipe of the lines, such as `head`, has what it wanted.
+    if outcome != StreamEnd::ReaderGone || !args.prints() {
+        report(args, &blocks, &output, outcome);
+    }
     match outcome {
         StreamEnd::Truncated => Err(Exit::new(
             Code::Unavailable,
             "error: the daemon stopped; the capture is complete up to that point",
         )),
         _ => Ok(()),
+    }
+}
+
+fn open(file: &Path) -> Result<Box<dyn Write>, Exit> {
+    if file.as_os_str() == "-" {
+        return Ok(Box::new(io::stdout()));
+    }
+    let file = File::create(file).map_err(|error| {
+        Exit::new(Code::CannotCreate, format!("error: cannot write {}: {error}", file.display()))
+    })?;
+    Ok(Box::new(file))
+}
+
+/// Where the packets go.
+struct Output {
+    /// The capture.
+    file: Option<Box<dyn Write>>,
+    /// Lines on standard output.
+    lines: Option<PacketLines>,
+}
+
+impl Output {
+    /// Writes blocks that are whole, and flushes them.
+    fn write(&mut self, reader: &BlockReader, blocks: &[u8]) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            file.write_all(blocks)?;
+            file.flush()?;
+        }
+        if let Some(lines) = &mut self.lines {
+            let text = lines.of(reader.packets_in(blocks));
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes())?;
+            out.flush()?;
+        }
+        Ok(())
     }
 }
 
@@ -153,7 +212,7 @@ enum StreamEnd {
 /// Copies the stream to `output` until it ends; SIGINT and SIGTERM ask the daemon to end it.
 async fn copy(
     stream: Stream,
-    output: &mut dyn Write,
+    output: &mut Output,
     blocks: &mut BlockReader,
 ) -> Result<StreamEnd, Exit> {
     let system = |error: io::Error| Exit::new(Code::System, format!("error: {error}"));
@@ -167,7 +226,7 @@ async fn copy(
         let whole = blocks
             .whole_blocks()
             .map_err(|error| Exit::new(Code::BadData, format!("error: {error}")))?;
-        match output.write_all(&whole).and_then(|()| output.flush()) {
+        match output.write(blocks, &whole) {
             // Dropped before the next read, which then reuses the memory.
             Ok(()) => drop(whole),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -195,19 +254,22 @@ async fn copy(
     }
 }
 
-fn report(args: &CaptureArgs, blocks: &BlockReader, outcome: StreamEnd) {
+fn report(args: &CaptureArgs, blocks: &BlockReader, output: &Output, outcome: StreamEnd) {
     let BlockReader { packets, lost, .. } = blocks;
     if args.query.json {
         let complete = outcome == StreamEnd::Complete;
         let report = json!({ "version": 1, "frames": packets, "lost": lost, "complete": complete });
-        if args.write.as_os_str() == "-" {
+        if args.writes_to_stdout() || args.prints() {
             eprintln!("{report}");
         } else {
             println!("{report}");
         }
         return;
     }
-    eprintln!("{packets} frames captured");
+    match &output.lines {
+        Some(lines) if args.write.is_none() => eprintln!("{} packets printed", lines.count),
+        _ => eprintln!("{packets} frames captured"),
+    }
     if *lost > 0 {
         eprintln!(
             "{lost} packets are missing from the capture: it was not read fast enough (use a filter or a \
@@ -223,6 +285,8 @@ fn seconds(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Bytes of a packet that the daemon sends if only lines are printed: those that a line is made of.
+const SNAPLEN_OF_LINES: u32 = 256;
 /// Bytes read from the socket at a time.
 const READ_SIZE: usize = 256 << 10;
 
@@ -247,7 +311,8 @@ mod tests {
     fn flags_become_a_request() {
         let request = request(
             "--peer 10.211.55.2 --host 10.0.7.2 --host 10.0.8.0/24 --port 53 --port 80 --proto tcp \
-             --direction out --drops=no-route,over-mtu --interface inner -s 96 -c 5 --duration 1.5",
+             --direction out --verdict dropped,icmp-error --drops=no-route,over-mtu \
+             --interface inner -s 96 -c 5 --duration 1.5",
         )
         .unwrap();
         let expected = CaptureRequest {
@@ -256,6 +321,7 @@ mod tests {
             ports: vec![53, 80],
             protocol: Some(6),
             direction: Some(DirectionFilter::Out),
+            verdicts: vec![Verdict::Dropped, Verdict::IcmpError],
             drops: Some(DropFilter(vec!["no-route".into(), "over-mtu".into()])),
             inner_only: true,
             outer_only: false,
@@ -286,6 +352,7 @@ mod tests {
             "-c 0",
             "--direction up",
             "--interface eth0",
+            "--verdict lost",
             "--peer 10.0.0.0/8",
         ] {
             assert!(request(bad).is_err(), "{bad}");
