@@ -18,8 +18,14 @@ fn rules_are_installed_restored_and_removed() {
         let firewall = bench.install(untracked());
         let comment = "-m comment --comment \"flannel-udp notrack";
         let expected = [
-            format!("-A PREROUTING -p udp {comment}\" -j FLANNEL-NOTRACK"),
-            format!("-A OUTPUT -p udp {comment}\" -j FLANNEL-NOTRACK"),
+            format!(
+                "-A PREROUTING -d 127.0.0.1/32 -p udp -m udp --dport 8285 {comment} 10.0.0.0/16\" \
+                 -j FLANNEL-NOTRACK"
+            ),
+            format!(
+                "-A OUTPUT -s 127.0.0.1/32 -p udp -m udp --sport 8285 {comment} 10.0.0.0/16\" \
+                 -j FLANNEL-NOTRACK"
+            ),
             format!(
                 "-A FLANNEL-NOTRACK -d 127.0.0.1/32 -p udp -m udp --dport 8285 {comment} 10.0.0.0/16\" \
                  -j CT --notrack"

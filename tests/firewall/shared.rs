@@ -66,6 +66,55 @@ fn two_daemons(bench: &Bench, listed: &dyn Fn() -> Vec<String>, nftables: bool) 
     );
 }
 
+/// Beside them the jump of an earlier version, which every UDP packet took on behalf of all daemons.
+#[test]
+fn only_packets_to_the_port_take_the_jump() {
+    let jumps = |bench: &Bench, network: &str| -> Vec<String> {
+        let to_chain = |rule: &String| rule.ends_with("-j FLANNEL-PORT") && rule.contains(network);
+        let mut found: Vec<_> = bench.rules("mangle").into_iter().filter(to_chain).collect();
+        found.sort();
+        found
+    };
+    let own = |network: &str, port: u16| {
+        ["FORWARD", "INPUT"].map(|hook| {
+            format!(
+                "-A {hook} ! -i eth0 -p udp -m udp --dport {port} -m comment --comment \
+                 \"flannel-udp port {network}\" -j FLANNEL-PORT"
+            )
+        })
+    };
+    each_flavour(|bench| {
+        bench.install(protected(spec(), 8285));
+        for hook in ["INPUT", "FORWARD"] {
+            let earlier = ["-p", "udp", "-m", "comment", "--comment", "flannel-udp port"];
+            let start = ["-t", "mangle", "-A", hook];
+            bench.run("iptables", &[&start[..], &earlier, &["-j", "FLANNEL-PORT"]].concat());
+        }
+        assert_eq!(jumps(&bench, "").len(), 4);
+        let mut two = bench.install(protected(second(), 8286));
+        assert_eq!(jumps(&bench, "").len(), 4, "those of the earlier version are gone");
+        assert_eq!(jumps(&bench, "10.0.0.0/16"), own("10.0.0.0/16", 8285));
+        // Another port and another interface between hosts.
+        let mut other = protected(spec(), 8287);
+        other.port.as_mut().unwrap().underlay = "eth1".into();
+        bench.install(other);
+        let expected = own("10.0.0.0/16", 8287).map(|rule| rule.replace("eth0", "eth1"));
+        assert_eq!(jumps(&bench, "10.0.0.0/16"), expected);
+        assert_eq!(jumps(&bench, "10.9.0.0/16"), own("10.9.0.0/16", 8286));
+        bench.run("iptables", &["-t", "mangle", "-F", "INPUT"]);
+        for missing in [true, false] {
+            let (repaired, same) = bench.check(two);
+            assert_eq!(repaired, missing);
+            two = same;
+        }
+        bench.cleanup(false);
+        assert_eq!(jumps(&bench, ""), own("10.9.0.0/16", 8286));
+        // Rules that are no longer wanted.
+        bench.install(second());
+        assert_eq!(bench.rules("mangle"), Vec::<String>::new());
+    });
+}
+
 /// Stock flanneld restarted: it clears flannel's chains, and installs its own rules.
 #[test]
 fn rules_that_flanneld_cleared_come_back_beside_its_own() {

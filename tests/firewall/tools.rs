@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use super::{Bench, FILTER, NAT, each_flavour, owned, protected, skipped, spec};
+use super::{Bench, FILTER, NAT, each_flavour, owned, protected, second, skipped, spec};
 
 /// A program that refuses options as an older version does, in the place of the real one.
 fn refuse(bench: &Bench, name: &str, options: &[(&str, &str)]) {
@@ -105,6 +105,7 @@ fn rules_that_this_tool_cannot_read_do_not_matter() {
         assert!(!bench.works_with("iptables-save", &["-t", "nat"]), "the rule can be read");
         let mut firewall = bench.install(protected(spec(), 8285));
         assert_eq!(firewall.problems(), Vec::<String>::new());
+        bench.install(protected(second(), 8286));
         for _ in 0..2 {
             let (repaired, same) = bench.check(firewall);
             assert!(!repaired);

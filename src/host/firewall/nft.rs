@@ -5,24 +5,28 @@ use std::path::PathBuf;
 
 use super::notrack;
 use super::ownership::{Owned, in_order, is_shared};
-use super::port::{self, PortMatch, port_rules};
+use super::port::{self, port_rules};
 use super::rules::{MasqueradeTarget, RuleSpec, masquerade_rules};
 use super::tools::{ToolError, Toolbox, run};
 
 /// flannel's table in nftables.
 const TABLE: &str = "flannel-ipv4";
 
-/// The base chains: name, and type, hook and priority.
-const CHAINS: [(&str, &str); 6] = [
-    ("forward", "type filter hook forward priority 0"),
-    ("postrtg", "type nat hook postrouting priority 100"),
+/// The chains: name, and type, hook and priority of a base chain. A chain stands before those that jump to it.
+const CHAINS: [(&str, &str); 7] = [
+    ("forward", "type filter hook forward priority 0; policy accept;"),
+    ("postrtg", "type nat hook postrouting priority 100; policy accept;"),
+    (PORT, ""),
     // Before the filter chains of others; a drop is final for all of them (nft(8)).
-    ("port-forward", "type filter hook forward priority -150"),
-    ("port-input", "type filter hook input priority -150"),
+    ("port-forward", "type filter hook forward priority -150; policy accept;"),
+    ("port-input", "type filter hook input priority -150; policy accept;"),
     // Before connection tracking, at -200 (nft(8)).
-    ("notrack-input", "type filter hook prerouting priority -300"),
-    ("notrack-output", "type filter hook output priority -300"),
+    ("notrack-input", "type filter hook prerouting priority -300; policy accept;"),
+    ("notrack-output", "type filter hook output priority -300; policy accept;"),
 ];
+
+/// The chain that protects the UDP port.
+const PORT: &str = "port";
 
 /// The nft program.
 #[derive(Clone, Debug)]
@@ -171,7 +175,7 @@ fn transaction(
         if rules.is_empty() {
             continue;
         }
-        line(format!("add chain ip {TABLE} {name} {{ {hook}; policy accept; }}"));
+        line(format!("add chain ip {TABLE} {name} {{ {hook} }}"));
         let has_shared = kept.is_some_and(|listed| {
             let chain = listed.iter().find(|chain| chain.name == name);
             chain.is_some_and(|chain| chain.rules.iter().any(|(rule, _)| is_shared(rule)))
@@ -209,17 +213,16 @@ fn rules(spec: &RuleSpec, fully_random: bool) -> Vec<(&'static str, String)> {
     }
     if let Some(protected) = &spec.port {
         let comment = port::comment(network);
-        for (matches, drops) in port_rules(network, protected) {
+        let wanted = port_rules(network, protected);
+        for base in ["port-forward", "port-input"].into_iter().filter(|_| !wanted.is_empty()) {
+            let matches = protected.nft_jump();
+            rules.push((base, format!("{matches} jump {PORT} comment \"{comment}\"")));
+        }
+        for (matches, drops) in wanted {
             let verdict = if drops { "drop" } else { "return" };
-            let text = format!(
-                "{} udp dport {} {verdict} comment \"{comment}\"",
-                matches.nft(),
-                protected.port
-            );
-            if !matches!(matches, PortMatch::Output(_)) {
-                rules.push(("port-input", text.clone()));
-            }
-            rules.push(("port-forward", text));
+            let (matches, port) = (matches.nft(), protected.port);
+            let text = format!("{matches} udp dport {port} {verdict} comment \"{comment}\"");
+            rules.push((PORT, text));
         }
     }
     if let Some(socket) = spec.notrack {

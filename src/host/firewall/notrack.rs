@@ -15,7 +15,8 @@ pub(super) fn comment(network: Cidr) -> String {
     format!("{COMMENT} {network}")
 }
 
-/// The matches for iptables. One chain serves both hooks: datagrams to the socket arrive, those from it leave.
+/// The matches for iptables, of the rules and of the jumps from the two hooks. One chain serves both: datagrams to
+/// the socket arrive, those from it leave.
 pub(super) fn iptables(socket: SocketAddrV4) -> [String; 2] {
     let (address, port) = (socket.ip(), socket.port());
     [

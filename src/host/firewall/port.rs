@@ -8,6 +8,9 @@
 //! The rules are in the `mangle` table, whose FORWARD and INPUT see the destination after DNAT and before any
 //! ACCEPT of the filter table, wherever other programs put theirs. A nested overlay, from container to
 //! container, passes: its packets leave through flannel0 or on the containers' side.
+//!
+//! Every UDP packet of the host passes those hooks, so each daemon has a jump of its own that only packets to its
+//! port take: all others cost one rule.
 
 use super::containers::is_plain;
 use crate::route::Cidr;
@@ -30,6 +33,24 @@ impl PortSpec {
     pub fn new(port: u16) -> Self {
         Self { port, underlay: String::new(), device: String::new(), containers: vec![] }
     }
+
+    /// The match of the jump to the rules, for iptables. What comes in from the interface between hosts is left
+    /// alone by all of them, and so does not take it.
+    pub(super) fn iptables_jump(&self) -> String {
+        let elsewhere = self.plain_underlay().map(|name| format!("! -i {name} "));
+        format!("{}-p udp -m udp --dport {}", elsewhere.unwrap_or_default(), self.port)
+    }
+
+    /// The same for nftables.
+    pub(super) fn nft_jump(&self) -> String {
+        let elsewhere = self.plain_underlay().map(|name| format!("iifname != \"{name}\" "));
+        format!("{}udp dport {}", elsewhere.unwrap_or_default(), self.port)
+    }
+
+    /// The interface between hosts, if its name can stand in a rule.
+    fn plain_underlay(&self) -> Option<&str> {
+        Some(self.underlay.as_str()).filter(|name| is_plain(name))
+    }
 }
 
 /// The match of a rule; the interfaces are names.
@@ -49,13 +70,11 @@ pub(super) fn port_rules(network: Cidr, spec: &PortSpec) -> Vec<(PortMatch<'_>, 
         .collect();
     let mut rules: Vec<_> = inner.iter().map(|name| (PortMatch::Output(name), false)).collect();
     rules.extend(inner.iter().map(|name| (PortMatch::Input(name), true)));
-    if is_plain(&spec.underlay) {
-        rules.push((PortMatch::Source(network, &spec.underlay), true));
-    }
+    rules.extend(spec.plain_underlay().map(|name| (PortMatch::Source(network, name), true)));
     rules
 }
 
-/// The comment of these rules, which names the network that they belong to.
+/// The comment of these rules and of the jumps to them, which names the network that they belong to.
 pub(super) fn comment(network: Cidr) -> String {
     format!("{COMMENT} {network}")
 }

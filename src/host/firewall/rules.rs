@@ -36,8 +36,6 @@ pub(super) struct FlannelChain {
     pub(super) name: &'static str,
     /// What the comment of every rule begins with.
     pub(super) comment: &'static str,
-    /// The packets that the jumps are for.
-    jump_match: &'static str,
     /// What the rules do, for a message when they are missing.
     pub(super) purpose: &'static str,
 }
@@ -48,7 +46,6 @@ pub(super) const MASQ: FlannelChain = FlannelChain {
     hooks: &["POSTROUTING"],
     name: "FLANNEL-POSTRTG",
     comment: "flanneld masq",
-    jump_match: "",
     purpose: "masquerade packets that leave the overlay",
 };
 
@@ -58,7 +55,6 @@ pub(super) const FORWARD: FlannelChain = FlannelChain {
     hooks: &["FORWARD"],
     name: "FLANNEL-FWD",
     comment: "flanneld forward",
-    jump_match: "",
     purpose: "accept forwarded packets of the overlay",
 };
 
@@ -68,7 +64,6 @@ pub(super) const PORT: FlannelChain = FlannelChain {
     hooks: &["FORWARD", "INPUT"],
     name: "FLANNEL-PORT",
     comment: port::COMMENT,
-    jump_match: "-p udp ",
     purpose: "keep containers from sending to the UDP port of a host",
 };
 
@@ -78,7 +73,6 @@ pub(super) const NOTRACK: FlannelChain = FlannelChain {
     hooks: &["PREROUTING", "OUTPUT"],
     name: "FLANNEL-NOTRACK",
     comment: notrack::COMMENT,
-    jump_match: "-p udp ",
     purpose: "keep the UDP port out of connection tracking",
 };
 
@@ -86,10 +80,35 @@ pub(super) const NOTRACK: FlannelChain = FlannelChain {
 pub(super) const CHAINS: [FlannelChain; 4] = [MASQ, FORWARD, PORT, NOTRACK];
 
 impl FlannelChain {
-    /// The jump from `hook` to this chain, without `-A` or `-D`.
-    pub(super) fn jump(&self, hook: &str) -> String {
-        let Self { jump_match, comment, name, .. } = self;
-        format!("{hook} {jump_match}-m comment --comment \"{comment}\" -j {name}")
+    /// Whether each daemon has jumps of its own to this chain, whose comment names its network. Otherwise they
+    /// share one jump per hook.
+    pub(super) fn has_own_jumps(&self) -> bool {
+        [PORT, NOTRACK].contains(self)
+    }
+
+    /// Returns the jumps to this chain that all daemons share, without `-A`.
+    pub(super) fn shared_jumps(&self) -> Vec<String> {
+        let hooks = self.hooks.iter().filter(|_| !self.has_own_jumps());
+        hooks.map(|hook| self.jump(hook, "", self.comment)).collect()
+    }
+
+    /// Returns the wanted jumps to this chain, without `-A`.
+    pub(super) fn jumps(&self, spec: &RuleSpec) -> Vec<String> {
+        let (matches, comment) = match (*self, &spec.port, spec.notrack) {
+            (PORT, Some(port), _) => {
+                ([port.iptables_jump(), port.iptables_jump()], port::comment(spec.network))
+            }
+            (NOTRACK, _, Some(socket)) => {
+                (notrack::iptables(socket), notrack::comment(spec.network))
+            }
+            _ => return self.shared_jumps(),
+        };
+        let hooks = self.hooks.iter().zip(matches);
+        hooks.map(|(hook, matches)| self.jump(hook, &(matches + " "), &comment)).collect()
+    }
+
+    fn jump(&self, hook: &str, matches: &str, comment: &str) -> String {
+        format!("{hook} {matches}-m comment --comment \"{comment}\" -j {}", self.name)
     }
 
     /// Whether a rule was installed by flannel or by this program.
@@ -276,12 +295,12 @@ mod tests {
     #[test]
     fn the_text_is_that_of_flannel() {
         assert_eq!(
-            MASQ.jump("POSTROUTING"),
-            r#"POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG"#
+            MASQ.jumps(&spec()),
+            [r#"POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG"#]
         );
         assert_eq!(
-            FORWARD.jump("FORWARD"),
-            r#"FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD"#
+            FORWARD.jumps(&spec()),
+            [r#"FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD"#]
         );
         assert_eq!(
             MASQ.rules(&spec(), true),
@@ -322,11 +341,19 @@ mod tests {
                 rule("-s 10.0.0.0/16 ! -i eth0", "DROP"),
             ]
         );
-        assert!(PORT.jump("INPUT").starts_with("INPUT -p udp -m comment"));
+        // Only packets to the port take the jump, and none from the interface between hosts.
+        let jump = |matches: &str| {
+            ["FORWARD", "INPUT"]
+                .map(|hook| rule(matches, "FLANNEL-PORT").replacen(PORT.name, hook, 1))
+        };
+        assert_eq!(PORT.jumps(&spec()), jump("! -i eth0"));
+        assert!(PORT.shared_jumps().is_empty());
         // What comes in from the interface between hosts is never a workload's, whatever its routes.
         let mut flat = spec();
         flat.port.as_mut().unwrap().containers = vec!["eth0".into(), "odd+".into()];
         assert_eq!(PORT.rules(&flat, true).len(), 3);
+        flat.port.as_mut().unwrap().underlay = "odd+".into();
+        assert!(PORT.jumps(&flat)[1].starts_with("INPUT -p udp -m udp --dport 8285 "));
     }
 
     #[test]

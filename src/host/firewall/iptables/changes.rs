@@ -10,7 +10,10 @@ use super::super::rules::FlannelChain;
 pub(super) struct ChainState {
     /// `None` if there is no such chain.
     pub(super) rules: Option<Vec<String>>,
-    pub(super) jumps: Vec<(&'static str, Jump)>,
+    /// The jumps that are wanted.
+    pub(super) jumps: Vec<(String, Jump)>,
+    /// Other jumps to the chain that are this daemon's, or that every daemon shared in an earlier version.
+    pub(super) earlier: Vec<String>,
 }
 
 /// The jump from a hook to a chain.
@@ -39,12 +42,15 @@ pub(super) fn transaction(
     if state.rules.is_none() {
         line(format!(":{} - [0:0]", chain.name));
     }
-    for (hook, jump) in &state.jumps {
-        if *jump == Jump::Present {
-            line(format!("-D {}", chain.jump(hook)));
+    for jump in &state.earlier {
+        line(format!("-D {jump}"));
+    }
+    for (jump, now) in &state.jumps {
+        if *now == Jump::Present {
+            line(format!("-D {jump}"));
         }
-        if *jump != Jump::Fixed {
-            line(format!("-A {}", chain.jump(hook)));
+        if *now != Jump::Fixed {
+            line(format!("-A {jump}"));
         }
     }
     for rule in existing.iter().filter(|rule| owned.owns(rule)) {
@@ -66,8 +72,8 @@ pub(super) fn transaction(
     text
 }
 
-/// Returns the commands that remove the owned rules, and whether the chain is of no use afterwards. The shared
-/// rules and the jumps go with the last rule of flannel.
+/// Returns the commands that remove the owned rules and jumps, and whether the chain is of no use afterwards. The
+/// shared rules and jumps go with the last rule of flannel.
 pub(super) fn removal(
     chain: &FlannelChain,
     state: &ChainState,
@@ -77,19 +83,18 @@ pub(super) fn removal(
     let of_flannel = |rule: &&String| chain.has_comment(rule);
     let (goes, stays): (Vec<&String>, Vec<&String>) =
         rules.iter().filter(of_flannel).partition(|rule| !is_shared(rule) && owned.owns(rule));
-    let mut commands: Vec<_> = goes.into_iter().map(|rule| format!("-D {rule}")).collect();
     let unused = stays.iter().all(|rule| is_shared(rule));
-    if unused {
-        commands.extend(stays.into_iter().map(|rule| format!("-D {rule}")));
-        let jumps = state.jumps.iter().filter(|(_, jump)| *jump == Jump::Present);
-        commands.extend(jumps.map(|(hook, _)| format!("-D {}", chain.jump(hook))));
-    }
+    let with_last = |rule: &&String| unused || !is_shared(rule);
+    let present = state.jumps.iter().filter(|(_, now)| *now == Jump::Present);
+    let jumps = present.map(|(jump, _)| jump).chain(&state.earlier);
+    let rules = goes.into_iter().chain(stays.into_iter().filter(|_| unused));
+    let commands = rules.chain(jumps.filter(with_last)).map(|rule| format!("-D {rule}")).collect();
     (commands, unused)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::rules::{FORWARD, MASQ};
+    use super::super::super::rules::{FORWARD, MASQ, PORT};
     use super::*;
     use crate::route::Cidr;
 
@@ -101,7 +106,11 @@ mod tests {
 
     fn state(rules: &[&str], jump: Jump) -> ChainState {
         let rules = Some(rules.iter().map(|rule| (*rule).to_owned()).collect());
-        ChainState { rules, jumps: vec![("POSTROUTING", jump)] }
+        ChainState { rules, jumps: vec![(masq_jump(), jump)], earlier: vec![] }
+    }
+
+    fn masq_jump() -> String {
+        MASQ.shared_jumps().remove(0)
     }
 
     fn networks() -> Vec<Cidr> {
@@ -134,7 +143,7 @@ mod tests {
         let text = |rules: &[&str], jump| {
             transaction(&MASQ, &wanted, &state(rules, jump), Owned::Networks(&owned))
         };
-        let jump = MASQ.jump("POSTROUTING");
+        let jump = masq_jump();
         assert_eq!(
             text(&[SHARED, OURS, THEIRS], Jump::Present),
             format!("*nat\n-D {jump}\n-A {jump}\n-D {OURS}\n-A {OURS}\nCOMMIT\n")
@@ -144,8 +153,33 @@ mod tests {
             text(&[THEIRS], Jump::Fixed),
             format!("*nat\n-I {name} 1 {body}\n-A {OURS}\nCOMMIT\n")
         );
-        let fresh = ChainState { jumps: vec![("POSTROUTING", Jump::Absent)], rules: None };
+        let fresh = ChainState { rules: None, ..state(&[], Jump::Absent) };
         let text = transaction(&MASQ, &wanted, &fresh, Owned::Networks(&owned));
         assert!(text.starts_with("*nat\n:FLANNEL-POSTRTG - [0:0]\n-A POSTROUTING"), "{text}");
+    }
+
+    #[test]
+    fn jumps_go_with_their_network_and_shared_ones_with_the_last() {
+        let owned = networks();
+        let rule = |start: &str, network: &str, target: &str| {
+            format!("{start} -p udp -m comment --comment \"flannel-udp port{network}\" -j {target}")
+        };
+        let jump = |network| rule("INPUT", network, PORT.name);
+        let [ours, theirs] = [" 10.0.7.0/24", " 10.9.0.0/16"];
+        let mut state = ChainState {
+            rules: Some([ours, theirs].map(|of| rule(PORT.name, of, "DROP")).into()),
+            jumps: vec![],
+            earlier: vec![jump(""), jump(ours)],
+        };
+        let (commands, unused) = removal(&PORT, &state, Owned::Networks(&owned));
+        let gone = [rule(PORT.name, ours, "DROP"), jump(ours)].map(|rule| format!("-D {rule}"));
+        assert_eq!((commands, unused), (gone.into(), false));
+        state.rules.as_mut().unwrap().pop();
+        let (commands, unused) = removal(&PORT, &state, Owned::Networks(&owned));
+        assert_eq!((commands.len(), unused), (3, true), "{commands:?}");
+        state.jumps = vec![(jump(" new"), Jump::Absent)];
+        let text = transaction(&PORT, &[], &state, Owned::Networks(&owned));
+        let begin = format!("*mangle\n-D {}\n-D {}\n-A {}\n", jump(""), jump(ours), jump(" new"));
+        assert!(text.starts_with(&begin), "{text}");
     }
 }

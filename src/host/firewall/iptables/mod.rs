@@ -1,11 +1,12 @@
 //! Rules in iptables, installed with `iptables-restore`: every change of a table is one
 //! transaction, so the rules are in force without interruption.
 //!
-//! Only the daemon's own chains are read: a rule of another program may need an extension that this host's or
-//! this image's iptables lacks, and then the whole table cannot be listed.
+//! Only the daemon's own chains must be readable: a rule of another program may need an extension that this host's
+//! or this image's iptables lacks, and then its chain and the whole table cannot be listed.
 
 mod changes;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub(super) struct Iptables {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InstalledChain {
     chain: FlannelChain,
+    jumps: Vec<String>,
     rules: Vec<String>,
 }
 
@@ -66,7 +68,7 @@ impl Iptables {
         }
         let now = self.rules(&chain).await?.unwrap_or_default();
         let rules = now.into_iter().filter(|rule| is_shared(rule) || owned.owns(rule)).collect();
-        Ok(Some(InstalledChain { chain, rules }))
+        Ok(Some(InstalledChain { chain, jumps: chain.jumps(spec), rules }))
     }
 
     async fn replace(
@@ -75,7 +77,7 @@ impl Iptables {
         spec: &RuleSpec,
         owned: Owned<'_>,
     ) -> Result<(), ToolError> {
-        let state = self.state(chain).await?;
+        let state = self.state(chain, chain.jumps(spec), owned).await?;
         if spec.fully_random && self.tools.may_use(&self.restore, RANDOM_FULLY) {
             let rules = chain.rules(spec, true);
             let outcome = self.feed(&transaction(chain, &rules, &state, owned)).await;
@@ -95,9 +97,10 @@ impl Iptables {
     /// Returns whether all installed rules still exist in their order, and the jumps to them. Rules of other
     /// programs before or between them are ignored.
     pub(super) async fn intact(&self, installed: &InstalledChain) -> Result<bool, ToolError> {
-        let state = self.state(&installed.chain).await?;
-        Ok(state.rules.is_some_and(|now| in_order(&installed.rules, &now))
-            && state.jumps.iter().all(|(_, jump)| *jump != Jump::Absent))
+        let InstalledChain { chain, jumps, rules } = installed;
+        let Some(now) = self.rules(chain).await? else { return Ok(false) };
+        let jumps = self.jumps(chain, jumps.clone(), &now).await?;
+        Ok(in_order(rules, &now) && jumps.iter().all(|(_, jump)| *jump != Jump::Absent))
     }
 
     /// Removes the owned rules, and the chain with its jumps once no rule of flannel is left in it, unless another
@@ -111,7 +114,7 @@ impl Iptables {
         if self.would_make_table(chain) {
             return Ok(vec![]);
         }
-        let mut state = self.state(chain).await?;
+        let mut state = self.state(chain, chain.shared_jumps(), owned).await?;
         let exists = state.rules.is_some();
         // flannel before 0.18 had its rules in the built-in chains.
         for hook in chain.hooks {
@@ -159,17 +162,45 @@ impl Iptables {
         is_legacy && !legacy::has_table(chain.table)
     }
 
-    async fn state(&self, chain: &FlannelChain) -> Result<ChainState, ToolError> {
-        let rules = self.rules(chain).await?;
-        let mut jumps = Vec::new();
-        for hook in chain.hooks {
-            let jump = match rules {
-                None => Jump::Absent,
-                Some(_) => self.jump(chain, hook).await?,
-            };
-            jumps.push((*hook, jump));
+    async fn state(
+        &self,
+        chain: &FlannelChain,
+        wanted: Vec<String>,
+        owned: Owned<'_>,
+    ) -> Result<ChainState, ToolError> {
+        let Some(rules) = self.rules(chain).await? else {
+            let jumps = wanted.into_iter().map(|jump| (jump, Jump::Absent)).collect();
+            return Ok(ChainState { rules: None, jumps, earlier: vec![] });
+        };
+        let mut earlier = Vec::new();
+        for hook in chain.hooks.iter().filter(|_| chain.has_own_jumps()) {
+            let listed = self.list(chain, hook).await.ok().flatten().unwrap_or_default();
+            earlier.extend(listed.into_iter().filter(|rule| {
+                target(rule) == Some(chain.name)
+                    && chain.has_comment(rule)
+                    && (is_shared(rule) || owned.owns(rule))
+                    && !wanted.contains(rule)
+            }));
         }
-        Ok(ChainState { rules, jumps })
+        let jumps = self.jumps(chain, wanted, &rules).await?;
+        Ok(ChainState { rules: Some(rules), jumps, earlier })
+    }
+
+    /// Looks for the wanted jumps to an existing chain that holds `rules`.
+    async fn jumps(
+        &self,
+        chain: &FlannelChain,
+        wanted: Vec<String>,
+        rules: &[String],
+    ) -> Result<Vec<(String, Jump)>, ToolError> {
+        let daemons =
+            if chain.has_own_jumps() { comments(rules.iter().chain(&wanted)).len() } else { 1 };
+        let mut jumps = Vec::new();
+        for wanted in wanted {
+            let jump = self.jump(chain, &wanted, daemons).await?;
+            jumps.push((wanted, jump));
+        }
+        Ok(jumps)
     }
 
     /// Returns the rules of the daemon's chain, without `-A`; `None` if there is no such chain.
@@ -199,9 +230,13 @@ impl Iptables {
         Ok(exists.then(|| rules_of(&saved, name)))
     }
 
-    /// Looks for the jump to an existing chain.
-    async fn jump(&self, chain: &FlannelChain, hook: &str) -> Result<Jump, ToolError> {
-        let wanted = chain.jump(hook);
+    /// Looks for a jump to an existing chain, to which this number of daemons have jumps.
+    async fn jump(
+        &self,
+        chain: &FlannelChain,
+        wanted: &str,
+        daemons: usize,
+    ) -> Result<Jump, ToolError> {
         let found = |found| if found { Jump::Present } else { Jump::Absent };
         if self.tools.may_use(&self.iptables, "-C") {
             // The comment is one argument.
@@ -216,20 +251,25 @@ impl Iptables {
                     self.tools.give_up(&self.iptables, "-C");
                 }
                 Err(error) if error.exit_code() == Some(1) => return Ok(Jump::Absent),
-                Err(error) => return self.fixed_jump(chain, error).await,
+                Err(error) => return self.fixed_jump(chain, daemons, error).await,
             }
         }
-        let listed = self.list(chain, hook).await?.unwrap_or_default();
-        Ok(found(listed.contains(&wanted)))
+        let listed = self.list(chain, first_word(wanted)).await?.unwrap_or_default();
+        Ok(found(listed.iter().any(|rule| rule == wanted)))
     }
 
     /// Judges a jump from a hook that the tool cannot read by the number of references to the chain, which
     /// iptables prints in the chain's own list.
-    async fn fixed_jump(&self, chain: &FlannelChain, error: ToolError) -> Result<Jump, ToolError> {
+    async fn fixed_jump(
+        &self,
+        chain: &FlannelChain,
+        daemons: usize,
+        error: ToolError,
+    ) -> Result<Jump, ToolError> {
         let args = ["-t", chain.table, "-n", "-L", chain.name];
         let listed = self.tools.run_with(&self.iptables, "-w", &args, "").await?;
         tracing::debug!("cannot look for the jump to {}: {}", chain.name, error.brief());
-        let enough = references(&listed).ok_or(error)? >= chain.hooks.len();
+        let enough = references(&listed).ok_or(error)? >= chain.hooks.len() * daemons;
         Ok(if enough { Jump::Fixed } else { Jump::Absent })
     }
 
@@ -262,6 +302,11 @@ fn rules_of(listed: &str, chain: &str) -> Vec<String> {
 fn references(listed: &str) -> Option<usize> {
     let (number, _) = listed.lines().next()?.split_once('(')?.1.split_once(' ')?;
     number.parse().ok()
+}
+
+/// The comments of rules, each once.
+fn comments<'a>(rules: impl Iterator<Item = &'a String>) -> HashSet<&'a str> {
+    rules.filter_map(|rule| rule.split('"').nth(1)).collect()
 }
 
 fn target(rule: &str) -> Option<&str> {
