@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the project needs on a Debian or Ubuntu machine that has Rust and nothing else.
 #
-#   scripts/setup.sh [build|demo|test|docker|systemd|deb|rpm|static|fuzz]...     (default: build demo test)
+#   scripts/setup.sh [build|demo|tunnels|test|docker|systemd|deb|rpm|static|fuzz]...     (default: build demo test)
 #
 # Says nothing and changes nothing when everything is there. Uses sudo when not root.
 set -euo pipefail
@@ -9,7 +9,8 @@ set -euo pipefail
 # What each kind of work needs, by Debian's package names.
 build="gcc libc6-dev"
 demo="iproute2 iptables ethtool iputils-ping util-linux procps etcd-server etcd-client"
-test="$demo openssl nftables traceroute busybox-static strace prometheus tcpdump tshark"
+tunnels="wireguard-go wireguard-tools tinc nebula"
+test="$demo $tunnels openssl nftables traceroute busybox-static strace prometheus tcpdump tshark"
 docker="$test docker.io"
 systemd="$test systemd-container debootstrap lintian mandoc man-db"
 deb="dpkg-dev binutils"
@@ -25,8 +26,8 @@ main() {
     local wanted="" group
     for group in "$@"; do
         case $group in
-            build | demo | test | docker | systemd | deb | rpm | static | cross_aarch64 | cross_x86_64 | fuzz) wanted+=" ${!group}" ;;
-            *) die "unknown group '$group': use build, demo, test, docker, systemd, deb, rpm, static or fuzz" ;;
+            build | demo | tunnels | test | docker | systemd | deb | rpm | static | cross_aarch64 | cross_x86_64 | fuzz) wanted+=" ${!group}" ;;
+            *) die "unknown group '$group': use build, demo, tunnels, test, docker, systemd, deb, rpm, static or fuzz" ;;
         esac
     done
     if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
@@ -70,7 +71,7 @@ Neither root nor sudo is at hand; as root: apt-get install $*"
     fi
     # Debian starts a package's server at once. The tests start their own.
     local service
-    for service in etcd-server:etcd docker.io:docker prometheus:prometheus prometheus-node-exporter:prometheus-node-exporter; do
+    for service in etcd-server:etcd docker.io:docker prometheus:prometheus prometheus-node-exporter:prometheus-node-exporter tinc:tinc; do
         case " $* " in
             *" ${service%%:*} "*)
                 if [ -d /run/systemd/system ]; then

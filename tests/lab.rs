@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flannel_udp::lab::traffic::{Agent, EchoReport, SinkReport, TcpReport, UdpReport};
 use flannel_udp::lab::traffic::{ECHO_PORT, SINK_PORT};
-use flannel_udp::lab::{self, Lab, LabBuilder, UnderlayKind, ping, tool};
+use flannel_udp::lab::{self, Lab, LabBuilder, Tunnel, UnderlayKind, ping, tool};
 
 /// The options of a lab; `None`, after a line on standard error, where no lab can be built.
 fn builder() -> Option<LabBuilder> {
@@ -46,6 +46,28 @@ fn vxlan_carries_packets_between_three_hosts() {
         assert_eq!(pong.ttl, 62);
     }
     exchange(&lab);
+}
+
+#[test]
+fn tunnels_of_other_projects_carry_verified_traffic() {
+    for tunnel in Tunnel::ALL {
+        let Some(builder) = builder() else { return };
+        let mut lab = builder.underlay(UnderlayKind::Nic).build().unwrap();
+        let prefix = lab.prefix().to_owned();
+        let processes = match lab.tunnel_with(tunnel) {
+            Err(e @ lab::LabError::Missing { .. }) => {
+                eprintln!("SKIPPED: {}: {e}", tunnel.name());
+                continue;
+            }
+            other => other.unwrap(),
+        };
+        let (from, to) = (lab.host(0).container(), lab.host(1).container());
+        ping::between(from, to, Duration::from_secs(5)).unwrap();
+        exchange(&lab);
+        drop(processes);
+        drop(lab);
+        assert!(!tool::run("ip", &["netns", "list"]).unwrap().contains(&prefix));
+    }
 }
 
 #[test]

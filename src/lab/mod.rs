@@ -21,6 +21,7 @@ mod subnet;
 pub mod tool;
 mod topology;
 pub mod traffic;
+mod tunnels;
 mod underlay;
 
 pub use bench::BenchArgs;
@@ -34,4 +35,5 @@ pub use privilege::{Privilege, ensure as ensure_privilege, have as have_privileg
 pub use process::LabProcess;
 pub use subnet::Subnet;
 pub use topology::{Lab, LabBuilder, kernel_subnet};
+pub use tunnels::Tunnel;
 pub use underlay::UnderlayKind;

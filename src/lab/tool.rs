@@ -56,4 +56,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("etcd", "etcd-server"),
     ("unshare", "util-linux"),
     ("iperf3", "iperf3"),
+    ("nsenter", "util-linux"),
+    ("wg", "wireguard-tools"),
+    ("tincd", "tinc"),
+    ("nebula-cert", "nebula"),
 ];

@@ -14,6 +14,8 @@ pub enum Signal {
     Hangup,
     /// Please write your counters.
     User1,
+    /// Please write what else you know.
+    User2,
     /// End at once.
     Kill,
     /// Freeze, until [`Signal::Continue`].
@@ -34,6 +36,7 @@ pub fn signal_pid(pid: u32, signal: Signal) -> io::Result<()> {
         Signal::Interrupt => libc::SIGINT,
         Signal::Hangup => libc::SIGHUP,
         Signal::User1 => libc::SIGUSR1,
+        Signal::User2 => libc::SIGUSR2,
         Signal::Kill => libc::SIGKILL,
         Signal::Stop => libc::SIGSTOP,
         Signal::Continue => libc::SIGCONT,

@@ -17,8 +17,9 @@ pub struct BenchArgs {
     /// rr, rrload, idle; a prefix such as tcp selects all that begin with it
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Modes: underlay, vxlan, flannel-udp, off, spin0 (--spin=0), half (offloads on one end only),
-    /// watched (metrics and status polled every second)
+    /// Modes: underlay or host-gw (plain routes), vxlan, flannel-udp, off, spin0 (--spin=0), half (offloads on one
+    /// end only), watched (metrics and status polled every second); and, where their packages are installed,
+    /// wireguard-go, tinc and nebula, which encrypt packets, and tinc-plain, which does not
     #[arg(
         long,
         value_name = "LIST",
@@ -55,11 +56,11 @@ pub struct BenchArgs {
     /// `<!-- MARK:end -->`
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
-    /// The mark in that file
-    #[arg(long, value_name = "MARK", default_value = "bench", requires = "markdown")]
+    /// The mark in these files
+    #[arg(long, value_name = "MARK", default_value = "bench")]
     pub mark: String,
     /// Write one short table of the first underlay into this file, between the lines
-    /// `<!-- bench-summary:begin -->` and `<!-- bench-summary:end -->`; repeatable
+    /// `<!-- MARK-summary:begin -->` and `<!-- MARK-summary:end -->`; repeatable
     #[arg(long, value_name = "FILE")]
     pub summary: Vec<PathBuf>,
 }

@@ -61,7 +61,8 @@ pub(super) fn run(arguments: &BenchArgs) -> Result<(), LabError> {
         write(path, &svg)?;
     }
     if let Some(short) = summary::render(&results) {
-        arguments.summary.iter().try_for_each(|path| refresh(path, SUMMARY_MARK, &short))?;
+        let mark = format!("{}-summary", arguments.mark);
+        arguments.summary.iter().try_for_each(|path| refresh(path, &mark, &short))?;
     }
     arguments.markdown.as_ref().map_or(Ok(()), |path| refresh(path, &arguments.mark, &text))
 }
@@ -171,7 +172,8 @@ fn measure_one(
     let name = |testbed: &Testbed| testbed.mode.name.clone();
     let modes = testbeds.iter().map(name).collect();
     let variants = testbeds.iter().filter(|testbed| testbed.mode.is_variant).map(name).collect();
-    Ok(Table { underlay, mtu, modes, variants, left_out, rows })
+    let encrypted = testbeds.iter().filter(|testbed| testbed.mode.encrypts()).map(name).collect();
+    Ok(Table { underlay, mtu, modes, variants, encrypted, left_out, rows })
 }
 
 /// Takes one sample; prints a failure and returns `None` for it.
@@ -257,9 +259,6 @@ fn marks(mark: &str) -> [String; 2] {
 }
 
 const QUICK: [Measure; 4] = [Measure::Tcp1, Measure::Tcp4, Measure::Pps18, Measure::Rr];
-
-/// The mark of the short table in a file.
-const SUMMARY_MARK: &str = "bench-summary";
 
 /// Pause between two samples, in which connections of the last one end and polling threads sleep.
 const BETWEEN: Duration = Duration::from_millis(150);

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::args::BenchArgs;
-use crate::lab::LabError;
+use crate::lab::{LabError, Tunnel};
 
 /// A way to carry packets between the two hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) enum Backend {
     Watched,
     /// A program that runs the stock daemon's loop.
     Loop(PathBuf),
+    /// The tunnel of another project.
+    Tunnel(Tunnel),
 }
 
 impl Mode {
@@ -36,7 +38,8 @@ impl Mode {
         let mut modes = Vec::new();
         for name in &arguments.modes {
             modes.push(Self::built_in(name).ok_or_else(|| {
-                let known = BUILT_IN.join(", ");
+                let tunnels = Tunnel::ALL.iter().map(|tunnel| tunnel.name());
+                let known = BUILT_IN.into_iter().chain(tunnels).collect::<Vec<_>>().join(", ");
                 LabError::Unusable(format!("--modes: no mode is called {name}; known: {known}"))
             })?);
         }
@@ -59,16 +62,22 @@ impl Mode {
         };
         let off = ["--offload=off", "--workers=1"];
         let backend = match name {
-            "underlay" => Backend::Plain,
+            // The routes of flannel's `host-gw` backend are those of the plain underlay.
+            "underlay" | "host-gw" => Backend::Plain,
             "vxlan" => Backend::Vxlan,
             OURS => daemon(&[], &[]),
             OFF => daemon(&off, &off),
             SPIN0 => daemon(&["--spin=0"], &["--spin=0"]),
             HALF => daemon(&[], &off),
             WATCHED => Backend::Watched,
-            _ => return None,
+            _ => Backend::Tunnel(Tunnel::ALL.into_iter().find(|tunnel| tunnel.name() == name)?),
         };
         Some(Self { name: name.to_owned(), backend, is_variant: false })
+    }
+
+    /// Whether it encrypts packets.
+    pub(super) fn encrypts(&self) -> bool {
+        matches!(self.backend, Backend::Tunnel(tunnel) if tunnel.encrypts())
     }
 
     fn variant(text: &str) -> Option<Self> {
@@ -99,5 +108,5 @@ pub(super) const HALF: &str = "half";
 /// The program that `--baseline` names.
 pub(super) const BASELINE: &str = "baseline";
 
-/// Names that `--modes` takes.
-const BUILT_IN: [&str; 7] = ["underlay", "vxlan", OURS, OFF, SPIN0, HALF, WATCHED];
+/// Names that `--modes` takes beside those of other projects' tunnels.
+const BUILT_IN: [&str; 8] = ["underlay", "host-gw", "vxlan", OURS, OFF, SPIN0, HALF, WATCHED];

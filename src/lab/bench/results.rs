@@ -32,6 +32,8 @@ pub(super) struct Table {
     pub(super) modes: Vec<String>,
     /// Names of those modes that `--variant` added.
     pub(super) variants: Vec<String>,
+    /// Names of those modes that encrypt packets.
+    pub(super) encrypted: Vec<String>,
     /// Modes that could not be built, and why.
     pub(super) left_out: Vec<(String, String)>,
     pub(super) rows: Vec<MeasureRow>,
@@ -90,6 +92,12 @@ impl Spread {
 }
 
 impl Table {
+    /// The name of a mode as a heading, with a mark if it encrypts packets.
+    pub(super) fn heading(&self, mode: &str) -> String {
+        let encrypted = self.encrypted.iter().any(|name| name == mode);
+        format!("`{mode}`{}", if encrypted { " (encrypted)" } else { "" })
+    }
+
     /// The row of `measure`.
     pub(super) fn row(&self, measure: Measure) -> Option<&MeasureRow> {
         self.rows.iter().find(|row| row.measure == measure)

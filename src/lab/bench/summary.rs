@@ -35,7 +35,7 @@ pub(super) fn render(results: &Results) -> Option<String> {
     let _ = writeln!(text, "|---|{}", "---:|".repeat(columns.len()));
     for mode in alternatives(table) {
         let cells: Vec<String> = columns.iter().map(|column| column.cell(table, mode)).collect();
-        let _ = writeln!(text, "| `{mode}` | {} |", cells.join(" | "));
+        let _ = writeln!(text, "| {} | {} |", table.heading(mode), cells.join(" | "));
     }
     Some(text)
 }
@@ -114,6 +114,7 @@ mod tests {
             mtu: 1500,
             modes: ["vxlan", HALF, "mine", "tinc"].map(String::from).to_vec(),
             variants: vec!["mine".into()],
+            encrypted: vec!["tinc".into()],
             left_out: Vec::new(),
             rows: vec![row],
         };
@@ -141,7 +142,7 @@ mod tests {
                 "| mode | 1 TCP stream (Gbit/s) | its CPU time (s/GB) |",
                 "|---|---:|---:|",
                 "| `vxlan` | **2.00** [1.00–3.00] | **1.00** [0.50–1.50] |",
-                "| `tinc` | failed | failed |",
+                "| `tinc` (encrypted) | failed | failed |",
             ]
         );
         results.tables.clear();

@@ -155,6 +155,7 @@ mod tests {
             mtu: 1500,
             modes: vec!["a<b".into(), "c".into(), "absent".into()],
             variants: Vec::new(),
+            encrypted: vec![],
             left_out: Vec::new(),
             rows: vec![row],
         };

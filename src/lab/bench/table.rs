@@ -83,7 +83,7 @@ pub(super) fn verdict(results: &Results) -> String {
 }
 
 fn values(text: &mut String, table: &Table) {
-    head(text, "measure", table.modes.iter().map(|m| format!("`{m}`")));
+    head(text, "measure", table.modes.iter().map(|m| table.heading(m)));
     for row in &table.rows {
         let cells = table.modes.iter().map(|mode| {
             row.spread(mode, |s| s.value).map_or("failed".into(), |s| spread(s, amount))
@@ -98,7 +98,7 @@ fn ratios(text: &mut String, table: &Table) {
     }
     let others: Vec<&String> = table.modes.iter().filter(|m| *m != OURS).collect();
     let _ = writeln!(text, "\nRatios, paired within each round:");
-    head(text, "`flannel-udp` over", others.iter().map(|m| format!("`{m}`")));
+    head(text, "`flannel-udp` over", others.iter().map(|m| table.heading(m)));
     for row in table.rows.iter().filter(|row| row.measure != Measure::Idle) {
         let value: fn(&BenchSample) -> f64 = |s| s.value;
         let whole: fn(&BenchSample) -> f64 = |s| s.cpu;
@@ -169,7 +169,7 @@ fn costs(text: &mut String, table: &Table) {
         ("CPU time of generators, sinks and daemons, including their system calls", own),
     ] {
         let _ = writeln!(text, "\n{title}:");
-        head(text, "measure", table.modes.iter().map(|m| format!("`{m}`")));
+        head(text, "measure", table.modes.iter().map(|m| table.heading(m)));
         for row in &table.rows {
             let cells = table.modes.iter().map(|mode| {
                 row.spread(mode, part).map_or(NOTHING.into(), |s| spread(s, two_digits))

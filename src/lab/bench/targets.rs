@@ -168,6 +168,7 @@ mod tests {
             mtu: 1500,
             modes: vec![],
             variants: vec![],
+            encrypted: vec![],
             left_out: vec![],
             rows,
         };

@@ -19,9 +19,9 @@ use crate::packet::wire;
 #[derive(Debug)]
 pub(super) struct Testbed {
     pub(super) mode: Mode,
-    // Fields are dropped in this order: sinks and loops must end before their namespaces are removed.
+    // Fields are dropped in this order: sinks and tunnels must end before their namespaces are removed.
     pub(super) sinks: [Agent; 2],
-    loops: Vec<LabProcess>,
+    processes: Vec<LabProcess>,
     _pollers: Vec<StatusPoller>,
     pub(super) lab: Lab,
     /// The process ids of the current sample's generators.
@@ -32,7 +32,7 @@ impl Testbed {
     /// Builds the testbed of `mode` and checks that packets pass in both directions.
     pub(super) fn build(mode: Mode, underlay: UnderlayKind, mtu: u32) -> Result<Self, LabError> {
         let mut lab = Lab::builder().underlay(underlay).mtu(mtu).build()?;
-        let (mut loops, mut pollers) = (Vec::new(), Vec::new());
+        let (mut processes, mut pollers) = (Vec::new(), Vec::new());
         match &mode.backend {
             Backend::Plain => lab.route_plainly()?,
             Backend::Vxlan => lab.tunnel_with_vxlan()?,
@@ -44,7 +44,8 @@ impl Testbed {
                     pollers.push(StatusPoller::start(&lab, number)?);
                 }
             }
-            Backend::Loop(path) => loops = start_loops(&mut lab, path)?,
+            Backend::Loop(path) => processes = start_loops(&mut lab, path)?,
+            Backend::Tunnel(tunnel) => processes = lab.tunnel_with(*tunnel)?,
         }
         for (from, to) in [(0, 1), (1, 0)] {
             let (from, to) = (lab.host(from).container(), lab.host(to).container());
@@ -54,13 +55,13 @@ impl Testbed {
         let sink =
             |number: usize| Agent::start(&binary, lab.host(number).container().netns(), "sink");
         let sinks = [sink(0)?, sink(1)?];
-        Ok(Self { mode, sinks, loops, _pollers: pollers, lab, sources: Vec::new() })
+        Ok(Self { mode, sinks, processes, _pollers: pollers, lab, sources: Vec::new() })
     }
 
-    /// The process ids of daemons and loops; none if the kernel carries the packets.
+    /// The process ids of daemons, loops and tunnels; none if the kernel carries the packets.
     pub(super) fn daemons(&self) -> Vec<u32> {
         let pids = self.lab.hosts().iter().filter_map(|h| h.daemon()).map(|d| d.pid());
-        pids.chain(self.loops.iter().map(LabProcess::pid)).collect()
+        pids.chain(self.processes.iter().map(LabProcess::pid)).collect()
     }
 
     /// The address of the container on host `host`.

@@ -58,7 +58,8 @@ impl Lab {
         self.add_containers(mtu)
     }
 
-    fn add_containers(&mut self, mtu: u32) -> Result<(), LabError> {
+    /// Adds one container to each host.
+    pub(in crate::lab) fn add_containers(&mut self, mtu: u32) -> Result<(), LabError> {
         (0..self.hosts().len())
             .try_for_each(|n| self.host_mut(n).add_container(subnet(n, mtu)).map(drop))
     }
