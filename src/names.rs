@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -47,7 +47,10 @@ impl Names {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
         let lookup = self.lookup(host.to_owned(), port);
+        let began = Instant::now();
+        tracing::debug!(kind = "name", host, "looking up the name");
         let outcome = timeout(limit, lookup).await;
+        tracing::debug!(kind = "name", host, took = ?began.elapsed(), "the name server's answer: {outcome:?}");
         if outcome.is_ok() {
             self.pending().remove(host);
         }

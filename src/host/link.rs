@@ -111,6 +111,9 @@ pub async fn ensure(
             Err(error) => return Err(error.into()),
         }
     }
+    for repair in &checked.repairs {
+        tracing::debug!(kind = "route", "set {repair} of {}", overlay.name);
+    }
     Ok(checked)
 }
 
@@ -200,6 +203,12 @@ async fn ensure_route(
     let is_routed = routes.iter().any(|r| ours(&r));
     if !routed {
         if is_routed {
+            tracing::debug!(
+                kind = "route",
+                "removing the route {} dev {}",
+                overlay.network,
+                overlay.name
+            );
             let removed = netlink.remove_device_route(overlay.network, overlay.index).await;
             ignore_missing(removed)?;
         }

@@ -1,4 +1,5 @@
-//! The form of a line: with its time, or for systemd's journal with its severity.
+//! The form of a line on stderr: with its time, or with its severity where a journal reads it whose socket for
+//! entries is missing.
 
 use std::fmt;
 
@@ -19,12 +20,8 @@ pub(super) enum LineFormat {
 
 impl LineFormat {
     /// The form for this process's stderr.
-    pub(super) fn for_stderr() -> Self {
-        let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-        let stderr =
-            fstat(std::io::stderr()).map(|file| format!("{}:{}", file.st_dev, file.st_ino));
-        // A process that inherits the variable may have another stderr (systemd.exec(5)).
-        if stderr.is_ok_and(|stderr| stderr == stream) { Self::journal() } else { Self::timed() }
+    pub(super) fn for_stderr(is_journal: bool) -> Self {
+        if is_journal { Self::journal() } else { Self::timed() }
     }
 
     fn timed() -> Self {
@@ -60,8 +57,16 @@ where
     }
 }
 
+/// Whether stderr leads to systemd's journal (`JOURNAL_STREAM` in `systemd.exec(5)`).
+pub(super) fn stderr_is_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let stderr = fstat(std::io::stderr()).map(|file| format!("{}:{}", file.st_dev, file.st_ino));
+    // A process that inherits the variable may have another stderr.
+    stderr.is_ok_and(|stderr| stderr == stream)
+}
+
 /// The severity of syslog(3).
-fn severity(level: Level) -> u8 {
+pub(super) fn severity(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
         Level::WARN => 4,
@@ -121,6 +126,6 @@ mod tests {
         let text = logged(LineFormat::timed());
         assert!(!text.contains('<') && text.contains("Z  WARN a warning peers=2\n"), "{text}");
         // No journal is behind the stderr of a test.
-        assert!(matches!(LineFormat::for_stderr(), LineFormat::Timed(_)));
+        assert!(!stderr_is_journal());
     }
 }

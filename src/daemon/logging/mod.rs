@@ -1,15 +1,22 @@
-//! The log: one line per event on stderr, written by a thread of its own.
+//! The log: one line per event on stderr, or one entry in systemd's journal, written by a thread of its own.
 
+mod fields;
 mod format;
+mod journal;
 mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
+use fields::ShownFields;
 use format::LineFormat;
+use journal::{JournalLayer, JournalSocket};
 use writer::{LogQueue, LogWriter};
 
 use crate::args::log_filter;
@@ -27,7 +34,10 @@ pub(super) struct Log {
 }
 
 /// The log's writer, which has not been started.
-pub(super) struct PendingWriter(LogWriter);
+pub(super) struct PendingWriter {
+    writer: LogWriter,
+    sink: Box<dyn Write + Send>,
+}
 
 /// Sets up the log for the whole process, and logs the warnings that parsing the options gave. Lines are
 /// written once the writer is started.
@@ -38,24 +48,30 @@ pub(super) fn init(options: &Options) -> Result<(Log, PendingWriter), Exit> {
     let text = log_filter(options.log_level())
         .map_err(|error| Exit::usage(format!("error: --log-level: {error}")))?;
     let (queue, writer) = writer::queue();
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(&text));
+    let registry = tracing_subscriber::registry().with(filter);
     let lines = queue.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&text))
-        .with_writer(move || lines.clone())
-        .with_ansi(io::stderr().is_terminal())
-        .event_format(LineFormat::for_stderr())
-        .with_filter_reloading();
-    let handle = subscriber.reload_handle();
-    subscriber
-        .try_init()
-        .map_err(|error| Exit::new(Code::Software, format!("cannot start the log: {error}")))?;
+    let is_journal = format::stderr_is_journal();
+    let journal = is_journal.then(|| JournalSocket::open(Path::new(JournalSocket::PATH)));
+    let (started, sink): (_, Box<dyn Write + Send>) = match journal {
+        Some(Ok(socket)) => (registry.with(JournalLayer(lines)).try_init(), Box::new(socket)),
+        _ => {
+            let layer = fmt::layer()
+                .with_writer(move || lines.clone())
+                .with_ansi(io::stderr().is_terminal())
+                .fmt_fields(ShownFields)
+                .event_format(LineFormat::for_stderr(is_journal));
+            (registry.with(layer).try_init(), Box::new(io::stderr()))
+        }
+    };
+    started.map_err(|error| Exit::new(Code::Software, format!("cannot start the log: {error}")))?;
     log_panics();
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
     let reload = Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
     let log = Log { filter: RefCell::new(text.clone()), initial: text, reload, queue };
-    Ok((log, PendingWriter(writer)))
+    Ok((log, PendingWriter { writer, sink }))
 }
 
 impl PendingWriter {
@@ -64,7 +80,7 @@ impl PendingWriter {
     /// # Errors
     /// [`Code::System`] if the kernel refuses another thread.
     pub(super) fn start(self, confinement: WorkerConfinement) -> Result<(), Exit> {
-        self.0.start(confinement).map_err(|error| {
+        self.writer.start(confinement, self.sink).map_err(|error| {
             Exit::new(Code::System, format!("cannot start the thread that writes the log: {error}"))
         })
     }

@@ -1,6 +1,6 @@
 //! The thread that writes the log.
 //!
-//! Whoever reads standard error decides how long a write to it takes, and whether it succeeds: a pipe that
+//! Whoever reads standard error or the journal decides how long a write to it takes, and whether it succeeds: a pipe that
 //! nobody reads, a disk that is full. So no other thread writes there. Lines go into a bounded queue; one that
 //! finds it full, or that cannot be written, is lost and counted.
 
@@ -43,6 +43,13 @@ pub(super) fn queue() -> (LogQueue, LogWriter) {
 }
 
 impl LogQueue {
+    /// Adds a line or an entry of the journal; never waits.
+    pub(super) fn push(&self, line: Vec<u8>) {
+        if let Err(TrySendError::Full(_)) = self.entries.try_send(Entry::Line(line)) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// The number of lines that were lost.
     pub(super) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
@@ -60,9 +67,7 @@ impl LogQueue {
 /// Takes one line per call, as `tracing-subscriber` writes them; never waits, never fails.
 impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Err(TrySendError::Full(_)) = self.entries.try_send(Entry::Line(line.to_vec())) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.push(line.to_vec());
         Ok(line.len())
     }
 
@@ -72,21 +77,26 @@ impl Write for LogQueue {
 }
 
 impl LogWriter {
-    /// Starts the thread, which confines itself as the threads that carry packets do.
+    /// Starts the thread, which writes each line to `sink` in one call if it can. It confines itself as the
+    /// threads that carry packets do.
     ///
     /// # Errors
     /// The kernel refuses another thread.
-    pub(super) fn start(self, confinement: WorkerConfinement) -> io::Result<()> {
+    pub(super) fn start(
+        self,
+        confinement: WorkerConfinement,
+        mut sink: Box<dyn Write + Send>,
+    ) -> io::Result<()> {
         thread::Builder::new().name("log".into()).spawn(move || {
             if let Err(error) = confinement.enter() {
                 tracing::error!("cannot confine the thread that writes the log: {error}");
             }
-            self.run(&mut io::stderr());
+            self.run(&mut sink);
         })?;
         Ok(())
     }
 
-    fn run(self, sink: &mut impl Write) {
+    pub(super) fn run(self, sink: &mut impl Write) {
         let mut reported = 0;
         for entry in self.entries {
             match entry {

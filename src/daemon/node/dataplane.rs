@@ -15,6 +15,7 @@ impl Node<'_> {
     pub(super) fn stop_plane(&mut self) {
         self.sample();
         if let Some(plane) = self.plane.take() {
+            tracing::debug!("stopping the packet threads");
             self.past += &plane.stop();
         }
     }
@@ -40,6 +41,11 @@ impl Node<'_> {
         let config = self.plane_config();
         let plane = Dataplane::start(&config, &self.peers).map_err(start_exit)?;
         self.tun_name = plane.tun_name().to_owned();
+        for feature in plane.features() {
+            let used = if feature.on { "in use" } else { "not used" };
+            let (feature, why) = (&*feature.name, feature.why.as_deref());
+            tracing::debug!(kind = "offload", feature, why, "kernel feature {used}");
+        }
         let lost: Vec<_> = plane.features().into_iter().filter(|feature| !feature.on).collect();
         tracing::info!(
             device = %self.tun_name,
@@ -53,6 +59,12 @@ impl Node<'_> {
             text: lost.to_owned(),
             remedy: Some("start the daemon with CAP_BPF, on Linux 4.16 or later".into()),
         });
+        let steered = if steering.is_some() { "not steered" } else { "steered as wanted" };
+        tracing::debug!(
+            kind = "offload",
+            "packets are {steered} to the queues of {}",
+            self.tun_name
+        );
         self.warnings.set(WarningKind::Steering, steering.into_iter().collect());
         plane.set_routes_stale(self.routes_stale);
         plane.follow_route_mtu(self.has_route_mtu);

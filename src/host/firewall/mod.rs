@@ -195,7 +195,11 @@ impl Firewall {
             ActiveRules::Nft(tool, installed) => tool.intact(installed).await?,
         };
         if !intact {
-            tracing::info!("Some {} rules are missing; deleting and recreating rules", self.tool());
+            tracing::info!(
+                kind = "repair",
+                "Some {} rules are missing; deleting and recreating rules",
+                self.tool()
+            );
             self.rules = apply(&self.spec, &self.owned, &self.tools).await?;
             tracing::info!("bootstrap done");
         }
@@ -274,6 +278,14 @@ async fn apply(
     owned: &[Cidr],
     tools: &Toolbox,
 ) -> Result<ActiveRules, FirewallError> {
+    tracing::debug!(
+        kind = "firewall",
+        subnet = %spec.subnet,
+        masquerade = spec.masquerade,
+        forward = spec.forward,
+        port = spec.port.as_ref().map(|port| port.port),
+        "bringing the firewall rules in line"
+    );
     let owned = Owned::Networks(owned);
     let flags = match (spec.masquerade, spec.forward, spec.port.is_some()) {
         (false, false, false) if spec.notrack.is_some() => "--notrack",

@@ -179,6 +179,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) async fn run(program: &Path, args: &[&str], input: &str) -> Result<String, ToolError> {
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
     let command = std::iter::once(&*name).chain(args.iter().copied()).collect::<Vec<_>>().join(" ");
+    tracing::trace!(kind = "firewall", "running {command}");
     let io_error = |source| ToolError::Io { command: command.clone(), source };
     let mut child = Command::new(program)
         .args(args)

@@ -191,6 +191,7 @@ impl LinkWatcher {
     }
 
     async fn check(&mut self) {
+        tracing::trace!("checking links, addresses and routes");
         let outer = self.check_outer().await;
         let overlay = self.check_overlay().await;
         let underlay = match self.underlay.check(&self.netlink, self.overlay.subnet).await {
@@ -219,6 +220,11 @@ impl LinkWatcher {
         let overlay = Overlay { network, subnet: Some(subnet), device: Some(index) };
         let hidden = self.next_hops.check(overlay, self.underlay.address()).await?;
         if hidden != self.hidden {
+            tracing::debug!(
+                kind = "route",
+                ?hidden,
+                "what the overlay's route would hide has changed"
+            );
             self.hidden.clone_from(&hidden);
             self.send(LinkEvent::Hidden(hidden));
         }
@@ -251,13 +257,26 @@ impl LinkWatcher {
             if self.repairs_in_a_row > REPAIRS_BEFORE_SLOWDOWN {
                 self.settle = (self.settle * 2).min(MAX_SETTLE_TIME);
             }
+            let (repairs, next) = (self.repairs_in_a_row, self.settle);
+            tracing::debug!(
+                kind = "repair",
+                repairs,
+                ?next,
+                "something keeps changing {}; the next repair waits that long",
+                self.overlay.name
+            );
             for repair in &checked.repairs {
-                tracing::warn!("{}: restored {repair}", self.overlay.name);
+                tracing::warn!(kind = "repair", "{}: restored {repair}", self.overlay.name);
             }
             self.send(LinkEvent::Repaired(checked.repairs));
         }
         let conflicts: HashSet<_> = checked.conflicts.iter().cloned().collect();
         if conflicts != self.conflicts {
+            tracing::debug!(
+                kind = "route",
+                ?conflicts,
+                "the routes that divert overlay traffic have changed"
+            );
             self.conflicts = conflicts;
             self.send(LinkEvent::Conflicts(checked.conflicts));
         }

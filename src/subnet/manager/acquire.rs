@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::held::{HeldLease, LeaseTerm, entry_name, entry_value};
 use super::wait::answer;
@@ -44,6 +44,13 @@ pub(super) async fn acquire(
         let snapshot =
             answer(store, options, || store.list()).await.map_err(AcquireError::Store)?;
         let survey = LeaseSurvey::new(&snapshot, config, options.public_ip);
+        debug!(
+            kind = "lease",
+            taken = survey.taken.len(),
+            ours = survey.ours.len(),
+            "looking for a subnet for {}",
+            options.public_ip
+        );
         match acquirer.attempt(&survey).await? {
             Step::Acquired(held) => {
                 let rivals = survey.ours.into_iter().map(|(_, record)| record).collect();
@@ -51,7 +58,13 @@ pub(super) async fn acquire(
             }
             // A short random wait spreads hosts that lost the same race.
             Step::LostRace | Step::NotApplicable => {
-                sleep(Duration::from_millis(fastrand::u64(1..20))).await;
+                let delay = Duration::from_millis(fastrand::u64(1..20));
+                debug!(
+                    kind = "retry",
+                    ?delay,
+                    "another host changed an entry at the same time; looking again"
+                );
+                sleep(delay).await;
             }
         }
     }
@@ -156,7 +169,10 @@ impl Acquirer<'_> {
         else {
             return Ok(Step::NotApplicable);
         };
-        info!("Found lease ({subnet}) for current IP ({public_ip}), reusing");
+        info!(
+            kind = "lease", %subnet, %public_ip,
+            "Found lease ({subnet}) for current IP ({public_ip}), reusing"
+        );
         self.take_over(subnet, record).await
     }
 
@@ -229,7 +245,7 @@ impl Acquirer<'_> {
             info!("Previously leased subnet ({previous}) belongs to another host now");
             return Ok(Step::NotApplicable);
         }
-        info!("Found previously leased subnet ({previous}), reusing");
+        info!(kind = "lease", subnet = %previous, "Found previously leased subnet ({previous}), reusing");
         self.create(previous, survey).await
     }
 
@@ -242,7 +258,11 @@ impl Acquirer<'_> {
             Ok(record) => {
                 let held = self.held(subnet, record, began);
                 self.check_unique(&held, survey).await?;
-                info!("Allocated lease ({subnet}) to current node ({})", self.options.public_ip);
+                let public_ip = self.options.public_ip;
+                info!(
+                    kind = "lease", %subnet, %public_ip,
+                    "Allocated lease ({subnet}) to current node ({public_ip})"
+                );
                 Ok(Step::Acquired(held))
             }
             Err(StoreError::Conflict) => Ok(Step::LostRace),

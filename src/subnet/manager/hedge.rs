@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
+use tracing::debug;
 
 use super::Timing;
 use crate::subnet::backoff::Backoff;
@@ -49,8 +50,15 @@ impl HedgedStart {
             let has_room = self.attempts.len() < MAX_ATTEMPTS;
             tokio::select! {
                 Some(outcome) = self.attempts.next() => {
-                    if outcome.is_err() && self.attempts.is_empty() {
-                        self.next_at = Instant::now() + self.backoff.next_wait();
+                    if let Err(error) = &outcome {
+                        let mut delay = None;
+                        if self.attempts.is_empty() {
+                            let wait = self.backoff.next_wait();
+                            self.next_at = Instant::now() + wait;
+                            delay = Some(wait);
+                        }
+                        let others = self.attempts.len();
+                        debug!(kind = "retry", ?delay, others, %error, "cannot start the watch; trying again");
                     }
                     return outcome;
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use tracing::info;
+use tracing::{debug, info};
 
 use super::keeper::{KeeperEvent, OwnEvent};
 use super::peers::Peers;
@@ -134,6 +134,7 @@ impl Reconciler {
     }
 
     fn on_verdicts(&mut self, verdicts: HopVerdicts) {
+        debug!(kind = "route", "the verdicts on next hops have changed");
         self.peers.apply_verdicts(verdicts);
         // Other prefixes may be suspect now.
         self.ask_verdicts();

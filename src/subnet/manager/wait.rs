@@ -4,7 +4,7 @@ use std::future::Future;
 
 use backon::Retryable;
 use tokio::time::sleep;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::ManagerOptions;
 use super::log_throttle::LogThrottle;
@@ -41,12 +41,14 @@ pub(super) async fn config(
                 Some(failure(store, &error))
             }
         };
+        let delay = backoff.next_wait();
+        debug!(kind = "retry", ?delay, "no usable network config yet; reading it again");
         if let Some(problem) = problem
             && throttle.allow()
         {
             error!("{problem}; waiting");
         }
-        sleep(backoff.next_wait()).await;
+        sleep(delay).await;
     }
 }
 
@@ -94,8 +96,9 @@ where
     op.retry(exponential(timing.backoff_first, timing.backoff_limit))
         // A list that a compaction overtook is listed again, without a line in the log.
         .when(|error| !matches!(error, StoreError::Conflict))
-        .notify(|error, _| {
+        .notify(|error, delay| {
             options.refusal.set(error);
+            debug!(kind = "retry", ?delay, %error, "the lease store did not answer; asking again");
             if matches!(error, StoreError::Unavailable { .. }) && throttle.allow() {
                 warn!("{}; retrying", failure(store, error));
             }

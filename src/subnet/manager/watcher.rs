@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::OptionFuture;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
 use super::Timing;
 use super::hedge::HedgedStart;
@@ -72,15 +72,18 @@ impl LeaseWatcher {
         };
         drop(start);
         self.on_contact();
+        let (revision, entries) = (snapshot.revision, snapshot.records.len());
+        debug!(kind = "watch", revision, entries, "listed the leases; watching them from there");
         self.to.send(WatcherEvent::List(snapshot)).await.ok()?;
         let began = Instant::now();
         let error = self.stream_changes(stream).await?;
         if began.elapsed() > STABLE {
             self.backoff.reset();
         }
-        debug!(%error, "the watch ended");
+        let delay = self.backoff.next_wait();
+        debug!(kind = "watch", ?delay, %error, "the watch ended; starting it again");
         self.lost_at.get_or_insert_with(Instant::now);
-        sleep(self.backoff.next_wait()).await;
+        sleep(delay).await;
         Some(())
     }
 
@@ -110,6 +113,7 @@ impl LeaseWatcher {
                         second = None;
                     }
                     self.on_contact();
+                    trace!(kind = "watch", changes = changes.len(), "the watch answers");
                     probe_at = Instant::now() + self.timing.probe;
                     self.to.send(WatcherEvent::Changes(changes)).await.ok()?;
                 }
@@ -122,10 +126,11 @@ impl LeaseWatcher {
                 () = sleep_until(suspect_at.unwrap_or(probe_at)),
                     if suspect_at.is_some() && is_single =>
                 {
-                    debug!("the watch is silent; starting another one beside it");
+                    debug!(kind = "watch", "the watch is silent; starting another one beside it");
                     second = Some(self.start());
                 }
                 () = sleep_until(resync_at), if is_single => {
+                    debug!(kind = "watch", "listing the leases again, as from time to time");
                     second = Some(self.start());
                     resync_at = self.resync_at();
                 }
@@ -134,6 +139,8 @@ impl LeaseWatcher {
                         Ok(started) => {
                             second = None;
                             asked = None;
+                            let entries = started.snapshot.records.len();
+                            debug!(kind = "watch", entries, "changing over to the watch that was started beside");
                             self.on_contact();
                             stream = started.stream;
                             probe_at = Instant::now() + self.timing.probe;
@@ -143,7 +150,7 @@ impl LeaseWatcher {
                         // The periodic list failed, but the watch answers.
                         Err(error) => {
                             second = None;
-                            debug!(%error, "the periodic list failed");
+                            debug!(kind = "watch", %error, "the periodic list failed");
                         }
                     }
                 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use super::{ActionError, Keeper, SECOND_CHECK};
 use crate::subnet::LeaseValue;
@@ -16,6 +16,7 @@ use crate::subnet::store::{StoreError, StoreRecord, UnavailableKind};
 impl Keeper {
     /// Reads the entry of this host's lease, and acts on what has happened to it.
     pub(super) async fn check(&mut self) -> Result<(), ActionError> {
+        trace!(kind = "lease", subnet = %self.held.subnet, "checking the entry of our lease");
         let Some(record) = self.store.get(&self.held.record.name).await? else {
             return self.restore().await;
         };
@@ -71,6 +72,7 @@ impl Keeper {
     /// Writes this host's value over `record`.
     pub(super) async fn rewrite(&mut self, record: StoreRecord) -> Result<(), ActionError> {
         let began = Instant::now();
+        debug!(kind = "lease", subnet = %self.held.subnet, over = ?record, "writing our entry again");
         let value = self.held.value(self.options.public_ip);
         let grant = Some(self.grant());
         let StoreRecord { name, revision, lease: old, .. } = record;
@@ -95,7 +97,7 @@ impl Keeper {
     async fn restore(&mut self) -> Result<(), ActionError> {
         let subnet = self.held.subnet;
         if !self.is_failing {
-            warn!(%subnet, "our lease is gone from the lease store; acquiring the same subnet again");
+            warn!(kind = "lease", %subnet, "our lease is gone from the lease store; acquiring the same subnet again");
         }
         self.report_problem(format!("the lease of {subnet} was gone"), false).await;
         self.acquire_again().await
@@ -105,7 +107,7 @@ impl Keeper {
     async fn lost(&mut self, holder: Ipv4Addr) -> Result<(), ActionError> {
         let subnet = self.held.subnet;
         if !self.is_failing {
-            error!(%subnet, %holder, "our lease was lost: another host holds our subnet now");
+            error!(kind = "lease", %subnet, peer = %holder, "our lease was lost: another host holds our subnet now");
         }
         if self.options.exit_on_lease_loss {
             return Err(ActionError::GiveUp(RunError::LeaseLost { subnet, holder }));
@@ -120,7 +122,7 @@ impl Keeper {
         match acquire::acquire(&*self.store, &self.config, &options).await {
             Ok(held) => {
                 if held.subnet != self.held.subnet {
-                    warn!(old = %self.held.subnet, new = %held.subnet, "this host has a new subnet");
+                    warn!(kind = "lease", old = %self.held.subnet, new = %held.subnet, "this host has a new subnet");
                 }
                 self.held = held;
                 self.report_held(false).await;
@@ -140,6 +142,7 @@ impl Keeper {
 
     /// Takes over an entry that is this host's, though another writer wrote it.
     async fn adopt(&mut self, record: StoreRecord) {
+        debug!(kind = "lease", subnet = %self.held.subnet, entry = ?record, "taking over an entry that is ours");
         // Only the lease store knows the time to live. Without an answer the lease is renewed now.
         let left = match self.store.time_left(&record).await {
             Ok(Some(left)) => left,

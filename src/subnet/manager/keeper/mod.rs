@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
 use super::held::{HeldLease, LeaseTerm};
 use super::log_throttle::LogThrottle;
@@ -180,6 +180,7 @@ impl Keeper {
 
     /// Writes the entry again with a new lease, if it is unchanged since the keeper's last write.
     async fn renew(&mut self) -> Result<(), ActionError> {
+        debug!(kind = "lease", subnet = %self.held.subnet, "renewing our lease");
         let began = Instant::now();
         let grant = self.held.record.lease.map(|_| self.grant());
         let value = self.held.value(self.options.public_ip);
@@ -212,12 +213,14 @@ impl Keeper {
         let subnet = self.held.subnet;
         match self.store.replace(&name, revision, &value, Some(grant)).await {
             Ok(_) => {
-                debug!(%subnet, "marked our lease as that of a stopped daemon");
+                debug!(kind = "lease", %subnet, "marked our lease as that of a stopped daemon");
                 let _ = self.store.revoke_unused(old).await;
             }
             // Another daemon holds the entry now, or an operator removed it.
-            Err(StoreError::Conflict) => debug!(%subnet, "our lease has another holder already"),
-            Err(error) => info!(%subnet, "{NOT_MARKED}: {error}"),
+            Err(StoreError::Conflict) => {
+                debug!(kind = "lease", %subnet, "our lease has another holder already")
+            }
+            Err(error) => info!(kind = "lease", %subnet, "{NOT_MARKED}: {error}"),
         }
     }
 
@@ -228,7 +231,7 @@ impl Keeper {
         self.held.record = record;
         self.held.public_ip = self.options.public_ip;
         if renewed {
-            info!(subnet = %self.held.subnet, for_seconds = ttl.as_secs(), "lease renewed");
+            info!(kind = "lease", subnet = %self.held.subnet, for_seconds = ttl.as_secs(), "lease renewed");
         }
         self.throttle.reset();
         self.plan(SECOND_CHECK);
@@ -249,7 +252,7 @@ impl Keeper {
         let left = self.held.term.map(|term| term.ends.saturating_duration_since(Instant::now()));
         if self.throttle.allow() {
             let why = wait::failure(&*self.store, error);
-            warn!(subnet = %self.held.subnet, lease_left = ?left,
+            warn!(kind = "lease", subnet = %self.held.subnet, lease_left = ?left,
                 "cannot renew or check our lease; retrying: {why}");
         }
         self.options.refusal.set(error);
@@ -257,7 +260,9 @@ impl Keeper {
         self.report_problem(error.to_string(), held).await;
         let action = self.next.map_or(NextAction::Check, |(_, action)| action);
         self.is_failing = true;
-        self.next = Some((Instant::now() + self.backoff.next_wait(), action));
+        let delay = self.backoff.next_wait();
+        debug!(kind = "retry", ?action, ?delay, %error, "the lease store did not do it; trying again");
+        self.next = Some((Instant::now() + delay, action));
     }
 
     fn check_now(&mut self) {
@@ -272,10 +277,13 @@ impl Keeper {
         let now = Instant::now();
         let renewal = self.held.term.map(|term| term.renew_at.max(now));
         let check = now + check_in;
-        self.next = Some(match renewal {
+        let next @ (at, action) = match renewal {
             Some(renewal) if renewal <= check => (renewal, NextAction::Renew),
             _ => (check, NextAction::Check),
-        });
+        };
+        let (wait, renewal) = (at - now, renewal.map(|renewal| renewal - now));
+        trace!(kind = "lease", ?action, ?wait, ?renewal, "planned what to do next with our lease");
+        self.next = Some(next);
     }
 
     fn grant(&self) -> Grant {

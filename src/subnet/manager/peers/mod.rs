@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::status::Peer;
 use crate::route::{Cidr, HopVerdicts, NextHop, RouteWriter, Withheld};
@@ -56,7 +56,8 @@ struct ChangeSummary {
     added: u32,
     removed: u32,
     moved: u32,
-    lines: Vec<String>,
+    /// Subnet, next hop and sentence of each change, up to a limit.
+    lines: Vec<(Cidr, Ipv4Addr, String)>,
 }
 
 impl Peers {
@@ -247,12 +248,14 @@ impl Peers {
             Some(hop) => match self.writer.insert(subnet, hop) {
                 Ok(None) => {
                     summary.added += 1;
-                    summary.line(|| format!("Subnet added: {subnet} via {}", hop.ip));
+                    summary
+                        .line(subnet, hop.ip, || format!("Subnet added: {subnet} via {}", hop.ip));
                 }
                 Ok(Some(was)) => {
                     summary.moved += 1;
-                    summary
-                        .line(|| format!("Subnet moved: {subnet} via {} (was {})", hop.ip, was.ip));
+                    summary.line(subnet, hop.ip, || {
+                        format!("Subnet moved: {subnet} via {} (was {})", hop.ip, was.ip)
+                    });
                 }
                 Err(error) => warn!(%subnet, %error, "the route table cannot hold the route"),
             },
@@ -260,7 +263,8 @@ impl Peers {
                 if let Some(was) = self.writer.remove(subnet) {
                     summary.removed += 1;
                     let what = if withheld.is_some() { "withheld" } else { "removed" };
-                    summary.line(|| format!("Subnet {what}: {subnet} via {}", was.ip));
+                    summary
+                        .line(subnet, was.ip, || format!("Subnet {what}: {subnet} via {}", was.ip));
                 }
             }
         }
@@ -270,8 +274,13 @@ impl Peers {
         if summary.total() > 0 {
             self.is_stale = true;
             if summary.total() as usize <= MAX_LINES {
-                summary.lines.iter().for_each(|line| info!("{line}"));
+                for (subnet, peer, line) in &summary.lines {
+                    info!(kind = "route", %subnet, %peer, "{line}");
+                }
             } else {
+                for (subnet, peer, line) in &summary.lines {
+                    debug!(kind = "route", %subnet, %peer, "{line}");
+                }
                 let ChangeSummary { added, removed, moved, .. } = summary;
                 info!(added, removed, moved, routes = self.routes(), "many subnets changed");
             }
@@ -301,9 +310,11 @@ impl ChangeSummary {
         self.added + self.removed + self.moved
     }
 
-    fn line(&mut self, text: impl FnOnce() -> String) {
-        if self.lines.len() <= MAX_LINES {
-            self.lines.push(text());
+    fn line(&mut self, subnet: Cidr, peer: Ipv4Addr, text: impl FnOnce() -> String) {
+        if self.lines.len() < MAX_LINES {
+            self.lines.push((subnet, peer, text()));
+        } else {
+            debug!(kind = "route", %subnet, %peer, "{}", text());
         }
     }
 }
