@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+
 /// Where the text for a path goes.
 #[derive(Debug, PartialEq, Eq)]
 enum Destination {
@@ -46,6 +48,33 @@ pub fn target(path: &Path) -> Option<PathBuf> {
     match destination(path) {
         Destination::Replace(target) => Some(target),
         _ => None,
+    }
+}
+
+/// Why [`write()`] would fail for this path, as far as it shows without writing; `None` if nothing shows.
+pub fn unwritable(path: &Path) -> Option<String> {
+    let refused = |path: &Path, access| {
+        let error = rustix::fs::access(path, access).err().map(io::Error::from)?;
+        Some(format!("cannot write {}: {error}", path.display()))
+    };
+    match destination(path) {
+        Destination::Stdout | Destination::Stderr => None,
+        Destination::InPlace(path) => refused(&path, Access::WRITE_OK),
+        Destination::Replace(path) if path.is_dir() => {
+            Some(format!("cannot write {}: it is a directory", path.display()))
+        }
+        Destination::Replace(path) => {
+            let existing = directory(&path).ancestors().find(|part| part.exists())?;
+            if existing.is_dir() {
+                refused(existing, Access::WRITE_OK | Access::EXEC_OK)
+            } else {
+                Some(format!(
+                    "cannot write {}: {} is no directory",
+                    path.display(),
+                    existing.display()
+                ))
+            }
+        }
     }
 }
 

@@ -114,7 +114,7 @@ fn health_and_watchdog_from_start_to_stop() {
     process.signal(Signal::Hangup).unwrap();
     wait_for("what SIGHUP does not change", || {
         let log = std::fs::read_to_string(process.log()).unwrap();
-        log.contains("other flags and the environment take effect at a restart").then_some(())
+        log.contains("which take effect at a restart").then_some(())
     });
     assert_eq!(get(netns, "/readyz").map(|(status, _)| status), Some(200));
 

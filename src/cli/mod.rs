@@ -93,6 +93,7 @@ impl Tool {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match parse(args) {
         Ok(Invocation::Daemon(options)) => daemon::run(&options),
+        Ok(Invocation::Check(options, problems)) => daemon::check(&options, problems),
         Ok(Invocation::Tool(tool)) => tool.run(),
         Err(exit) => Err(exit),
     };

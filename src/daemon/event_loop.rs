@@ -1,6 +1,7 @@
 //! The event loop of the running daemon: lease manager, data plane, links, status requests, signals, timers.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -14,7 +15,7 @@ use crate::dataplane::Event;
 use crate::exit::{Code, Exit};
 use crate::host::systemd;
 use crate::route::RouteWriter;
-use crate::subnet::{Manager, RunError, SubnetStatus};
+use crate::subnet::{LeaseStore, Manager, RunError, SubnetStatus};
 
 /// The parts of a daemon that has been set up.
 pub(super) struct Running<'a> {
@@ -24,8 +25,7 @@ pub(super) struct Running<'a> {
     pub(super) status: watch::Sender<SubnetStatus>,
     pub(super) subscriber: watch::Receiver<SubnetStatus>,
     pub(super) liveness: Liveness,
-    /// A description of the lease store, such as its endpoints.
-    pub(super) store_name: String,
+    pub(super) store: Arc<dyn LeaseStore>,
 }
 
 /// Runs until a signal stops the daemon, and says whether this host holds a lease then.
@@ -37,8 +37,9 @@ pub(super) async fn run(
     signals: &mut Signals,
     server: &mut StatusServer,
 ) -> Result<bool, Exit> {
-    let Running { mut node, manager, writer, status, mut subscriber, mut liveness, store_name } =
+    let Running { mut node, manager, writer, status, mut subscriber, mut liveness, store } =
         running;
+    let store_name = store.describe();
     let public_ip = manager.public_ip();
     let (stop, stopped) = oneshot::channel::<()>();
     let mut manager = pin!(manager.run(writer, status, async {
@@ -54,7 +55,7 @@ pub(super) async fn run(
         tokio::select! {
             outcome = &mut manager => break outcome.map_err(run_exit),
             signal = signals.next() => match signal {
-                DaemonSignal::Reload => server.reload(),
+                DaemonSignal::Reload => server.reload(Some(&*store)),
                 DaemonSignal::WriteStats => node.write_stats(),
                 DaemonSignal::Stop => {
                     tracing::info!("stopping");
@@ -116,7 +117,9 @@ pub(super) async fn run(
             }
             _ = retry.tick(), if !node.has_plane() => {
                 if let Err(exit) = node.replace_plane().await {
-                    tracing::debug!("the data plane still cannot be started: {exit}");
+                    tracing::debug!(
+                        kind = "retry", delay = ?RETRY_PERIOD, "the data plane still cannot be started: {exit}"
+                    );
                 } else {
                     tracing::info!("forwarding packets again");
                 }

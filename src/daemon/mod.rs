@@ -4,6 +4,7 @@
 //! link watcher and the HTTP servers. The workers of the data plane run on threads of their own and never
 //! wait for the control thread.
 
+mod check;
 mod event_loop;
 mod explain;
 mod liveness;
@@ -41,6 +42,7 @@ use overlap::Chosen;
 use signals::Signals;
 use status_server::StatusServer;
 
+pub use check::check;
 pub use options::Options;
 pub use stats_file::StatsReport;
 pub use workers::Workers;
@@ -90,11 +92,10 @@ async fn daemon(options: &Options, log: Log, confined: Confined) -> Result<bool,
     let (mut server, liveness) = StatusServer::start(options, log, confined.confinement.clone())?;
     let running = tokio::select! {
         running = start(options, liveness, confined) => running?,
-        () = signals.stop() => {
+        () = server.answer_during_start(&mut signals) => {
             tracing::info!("stopping before start-up was complete");
             return Ok(false);
         }
-        never = server.answer_during_start() => match never {},
     };
     event_loop::run(running, &mut signals, &mut server).await
 }
@@ -171,9 +172,8 @@ async fn start(
     let interface = choose_interface(options, Some(&interface)).await?;
     liveness.set_waiting("waiting for a subnet lease");
     let store = registry.identity().await.unwrap_or_default();
-    let store_name = registry.describe();
     let mut manager = Manager::new(
-        registry,
+        Arc::clone(&registry),
         ManagerOptions {
             public_ip: interface.public_ip,
             previous: trusted_previous_subnet(&previous, options, &store),
@@ -206,7 +206,7 @@ async fn start(
     .await?;
     let (status, subscriber) = watch::channel(SubnetStatus::new(&lease));
     liveness.set_waiting("waiting for the list of peers");
-    Ok(event_loop::Running { node, manager, writer, status, subscriber, liveness, store_name })
+    Ok(event_loop::Running { node, manager, writer, status, subscriber, liveness, store: registry })
 }
 
 /// Opens the lease store, on a thread that may block: a directory may be on a server that hangs.
@@ -264,12 +264,16 @@ fn interface_options(options: &Options) -> InterfaceOptions {
     }
 }
 
+async fn choose_interface_of(options: &Options) -> Result<ExternalInterface, InterfaceError> {
+    interface::choose(&interface_options(options)).await
+}
+
 /// Chooses the interface between hosts, and logs it unless it is the one chosen `before`.
 async fn choose_interface(
     options: &Options,
     before: Option<&ExternalInterface>,
 ) -> Result<ExternalInterface, Exit> {
-    let now = interface::choose(&interface_options(options)).await.map_err(interface_exit)?;
+    let now = choose_interface_of(options).await.map_err(interface_exit)?;
     if before != Some(&now) {
         tracing::info!(
             interface = %now.name,

@@ -163,6 +163,16 @@ pub struct Options {
     #[arg(long = "log_backtrace_at", value_name = "FILE:LINE", hide = true)]
     pub log_backtrace_at: Option<String>,
 
+    /// Check the settings, print all that is wrong, and exit
+    ///
+    /// Reads flags, FLANNELD_* variables, the files that they name, and the network config if the lease store answers
+    /// within 3 s. Prints what is wrong, and what could not be checked. Changes nothing, and works beside a running
+    /// daemon. Exits with 0, or with the code with which the daemon would refuse the first error.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
+          hide_default_value = true, help_heading = None::<&str>)]
+    pub check: bool,
+
     /// Flags of flannel's Kubernetes subnet manager, which this program rejects.
     #[command(flatten)]
     pub kube: KubeFlags,
@@ -221,8 +231,8 @@ impl Options {
         Duration::from_micros(self.spin.unwrap_or(default).unsigned_abs())
     }
 
-    /// The error message for the first flag that asks for something this program does not support.
-    pub fn unsupported(&self) -> Option<String> {
+    /// An error message for each flag that asks for something this program does not support.
+    pub fn unsupported(&self) -> Vec<String> {
         let kube = &self.kube;
         let manager = [
             (kube.kube_subnet_mgr, "kube-subnet-mgr"),
@@ -236,21 +246,24 @@ impl Options {
             ),
             (is_given(&kube.net_config_path, "/etc/kube-flannel/net-conf.json"), "net-config-path"),
         ];
-        if let Some((_, flag)) = manager.iter().find(|(asked, _)| *asked) {
-            return Some(format!(
-                "--{flag} belongs to flannel's Kubernetes subnet manager, which flannel-udp does not \
-                 support: it keeps leases in etcd (--etcd-endpoints) or in a directory \
-                 (--registry=file:DIR). Remove this flag"
-            ));
-        }
+        let asked = manager.iter().filter(|(asked, _)| *asked);
+        let mut sentences: Vec<String> = asked
+            .map(|(_, flag)| {
+                format!(
+                    "--{flag} belongs to flannel's Kubernetes subnet manager, which flannel-udp does not \
+                     support: it keeps leases in etcd (--etcd-endpoints) or in a directory \
+                     (--registry=file:DIR). Remove this flag"
+                )
+            })
+            .collect();
         if is_given(&self.public_ipv6, "") {
-            return Some(
+            sentences.push(
                 "--public-ipv6 is not supported: the udp backend runs between IPv4 addresses. Use \
                  --public-ip instead"
                     .into(),
             );
         }
-        None
+        sentences
     }
 }
 

@@ -37,11 +37,6 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that stops the daemon.
-    pub(super) async fn stop(&mut self) {
-        while self.next().await != DaemonSignal::Stop {}
-    }
-
     /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> DaemonSignal {
         tokio::select! {

@@ -1,6 +1,5 @@
 //! The control thread's side of the status socket: answers each request.
 
-use std::convert::Infallible;
 use std::time::{Instant, SystemTime};
 
 use serde_json::json;
@@ -10,6 +9,7 @@ use super::explain::explain;
 use super::liveness::Liveness;
 use super::logging::Log;
 use super::node::Node;
+use super::signals::{DaemonSignal, Signals};
 use crate::args::ListenPath;
 use crate::confine::Confinement;
 use crate::daemon::Options;
@@ -18,7 +18,7 @@ use crate::observe::health::{Health, Heartbeat};
 use crate::observe::protocol::snapshot::{self, Snapshot, StoreAddress};
 use crate::observe::protocol::{Answer, Command, DEFAULT_SOCKET, LogLevel, Request};
 use crate::observe::server::{SocketError, StatusSocket};
-use crate::subnet::{Instance, SubnetStatus};
+use crate::subnet::{Instance, LeaseStore, SubnetStatus};
 
 /// Answers the requests of the status socket and of the metrics port.
 pub(super) struct StatusServer {
@@ -72,12 +72,28 @@ impl StatusServer {
     }
 
     /// Reads again what can be read again while the daemon runs, and logs what cannot.
-    pub(super) fn reload(&self) {
+    /// `store` is `None` until the daemon is set up.
+    pub(super) fn reload(&self, store: Option<&dyn LeaseStore>) {
         self.log.reset();
+        let files = match store.map(LeaseStore::reload) {
+            Some(Ok(files)) if files.is_empty() => "no certificate files are in use".to_owned(),
+            Some(Ok(files)) => {
+                let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+                format!("read again, and used by the next request to etcd: {}", names.join(", "))
+            }
+            Some(Err(why)) => {
+                tracing::warn!(
+                    "SIGHUP: cannot use the files of certificates and keys as they are now: {why}. Connections to \
+                     etcd that are open stay; a new one needs these files"
+                );
+                "the certificates stay as they were".to_owned()
+            }
+            None => "certificate files are read for every connection to etcd".to_owned(),
+        };
         tracing::info!(
             log_level = %self.log.filter(),
-            "SIGHUP: the log level is that of the start again. The files of certificates and keys are read for \
-             every connection to etcd anyway; other flags and the environment take effect at a restart"
+            "SIGHUP: the log level is that of the start again; {files}. Not read again: other flags, the \
+             environment and the network config, which take effect at a restart"
         );
     }
 
@@ -86,11 +102,17 @@ impl StatusServer {
         self.requests.recv().await.expect("the server holds a sender, so the channel is open")
     }
 
-    /// Answers requests while the daemon is being set up; never returns.
-    pub(super) async fn answer_during_start(&mut self) -> Infallible {
+    /// Answers requests and signals while the daemon is being set up; returns at a signal to stop.
+    pub(super) async fn answer_during_start(&mut self, signals: &mut Signals) {
         loop {
-            let request = self.request().await;
-            self.answer(request, None).await;
+            tokio::select! {
+                request = self.request() => self.answer(request, None).await,
+                signal = signals.next() => match signal {
+                    DaemonSignal::Stop => return,
+                    DaemonSignal::Reload => self.reload(None),
+                    DaemonSignal::WriteStats => tracing::info!("SIGUSR1: there are no statistics yet"),
+                },
+            }
         }
     }
 

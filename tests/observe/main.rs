@@ -9,11 +9,13 @@
 mod support;
 
 mod capture;
+mod check_flag;
 mod checks;
 mod doctor;
 mod doctor_lab;
 mod firewalls;
 mod inspect;
+mod levels;
 mod local_store;
 mod metrics;
 mod operations;

@@ -104,6 +104,30 @@ async fn certificates_may_be_replaced() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
+/// A reload names a file that cannot be used and keeps the connection; one that works is followed by a new connection.
+#[tokio::test]
+async fn a_reload_reads_the_certificates_again() {
+    let dir = TempDir::new().unwrap();
+    let authority = Authority::new("one");
+    let (etcd, mut options) = tls_server(&dir, &authority, true).await;
+    let (cert, key) = authority.sign(dir.path(), "client");
+    (options.cert_file, options.key_file) = (Some(cert.clone()), Some(key.clone()));
+    let store = etcd_store(options);
+    store.config().await.unwrap();
+    let good = std::fs::read(&key).unwrap();
+    std::fs::write(&key, "").unwrap();
+    let why = store.reload().unwrap_err();
+    assert!(why.contains("--etcd-keyfile") && why.contains("the file is empty"), "{why}");
+    store.config().await.expect("the connection stays");
+    std::fs::write(&key, good).unwrap();
+    let files = store.reload().unwrap();
+    assert!(files.len() == 3 && files.contains(&cert) && files.contains(&key), "{files:?}");
+    std::fs::write(&key, "").unwrap();
+    let error = store.config().await.expect_err("a new connection reads the files").to_string();
+    assert!(error.contains("the file is empty"), "{error}");
+    drop(etcd);
+}
+
 pub(crate) async fn with_auth(args: &[&str]) -> (Etcd, EtcdOptions) {
     let etcd = Etcd::start_with(args).await;
     let mut client = etcd.client().await;

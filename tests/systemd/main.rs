@@ -7,6 +7,7 @@ mod hardening;
 mod leftovers;
 mod machine;
 mod operator;
+mod service_manager;
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -168,16 +169,6 @@ impl Site {
         hardening::forbids(&self.machines[1]);
     }
 
-    /// A reload restores the log level, and does not end the daemon.
-    fn is_reloaded_in_place(&self) {
-        let machine = &self.machines[1];
-        let before = machine.run(MAIN_PID);
-        machine.run("flannel-udp log-level debug && systemctl reload flannel-udp");
-        machine.until("flannel-udp log-level | grep info", SOON);
-        assert_eq!(machine.run(MAIN_PID), before);
-        self.packets_cross();
-    }
-
     fn restarts_with_its_subnet(&self) {
         let before = self.overlay(1);
         self.machines[1].run("systemctl restart flannel-udp");
@@ -200,17 +191,6 @@ impl Site {
             self.packets_cross();
         }
         undo_drop_in(machine, "watchdog");
-    }
-
-    /// The journal has the daemon's warnings as warnings, and the time once.
-    fn logs_to_the_journal(&self) {
-        let machine = &self.machines[1];
-        machine.run("ip link del flannel0");
-        let warnings = "journalctl --no-pager --output=cat --priority=warning -u flannel-udp";
-        machine.until(&format!("{warnings} | grep '^ WARN the TUN device was deleted'"), SOON);
-        let said = machine.run(warnings);
-        assert!(!said.contains(" INFO ") && !said.contains("<4>"), "{said}");
-        self.packets_cross();
     }
 
     fn gives_up_on_wrong_flags(&self) {

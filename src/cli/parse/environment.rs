@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::clap_command;
+use super::problems::refusal;
 use crate::args::go_flags::FlagKind;
 use crate::args::go_values::{go_bool, go_int};
 use crate::exit::Exit;
@@ -12,16 +12,16 @@ use crate::exit::Exit;
 /// A value that Go's own flag type rejects (a boolean or a number) costs a warning and leaves the default in
 /// force, as in flanneld. Every other bad value is as fatal as on the command line.
 ///
-/// # Errors
-/// A value that clap rejects, or that is not UTF-8; the message names the variable.
+/// Values that clap rejects, or that are not UTF-8, are left out and returned as errors that name the variable.
 pub(super) fn add_environment(
     args: &mut Vec<OsString>,
     warnings: &mut Vec<String>,
     flags: &Flags,
     env: impl Fn(&str) -> Option<OsString>,
-) -> Result<(), Exit> {
-    let mut from_env = Vec::new();
-    for (name, go_type) in &flags.0 {
+) -> Vec<Exit> {
+    let (mut from_env, mut wrong) = (Vec::new(), Vec::new());
+    // A variable that turns the daemon into a check would be a trap.
+    for (name, go_type) in flags.0.iter().filter(|(name, _)| name != "check") {
         let variable = format!("FLANNELD_{}", name.to_ascii_uppercase().replace('-', "_"));
         let prefix = format!("--{name}=");
         let on_command_line = args.iter().any(|arg| arg.to_string_lossy().starts_with(&prefix));
@@ -29,36 +29,34 @@ pub(super) fn add_environment(
             continue;
         };
         let Some(text) = value.to_str() else {
-            return Err(Exit::usage(format!("error: the value of {variable} is not UTF-8")));
+            wrong.push(Exit::usage(format!("error: the value of {variable} is not UTF-8")));
+            continue;
         };
-        let refusal = match go_type {
+        let ignored = match go_type {
             GoType::Bool => go_bool(text).err(),
             GoType::Int => go_int(text).err(),
             GoType::Other => None,
         };
-        match refusal {
+        match ignored {
             Some(why) => warnings.push(format!(
                 "ignoring {variable}={text:?}: {why}; the default of --{name} applies"
             )),
-            None => from_env.push(OsString::from(format!("{prefix}{text}"))),
-        }
-    }
-    // Each variable is parsed alone first, so that the message for a bad value can name it.
-    for arg in &from_env {
-        let alone = [OsString::from("flannel-udp"), arg.clone()];
-        if let Err(error) = clap_command().try_get_matches_from(alone) {
-            let text = arg.to_string_lossy();
-            let name = text.trim_start_matches('-').split('=').next().unwrap_or_default();
-            let variable = name.to_ascii_uppercase().replace('-', "_");
-            return Err(Exit::usage(format!(
-                "{}\n(the value comes from the environment variable FLANNELD_{variable})",
-                error.render().to_string().trim_end()
-            )));
+            None => {
+                let arg = OsString::from(format!("{prefix}{text}"));
+                // Each variable is parsed alone, so that the message for a bad value can name it.
+                match refusal(&arg) {
+                    Some(error) => wrong.push(Exit::usage(format!(
+                        "{}\n(the value comes from the environment variable {variable})",
+                        error.render().to_string().trim_end()
+                    ))),
+                    None => from_env.push(arg),
+                }
+            }
         }
     }
     from_env.append(args);
     *args = from_env;
-    Ok(())
+    wrong
 }
 
 /// The type of a flag in Go's flag package, as far as its errors differ.

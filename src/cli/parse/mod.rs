@@ -1,6 +1,7 @@
 //! From the arguments and the environment of the process to an [`Invocation`].
 
 mod environment;
+mod problems;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -9,6 +10,7 @@ use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use self::environment::{Flags, add_environment};
+use self::problems::{brief, without_wrong};
 use super::Tool;
 use super::examples::with_examples;
 use crate::args::go_flags;
@@ -20,6 +22,8 @@ use crate::exit::{Code, Exit};
 pub enum Invocation {
     /// Run the daemon.
     Daemon(Box<Options>),
+    /// Check what the daemon would run with; the texts are what is wrong with the flags and the environment.
+    Check(Box<Options>, Vec<String>),
     /// Run one of the commands.
     Tool(Box<Tool>),
 }
@@ -73,7 +77,7 @@ fn summarized(command: clap::Command) -> clap::Command {
 }
 
 /// The flags of the daemon that `-h` lists, so that it fits on a page: what most hosts set.
-const SUMMARY: [&str; 11] = [
+const SUMMARY: [&str; 12] = [
     "etcd_endpoints",
     "etcd_prefix",
     "etcd_cafile",
@@ -85,6 +89,7 @@ const SUMMARY: [&str; 11] = [
     "healthz_port",
     "metrics_addr",
     "log_level",
+    "check",
 ];
 
 /// Removes variables that are set to nothing from the flags of all commands: empty counts as unset.
@@ -117,26 +122,49 @@ pub fn parse_from(
     // A word in first place is meant as a command: if it is none, clap suggests the nearest.
     let is_tool = args.first().is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
     let mut warnings = Vec::new();
+    // What is wrong, if all of it is asked for and not only the first.
+    let mut problems = None;
     let flags = Flags::of(&command);
     if is_tool {
         args = go_flags::without_empty(args, |name| name == "socket" || flags.takes_text(name));
     } else {
         args = go_flags::normalize(args, |name| flags.kind(name));
-        if let Some(stray) = flags.first_stray(&args) {
+        let wants_text =
+            args.iter().any(|arg| arg == "-h" || arg == "--help" || arg == "--version");
+        if !wants_text && args.iter().any(|arg| arg == "--check=true") {
+            problems = Some(Vec::new());
+        }
+        let stray = match &problems {
+            // Behind an unknown flag too: all of them are reported.
+            Some(_) => args.iter().find(|arg| !arg.as_encoded_bytes().starts_with(b"-")),
+            None => None,
+        };
+        let stray = stray.map(|arg| arg.to_string_lossy().into_owned());
+        if let Some(stray) = stray.or_else(|| flags.first_stray(&args)) {
             let advice = if command.find_subcommand(&stray).is_some() {
                 "a command comes first, and takes its own flags only"
             } else {
                 "write flags as --name=value, boolean flags as --name or --name=false"
             };
-            return Err(Exit::usage(format!(
-                "error: unexpected argument '{stray}'; {advice}\n\nFor more information, try '--help'."
-            )));
+            let text = format!("error: unexpected argument '{stray}'; {advice}");
+            let Some(problems) = &mut problems else {
+                return Err(Exit::usage(format!("{text}\n\nFor more information, try '--help'.")));
+            };
+            problems.push(brief(&text));
+            // Flags end here.
+            args.truncate(args.iter().position(|arg| *arg == *stray).unwrap_or(args.len()));
         }
         args = go_flags::without_empty(args, |name| flags.takes_text(name));
-        let wants_text =
-            args.iter().any(|arg| arg == "-h" || arg == "--help" || arg == "--version");
+        if let Some(problems) = &mut problems {
+            args = without_wrong(args, problems);
+        }
         if !wants_text {
-            add_environment(&mut args, &mut warnings, &flags, env)?;
+            let wrong = add_environment(&mut args, &mut warnings, &flags, env);
+            if let Some(problems) = &mut problems {
+                problems.extend(wrong.iter().map(|exit| brief(&exit.message)));
+            } else if let Some(first) = wrong.into_iter().next() {
+                return Err(first);
+            }
         }
     }
     let matches = command
@@ -147,11 +175,16 @@ pub fn parse_from(
         return Ok(Invocation::Tool(Box::new(tool)));
     }
     let mut options = cli.options;
-    if let Some(sentence) = options.unsupported() {
-        return Err(Exit::usage(format!("error: {sentence}")));
-    }
     options.warnings = warnings;
-    Ok(Invocation::Daemon(Box::new(options)))
+    let unsupported = options.unsupported();
+    match (problems, unsupported.first()) {
+        (Some(mut problems), _) => {
+            problems.extend(unsupported);
+            Ok(Invocation::Check(Box::new(options), problems))
+        }
+        (None, Some(sentence)) => Err(Exit::usage(format!("error: {sentence}"))),
+        (None, None) => Ok(Invocation::Daemon(Box::new(options))),
+    }
 }
 
 fn exit_of(error: clap::Error) -> Exit {

@@ -24,6 +24,7 @@ mod etcd;
 mod file;
 mod settings;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,6 +45,12 @@ pub use settings::{
 #[async_trait]
 pub trait LeaseStore: Send + Sync {
     // Reading the network.
+
+    /// Reads the files of the credentials again: the next request uses them. Returns their names.
+    ///
+    /// # Errors
+    /// Files that cannot be used; the connections that are open stay.
+    fn reload(&self) -> Result<Vec<PathBuf>, String>;
 
     /// Kind and address of the store, for messages.
     fn describe(&self) -> String;

@@ -86,6 +86,16 @@ pub trait StoreSettings {
     /// cannot be created.
     fn open(&self) -> Result<Arc<dyn LeaseStore>, OpenError>;
 
+    /// What is wrong with the options: everything that shows without a connection and without a change, in a
+    /// sentence each.
+    fn problems(&self) -> Vec<String>;
+
+    /// Opens the store to read the network config alone; changes nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    fn reader(&self) -> Result<Arc<dyn LeaseStore>, OpenError>;
+
     /// What the store has to reach while the daemon runs, for the daemon's sandbox.
     fn access(&self) -> StoreAccess;
 

@@ -7,47 +7,54 @@ use crate::subnet::store::OpenError;
 /// The options with clean endpoints.
 ///
 /// # Errors
-/// No endpoint, an endpoint that is no address, half a client certificate, a file that is not what
-/// its flag asks for, or a password without a user.
+/// The first of the [`problems`].
 pub(super) fn checked(mut options: EtcdOptions) -> Result<EtcdOptions, OpenError> {
+    match problems(&mut options).into_iter().next() {
+        Some(problem) => Err(OpenError(problem)),
+        None => Ok(options),
+    }
+}
+
+/// What can never work: no endpoint, endpoints that are no addresses, half a client certificate, files that are not
+/// what their flags ask for, a password without a user. Cleans the endpoints.
+pub(super) fn problems(options: &mut EtcdOptions) -> Vec<String> {
     options.endpoints.retain_mut(|endpoint| {
         *endpoint = endpoint.trim().trim_end_matches('/').to_owned();
         !endpoint.is_empty()
     });
+    let mut problems = Vec::new();
     if options.endpoints.is_empty() {
-        return Err(OpenError("no etcd endpoint is given; set --etcd-endpoints".into()));
+        problems.push("no etcd endpoint is given; set --etcd-endpoints".to_owned());
     }
-    for endpoint in &options.endpoints {
-        check_endpoint(endpoint)?;
-    }
+    problems.extend(options.endpoints.iter().filter_map(|endpoint| wrong_endpoint(endpoint)));
     if options.cert_file.is_some() != options.key_file.is_some() {
-        return Err(OpenError(
-            "--etcd-certfile and --etcd-keyfile belong together; only one is given".into(),
-        ));
+        problems.push(
+            "--etcd-certfile and --etcd-keyfile belong together; only one is given".to_owned(),
+        );
     }
-    tls::check(&options).map_err(OpenError)?;
+    problems.extend(tls::problems(options));
     if options.password.is_some() && options.username.is_none() {
-        return Err(OpenError("--etcd-password is given without --etcd-username".into()));
+        problems.push("--etcd-password is given without --etcd-username".to_owned());
     }
-    Ok(options)
+    problems
 }
 
-fn check_endpoint(endpoint: &str) -> Result<(), OpenError> {
+fn wrong_endpoint(endpoint: &str) -> Option<String> {
     let rest = match endpoint.split_once("://") {
         Some(("http" | "https", rest)) => rest,
         Some((scheme, _)) => {
-            return Err(OpenError(format!(
+            return Some(format!(
                 "etcd endpoint {endpoint}: unknown scheme `{scheme}`; use http or https"
-            )));
+            ));
         }
         None => endpoint,
     };
-    let bad = || OpenError(format!("etcd endpoint {endpoint} is not of the form http://host:port"));
-    let (host, port) = rest.rsplit_once(':').ok_or_else(bad)?;
+    let bad = || Some(format!("etcd endpoint {endpoint} is not of the form http://host:port"));
+    let Some((host, port)) = rest.rsplit_once(':') else { return bad() };
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     let is_port = digits && port.parse::<u16>().is_ok_and(|port| port != 0);
     let is_host = !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace());
-    if is_port && is_host { Ok(()) } else { Err(bad()) }
+    if is_port && is_host { None } else { bad() }
 }
 
 #[cfg(test)]
@@ -57,7 +64,7 @@ mod tests {
     #[test]
     fn endpoints() {
         for good in ["http://127.0.0.1:2379", "https://etcd.example:2379", "[::1]:2379", "a:1"] {
-            assert!(check_endpoint(good).is_ok(), "{good}");
+            assert_eq!(wrong_endpoint(good), None);
         }
         for bad in [
             "bogus://x:1",
@@ -68,7 +75,7 @@ mod tests {
             "http://:1",
             "x/y:1",
         ] {
-            assert!(check_endpoint(bad).is_err(), "{bad}");
+            assert!(wrong_endpoint(bad).is_some(), "{bad}");
         }
     }
 
@@ -85,5 +92,19 @@ mod tests {
                 .contains("--etcd-cafile: open \"/nonexist\"")
         );
         assert!(refused(|o| o.key_file = Some("/nonexist".into())).contains("--etcd-certfile"));
+        let mut all = EtcdOptions {
+            endpoints: vec!["http://x".into(), "y:1".into(), "bogus://z:1".into()],
+            ca_file: Some("/no-ca".into()),
+            cert_file: Some("/no-cert".into()),
+            key_file: Some("/no-key".into()),
+            password: Some(crate::subnet::Secret::new("p")),
+            ..EtcdOptions::default()
+        };
+        let found = problems(&mut all);
+        let expected = ["http://x", "bogus", "/no-ca", "/no-cert", "/no-key", "--etcd-password"];
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for (problem, part) in found.iter().zip(expected) {
+            assert!(problem.contains(part), "{part}: {problem}");
+        }
     }
 }

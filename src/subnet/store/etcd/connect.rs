@@ -1,6 +1,7 @@
 //! Connections to etcd: one endpoint each; the next endpoint is used after a failure.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use etcd_client::{Channel, Client, ConnectOptions, Error};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::error::explain;
 use super::keys::Keys;
@@ -71,6 +72,8 @@ impl Connector {
             };
             match self.run(&connection, &op).await {
                 Err((error, true)) => {
+                    let endpoint = self.endpoint(connection.attempt);
+                    debug!(kind = "store", endpoint, %error, "a request failed; connecting again");
                     self.abandon(&connection).await;
                     outcome = Err(error);
                 }
@@ -125,9 +128,13 @@ impl Connector {
             Err(_) => Err(slow(endpoint, limit)),
         };
         match outcome {
-            Ok(client) => Ok(EtcdConnection { client, attempt, proven: Arc::default() }),
+            Ok(client) => {
+                debug!(kind = "store", endpoint, "will send requests to this endpoint");
+                Ok(EtcdConnection { client, attempt, proven: Arc::default() })
+            }
             Err(error) => {
                 self.rotation.mark_failed(attempt);
+                debug!(kind = "store", endpoint, %error, "cannot use this endpoint; the next attempt goes to another");
                 Err(error)
             }
         }
@@ -135,6 +142,27 @@ impl Connector {
 
     pub(super) fn endpoint(&self, attempt: usize) -> &str {
         &self.options.endpoints[self.rotation.endpoint(attempt)]
+    }
+
+    /// Checks the files of the credentials, and has the next call open a connection with them. A watch keeps its
+    /// own connection until that ends.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub(super) fn reload(&self) -> Result<Vec<PathBuf>, String> {
+        let problems = tls::problems(&self.options);
+        if !problems.is_empty() {
+            return Err(problems.join("; "));
+        }
+        let EtcdOptions { ca_file, cert_file, key_file, .. } = &self.options;
+        let files: Vec<_> = [ca_file, cert_file, key_file].into_iter().flatten().cloned().collect();
+        // A call that holds the lock is opening a connection, for which it reads the files.
+        if let Ok(mut shared) = self.shared.try_lock()
+            && !files.is_empty()
+        {
+            *shared = None;
+        }
+        Ok(files)
     }
 
     async fn shared(&self) -> Result<EtcdConnection, StoreError> {

@@ -16,6 +16,7 @@ mod tls;
 mod watch;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,6 +136,10 @@ impl EtcdStore {
 
 #[async_trait]
 impl LeaseStore for EtcdStore {
+    fn reload(&self) -> Result<Vec<PathBuf>, String> {
+        self.connector.reload()
+    }
+
     fn describe(&self) -> String {
         let options = &self.connector.options;
         format!("etcd at {}", options.endpoints.join(", "))

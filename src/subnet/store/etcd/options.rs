@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::EtcdStore;
+use super::check;
 use super::keys::Keys;
 use crate::subnet::store::settings::shell_word;
 use crate::subnet::store::{LeaseStore, OpenError, StoreAccess, StoreSettings};
@@ -78,6 +79,14 @@ impl EtcdOptions {
 impl StoreSettings for EtcdOptions {
     fn open(&self) -> Result<Arc<dyn LeaseStore>, OpenError> {
         Ok(Arc::new(EtcdStore::new(self.clone())?))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        check::problems(&mut self.clone())
+    }
+
+    fn reader(&self) -> Result<Arc<dyn LeaseStore>, OpenError> {
+        self.open()
     }
 
     fn access(&self) -> StoreAccess {

@@ -16,6 +16,7 @@ use super::{
     Grant, LeaseStore, ListAndWatch, OpenError, StoreAccess, StoreError, StoreRecord,
     StoreSettings, StoreSnapshot,
 };
+use crate::output_file;
 use crate::subnet::LeaseId;
 use directory::{DirectoryError, LeaseDirectory};
 
@@ -45,6 +46,19 @@ impl FileOptions {
 impl StoreSettings for FileOptions {
     fn open(&self) -> Result<Arc<dyn LeaseStore>, OpenError> {
         Ok(Arc::new(FileStore::open(self.clone())?))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        // A file that would be written into the directory, which may not exist yet.
+        let why = output_file::unwritable(&self.dir.join("subnets/any"));
+        why.map(|why| format!("lease store file:{}: {why}", self.dir.display()))
+            .into_iter()
+            .collect()
+    }
+
+    fn reader(&self) -> Result<Arc<dyn LeaseStore>, OpenError> {
+        let directory = Arc::new(LeaseDirectory::new(&self.dir));
+        Ok(Arc::new(FileStore { directory, options: self.clone() }))
     }
 
     fn access(&self) -> StoreAccess {
@@ -88,6 +102,10 @@ impl FileStore {
 
 #[async_trait]
 impl LeaseStore for FileStore {
+    fn reload(&self) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
+
     fn describe(&self) -> String {
         format!("directory {}", self.directory.dir().display())
     }

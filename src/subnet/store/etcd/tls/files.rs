@@ -55,6 +55,18 @@ pub(super) fn identity(options: &EtcdOptions) -> Result<Option<CertifiedKey>, St
     Ok(Some(CertifiedKey::new(certificates, key)))
 }
 
+/// What is wrong with the client certificate and its key.
+pub(super) fn problems(options: &EtcdOptions) -> Vec<String> {
+    let (Some(cert), Some(key)) = (&options.cert_file, &options.key_file) else { return vec![] };
+    let cert = PemFile::read("--etcd-certfile", cert).and_then(|file| file.certificates());
+    let key = PemFile::read("--etcd-keyfile", key).and_then(|file| file.key());
+    match (cert.err(), key.err()) {
+        // Each by itself may be right, and the two may not fit together.
+        (None, None) => identity(options).err().into_iter().collect(),
+        (cert, key) => cert.into_iter().chain(key).collect(),
+    }
+}
+
 /// A file in PEM form (RFC 7468).
 struct PemFile<'a> {
     flag: &'static str,

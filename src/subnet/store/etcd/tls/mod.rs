@@ -52,15 +52,11 @@ pub(super) fn client_config(options: &EtcdOptions) -> Result<ClientConfig, Strin
     Ok(config)
 }
 
-/// Checks the files that the flags name.
-///
-/// # Errors
-/// As [`client_config`].
-pub(super) fn check(options: &EtcdOptions) -> Result<(), String> {
-    if options.ca_file.is_some() {
-        return client_config(options).map(drop);
-    }
-    files::identity(options).map(drop)
+/// What is wrong with the files that the flags name, in a sentence each.
+pub(super) fn problems(options: &EtcdOptions) -> Vec<String> {
+    let authority = EtcdOptions { cert_file: None, key_file: None, ..options.clone() };
+    let authority = options.ca_file.as_ref().and_then(|_| client_config(&authority).err());
+    authority.into_iter().chain(files::problems(options)).collect()
 }
 
 /// The likely cause if a server closes a TLS connection without a message.

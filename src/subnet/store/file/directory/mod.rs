@@ -79,16 +79,21 @@ impl LeaseDirectory {
         for part in ["", SUBNETS, TERMS] {
             fs::create_dir_all(dir.join(part))?;
         }
-        let directory = Self {
+        let directory = Self::new(dir);
+        directory.measure_clock()?;
+        Ok(directory)
+    }
+
+    /// The directory as it is, whose clock is taken for this host's.
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
             dir: dir.to_owned(),
             skew: AtomicI64::new(0),
             serial: AtomicU64::new(0),
             threads: CallThreads::new(),
             reads: ReadsInFlight::default(),
             known: Mutex::default(),
-        };
-        directory.measure_clock()?;
-        Ok(directory)
+        }
     }
 
     /// The threads for calls to this directory.
