@@ -45,11 +45,11 @@ profile:  ## breakdown of the CPU time of a benchmark, by perf (ARGS="pps18 vxla
 	$(CARGO) build --locked --release
 	@scripts/profile.sh $(ARGS)
 
-check:  ## formatting, clippy, unit and property tests: no root, no network, two minutes
+check:  ## formatting, clippy, unit and property tests, claims of the documents: no root, no network, two minutes
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	scripts/dependencies.sh
-	$(CARGO) test --locked --workspace --all-features --lib --test differential
+	$(CARGO) test --locked --workspace --all-features --lib --test differential --test claims
 
 test:  ## every test; needs root or sudo
 	@scripts/setup.sh build test
