@@ -1,4 +1,4 @@
-//! The table of `docs/operations.md`, row by row: the host is broken in that way, the command is run,
+//! The tables of `docs/operations.md`, row by row: the host is broken in that way, the command is run,
 //! and what the row quotes is in its output. The rows of `doctor` are held by `doctor.rs`,
 //! `reach.rs` and `tests/subnet/doctor.rs`, those about the network between hosts by `overlap.rs`.
 
@@ -20,10 +20,12 @@ use crate::upkeep::{contested, promised};
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 
-/// The command and the quoted meaning of every row of the table.
+/// The command and the quoted meaning of every row of the tables of symptoms.
 fn rows() -> Vec<(String, String)> {
-    let table = PAGE.lines().skip_while(|line| !line.starts_with("| symptom |")).skip(2);
-    let rows = table.take_while(|line| line.starts_with('|')).map(|line| {
+    let tables =
+        PAGE.split("| symptom | command | meaning | remedy |\n|---|---|---|---|\n").skip(1);
+    let lines = tables.flat_map(|table| table.lines().take_while(|line| line.starts_with('|')));
+    let rows = lines.map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
         let [_, command, meaning, _] = cells[..] else { panic!("not four cells: {line}") };
         let quoted = |cell: &str| cell.split('`').nth(1).map(str::to_owned);
