@@ -3,6 +3,7 @@
 # of this machine, which ping each other through the tunnel. Needs root, rustup and Debian's qemu.
 #
 #   scripts/test-arch.sh daemon
+#   PROGRAM=target/static/aarch64/flannel-udp scripts/test-arch.sh daemon      with the static program
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,11 +12,15 @@ target=aarch64-unknown-linux-gnu
 packages=(qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 dpkg -s "${packages[@]}" >/dev/null 2>&1 ||
   $sudo apt-get install -y --no-install-recommends "${packages[@]}" >/dev/null
-rustup target add "$target" ||
-  { echo "the standard library for $target comes by rustup: rustup target add $target" >&2; exit 1; }
-CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-  cargo build --locked --profile checked --bin flannel-udp --target "$target" --target-dir target/arm64
-binary=$PWD/target/arm64/$target/checked/flannel-udp
+if [ -n "${PROGRAM:-}" ]; then
+  binary=$PWD/$PROGRAM
+else
+  rustup target add "$target" ||
+    { echo "the standard library for $target comes by rustup: rustup target add $target" >&2; exit 1; }
+  CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    cargo build --locked --profile checked --bin flannel-udp --target "$target" --target-dir target/arm64
+  binary=$PWD/target/arm64/$target/checked/flannel-udp
+fi
 emulated=(qemu-aarch64-static -L /usr/aarch64-linux-gnu "$binary")
 
 work=$(mktemp -d)

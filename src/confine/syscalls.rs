@@ -7,8 +7,18 @@ pub(super) type Call = (i64, &'static str);
 
 macro_rules! calls {
     ($($(#[$only:meta])* $call:ident)*) => {
-        &[$($(#[$only])* (libc::$call, stringify!($call)),)*]
+        &[$($(#[$only])* (numbers::$call, stringify!($call)),)*]
     };
+}
+
+/// The calls' numbers: those of `libc`, and one that it lacks.
+mod numbers {
+    pub(super) use libc::*;
+
+    /// `include/uapi/asm-generic/unistd.h`.
+    #[cfg(all(target_arch = "aarch64", target_env = "musl"))]
+    #[allow(non_upper_case_globals, reason = "the name of libc")]
+    pub(super) const SYS_kexec_file_load: c_long = 294;
 }
 
 /// Calls that a thread that carries packets may make, by purpose. All others are refused.
