@@ -126,7 +126,10 @@ impl fmt::Display for LocalStore {
                 except(f, given)?;
                 if self.lacks_password() {
                     let user = etcd.username.as_deref().unwrap_or_default();
-                    write!(f, "; without the password of its user {user}, which it tells nobody")?;
+                    write!(
+                        f,
+                        "; without the password of its user {user}, which it does not disclose"
+                    )?;
                 }
                 Ok(())
             }

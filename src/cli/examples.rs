@@ -108,7 +108,7 @@ const EXAMPLES: &[Example] = &[
     ),
     example(
         "leases reserve",
-        "Give a host the same subnet for ever",
+        "Reserve a subnet for a host permanently",
         "flannel-udp leases reserve 10.0.77.0/24 10.211.55.77",
     ),
     example(

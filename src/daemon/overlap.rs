@@ -161,7 +161,7 @@ fn withheld_text(lease: &WithheldLease, device: &str) -> String {
         }
         Withheld::Undecided | Withheld::IntoOverlay => format!(
             "this host's kernel sends datagrams for its next hop {public_ip} into {device}, where \
-             they would circle for ever"
+             they would loop forever"
         ),
     };
     format!("the lease of {subnet} is withheld: {why}")

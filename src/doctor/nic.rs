@@ -93,7 +93,7 @@ fn cost(switch: Switch) -> &'static str {
             "the CPU computes the checksums; older kernels then reject UDP_SEGMENT, and the daemon \
              continues without gso"
         }
-        Switch::ScatterGather => "each datagram is copied once more before it is sent",
+        Switch::ScatterGather => "each datagram is copied again before it is sent",
         Switch::Gso => "trains of datagrams are segmented before the queue instead of after it",
         Switch::Gro => "datagrams arrive one by one: UDP_GRO has nothing to coalesce",
     }

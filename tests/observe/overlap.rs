@@ -48,17 +48,17 @@ fn what_the_daemon_sends_never_comes_back_to_it() {
     assert!(packets <= 12, "{packets} packets after three pings");
 
     for subnet in ["10.0.60.0/24", "10.0.61.0/24", "10.0.62.0/24"] {
-        status_row(&lab, HERE, "where they would circle for ever");
+        status_row(&lab, HERE, "where they would loop forever");
         let named = format!("the lease of {subnet} is withheld");
         assert!(status(&lab, HERE).contains(&named), "{}", status(&lab, HERE));
         assert!(lab.log(HERE).contains(&named), "{}", lab.log(HERE));
     }
     let explained = ask(&lab, HERE, &["explain", &own, "10.0.60.1"]);
-    row("flannel-udp explain SRC DST", "where they would circle for ever", &explained);
+    row("flannel-udp explain SRC DST", "where they would loop forever", &explained);
     assert!(explained.contains("dropped: the lease of 10.0.60.0/24 is withheld"), "{explained}");
     assert!(ask(&lab, HERE, &["peers"]).contains("the lease of 10.0.60.0/24 is withheld"));
     let found = examine(&mut lab, ALONE);
-    row("flannel-udp doctor", "where they would circle for ever", &found.text);
+    row("flannel-udp doctor", "where they would loop forever", &found.text);
     assert!(found.has("warning", "withheld-lease", "10.0.60.0/24"), "{}", found.text);
     // The others work.
     lab.meet(HERE, PEER);

@@ -106,7 +106,7 @@ const FAULTS: [Fault; 12] = [
         broken: "etcdctl --endpoints=http://GATEWAY:2379 put /coreos.com/network/subnets/10.0.99.0-24 \
                  '{\"PublicIP\":\"10.0.99.5\",\"BackendType\":\"udp\"}'",
         asked: DOCTOR,
-        named: "where they would circle for ever",
+        named: "where they would loop forever",
         remedy: Some("flannel-udp leases release --force"),
         then: "true",
     },

@@ -147,7 +147,7 @@ impl Mismatch {
             Some(DroppedBy::Enforce) => format!("dropped ({flag}=enforce)"),
             // As told by a daemon that does not give the rule.
             None if self.dropped => format!("dropped ({flag})"),
-            None => format!("carried all the same ({flag}=enforce drops it)"),
+            None => format!("carried anyway ({flag}=enforce drops it)"),
         };
         format!(
             "a packet from {sender} has an inner {what} {why}: {address} {holder}; {source} to \
