@@ -40,6 +40,13 @@ bench:  ## the tunnel compared with VXLAN and the plain underlay, 40 minutes; re
 	target/release/flannel-udp bench --mtu 9000 --underlay nic --only tcp1,tcp4,ppsfull \
 		--markdown docs/benchmarks-full.md --mark bench9000 $(ARGS)
 
+bench-tunnels:  ## the tunnel compared with wireguard-go, tinc and nebula, which it installs, 10 minutes; rewrites their tables
+	@scripts/setup.sh build demo tunnels
+	$(CARGO) build --locked --release
+	target/release/flannel-udp bench --seconds 1 --underlay nic --only tcp1,tcp4,pps18,rr \
+		--modes host-gw,vxlan,flannel-udp,off,wireguard-go,tinc,tinc-plain,nebula --mark tunnels \
+		--summary docs/benchmarks.md --markdown docs/benchmarks-full.md $(ARGS)
+
 profile:  ## breakdown of the CPU time of a benchmark, by perf (ARGS="pps18 vxlan flannel-udp")
 	@scripts/setup.sh build demo
 	$(CARGO) build --locked --release
@@ -143,5 +150,5 @@ image:  ## a container image of the static program, as an OCI archive: target/im
 clean:  ## remove everything that was built
 	$(CARGO) clean
 
-.PHONY: help setup build static image demo bench profile check test test-long test-docker test-static test-systemd lint doc man install uninstall deb rpm clean fuzz public-api test-arch \
+.PHONY: help setup build static image demo bench bench-tunnels profile check test test-long test-docker test-static test-systemd lint doc man install uninstall deb rpm clean fuzz public-api test-arch \
 	test-loom test-asan test-miri msrv
