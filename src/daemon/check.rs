@@ -3,6 +3,7 @@
 //! It changes nothing and opens nothing that a running daemon has, so it works beside one.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -13,8 +14,8 @@ use crate::exit::{Code, Exit};
 use crate::observe::protocol::DEFAULT_SOCKET;
 use crate::output_file;
 use crate::runtime;
-use crate::subnet::NetworkConfig;
 use crate::subnet::store::{StoreError, UnavailableKind};
+use crate::subnet::{LeaseStore, NetworkConfig};
 
 /// Prints everything that is wrong, in the order in which a starting daemon would meet it, and what could not be
 /// checked. `problems` are those of the command line and the environment.
@@ -29,8 +30,14 @@ pub fn check(options: &Options, problems: Vec<String>) -> Result<(), Exit> {
         }
         report.warnings.extend(options.warnings.iter().cloned());
         report.files(options);
+        let store = report.lease_store(options);
         report.interface(options).await;
-        report.store(options).await;
+        match store {
+            Some(store) => report.stored_config(&*store).await,
+            None => {
+                report.unchecked.push("the network config: the lease store cannot be used".into())
+            }
+        }
         Err(report.exit())
     })
 }
@@ -73,6 +80,23 @@ impl Report {
         }
     }
 
+    /// The lease store, if it can be used; connects to nothing.
+    fn lease_store(&mut self, options: &Options) -> Option<Arc<dyn LeaseStore>> {
+        let settings = options.store.options().settings();
+        let mut problems = settings.problems();
+        let mut store = None;
+        if problems.is_empty() {
+            match settings.reader() {
+                Ok(opened) => store = Some(opened),
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        for problem in problems {
+            self.error(Code::Config, format!("cannot use the lease store: {problem}"));
+        }
+        store
+    }
+
     async fn interface(&mut self, options: &Options) {
         if let Err(error) = choose_interface_of(options).await {
             let exit = interface_exit(error);
@@ -80,22 +104,7 @@ impl Report {
         }
     }
 
-    async fn store(&mut self, options: &Options) {
-        let settings = options.store.options().settings();
-        let problems = settings.problems();
-        if !problems.is_empty() {
-            for problem in problems {
-                self.error(Code::Config, format!("cannot use the lease store: {problem}"));
-            }
-            self.unchecked.push("the network config: the lease store cannot be used".into());
-            return;
-        }
-        let store = match settings.reader() {
-            Ok(store) => store,
-            Err(error) => {
-                return self.error(Code::Config, format!("cannot use the lease store: {error}"));
-            }
-        };
+    async fn stored_config(&mut self, store: &dyn LeaseStore) {
         let name = store.describe();
         match timeout(ANSWER_TIMEOUT, store.config()).await {
             Ok(Ok(Some(text))) => self.network_config(&text),

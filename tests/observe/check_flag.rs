@@ -26,6 +26,11 @@ fn check_names_all_that_is_wrong_and_changes_nothing() {
     let (code, said) = start(&mut lab, ELSEWHERE, &["unshare", "-n"], &["--check"]);
     assert_eq!(code, Some(68), "{said}");
     assert!(said.contains("error: ") && said.contains("not checked: the network config"), "{said}");
+    // The first error is the one that a starting daemon meets first.
+    let wrong = ["--check", "--etcd-password=p"];
+    let (code, said) = start(&mut lab, ELSEWHERE, &["unshare", "-n"], &wrong);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("2 errors"), "{said}");
     the_lease_store(&mut lab);
 
     assert_eq!(lab.keys(lab::ETCD_PREFIX).expect("the keys"), keys);
