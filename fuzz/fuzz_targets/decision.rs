@@ -34,6 +34,7 @@ fn policy(input: &Input) -> Policy {
         1 => CheckMode::Log,
         _ => CheckMode::Enforce,
     };
+    let source = if input.checks[0] % 4 == PEERS { CheckMode::Peers } else { mode(input.checks[0] % 4) };
     Policy::from(&Config {
         tun_name: String::new(),
         address: Ipv4Addr::new(10, 0, 1, 0),
@@ -46,7 +47,7 @@ fn policy(input: &Input) -> Policy {
         threads: Threads::One,
         offloads: Offloads::AUTO,
         spin: Duration::ZERO,
-        source_check: mode(input.checks[0]),
+        source_check: source,
         destination_check: mode(input.checks[1]),
         tap: Tap::default(),
         on_thread_start: ThreadInit::default(),
@@ -66,6 +67,11 @@ fn differs_in_ttl_only(before: &[u8], after: &[u8]) -> bool {
     let same = |at: usize| before[at] == after[at] || [8, 10, 11].contains(&at);
     before.len() == after.len() && (0..before.len()).all(same)
 }
+
+/// The modes of the check of sources, as numbers.
+const OFF: u8 = 0;
+const ENFORCE: u8 = 2;
+const PEERS: u8 = 3;
 
 fuzz_target!(|input: Input| {
     let policy = policy(&input);
@@ -114,11 +120,23 @@ fuzz_target!(|input: Input| {
             assert_eq!(incoming.packet.ttl() + 1, before.ttl());
             let is_long = incoming.packet.total_len() > policy.mtu;
             assert_eq!(incoming.icmp.is_some(), is_long && before.dont_fragment());
-            if input.checks[0] % 3 == 2 {
-                let holder = routes.lookup(before.source());
-                let is_senders = holder.is_some_and(|hop| hop == NextHop { ip: *sender.ip(), port });
-                let has_grace = input.is_stale && port == 8285 && routes.leads_to(*sender.ip());
-                assert!(is_senders || holder.is_none() && has_grace);
+            let holder = routes.lookup(before.source());
+            let is_senders = holder.is_some_and(|hop| hop == NextHop { ip: *sender.ip(), port });
+            let is_peer = port == 8285 && routes.leads_to(*sender.ip());
+            let is_for_here = before.destination().octets()[..3] == [10, 0, 1];
+            match input.checks[0] % 4 {
+                ENFORCE => {
+                    let has_grace = input.is_stale && is_peer && is_for_here;
+                    assert!(is_senders || holder.is_none() && has_grace);
+                }
+                PEERS => {
+                    let is_unknown = input.is_stale && holder.is_none() && is_for_here;
+                    assert!(is_senders || is_peer || is_unknown);
+                }
+                _ => {}
+            }
+            if input.checks[0] % 4 != OFF {
+                assert!(is_for_here || holder.is_some());
             }
             let is_nested = before.destination() == *policy.outer.ip()
                 && is_udp_with(&before, |(_, to)| to == policy.outer.port());

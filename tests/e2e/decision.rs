@@ -34,7 +34,7 @@ const ABSENT: Ipv4Addr = Ipv4Addr::new(10, 211, 55, 77);
 #[test]
 fn running_daemons_do_what_the_decision_says() {
     let Some(_exclusive) = exclusive() else { return };
-    for mode in [CheckMode::Off, CheckMode::Log, CheckMode::Enforce] {
+    for mode in [CheckMode::Off, CheckMode::Log, CheckMode::Peers, CheckMode::Enforce] {
         let seed = fastrand::u64(..);
         println!("checks {mode}, seed {seed}");
         let mut rng = Rng::with_seed(seed);
@@ -43,7 +43,9 @@ fn running_daemons_do_what_the_decision_says() {
         let holder = |lab: &TestLab, at: usize| {
             if to_peer[at] { lab.host(1).address() } else { ABSENT }
         };
-        let flags = [format!("--source-check={mode}"), format!("--destination-check={mode}")];
+        let destination = destination_check(mode);
+        let flags =
+            [format!("--source-check={mode}"), format!("--destination-check={destination}")];
         let flags = [flags[0].as_str(), flags[1].as_str()];
         let (mut lab, peer) = PlainPeer::with_leases(&flags, |lab| {
             let lease = |at: usize| (format!("10.0.{}.0-24", octets[at]), holder(lab, at));
@@ -64,6 +66,11 @@ fn running_daemons_do_what_the_decision_says() {
     }
 }
 
+/// The mode of the other check beside this one of the source's.
+fn destination_check(source: CheckMode) -> CheckMode {
+    if source == CheckMode::Peers { CheckMode::Log } else { source }
+}
+
 /// The configuration of the daemon on host 0.
 fn config(lab: &TestLab, mode: CheckMode) -> Config {
     Config {
@@ -79,7 +86,7 @@ fn config(lab: &TestLab, mode: CheckMode) -> Config {
         offloads: Offloads::AUTO,
         spin: Duration::ZERO,
         source_check: mode,
-        destination_check: mode,
+        destination_check: destination_check(mode),
         tap: Tap::default(),
         on_thread_start: ThreadInit::default(),
     }

@@ -111,6 +111,9 @@ fn a_path_that_takes_less_than_a_segment_gets_single_packets() {
     }
     let route = format!("route add {} dev eth0 mtu 1300", lab.host(1).address());
     lab::tool::ip_in(lab.host(0).netns_name(), &route).expect("a narrow path");
+    wait_for("the daemon to go by it", Duration::from_secs(5), || {
+        lab.log(0).contains("path MTU discovery between hosts is on")
+    });
     lab.meet(0, 1);
     traffic(lab.endpoint(0), lab.endpoint(1));
     accounting::check_balance(&mut lab);

@@ -57,6 +57,9 @@ fn a_peer_of_greater_mtu_learns_the_smaller_one() {
     lab.add_container(1).expect("a container");
     let way = format!("route add {} dev eth0 mtu 1500", lab.host(1).address());
     lab::tool::ip_in(lab.host(0).netns_name(), &way).expect("a path MTU");
+    wait_for("the daemon to go by it", Duration::from_secs(5), || {
+        lab.log(0).contains("path MTU discovery between hosts is on")
+    });
     lab.meet(0, 1);
     let (here, there) = (lab.endpoint(0), lab.endpoint(1));
     let ping = |flags: &[&str]| {

@@ -242,6 +242,10 @@ impl<'a> Node<'a> {
             }
             LinkEvent::RouteMtu(has) => {
                 self.has_route_mtu = has;
+                let (now, why) = if has { ("on", "a route has") } else { ("off", "no route has") };
+                tracing::info!(
+                    "path MTU discovery between hosts is {now}: {why} an MTU of its own"
+                );
                 if let Some(plane) = &self.plane {
                     plane.follow_route_mtu(has);
                 }
