@@ -34,8 +34,8 @@ macro_rules! codes {
 codes! {
     /// Stopped by a signal, help, version, or the command did its work.
     Ok = 0, "success, or stopped by a signal";
-    /// A check that the command exists to make has failed (`demo`, `bench`, `doctor`).
-    CheckFailed = 1, "the requested check failed (demo, bench, doctor)";
+    /// A check that the command exists to make has failed (`demo`, `bench`, `doctor`, `status --all`).
+    CheckFailed = 1, "the requested check failed (demo, bench, doctor, status --all)";
     /// Nothing is broken, but a check gave a warning (`doctor`).
     Warned = 2, "a check gave a warning, none failed (doctor)";
     /// Unknown flag, bad value, refused flag (`EX_USAGE`).

@@ -1,6 +1,5 @@
 //! Durations, counts, rates and sizes as text for people.
 
-use std::io;
 use std::time::Duration;
 
 /// The commands in a text: what stands between backquotes. A command that is printed runs as it is.
@@ -17,27 +16,6 @@ pub fn on_one_line(text: &str) -> String {
 pub fn printable(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_unicode().to_string() } else { c.into() };
     text.chars().map(escaped).collect()
-}
-
-/// How to find the process that has a TCP port, if that is why it cannot be bound: the rest of a sentence. The
-/// daemon cannot name it, because the kernel shows a confined process no other's files.
-pub fn holder_of_tcp_port(error: &io::Error, port: u16) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("; `ss -tlnp 'sport = :{port}'` names the process that has the port")
-        }
-        _ => String::new(),
-    }
-}
-
-/// As [`holder_of_tcp_port`], for a UDP port.
-pub fn holder_of_udp_port(error: &io::Error, port: u16) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("; `ss -ulnp 'sport = :{port}'` names the process that has the port")
-        }
-        _ => String::new(),
-    }
 }
 
 /// A duration in its two largest units, such as `23 h 59 min`.
@@ -80,6 +58,20 @@ pub fn count(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A count with its noun, in the singular or the plural: `1 peer`, `1,234 peers`, `2 entries`.
+pub fn counted(number: u64, noun: &str) -> String {
+    let nouns = match noun.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{noun}s"),
+    };
+    format!("{} {}", count(number), agree(number, noun, &nouns))
+}
+
+/// The word that agrees with a number: `one` for 1, `many` for every other.
+pub fn agree<'a>(number: u64, one: &'a str, many: &'a str) -> &'a str {
+    if number == 1 { one } else { many }
 }
 
 /// A rate in events per second, without a unit; with tenths below 10.
@@ -134,6 +126,11 @@ mod tests {
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(counted(1, "peer"), "1 peer");
+        assert_eq!(
+            counted(0, "route") + ", " + &counted(1_200, "entry"),
+            "0 routes, 1,200 entries"
+        );
         assert_eq!(rate(0.25), "0.2");
         assert_eq!(rate(1234.4), "1,234");
         assert_eq!(bits(125.0), "1.0 kbit/s");

@@ -1,10 +1,13 @@
 //! The lease store: the flags of the daemon, of `leases` and of `doctor`.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Args, Command};
 
-use crate::subnet::store::{EtcdOptions, Secret, StoreKind, StoreOptions};
+use crate::subnet::store::{EtcdOptions, Secret, StoreKind, StoreOptions, wrong_endpoint};
 
 /// The lease store and the credentials for it.
 ///
@@ -19,6 +22,7 @@ pub struct StoreArgs {
         long,
         value_name = "URLS",
         value_delimiter = ',',
+        value_parser = EndpointParser,
         action = ArgAction::Set,
         env = "FLANNELD_ETCD_ENDPOINTS",
         default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379",
@@ -83,6 +87,30 @@ impl StoreArgs {
                 password: self.etcd_password.clone(),
                 ..EtcdOptions::default()
             },
+        }
+    }
+}
+
+/// Parses an endpoint of etcd; its error shows no password.
+#[derive(Clone, Copy)]
+struct EndpointParser;
+
+impl TypedValueParser for EndpointParser {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        let text = clap::builder::StringValueParser::new().parse_ref(command, arg, value)?;
+        match wrong_endpoint(&without_userinfo(&text)) {
+            None => Ok(text),
+            Some(error) => {
+                let message = format!("--etcd-endpoints: {error}\n");
+                Err(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command))
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::host::firewall::{self, CleanupScope, Toolbox};
 use crate::host::link::BLACKHOLE_METRIC;
 use crate::host::netlink::Netlink;
 use crate::host::subnet_file;
+use crate::humanize;
 use crate::output_file;
 use crate::route::Cidr;
 use crate::subnet::SubnetFileOrigin;
@@ -57,13 +58,17 @@ pub(super) async fn run(args: &CleanupArgs) -> Result<(), Exit> {
     }
     if !found.left.is_empty() {
         let path = args.subnet_file.path.display();
+        let left = found.left.len() as u64;
         let whose = match previous.network {
-            Some(network) => format!("which are not about {network}"),
+            Some(network) => {
+                format!("which {} not about {network}", humanize::agree(left, "is", "are"))
+            }
             None => format!("since {path} does not say which network is this daemon's"),
         };
         println!(
-            "left in place: {} rules, {whose}; flannel-udp cleanup --all removes them too",
-            found.left.len()
+            "left in place: {}, {whose}; flannel-udp cleanup --all removes {} too",
+            humanize::counted(left, "rule"),
+            humanize::agree(left, "it", "them")
         );
     }
     Ok(())

@@ -9,14 +9,17 @@ mod completions;
 mod docker_opts;
 mod examples;
 mod explain;
+mod host_names;
 mod leases;
 mod log_level;
 mod parse;
 mod peers;
+mod repeat;
 mod routes;
 mod samples;
 mod status;
 mod table;
+mod terminal;
 #[cfg(feature = "top")]
 mod top;
 

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::table::{self, Layout};
 use crate::args::QueryArgs;
 use crate::exit::Exit;
+use crate::humanize;
 
 /// Arguments of `routes`.
 #[derive(Clone, Debug, Args)]
@@ -59,6 +60,7 @@ pub(super) fn run(args: &RoutesArgs) -> Result<(), Exit> {
         table.add_row([peer.subnet.to_string(), hop.to_owned(), format!("{}{note}", peer.key)]);
     }
     print!("{}", table::text(&table));
-    println!("{} routes, table revision {}", now.routes.count, now.routes.revision);
+    let routes = humanize::counted(now.routes.count, "route");
+    println!("{routes}, table revision {}", now.routes.revision);
     Ok(())
 }

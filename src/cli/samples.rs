@@ -17,6 +17,13 @@ pub struct IntervalArgs {
     pub interval: i64,
 }
 
+impl IntervalArgs {
+    /// The interval.
+    pub(super) fn length(self) -> Duration {
+        Duration::from_millis(self.interval.unsigned_abs())
+    }
+}
+
 /// Two snapshots of the daemon, from which rates are computed.
 pub(super) struct Samples {
     /// The first snapshot; `None` if no rates are wanted.
@@ -31,15 +38,30 @@ impl Samples {
     /// # Errors
     /// The daemon does not answer.
     pub(super) fn take(client: &Client, args: IntervalArgs) -> Result<Self, Exit> {
-        let mut before = None;
-        if args.interval > 0 {
-            before = Some(client.status()?);
-            std::thread::sleep(Duration::from_millis(args.interval.unsigned_abs()));
+        Self::after(client.status()?, client, args)
+    }
+
+    /// Waits for the interval after the first snapshot, and takes another one.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    pub(super) fn after(
+        first: Snapshot,
+        client: &Client,
+        args: IntervalArgs,
+    ) -> Result<Self, Exit> {
+        if args.interval == 0 {
+            return Ok(Self { before: None, now: first });
         }
-        let now = client.status()?;
+        std::thread::sleep(args.length());
+        Ok(Self::between(Some(first), client.status()?))
+    }
+
+    /// Two snapshots, the earlier one first.
+    pub(super) fn between(before: Option<Snapshot>, now: Snapshot) -> Self {
         // The counters of a daemon that was restarted in between begin at 0.
         let before = before.filter(|before| before.process.pid == now.process.pid);
-        Ok(Self { before, now })
+        Self { before, now }
     }
 
     /// Seconds between the snapshots; `None` without rates.

@@ -14,6 +14,7 @@ use super::status_server::{DaemonState, StatusServer};
 use crate::dataplane::Event;
 use crate::exit::{Code, Exit};
 use crate::host::systemd;
+use crate::humanize;
 use crate::route::RouteWriter;
 use crate::subnet::{LeaseStore, Manager, RunError, SubnetStatus};
 
@@ -149,7 +150,7 @@ fn run_exit(error: RunError) -> Exit {
 
 /// The state in one line, for `systemctl status`.
 fn summary(status: &SubnetStatus) -> String {
-    format!("subnet {}, {} peers", status.lease, status.peers.len())
+    format!("subnet {}, {}", status.lease, humanize::counted(status.peers.len() as u64, "peer"))
 }
 
 /// Time between two attempts to start a data plane that could not be started.

@@ -27,14 +27,18 @@ use crate::dataplane::Dataplane;
 use crate::exit::{Code, Exit};
 use crate::host::interface::{self, ExternalInterface, InterfaceError, InterfaceOptions};
 use crate::host::outer::{Hops, OuterNetwork};
+use crate::host::ports::{self, Transport};
 use crate::host::subnet_file;
 use crate::host::subnet_file::PreviousSubnetFile;
 use crate::observe::warnings::{Condition, WarningKind, Warnings};
+use crate::packet::wire;
 use crate::route::{self, Cidr, HopVerdicts};
 use crate::runtime;
 use crate::subnet::SubnetFileOrigin;
 use crate::subnet::store::{self, LeaseStore, UnavailableKind};
-use crate::subnet::{AcquireError, Manager, ManagerOptions, NextHopChannels, SubnetStatus, Timing};
+use crate::subnet::{
+    AcquireError, Manager, ManagerOptions, NextHopChannels, Refusal, SubnetStatus, Timing,
+};
 use liveness::Liveness;
 use logging::Log;
 use node::{Node, NodeParts, SubnetFileKeeper};
@@ -55,6 +59,7 @@ pub use workers::Workers;
 pub fn run(options: &Options) -> Result<(), Exit> {
     let (log, writer) = logging::init(options)?;
     let prepared = Dataplane::prepare().map_err(node::start_exit);
+    ports::remember(ports_of(options));
     let (confinement, worker) = confine::process(options.harden, &sandbox::allowed(options));
     writer.start(worker.clone())?;
     log_confinement(&confinement);
@@ -69,6 +74,13 @@ pub fn run(options: &Options) -> Result<(), Exit> {
     let outcome = prepared.and_then(|()| runtime.block_on(daemon(options, log, confined)));
     runtime::end(runtime);
     end.finish(outcome)
+}
+
+/// The ports that the daemon is going to listen on; that of the backend as far as it is known without the config.
+fn ports_of(options: &Options) -> impl Iterator<Item = (Transport, u16)> {
+    let metrics = options.metrics_addr.map(|address| address.port());
+    let tcp = [Some(options.healthz_port), metrics].into_iter().flatten().filter(|port| *port != 0);
+    tcp.map(|port| (Transport::Tcp, port)).chain([(Transport::Udp, wire::DEFAULT_PORT)])
 }
 
 /// Logs the confinement of the process in one line.
@@ -89,9 +101,11 @@ fn log_confinement(confinement: &Confinement) {
 async fn daemon(options: &Options, log: Log, confined: Confined) -> Result<bool, Exit> {
     let mut signals = Signals::listen()
         .map_err(|error| Exit::new(Code::System, format!("cannot listen for signals: {error}")))?;
-    let (mut server, liveness) = StatusServer::start(options, log, confined.confinement.clone())?;
+    let refusal = Refusal::default();
+    let (mut server, liveness) =
+        StatusServer::start(options, log, confined.confinement.clone(), refusal.clone())?;
     let running = tokio::select! {
-        running = start(options, liveness, confined) => running?,
+        running = start(options, liveness, confined, refusal) => running?,
         () = server.answer_during_start(&mut signals) => {
             tracing::info!("stopping before start-up was complete");
             return Ok(false);
@@ -114,6 +128,7 @@ async fn start(
     options: &Options,
     mut liveness: Liveness,
     confined: Confined,
+    refusal: Refusal,
 ) -> Result<event_loop::Running<'_>, Exit> {
     let warnings = liveness.health().warnings();
     let keeper = SubnetFileKeeper::open(&options.subnet_file.path, warnings.clone())?;
@@ -126,6 +141,7 @@ async fn start(
     let manager_options = ManagerOptions {
         exit_on_lease_loss: options.exit_on_lease_loss,
         timing: Timing { renew_margin: options.renew_margin(), ..Timing::default() },
+        refusal,
         ..ManagerOptions::new(interface.public_ip)
     };
     tokio::spawn(report_refusals(

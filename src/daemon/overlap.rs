@@ -12,6 +12,7 @@ use crate::exit::{Code, Exit};
 use crate::host::interface::{self, ExternalInterface};
 use crate::host::netlink::NetlinkError;
 use crate::host::outer::{self, Dependency, OuterNetwork, Overlay};
+use crate::humanize;
 use crate::observe::warnings::{Condition, WarningKind, Warnings};
 use crate::route::{Cidr, Withheld};
 use crate::subnet::{
@@ -133,7 +134,8 @@ pub(super) fn warn(
         })
         .collect();
     if let Some(more) = status.withheld.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {
-        withheld.push(Condition { text: format!("{more} more leases are withheld"), remedy: None });
+        let leases = humanize::agree(more as u64, "lease is", "leases are");
+        withheld.push(Condition { text: format!("{more} more {leases} withheld"), remedy: None });
     }
     warnings.set(WarningKind::WithheldLease, withheld);
     let inside = ours.iter().any(|address| network.contains(*address));

@@ -18,7 +18,7 @@ use crate::observe::health::{Health, Heartbeat};
 use crate::observe::protocol::snapshot::{self, Snapshot, StoreAddress};
 use crate::observe::protocol::{Answer, Command, DEFAULT_SOCKET, LogLevel, Request};
 use crate::observe::server::{SocketError, StatusSocket};
-use crate::subnet::{Instance, LeaseStore, SubnetStatus};
+use crate::subnet::{Instance, LeaseStore, Refusal, SubnetStatus};
 
 /// Answers the requests of the status socket and of the metrics port.
 pub(super) struct StatusServer {
@@ -30,6 +30,7 @@ pub(super) struct StatusServer {
     health: Health,
     instance: Instance,
     store: StoreAddress,
+    refusal: Refusal,
     started: SystemTime,
     started_at: Instant,
 }
@@ -51,6 +52,7 @@ impl StatusServer {
         options: &Options,
         log: Log,
         confinement: Confinement,
+        refusal: Refusal,
     ) -> Result<(Self, Liveness), Exit> {
         let (sender, requests) = mpsc::channel(MAX_PENDING_REQUESTS);
         let liveness = Liveness::start(options, &sender)?;
@@ -65,6 +67,7 @@ impl StatusServer {
             health: liveness.health(),
             instance: Instance::current(),
             store: StoreAddress::from(&options.store.options()),
+            refusal,
             started: SystemTime::now(),
             started_at: Instant::now(),
         };
@@ -187,6 +190,11 @@ impl StatusServer {
                 skipped_keys: status.skipped_keys,
                 last_error: status.last_error,
             });
+        } else if let Some(failure) = self.refusal.failure() {
+            let store = self.store.describe();
+            let last_error = Some(failure);
+            let state = snapshot::StoreState { store, last_error, ..Default::default() };
+            snapshot.registry = Some(state);
         }
         snapshot
     }

@@ -21,6 +21,9 @@ pub struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Also list the checks that found everything as it should be
+    #[arg(long, conflicts_with = "json")]
+    pub verbose: bool,
     /// Which peers to probe: `yes` for all, `no`, or a list of their addresses or subnets
     #[arg(long, value_name = "yes|no|LIST", default_value = "yes")]
     pub peers: PeerChoice,

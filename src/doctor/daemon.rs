@@ -2,12 +2,13 @@
 
 use super::facts::HostFacts;
 use super::finding::Finding;
-use super::ports::{self, BoundSocket};
+use crate::host::ports::{self, BoundSocket, Transport};
+use crate::humanize;
 
 /// Checks which process uses the UDP port, and the drop counters of its socket and of the device.
 pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     let port = facts.port();
-    let sockets = ports::sockets(port);
+    let sockets = ports::sockets(Transport::Udp, port);
     let mut findings = vec![port_user(facts, &sockets)];
     let drops: u64 = sockets.iter().map(|socket| socket.drops).sum();
     if !sockets.is_empty() {
@@ -16,8 +17,10 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
             _ => Finding::warning(
                 "socket overflow",
                 format!(
-                    "{drops} datagrams to UDP {port} were dropped: the daemon was not fast enough, or \
-                     its socket buffer was too small"
+                    "{} to UDP {port} {} dropped: the daemon was not fast enough, or its socket buffer was \
+                     too small",
+                    humanize::counted(drops, "datagram"),
+                    humanize::agree(drops, "was", "were")
                 ),
             )
             .remedy(
@@ -33,8 +36,9 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
             _ => Finding::note(
                 "device queue",
                 format!(
-                    "{dropped} packets were dropped at {}: bursts exceeded its queue, or no daemon was \
-                     reading",
+                    "{} {} dropped at {}: bursts exceeded its queue, or no daemon was reading",
+                    humanize::counted(dropped, "packet"),
+                    humanize::agree(dropped, "was", "were"),
                     tun.name
                 ),
             )
@@ -59,8 +63,9 @@ fn port_user(facts: &HostFacts<'_>, sockets: &[BoundSocket]) -> Finding {
         named.collect::<Vec<_>>().join(", ")
     };
     let own = facts.interface.as_ref().ok().map(|interface| interface.address);
-    let elsewhere =
-        sockets.iter().find(|h| !h.address.is_unspecified() && own.is_some_and(|o| o != h.address));
+    let elsewhere = sockets
+        .iter()
+        .find(|h| !h.address.is_unspecified() && own.is_some_and(|own| h.address != own));
     match (sockets.is_empty(), processes.is_empty()) {
         (true, _) => Finding::warning(check, "no process is using it: no daemon is running here")
             .remedy("`systemctl start flannel-udp`; `journalctl -u flannel-udp`"),

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use super::facts::HostFacts;
 use super::finding::Finding;
-use super::ports;
 use crate::host::netlink::{KernelRoute, Link};
 use crate::host::subnet_file::variable;
 
@@ -164,7 +163,7 @@ fn from_json(text: &str) -> DockerOptions {
 fn running() -> Vec<(u32, DockerOptions)> {
     let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let here = namespace("self");
-    ports::processes()
+    crate::host::ports::processes()
         .filter_map(|pid| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let mut words =

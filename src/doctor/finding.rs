@@ -113,27 +113,46 @@ impl DoctorReport {
         Self { version: 1, worst, took_ms, groups }
     }
 
-    /// Formats the report as text: one line per check, its remedy below it.
-    pub(super) fn text(&self) -> String {
+    /// Formats the report as text, the worst findings first, each with its remedy below it. With `verbose` it ends
+    /// with the checks that found everything as it should be, by group.
+    pub(super) fn text(&self, verbose: bool) -> String {
         let mut text = String::new();
-        let mut counts = [0usize; 4];
-        for Section { group, findings } in &self.groups {
-            let _ = writeln!(text, "{group}");
-            for Finding { check, level, finding, remedy, .. } in findings {
-                counts[*level as usize] += 1;
-                let _ = writeln!(text, "  {:<8} {check}: {finding}", level.word());
+        for level in [Level::Fault, Level::Warning, Level::Note] {
+            for (group, Finding { check, finding, remedy, .. }) in self.of(level) {
+                let _ = writeln!(text, "{:<8} {group}: {check}: {finding}", level.word());
                 if let Some(remedy) = remedy {
-                    let _ = writeln!(text, "           -> {remedy}");
+                    let _ = writeln!(text, "         -> {remedy}");
                 }
             }
         }
-        let [ok, notes, warnings, faults] = counts;
-        let seconds = self.took_ms as f64 / 1000.0;
+        let mut heading = "";
+        for (group, Finding { check, finding, .. }) in self.of(Level::Ok).filter(|_| verbose) {
+            if group != heading {
+                let _ = writeln!(text, "{group}");
+                heading = group;
+            }
+            let _ = writeln!(text, "  {:<8} {check}: {finding}", Level::Ok.word());
+        }
+        let count = |level| self.of(level).count() as u64;
         let _ = writeln!(
             text,
-            "{faults} faults, {warnings} warnings, {notes} notes, {ok} ok; {seconds:.1} s"
+            "{}, {}, {}, {} ok{}; {:.1} s",
+            humanize::counted(count(Level::Fault), "fault"),
+            humanize::counted(count(Level::Warning), "warning"),
+            humanize::counted(count(Level::Note), "note"),
+            count(Level::Ok),
+            if verbose { "" } else { " (--verbose lists them)" },
+            self.took_ms as f64 / 1000.0
         );
         text
+    }
+
+    /// The findings of one level, each with its group.
+    fn of(&self, level: Level) -> impl Iterator<Item = (&'static str, &Finding)> {
+        let all = self.groups.iter().flat_map(|section| {
+            section.findings.iter().map(move |finding| (section.group, finding))
+        });
+        all.filter(move |(_, finding)| finding.level == level)
     }
 }
 
@@ -152,11 +171,13 @@ mod tests {
             std::time::Duration::from_millis(1500),
         );
         assert_eq!((report.worst, report.groups.len()), (Level::Warning, 1));
+        let problems = "warning  A: y: 2\n         -> do\n";
+        let counts = "0 faults, 1 warning, 0 notes, 1 ok";
         assert_eq!(
-            report.text(),
-            "A\n  ok       x: 1\n  warning  y: 2\n           -> do\n\
-             0 faults, 1 warnings, 0 notes, 1 ok; 1.5 s\n"
+            report.text(false),
+            format!("{problems}{counts} (--verbose lists them); 1.5 s\n")
         );
+        assert_eq!(report.text(true), format!("{problems}A\n  ok       x: 1\n{counts}; 1.5 s\n"));
         assert_eq!(DoctorReport::new(vec![], std::time::Duration::ZERO).worst, Level::Ok);
     }
 }

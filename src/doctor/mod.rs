@@ -14,12 +14,10 @@ mod echo;
 mod facts;
 mod finding;
 mod firewall;
-mod http;
 mod lease;
 mod netfilter;
 mod nic;
 mod peers;
-mod ports;
 mod routing;
 mod status;
 mod store;
@@ -46,7 +44,7 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Exit> {
     let text = if args.json {
         serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
     } else {
-        report.text()
+        report.text(args.verbose)
     };
     print!("{text}");
     let code = match report.worst {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 
 use super::finding::Finding;
-use super::http;
 use crate::args::LocalStore;
+use crate::humanize;
+use crate::observe::http_client as http;
 use crate::subnet::admin::{self, Holding, LeaseRow};
 use crate::subnet::store::{self, StoreError, StoreKind, UnavailableKind};
 use crate::subnet::{LeaseStore, NetworkConfig, StoreOptions};
@@ -314,7 +315,8 @@ fn supply(leases: &[&Holding], config: Option<&NetworkConfig>, options: &StoreOp
     let Some(config) = config else { return Finding::ok("leases", format!("{held} held")) };
     let all = config.subnets().count();
     let free = all.saturating_sub(leases.iter().filter(|l| config.may_lease(l.subnet)).count());
-    let text = format!("{held} held, {free} of {all} subnets are free");
+    let are = humanize::agree(free as u64, "is", "are");
+    let text = format!("{held} held, {free} of {all} subnets {are} free");
     match free {
         0 => {
             Finding::warning("leases", format!("{text}: no further host can join")).remedy(format!(
@@ -330,8 +332,8 @@ fn supply(leases: &[&Holding], config: Option<&NetworkConfig>, options: &StoreOp
 async fn has_v2_config(endpoint: &str, prefix: &str) -> bool {
     let Some(authority) = plain(endpoint) else { return false };
     let path = format!("/v2/keys{prefix}/config");
-    let answer = http::get(authority, &path, Duration::from_millis(500)).await;
-    answer.is_some_and(|answer| answer.status == 200 && answer.body.contains("\"node\""))
+    let answer = http::get(authority, &path, Duration::from_millis(500), MAX_RESPONSE).await;
+    answer.is_ok_and(|answer| answer.status == 200 && answer.body.contains("\"node\""))
 }
 
 /// This host's clock minus that of the first endpoint, in seconds.
@@ -340,7 +342,7 @@ async fn clock_offset(options: &StoreOptions, limit: Duration) -> Option<i64> {
         return None;
     }
     let authority = plain(options.etcd.endpoints.first()?)?;
-    let theirs = http::get(authority, "/version", limit).await?.date?;
+    let theirs = http::get(authority, "/version", limit, MAX_RESPONSE).await.ok()?.date?;
     let ours = std::time::UNIX_EPOCH.elapsed().ok()?.as_secs();
     Some(i64::try_from(ours).ok()? - theirs)
 }
@@ -358,3 +360,6 @@ fn plain(endpoint: &str) -> Option<&str> {
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
+
+/// Largest HTTP response of etcd that is read, in bytes.
+const MAX_RESPONSE: u64 = 1 << 16;

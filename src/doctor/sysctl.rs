@@ -2,7 +2,7 @@
 
 use super::facts::HostFacts;
 use super::finding::Finding;
-use super::ports;
+use crate::host::ports::{self, Transport};
 use crate::host::sysctl::{self, number};
 
 /// Checks IP forwarding, socket buffer limits, the TUN device's queue, reverse path filtering and the table of
@@ -64,7 +64,7 @@ fn forwarding(facts: &HostFacts<'_>) -> Finding {
 /// Limits on socket buffers. With `CAP_NET_ADMIN` the daemon can exceed both (`SO_RCVBUFFORCE`,
 /// `SO_SNDBUFFORCE`).
 fn buffers(facts: &HostFacts<'_>) -> Vec<Finding> {
-    let lost = ports::sockets(facts.port()).iter().any(|socket| socket.drops > 0);
+    let lost = ports::sockets(Transport::Udp, facts.port()).iter().any(|socket| socket.drops > 0);
     let check = |name: &str, key: &str| {
         let Some(size) = number(key) else {
             return Finding::note(name, "not checked: it cannot be read here (another namespace?)");

@@ -8,6 +8,7 @@ pub mod interface;
 pub mod link;
 pub mod netlink;
 pub mod outer;
+pub mod ports;
 pub mod routing;
 pub mod subnet_file;
 pub mod sysctl;

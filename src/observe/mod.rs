@@ -4,6 +4,7 @@ pub mod capture;
 pub mod client;
 pub mod health;
 pub mod http;
+pub(crate) mod http_client;
 pub mod metrics;
 pub mod pcapng;
 pub mod protocol;

@@ -11,6 +11,7 @@ pub mod iovec;
 pub mod mmsg;
 pub mod netns;
 pub mod process;
+pub mod resolver;
 pub mod seccomp;
 pub mod steering;
 pub mod tun;

@@ -117,7 +117,7 @@ fn status_from_the_first_moment_to_the_last() {
     let routes = json(&lab, 0, &["routes"]);
     let hop = format!("{}:8285", lab.host(1).address());
     assert_eq!(routes["routes"][0]["next_hop"], hop.as_str(), "{routes}");
-    contains(&told(&lab, 0, &["routes"]), &[&hop, "here (flannel0)", "1 routes"]);
+    contains(&told(&lab, 0, &["routes"]), &[&hop, "here (flannel0)", "1 route"]);
 
     // A level for our own lines, a filter, what it was before.
     let changed = told(&lab, 0, &["log-level", "debug"]);

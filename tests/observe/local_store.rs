@@ -32,7 +32,7 @@ fn the_store_of_the_running_daemon() {
     let endpoints = lab.etcd().expect("etcd").endpoints().join(", ");
     let own =
         format!("etcd at {endpoints}, /coreos.com/network, as the daemon on this host uses it");
-    let doctor = ["doctor", "--peers=no"];
+    let doctor = ["doctor", "--peers=no", "--verbose"];
     let (_, said) = run(&lab, &doctor);
     let settings = format!("  ok       settings: {own}");
     assert!(said.contains(&settings) && said.contains("answers in"), "{said}");

@@ -11,8 +11,10 @@ mod support;
 mod capture;
 mod check_flag;
 mod checks;
+mod cluster;
 mod doctor;
 mod doctor_lab;
+mod endpoints;
 mod firewalls;
 mod inspect;
 mod levels;
@@ -29,3 +31,4 @@ mod routing;
 #[cfg(feature = "top")]
 mod top;
 mod upkeep;
+mod watch;

@@ -18,7 +18,7 @@ fn it_lives_with_its_daemon_and_leaves_the_terminal_as_it_was() {
     let Some(_exclusive) = exclusive::with_programs(&["script", "stty"]) else { return };
     let mut lab = two_hosts();
     let mut top = Session::start(&lab);
-    top.wait_for_words("peers");
+    top.wait_for_words("1 peer");
     assert!(top.screen().contains(ENTER), "on a screen of its own");
     lab.stop_daemon(0).expect("its end");
     top.wait_for_words("NO ANSWER");
@@ -34,13 +34,13 @@ fn signals_end_it_as_a_key_does() {
     let Some(_exclusive) = exclusive::with_programs(&["script", "stty"]) else { return };
     let lab = two_hosts();
     let top = Session::start(&lab);
-    top.wait_for_words("peers");
+    top.wait_for_words("1 peer");
     let pid = fs::read_to_string(top.directory.join("pid")).expect("its pid");
     signal_pid(pid.trim().parse().expect("a number"), Signal::Terminate).expect("a signal");
     top.finish("0");
     // Ctrl-C is a key there: the terminal is raw.
     let mut top = Session::start(&lab);
-    top.wait_for_words("peers");
+    top.wait_for_words("1 peer");
     top.keys.write_all(b"\x03").expect("a key");
     top.finish("0");
 }
@@ -55,7 +55,7 @@ fn once_prints_a_screen_anywhere() {
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (here, there) = (lab.subnet(0).to_string(), lab.subnet(1).to_string());
-    for expected in [&here, &there, "1 peers", "threads, busy", "drops"] {
+    for expected in [&here, &there, "1 peer", "threads, busy", "drops"] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
     assert!(text.contains("bit/s") && !text.contains('\x1b'), "{text}");

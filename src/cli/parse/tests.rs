@@ -126,6 +126,26 @@ fn the_last_list_of_endpoints_wins() {
     }
 }
 
+/// The daemon and every command that takes an endpoint refuse one that is none, and show no password.
+#[test]
+fn an_endpoint_that_is_no_url_is_a_usage_error() {
+    for tool in [&[][..], &["leases", "list"], &["doctor"]] {
+        for (bad, words) in [
+            ("htp://a:2379", "unknown scheme `htp`; use http or https"),
+            ("http://b:2379,http://user:hunter2@a", "http://a is not of the form http://host:port"),
+            ("a:70000", "such as http://10.0.0.1:2379"),
+        ] {
+            let flag = format!("--etcd-endpoints={bad}");
+            let error = usage_error(&[tool, &[&*flag]].concat(), &[]);
+            assert!(error.contains("--etcd-endpoints: ") && error.contains(words), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+    let error = usage_error(&[], &[("FLANNELD_ETCD_ENDPOINTS", "https://user:hunter2@a")]);
+    assert!(error.contains("FLANNELD_ETCD_ENDPOINTS") && !error.contains("hunter2"), "{error}");
+    assert!(run(&["--etcd-endpoints= http://a:1/ , b:2,"], &[]).is_ok());
+}
+
 /// A wrapper passes a variable that is not set as a flag with an empty value.
 #[test]
 fn an_empty_text_flag_is_not_given() {

@@ -1,5 +1,6 @@
 //! `status`: the state of the daemon on one screen.
 
+mod cluster;
 mod warnings;
 
 use std::fmt::Write as _;
@@ -9,12 +10,15 @@ use serde_json::{Value, json};
 
 use super::samples::{IntervalArgs, Samples};
 use super::table::{self, Layout};
+use super::terminal::{self, wrapped};
 use crate::args::QueryArgs;
 use crate::dataplane::DropReason;
 use crate::dataplane::counters::DirectionStats;
 use crate::exit::Exit;
 use crate::humanize;
 use crate::observe::protocol::snapshot::{Snapshot, Thread};
+use crate::runtime::block_on;
+use cluster::Target;
 use warnings::{since, warnings};
 
 /// Arguments of `status`.
@@ -26,18 +30,27 @@ pub struct StatusArgs {
     /// Over how long rates are measured.
     #[command(flatten)]
     pub interval: IntervalArgs,
+    /// One line for each of these hosts instead: HOST:PORT of its metrics, or the path of its status socket. The exit
+    /// code is 1 if any is not ready or does not answer
+    #[arg(long, value_name = "HOST:PORT|SOCKET", num_args = 1.., conflicts_with = "interval")]
+    pub all: Vec<Target>,
 }
 
 /// Prints the screen, or the snapshot with rates as JSON.
 ///
 /// # Errors
-/// The daemon does not answer.
+/// The daemon does not answer; with `--all`, a host is not ready.
 pub(super) fn run(args: &StatusArgs) -> Result<(), Exit> {
+    if !args.all.is_empty() {
+        return block_on(cluster::run(&args.all, args.query.json));
+    }
     let samples = Samples::take(&args.query.client(), args.interval)?;
     if args.query.json {
         println!("{:#}", in_json(&samples));
     } else {
-        print!("{}", screen(&samples));
+        let text = screen(&samples);
+        let width = terminal::size().map(|(columns, _)| columns);
+        print!("{}", width.map_or_else(|| text.clone(), |width| wrapped(&text, width, INDENT)));
     }
     Ok(())
 }
@@ -100,7 +113,7 @@ fn heading(out: &mut String, now: &Snapshot) {
         out.push_str("ready, nothing wrong\n");
     }
     for warning in warnings {
-        let _ = writeln!(out, "! {warning}");
+        let _ = writeln!(out, "! {}", warning.replace('\n', "\n    "));
     }
     out.push('\n');
 }
@@ -162,16 +175,17 @@ fn lease_store(out: &mut String, now: &Snapshot) {
         registry.revision, registry.watch_restarts, registry.skipped_keys
     );
     if let Some(error) = &registry.last_error {
-        let _ = write!(more, "; last error: {error}");
+        let separator = if error.contains('\n') { '\n' } else { ' ' };
+        let _ = write!(more, "; last error:{separator}{error}");
     }
     line(out, "", &more);
     line(
         out,
         "routes",
         &format!(
-            "{} routes to {} peers, table revision {}",
-            humanize::count(now.routes.count),
-            humanize::count(now.peers.len() as u64),
+            "{} to {}, table revision {}",
+            humanize::counted(now.routes.count, "route"),
+            humanize::counted(now.peers.len() as u64, "peer"),
             now.routes.revision
         ),
     );
@@ -284,8 +298,12 @@ fn threads(out: &mut String, samples: &Samples) {
 }
 
 fn line(out: &mut String, name: &str, text: &str) {
-    let _ = writeln!(out, "{name:<10} {text}");
+    let indent = " ".repeat(INDENT);
+    let _ = writeln!(out, "{name:<10} {}", text.replace('\n', &format!("\n{indent}")));
 }
+
+/// Where the text of a line begins, behind its name.
+const INDENT: usize = 11;
 
 fn dash() -> String {
     "-".into()

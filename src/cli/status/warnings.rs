@@ -15,6 +15,13 @@ pub(super) fn warnings(now: &Snapshot) -> Vec<String> {
         let missing = now.health.missing.as_deref().unwrap_or("no reason given");
         warnings.push(format!("not ready: {missing}"));
     }
+    warnings.extend(beside_readiness(now));
+    warnings
+}
+
+/// The conditions that are not the reason why the daemon is not ready.
+pub(super) fn beside_readiness(now: &Snapshot) -> Vec<String> {
+    let mut warnings = Vec::new();
     // A warning that makes the daemon unready may be the reason above.
     let rest = now.warnings.iter().map(Warning::sentence);
     warnings.extend(rest.filter(|warning| now.health.missing.as_ref() != Some(warning)));
@@ -34,7 +41,10 @@ pub(super) fn warnings(now: &Snapshot) -> Vec<String> {
     }
     if let Some(registry) = now.registry.as_ref().filter(|registry| !registry.connected) {
         let why = registry.last_error.as_deref().unwrap_or("no answer yet");
-        warnings.push(format!("the lease store cannot be read, routes stay unchanged: {why}"));
+        let effect = if now.lease.is_some() { ", routes stay unchanged" } else { "" };
+        // Several endpoints have a line each.
+        let why = if why.contains('\n') { format!("\n{why}") } else { format!(" {why}") };
+        warnings.push(format!("the lease store cannot be read{effect}:{why}"));
     }
     for feature in &now.features {
         // A feature that a flag disables is no reason for a warning.

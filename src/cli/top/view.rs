@@ -78,7 +78,7 @@ fn place(now: &Snapshot) -> String {
         };
         format!(", store {contact}")
     });
-    format!("{lease}{underlay}{store}, {} routes", now.routes.count)
+    format!("{lease}{underlay}{store}, {}", humanize::counted(now.routes.count, "route"))
 }
 
 /// The most important problem, in one line.
@@ -264,7 +264,7 @@ impl Screen<'_> {
         });
         let widths = columns.iter().map(|&at| Constraint::Length(widths[at]));
         let by = if state.sort == Sort::Rate { ", by traffic" } else { "" };
-        let title = format!(" {} peers{by} ", rows.len());
+        let title = format!(" {}{by} ", humanize::counted(rows.len() as u64, "peer"));
         Widget::render(
             Table::new(shown, widths)
                 .header(header)

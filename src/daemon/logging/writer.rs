@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::confine::WorkerConfinement;
+use crate::humanize;
 
 /// The writing end of the queue of lines.
 #[derive(Clone)]
@@ -104,9 +105,11 @@ impl LogWriter {
                     Ok(()) => {
                         let lost = self.lost.load(Ordering::Relaxed);
                         if lost != reported {
+                            let new = lost - reported;
                             tracing::warn!(
-                                "{} lines of the log were lost: it was not read, or could not be written",
-                                lost - reported
+                                "{} of the log {} lost: it was not read, or could not be written",
+                                humanize::counted(new, "line"),
+                                humanize::agree(new, "was", "were")
                             );
                             reported = lost;
                         }

@@ -7,7 +7,7 @@ use super::Node;
 use crate::daemon::Workers;
 use crate::dataplane::{self, Dataplane, StartError, ThreadInit, Threads};
 use crate::exit::{Code, Exit};
-use crate::humanize;
+use crate::host::ports::{self, Transport};
 use crate::observe::warnings::{Condition, WarningKind};
 use crate::packet::wire;
 
@@ -127,7 +127,7 @@ pub(in crate::daemon) fn start_exit(error: StartError) -> Exit {
         _ => Code::System,
     };
     let holder = match &error {
-        StartError::Bind { address, error } => humanize::holder_of_udp_port(error, address.port()),
+        StartError::Bind { address, error } => ports::holder(error, Transport::Udp, address.port()),
         _ => String::new(),
     };
     Exit::new(code, format!("{error}{holder}"))

@@ -63,8 +63,9 @@ impl MismatchLog {
         let mut lines = vec![];
         if self.interval_start.is_none_or(|start| now.duration_since(start) >= LOG_INTERVAL) {
             if self.suppressed > 0 {
+                let packets = if self.suppressed == 1 { "packet" } else { "packets" };
                 lines.push(format!(
-                    "{} more packets of other senders failed a check in the last minute",
+                    "{} more {packets} of other senders failed a check in the last minute",
                     self.suppressed
                 ));
             }

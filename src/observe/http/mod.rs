@@ -17,13 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::humanize;
+use crate::host::ports::{self, Transport};
 
 /// The daemon cannot listen on a port for health checks or metrics.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot listen for {what} on {address} ({flags}): {source}{}",
-    humanize::holder_of_tcp_port(source, address.port())
+    ports::holder(source, Transport::Tcp, address.port())
 )]
 pub struct ListenError {
     what: &'static str,

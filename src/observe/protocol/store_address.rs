@@ -28,6 +28,16 @@ pub struct StoreAddress {
     pub etcd_username: Option<String>,
 }
 
+impl StoreAddress {
+    /// Kind and address of the store, as in messages.
+    pub fn describe(&self) -> String {
+        match self.registry.strip_prefix("file:") {
+            Some(directory) => format!("directory {directory}"),
+            None => format!("etcd at {}", self.etcd_endpoints.join(", ")),
+        }
+    }
+}
+
 impl From<&StoreOptions> for StoreAddress {
     fn from(options: &StoreOptions) -> Self {
         let etcd = &options.etcd;

@@ -24,6 +24,7 @@ pub(super) async fn config(
     let mut throttle = LogThrottle::new(timing.log_interval);
     let mut backoff = Backoff::new(timing.backoff_first, timing.config_poll);
     loop {
+        let mut endpoints = Vec::new();
         let problem = match store.config().await {
             Ok(Some(text)) => {
                 options.refusal.clear();
@@ -38,7 +39,9 @@ pub(super) async fn config(
             Ok(None) => None,
             Err(error) => {
                 options.refusal.set(&error);
-                Some(failure(store, &error))
+                let failure = Failure::new(store, &error);
+                endpoints = failure.endpoints;
+                Some(failure.summary)
             }
         };
         let delay = backoff.next_wait();
@@ -47,21 +50,39 @@ pub(super) async fn config(
             && throttle.allow()
         {
             error!("{problem}; waiting");
+            endpoints.iter().for_each(|line| error!("{line}"));
         }
         sleep(delay).await;
     }
 }
 
-/// A failure to use the store, and its remedy.
-pub(super) fn failure(store: &dyn LeaseStore, error: &StoreError) -> String {
-    let (store, remedy) = (store.describe(), error.remedy());
-    match error.kind() {
-        Some(kind) if kind.is_refusal() => format!("{store} refuses: {error}; {remedy}"),
-        // etcd may have answered, or the kernel has no route to it: the error says which.
-        None | Some(UnavailableKind::NoLeader | UnavailableKind::Other) => {
-            format!("{store}: {error}")
-        }
-        Some(_) => format!("cannot reach {store}: {error}"),
+/// A failure to use the store, for the log.
+pub(super) struct Failure {
+    /// The store, what is wrong and what to do about it, in one line.
+    pub(super) summary: String,
+    /// A line for each endpoint, if there are several.
+    pub(super) endpoints: Vec<String>,
+}
+
+impl Failure {
+    pub(super) fn new(store: &dyn LeaseStore, error: &StoreError) -> Self {
+        let (store, remedy) = (store.describe(), error.remedy());
+        let mut endpoints: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
+        let is_refusal = error.kind().is_some_and(UnavailableKind::is_refusal);
+        let reason = match &mut endpoints {
+            one if one.len() == 1 => one.remove(0),
+            several if is_refusal => several[0].clone(),
+            _ => "no endpoint can be used".into(),
+        };
+        let summary = match error.kind() {
+            _ if is_refusal => format!("{store} refuses: {reason}; {remedy}"),
+            // etcd may have answered, or the kernel has no route to it: the error says which.
+            None | Some(UnavailableKind::NoLeader | UnavailableKind::Other) => {
+                format!("{store}: {reason}")
+            }
+            Some(_) => format!("cannot reach {store}: {reason}"),
+        };
+        Self { summary, endpoints }
     }
 }
 
@@ -100,7 +121,9 @@ where
             options.refusal.set(error);
             debug!(kind = "retry", ?delay, %error, "the lease store did not answer; asking again");
             if matches!(error, StoreError::Unavailable { .. }) && throttle.allow() {
-                warn!("{}; retrying", failure(store, error));
+                let Failure { summary, endpoints } = Failure::new(store, error);
+                warn!("{summary}; retrying");
+                endpoints.iter().for_each(|line| warn!("{line}"));
             }
         })
         .await

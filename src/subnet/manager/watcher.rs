@@ -15,7 +15,7 @@ use tracing::{debug, info, trace, warn};
 use super::Timing;
 use super::hedge::HedgedStart;
 use super::log_throttle::LogThrottle;
-use super::wait::failure;
+use super::wait::Failure;
 use crate::subnet::backoff::Backoff;
 use crate::subnet::store::{
     LeaseStore, ListAndWatch, StoreChange, StoreError, StoreSnapshot, WatchStream,
@@ -170,12 +170,13 @@ impl LeaseWatcher {
         self.lost_at.get_or_insert_with(Instant::now);
         if self.throttle.allow() {
             self.has_logged_loss = true;
-            let why = failure(&*self.store, error);
+            let Failure { summary, endpoints } = Failure::new(&*self.store, error);
             let event = match error.kind() {
                 Some(kind) if kind.is_refusal() => "the lease store refuses to be read",
                 _ => "lost contact with the lease store",
             };
-            warn!("{event}; forwarding continues with the current routes: {why}");
+            warn!("{event}; forwarding continues with the current routes: {summary}");
+            endpoints.iter().for_each(|line| warn!("{line}"));
         }
         self.to.send(WatcherEvent::Lost(error.to_string())).await.ok()
     }

@@ -27,6 +27,28 @@ impl StoreError {
         Self::Unavailable { kind, detail: detail.into() }
     }
 
+    /// The failure of a request that no endpoint carried out, from the error of each. It is displayed as one line
+    /// per endpoint, and its class is that of the most telling error: a refusal, if there is one, and rather a
+    /// silent server than a port at which no server listens.
+    pub fn of_endpoints(mut errors: Vec<Self>) -> Self {
+        errors.sort_by_key(|error| match error.kind() {
+            Some(kind) if kind.is_refusal() => 0,
+            Some(UnavailableKind::Refused) => 2,
+            _ => 1,
+        });
+        let mut errors = errors.into_iter();
+        match errors.next() {
+            Some(Self::Unavailable { kind, mut detail }) => {
+                for error in errors {
+                    detail += &format!("\n{error}");
+                }
+                Self::unavailable(kind, detail)
+            }
+            Some(other) => other,
+            None => Self::unavailable(UnavailableKind::Other, "not tried"),
+        }
+    }
+
     /// The class of an [`Unavailable`](Self::Unavailable) error.
     pub fn kind(&self) -> Option<UnavailableKind> {
         match self {
@@ -139,3 +161,23 @@ impl fmt::Display for UnavailableKind {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct OpenError(pub(crate) String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_endpoint_has_its_line_and_the_most_telling_one_is_first() {
+        use UnavailableKind::{Permission, Refused, Timeout};
+        let error = |kind, endpoint: &str| StoreError::unavailable(kind, endpoint);
+        let both = StoreError::of_endpoints(vec![error(Refused, "a"), error(Timeout, "b")]);
+        assert_eq!(both.kind(), Some(Timeout));
+        assert_eq!(both.to_string(), "no answer in time: b\nconnection refused: a");
+        let refusal = StoreError::of_endpoints(vec![error(Timeout, "a"), error(Permission, "b")]);
+        assert_eq!(refusal.kind(), Some(Permission));
+        assert_eq!(
+            StoreError::of_endpoints(vec![error(Refused, "a")]).to_string().lines().count(),
+            1
+        );
+    }
+}

@@ -33,7 +33,7 @@ use super::LeaseId;
 
 pub use entry::{Grant, StoreChange, StoreRecord, StoreSnapshot};
 pub use error::{OpenError, StoreError, UnavailableKind};
-pub use etcd::{EtcdOptions, EtcdStore, Secret};
+pub use etcd::{EtcdOptions, EtcdStore, Secret, wrong_endpoint};
 pub use file::{FileOptions, FileStore};
 pub use settings::{
     CONFIG_EXAMPLE, StoreAccess, StoreKind, StoreOptions, StoreSettings, open, shell_word,

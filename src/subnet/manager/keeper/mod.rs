@@ -251,9 +251,10 @@ impl Keeper {
     async fn later(&mut self, error: &StoreError) {
         let left = self.held.term.map(|term| term.ends.saturating_duration_since(Instant::now()));
         if self.throttle.allow() {
-            let why = wait::failure(&*self.store, error);
+            let wait::Failure { summary, endpoints } = wait::Failure::new(&*self.store, error);
             warn!(kind = "lease", subnet = %self.held.subnet, lease_left = ?left,
-                "cannot renew or check our lease; retrying: {why}");
+                "cannot renew or check our lease; retrying: {summary}");
+            endpoints.iter().for_each(|line| warn!(kind = "lease", "{line}"));
         }
         self.options.refusal.set(error);
         let held = left.is_none_or(|left| !left.is_zero());

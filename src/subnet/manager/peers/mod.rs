@@ -289,10 +289,12 @@ impl Peers {
             warn!("ignoring an entry that is not a usable lease: {warning}");
         }
         if warnings.len() > MAX_LINES {
-            warn!(
-                "ignoring {} more entries that are not usable leases",
-                warnings.len() - MAX_LINES
-            );
+            let more = warnings.len() - MAX_LINES;
+            let entries = match more {
+                1 => "entry that is not a usable lease",
+                _ => "entries that are not usable leases",
+            };
+            warn!("ignoring {more} more {entries}");
         }
     }
 

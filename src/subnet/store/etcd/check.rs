@@ -19,7 +19,7 @@ pub(super) fn checked(mut options: EtcdOptions) -> Result<EtcdOptions, OpenError
 /// what their flags ask for, a password without a user. Cleans the endpoints.
 pub(super) fn problems(options: &mut EtcdOptions) -> Vec<String> {
     options.endpoints.retain_mut(|endpoint| {
-        *endpoint = endpoint.trim().trim_end_matches('/').to_owned();
+        *endpoint = clean(endpoint).to_owned();
         !endpoint.is_empty()
     });
     let mut problems = Vec::new();
@@ -39,7 +39,17 @@ pub(super) fn problems(options: &mut EtcdOptions) -> Vec<String> {
     problems
 }
 
-fn wrong_endpoint(endpoint: &str) -> Option<String> {
+fn clean(endpoint: &str) -> &str {
+    endpoint.trim().trim_end_matches('/')
+}
+
+/// What is wrong with one endpoint of a list, if it has another scheme than http and https, or is no host and port. An
+/// empty one is left out of the list, so nothing is wrong with it.
+pub fn wrong_endpoint(endpoint: &str) -> Option<String> {
+    let endpoint = clean(endpoint);
+    if endpoint.is_empty() {
+        return None;
+    }
     let rest = match endpoint.split_once("://") {
         Some(("http" | "https", rest)) => rest,
         Some((scheme, _)) => {
@@ -49,7 +59,11 @@ fn wrong_endpoint(endpoint: &str) -> Option<String> {
         }
         None => endpoint,
     };
-    let bad = || Some(format!("etcd endpoint {endpoint} is not of the form http://host:port"));
+    let bad = || {
+        Some(format!(
+            "etcd endpoint {endpoint} is not of the form http://host:port, such as http://10.0.0.1:2379"
+        ))
+    };
     let Some((host, port)) = rest.rsplit_once(':') else { return bad() };
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     let is_port = digits && port.parse::<u16>().is_ok_and(|port| port != 0);
@@ -63,7 +77,14 @@ mod tests {
 
     #[test]
     fn endpoints() {
-        for good in ["http://127.0.0.1:2379", "https://etcd.example:2379", "[::1]:2379", "a:1"] {
+        for good in [
+            "http://127.0.0.1:2379",
+            " http://a:1/ ",
+            "",
+            "https://etcd.example:2379",
+            "[::1]:2379",
+            "a:1",
+        ] {
             assert_eq!(wrong_endpoint(good), None);
         }
         for bad in [

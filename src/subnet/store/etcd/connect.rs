@@ -1,5 +1,6 @@
 //! Connections to etcd: one endpoint each; the next endpoint is used after a failure.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,13 +61,13 @@ impl Connector {
         F: Fn(Client) -> R,
         R: Future<Output = Result<T, Error>>,
     {
-        let mut outcome = Err(StoreError::unavailable(UnavailableKind::Other, "not tried"));
+        let mut failures = BTreeMap::new();
         // One attempt more than there are endpoints: the shared connection may be stale.
         for _ in 0..=self.options.endpoints.len() {
             let connection = match self.shared().await {
                 Ok(connection) => connection,
-                Err(error) => {
-                    outcome = Err(error);
+                Err((attempt, error)) => {
+                    failures.insert(self.rotation.endpoint(attempt), error);
                     continue;
                 }
             };
@@ -75,13 +76,13 @@ impl Connector {
                     let endpoint = self.endpoint(connection.attempt);
                     debug!(kind = "store", endpoint, %error, "a request failed; connecting again");
                     self.abandon(&connection).await;
-                    outcome = Err(error);
+                    failures.insert(self.rotation.endpoint(connection.attempt), error);
                 }
                 Err((error, false)) => return Err(error),
                 Ok(value) => return Ok(value),
             }
         }
-        outcome
+        Err(StoreError::of_endpoints(failures.into_values().collect()))
     }
 
     /// Runs `op` on one connection. The flag beside an error says whether another endpoint may
@@ -165,12 +166,15 @@ impl Connector {
         Ok(files)
     }
 
-    async fn shared(&self) -> Result<EtcdConnection, StoreError> {
+    /// The connection that single calls share; beside an error stands the attempt that failed.
+    async fn shared(&self) -> Result<EtcdConnection, (usize, StoreError)> {
         let mut shared = self.shared.lock().await;
         if let Some(connection) = shared.as_ref() {
             return Ok(connection.clone());
         }
-        Ok(shared.insert(self.dial(self.rotation.current()).await?).clone())
+        let attempt = self.rotation.current();
+        let connection = self.dial(attempt).await.map_err(|error| (attempt, error))?;
+        Ok(shared.insert(connection).clone())
     }
 
     /// Drops the shared connection, unless another call has replaced it already.

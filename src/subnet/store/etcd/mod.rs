@@ -30,6 +30,7 @@ use super::{Grant, LeaseStore, ListAndWatch, OpenError, StoreError, StoreRecord,
 use crate::subnet::LeaseId;
 use connect::Connector;
 
+pub use check::wrong_endpoint;
 pub use options::{EtcdOptions, Secret};
 
 /// A lease store in an etcd cluster.

@@ -19,13 +19,13 @@ use crate::subnet::store::{
 /// Lists and watches over a connection of its own, so that the watch ends only when the member
 /// that serves it fails.
 pub(super) async fn watch(connector: &Arc<Connector>) -> Result<ListAndWatch, StoreError> {
-    let mut outcome = Err(StoreError::unavailable(UnavailableKind::Other, "not tried"));
+    let mut failures = Vec::new();
     let start = connector.rotation.start();
     for attempt in start.attempts() {
         let connection = match connector.dial(attempt).await {
             Ok(connection) => connection,
             Err(error) => {
-                outcome = Err(error);
+                failures.push(error);
                 continue;
             }
         };
@@ -37,11 +37,11 @@ pub(super) async fn watch(connector: &Arc<Connector>) -> Result<ListAndWatch, St
             Err((error, false)) => return Err(error),
             Err((error, true)) => {
                 connector.rotation.mark_failed(attempt);
-                outcome = Err(error);
+                failures.push(error);
             }
         }
     }
-    outcome
+    Err(StoreError::of_endpoints(failures))
 }
 
 async fn begin(

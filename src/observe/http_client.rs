@@ -1,5 +1,6 @@
-//! A minimal HTTP/1.0 client without TLS, for what etcd serves outside of gRPC.
+//! A minimal HTTP/1.0 client without TLS: for what etcd serves outside of gRPC, and for the metrics of other hosts.
 
+use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,25 +8,34 @@ use tokio::net::TcpStream;
 
 /// A server's response.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct HttpResponse {
-    pub(super) status: u16,
+pub(crate) struct HttpResponse {
+    pub(crate) status: u16,
     /// The server's clock from its `Date` header, in seconds since 1970.
-    pub(super) date: Option<i64>,
-    pub(super) body: String,
+    pub(crate) date: Option<i64>,
+    pub(crate) body: String,
 }
 
-/// Requests `path` from `authority` (`host:port`); `None` if there is no valid response within
-/// `limit`.
-pub(super) async fn get(authority: &str, path: &str, limit: Duration) -> Option<HttpResponse> {
+/// Requests `path` from `authority` (`host:port`), and reads at most `max` bytes.
+///
+/// # Errors
+/// There is no valid response within `limit`.
+pub(crate) async fn get(
+    authority: &str,
+    path: &str,
+    limit: Duration,
+    max: u64,
+) -> io::Result<HttpResponse> {
     let talk = async {
-        let mut stream = TcpStream::connect(authority).await.ok()?;
+        let mut stream = TcpStream::connect(authority).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
+        stream.write_all(request.as_bytes()).await?;
         let mut bytes = Vec::new();
-        stream.take(MAX_RESPONSE).read_to_end(&mut bytes).await.ok()?;
+        stream.take(max).read_to_end(&mut bytes).await?;
         parse(&String::from_utf8_lossy(&bytes))
+            .ok_or_else(|| io::Error::other("what answers there is no HTTP server"))
     };
-    tokio::time::timeout(limit, talk).await.ok()?
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
+    tokio::time::timeout(limit, talk).await.map_err(|_| late())?
 }
 
 fn parse(text: &str) -> Option<HttpResponse> {
@@ -44,9 +54,6 @@ fn date(text: &str) -> Option<i64> {
     let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since.as_secs()).ok()
 }
-
-/// Largest response that is read, in bytes.
-const MAX_RESPONSE: u64 = 1 << 16;
 
 #[cfg(test)]
 mod tests {

@@ -1,111 +1,42 @@
-//! `peers`: the other hosts, and the traffic to and from each.
+//! A peer, the traffic to and from it, and the state of the path to it.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use clap::Args;
 use serde_json::{Value, json};
 
-use super::samples::{IntervalArgs, Samples};
-use super::table::{self, Layout};
-use crate::args::QueryArgs;
+use crate::cli::host_names::HostNames;
+use crate::cli::samples::Samples;
 use crate::dataplane::PeerTraffic;
-use crate::exit::Exit;
 use crate::humanize;
 use crate::observe::protocol::snapshot::{Peer, Snapshot};
-use crate::observe::warnings::WarningKind;
-
-/// Arguments of `peers`.
-#[derive(Clone, Debug, Args)]
-pub struct PeersArgs {
-    /// Which daemon is queried, and the form of the output.
-    #[command(flatten)]
-    pub query: QueryArgs,
-    /// Over how long rates are measured.
-    #[command(flatten)]
-    pub interval: IntervalArgs,
-}
-
-/// Prints a table, or JSON.
-pub(super) fn run(args: &PeersArgs) -> Result<(), Exit> {
-    let samples = Samples::take(&args.query.client(), args.interval)?;
-    let rows = rows(&samples);
-    if args.query.json {
-        let peers: Vec<_> = rows.iter().map(PeerRow::json).collect();
-        let seconds = samples.seconds();
-        println!("{:#}", json!({ "version": 1, "rate_seconds": seconds, "peers": peers }));
-        return Ok(());
-    }
-    if rows.is_empty() {
-        println!("no other hosts");
-    } else {
-        print!("{}", in_words(&rows));
-    }
-    let withheld = WarningKind::WithheldLease.name();
-    for warning in samples.now.warnings.iter().filter(|warning| warning.kind == withheld) {
-        println!("! {}", warning.sentence());
-    }
-    Ok(())
-}
-
-fn in_words(rows: &[PeerRow<'_>]) -> String {
-    let mut table = table::new([
-        ("SUBNET", Layout::Key),
-        ("HOST", Layout::Key),
-        ("OUT pkt/s", Layout::Number),
-        ("OUT", Layout::Number),
-        ("IN pkt/s", Layout::Number),
-        ("IN", Layout::Number),
-        ("LAST OUT", Layout::Number),
-        ("LAST IN", Layout::Number),
-        ("UNSENT", Layout::Number),
-        ("STATE", Layout::Text),
-    ]);
-    for row in rows {
-        let last = |ago: Option<Duration>| {
-            ago.map_or_else(|| "never".into(), |ago| humanize::seconds(ago.as_secs_f64().floor()))
-        };
-        let rate = |rate: Option<f64>, text: fn(f64) -> String| rate.map_or("-".into(), text);
-        table.add_row([
-            row.peer.subnet.to_string(),
-            row.peer.public_ip.to_string(),
-            rate(row.rates.map(|r| r.sent_packets), humanize::rate),
-            rate(row.rates.map(|r| r.sent_bytes), humanize::bits),
-            rate(row.rates.map(|r| r.received_packets), humanize::rate),
-            rate(row.rates.map(|r| r.received_bytes), humanize::bits),
-            last(row.traffic.and_then(|t| t.last_sent)),
-            last(row.traffic.and_then(|t| t.last_received)),
-            row.unsent(),
-            row.state().description().to_owned(),
-        ]);
-    }
-    table::text(&table)
-}
 
 /// One lease of a peer. Traffic is counted per host: each lease of a host shows all of the host's traffic.
-struct PeerRow<'a> {
-    peer: &'a Peer,
-    traffic: Option<&'a PeerTraffic>,
-    rates: Option<Rates>,
+pub(super) struct PeerRow<'a> {
+    pub(super) peer: &'a Peer,
+    pub(super) traffic: Option<&'a PeerTraffic>,
+    pub(super) rates: Option<Rates>,
+    /// The name of the host, if it has one and it may be looked up.
+    pub(super) name: Option<&'a str>,
     /// Whether a firewall of this host refuses the datagrams.
     refused: bool,
 }
 
 /// Traffic per second.
 #[derive(Clone, Copy)]
-struct Rates {
-    sent_packets: f64,
-    sent_bytes: f64,
-    received_packets: f64,
-    received_bytes: f64,
-    unsent_packets: f64,
+pub(super) struct Rates {
+    pub(super) sent_packets: f64,
+    pub(super) sent_bytes: f64,
+    pub(super) received_packets: f64,
+    pub(super) received_bytes: f64,
+    pub(super) unsent_packets: f64,
 }
 
 /// The state of the path to a peer, as far as the counters show it. The tunnel has no protocol of its own, so
 /// loss beyond this host is only visible as silence; `doctor` sends probes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum PathState {
+pub(in crate::cli) enum PathState {
     /// Packets are received from the peer.
     Talking,
     /// A firewall of this host refuses the datagrams.
@@ -118,7 +49,7 @@ pub(super) enum PathState {
 
 impl PathState {
     /// The state of the path to the host with this traffic.
-    pub(super) fn of(traffic: &PeerTraffic) -> Self {
+    pub(in crate::cli) fn of(traffic: &PeerTraffic) -> Self {
         let recent = |ago: Option<Duration>| ago.is_some_and(|ago| ago < RECENT);
         match (recent(traffic.last_sent), recent(traffic.last_received)) {
             (_, true) => Self::Talking,
@@ -136,7 +67,7 @@ impl PathState {
         }
     }
 
-    fn description(self) -> &'static str {
+    pub(super) fn description(self) -> &'static str {
         match self {
             Self::Talking => "talking",
             Self::Refused => "REFUSED: this host's own firewall drops the datagrams",
@@ -146,7 +77,8 @@ impl PathState {
     }
 }
 
-fn rows(samples: &Samples) -> Vec<PeerRow<'_>> {
+/// The peers of the second snapshot, by subnet.
+pub(super) fn rows<'a>(samples: &'a Samples, names: &'a HostNames) -> Vec<PeerRow<'a>> {
     let by_address = |snapshot: &'_ Snapshot| -> HashMap<Ipv4Addr, usize> {
         snapshot.traffic.iter().enumerate().map(|(at, traffic)| (traffic.address, at)).collect()
     };
@@ -171,13 +103,13 @@ fn rows(samples: &Samples) -> Vec<PeerRow<'_>> {
             }
         });
         let refused = samples.now.is_send_refused(peer.public_ip);
-        PeerRow { peer, traffic, rates, refused }
+        PeerRow { peer, traffic, rates, name: names.name(peer.public_ip), refused }
     });
     rows.collect()
 }
 
 impl PeerRow<'_> {
-    fn state(&self) -> PathState {
+    pub(super) fn state(&self) -> PathState {
         if self.refused {
             return PathState::Refused;
         }
@@ -185,7 +117,7 @@ impl PeerRow<'_> {
     }
 
     /// Packets that the kernel did not send, and their share of all packets to the peer.
-    fn unsent(&self) -> String {
+    pub(super) fn unsent(&self) -> String {
         let Some(traffic) = self.traffic.filter(|traffic| traffic.unsent_packets > 0) else {
             return "0".into();
         };
@@ -193,7 +125,7 @@ impl PeerRow<'_> {
         format!("{} ({percent:.1} %)", humanize::count(traffic.unsent_packets))
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let rates = self.rates.map(|rates| {
             json!({
                 "sent_packets": rates.sent_packets,
@@ -206,6 +138,7 @@ impl PeerRow<'_> {
         json!({
             "subnet": self.peer.subnet,
             "public_ip": self.peer.public_ip,
+            "name": self.name,
             "key": self.peer.key,
             "reservation": self.peer.reservation,
             "state": self.state().name(),
@@ -218,7 +151,7 @@ impl PeerRow<'_> {
 
 /// Age up to which a packet counts as recent: longer than the first retransmissions of TCP take (RFC 6298: 1, 2,
 /// 4 s).
-pub(super) const RECENT: Duration = Duration::from_secs(10);
+pub(in crate::cli) const RECENT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -252,6 +185,7 @@ mod tests {
 
     #[test]
     fn rates_come_from_two_samples_and_the_state_from_the_last() {
+        let names = HostNames::disabled();
         for (last_received, state) in [
             (None, PathState::Silent),
             (Some(60), PathState::Silent),
@@ -261,7 +195,7 @@ mod tests {
                 before: Some(snapshot(10.0, 50, None)),
                 now: snapshot(12.0, 150, last_received),
             };
-            let rows = rows(&samples);
+            let rows = rows(&samples, &names);
             assert_eq!(rows[0].rates.unwrap().sent_packets, 50.0);
             assert_eq!(rows[0].rates.unwrap().sent_bytes, 5000.0);
             assert_eq!(rows[0].state(), state);
@@ -274,6 +208,6 @@ mod tests {
             assert_eq!(rows[0].unsent(), "50 (25.0 %)");
         }
         let samples = Samples { before: None, now: snapshot(12.0, 150, None) };
-        assert!(rows(&samples)[0].rates.is_none());
+        assert!(rows(&samples, &names)[0].rates.is_none());
     }
 }
