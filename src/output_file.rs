@@ -31,13 +31,32 @@ enum Destination {
 /// # Errors
 /// The directory or the file cannot be written.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
+    write_with_mode(path, text.as_bytes(), 0o644)
+}
+
+/// Writes a whole file that only its owner may read, mode 0600; otherwise as [`write()`].
+///
+/// # Errors
+/// The directory or the file cannot be written.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with_mode(path, bytes, PRIVATE)
+}
+
+fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     match destination(path) {
-        Destination::Stdout => flushed(io::stdout().lock(), text),
-        Destination::Stderr => flushed(io::stderr().lock(), text),
-        Destination::InPlace(path) => write_in_place(&path, text),
-        Destination::Replace(path) => replace(&path, text).or_else(|error| {
+        Destination::Stdout => flushed(io::stdout().lock(), bytes),
+        Destination::Stderr => flushed(io::stderr().lock(), bytes),
+        Destination::InPlace(path) => write_in_place(&path, bytes),
+        Destination::Replace(path) => replace(&path, bytes, mode).or_else(|error| {
             // The first error is the one to report: it names what is unusual about the file.
-            if is_file(&path) { write_in_place(&path, text).map_err(|_| error) } else { Err(error) }
+            if !is_file(&path) {
+                return Err(error);
+            }
+            if mode == PRIVATE && fs::set_permissions(&path, Permissions::from_mode(mode)).is_err()
+            {
+                return Err(error);
+            }
+            write_in_place(&path, bytes).map_err(|_| error)
         }),
     }
 }
@@ -120,13 +139,13 @@ fn is_file(path: &Path) -> bool {
     path.metadata().is_ok_and(|existing| existing.is_file())
 }
 
-fn flushed(mut output: impl Write, text: &str) -> io::Result<()> {
-    output.write_all(text.as_bytes())?;
+fn flushed(mut output: impl Write, bytes: &[u8]) -> io::Result<()> {
+    output.write_all(bytes)?;
     output.flush()
 }
 
 /// Writes into what is there. An open descriptor (`/dev/fd/3`) is appended to; an ordinary file is emptied.
-fn write_in_place(path: &Path, text: &str) -> io::Result<()> {
+fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true);
     if is_descriptor(path) {
@@ -136,10 +155,10 @@ fn write_in_place(path: &Path, text: &str) -> io::Result<()> {
     } else if path.starts_with("/dev/shm") {
         options.create(true).mode(0o644);
     }
-    options.open(path)?.write_all(text.as_bytes())
+    options.open(path)?.write_all(bytes)
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name in the path"))?;
@@ -152,9 +171,9 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let _ = fs::remove_file(&temporary);
     let written = (|| {
         let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(text.as_bytes())?;
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
     })();
@@ -164,6 +183,9 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     }
     written
 }
+
+/// The mode of a file for its owner alone.
+const PRIVATE: u32 = 0o600;
 
 /// Longest chain of symbolic links, the kernel's own limit (`MAXSYMLINKS` in `include/linux/namei.h`).
 const MAX_LINKS: usize = 40;
@@ -185,6 +207,16 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_private_file_is_the_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write(&path, "one").unwrap();
+        write_private(&path, b"two").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

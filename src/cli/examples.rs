@@ -76,7 +76,13 @@ const EXAMPLES: &[Example] = &[
     ),
     example("status", "Problems, lease, features, traffic and drops", "flannel-udp status"),
     example("status", "The same for a program, at once", "flannel-udp status --json --interval=0"),
+    example(
+        "status",
+        "One line for each host whose metrics are given",
+        "flannel-udp status --all 10.211.55.10:9285 10.211.55.11:9285",
+    ),
     example("peers", "Traffic to and from every host in the last second", "flannel-udp peers"),
+    example("peers", "The same, repeated until Ctrl-C", "flannel-udp peers --watch"),
     example("routes", "Which host has which subnet", "flannel-udp routes"),
     example(
         "explain",
@@ -121,6 +127,11 @@ const EXAMPLES: &[Example] = &[
         "doctor",
         "Check this host without a probe of the others",
         "flannel-udp doctor --peers=no",
+    ),
+    example(
+        "bugreport",
+        "Collect what a bug report needs, without secrets",
+        "flannel-udp bugreport report.tar.gz",
     ),
     example(
         "completions",

@@ -3,6 +3,7 @@
 //! A command is one file with its arguments and a `run` function. It is listed in [`Tool`] and dispatched in
 //! `Tool::run`, both below; nothing else in the tree names it.
 
+mod bugreport;
 mod capture;
 mod cleanup;
 mod completions;
@@ -64,6 +65,8 @@ pub enum Tool {
     Leases(leases::LeasesArgs),
     /// Check this host, the lease store and every peer, and print remedies
     Doctor(Box<doctor::DoctorArgs>),
+    /// Collect what a bug report needs into one archive, without secrets
+    Bugreport(bugreport::BugreportArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -84,6 +87,7 @@ impl Tool {
             Self::Cleanup(args) => block_on(cleanup::run(&args)),
             Self::Leases(args) => block_on(leases::run(&args)),
             Self::Doctor(args) => block_on(doctor::run(&args)),
+            Self::Bugreport(args) => block_on(bugreport::run(&args)),
             Self::Completions(args) => {
                 completions::run(&args);
                 Ok(())

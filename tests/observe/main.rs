@@ -8,6 +8,7 @@
 #[path = "../e2e/support/mod.rs"]
 mod support;
 
+mod bugreport;
 mod capture;
 mod check_flag;
 mod checks;
