@@ -30,7 +30,7 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     }];
     if let Some(registry) = now.registry.as_ref().filter(|registry| !registry.connected) {
         let why = registry.last_error.as_deref().unwrap_or("no answer yet");
-        let why = why.replace('\n', "; ");
+        let why = humanize::on_one_line(why);
         let text = format!("the daemon has lost it, routes stay as they are: {why}");
         findings.push(Finding::warning("lease store", text).remedy("see the lease store above"));
     }

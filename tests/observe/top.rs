@@ -18,7 +18,7 @@ fn it_lives_with_its_daemon_and_leaves_the_terminal_as_it_was() {
     let Some(_exclusive) = exclusive::with_programs(&["script", "stty"]) else { return };
     let mut lab = two_hosts();
     let mut top = Session::start(&lab);
-    top.wait_for_words("1 peer");
+    top.wait_for_words("SUBNET");
     assert!(top.screen().contains(ENTER), "on a screen of its own");
     lab.stop_daemon(0).expect("its end");
     top.wait_for_words("NO ANSWER");
@@ -34,13 +34,13 @@ fn signals_end_it_as_a_key_does() {
     let Some(_exclusive) = exclusive::with_programs(&["script", "stty"]) else { return };
     let lab = two_hosts();
     let top = Session::start(&lab);
-    top.wait_for_words("1 peer");
+    top.wait_for_words("SUBNET");
     let pid = fs::read_to_string(top.directory.join("pid")).expect("its pid");
     signal_pid(pid.trim().parse().expect("a number"), Signal::Terminate).expect("a signal");
     top.finish("0");
     // Ctrl-C is a key there: the terminal is raw.
     let mut top = Session::start(&lab);
-    top.wait_for_words("1 peer");
+    top.wait_for_words("SUBNET");
     top.keys.write_all(b"\x03").expect("a key");
     top.finish("0");
 }

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::QueryArgs;
 use crate::args::values::{address_or_prefix, ip_protocol};
 use crate::exit::{Code, Exit};
-use crate::humanize::printable;
+use crate::humanize::{self, printable};
 use crate::observe::client::Stream;
 use crate::observe::pcapng::BlockReader;
 use crate::observe::protocol::Command;
@@ -267,13 +267,16 @@ fn report(args: &CaptureArgs, blocks: &BlockReader, output: &Output, outcome: St
         return;
     }
     match &output.lines {
-        Some(lines) if args.write.is_none() => eprintln!("{} packets printed", lines.count),
-        _ => eprintln!("{packets} frames captured"),
+        Some(lines) if args.write.is_none() => {
+            eprintln!("{} printed", humanize::counted(lines.count, "packet"));
+        }
+        _ => eprintln!("{} captured", humanize::counted(*packets, "frame")),
     }
     if *lost > 0 {
         eprintln!(
-            "{lost} packets are missing from the capture: it was not read fast enough (use a filter or a \
-             smaller --snaplen)"
+            "{} {} missing from the capture: it was not read fast enough (use a filter or a smaller --snaplen)",
+            humanize::counted(*lost, "packet"),
+            humanize::agree(*lost, "is", "are")
         );
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::FINISH_TIMEOUT;
 use super::frames::Frames;
 use crate::dataplane::tap::{Capture, TapInterfaces};
+use crate::humanize;
 use crate::observe::pcapng::Statistics;
 
 /// Limits that end a capture.
@@ -132,7 +133,10 @@ impl<'a> CaptureStream<'a> {
         let lost = self.capture.lost();
         let comment = match lost.packets {
             0 => "nothing was lost to the capture".to_owned(),
-            lost => format!("{lost} packets were lost to the capture: its reader was too slow"),
+            lost => format!(
+                "{lost} {} lost to the capture: its reader was too slow",
+                humanize::agree(lost, "packet was", "packets were")
+            ),
         };
         for (side, lost) in [lost.inner, lost.outer].into_iter().enumerate() {
             let Some(interface) = self.frames.interfaces()[side] else { continue };
