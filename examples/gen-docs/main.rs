@@ -5,6 +5,8 @@
 //! ```
 
 mod page;
+mod tables;
+mod tidy;
 
 use std::io;
 use std::path::PathBuf;

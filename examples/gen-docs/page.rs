@@ -6,6 +6,9 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use flannel_udp::cli::{Code, examples};
 
+use crate::tables::{DAEMON_VARIABLES, FILES, RELATED, SIGNALS};
+use crate::tidy::tidied;
+
 /// System administration commands.
 pub(crate) const SECTION: &str = "8";
 
@@ -206,71 +209,6 @@ impl Page<'_> {
     }
 }
 
-const DAEMON_VARIABLES: [(&str, &str); 6] = [
-    (
-        "FLANNELD_FLAG",
-        "Each flag can be set by a variable: FLANNELD_ and the name of the flag in capitals, with _ for -, such as \
-         FLANNELD_ETCD_ENDPOINTS. A flag on the command line wins; a variable with an empty value counts as not set.",
-    ),
-    (
-        "FLANNEL_UDP_OPTS",
-        "In /etc/default/flannel-udp: flags for the daemon that the systemd unit starts, for those that can be \
-         repeated.",
-    ),
-    (
-        "JOURNAL_STREAM",
-        "Set by systemd: lines of the log have a priority, and no time of their own.",
-    ),
-    (
-        "NOTIFY_SOCKET, WATCHDOG_USEC",
-        "Set by systemd: the daemon reports readiness, state and health.",
-    ),
-    (
-        "PATH",
-        "Where iptables and nft are looked for; /usr/local/sbin, /usr/sbin and /sbin come last.",
-    ),
-    ("XTABLES_LOCKFILE", "The lock of iptables [default: /run/xtables.lock]."),
-];
-
-const SIGNALS: [(&str, &str); 3] = [
-    (
-        "SIGTERM, SIGINT",
-        "Stop. flannel0 is removed; the lease, the subnet file and the firewall rules stay for the next start.",
-    ),
-    (
-        "SIGHUP",
-        "Set the log level of the start again. The log says what takes effect at a restart only.",
-    ),
-    ("SIGUSR1", "Write the counters to the file of --stats-json."),
-];
-
-const FILES: [(&str, &str); 6] = [
-    ("/run/flannel/subnet.env", "The subnet of this host, for the container runtime."),
-    ("/run/docker_opts.env", "Options for dockerd, written by flannel-udp docker-opts."),
-    ("/run/flannel/flannel-udp.sock", "Status socket, which answers root."),
-    ("/etc/default/flannel-udp", "Environment of the systemd unit."),
-    ("/dev/net/tun", "The device that TUN interfaces are made with."),
-    ("/run/xtables.lock", "Shared with iptables."),
-];
-
-/// Pages of other programs: command, page, section.
-const RELATED: [(&str, &str, &str); 14] = [
-    ("flannel-udp", "iptables", "8"),
-    ("flannel-udp", "nft", "8"),
-    ("flannel-udp", "ip-route", "8"),
-    ("flannel-udp", "systemd.exec", "5"),
-    ("flannel-udp-capture", "tcpdump", "8"),
-    ("flannel-udp-capture", "tshark", "1"),
-    ("flannel-udp-cleanup", "iptables", "8"),
-    ("flannel-udp-cleanup", "nft", "8"),
-    ("flannel-udp-explain", "ip-route", "8"),
-    ("flannel-udp-explain", "ip-rule", "8"),
-    ("flannel-udp-docker-opts", "dockerd", "8"),
-    ("flannel-udp-leases", "etcdctl", "1"),
-    ("flannel-udp-log-level", "journalctl", "1"),
-    ("flannel-udp-completions", "bash", "1"),
-];
-
 fn section(heading: &str) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", [heading]);
@@ -291,71 +229,6 @@ fn item(roff: &mut Roff, term: Inline, text: &str) {
     roff.control("TP", []);
     roff.text([term]);
     roff.text([roman(text)]);
-}
-
-/// Puts right what clap_mangen renders against man-pages(7) and mandoc: groups of flags are subsections, code is
-/// bold, and no space stands twice.
-fn tidied(page: &str) -> String {
-    let mut preambles = 0;
-    let mut out = String::new();
-    for line in page.replace(".br\n\n.br\n", ".sp\n").lines() {
-        let line = line.trim_end();
-        // Each part has the definition of an apostrophe in front.
-        if line.starts_with(".ie \\n(.g") || line.starts_with(".el .ds Aq") {
-            preambles += 1;
-            if preambles > 2 {
-                continue;
-            }
-        }
-        out += &match line.strip_prefix(".SH ") {
-            Some(heading) if !SECTIONS.contains(&heading.trim_matches('"')) => {
-                format!(".SS {}", in_sentence_case(heading))
-            }
-            _ if line.matches('`').count() % 2 == 0 => with_bold_code(line),
-            _ => line.to_owned(),
-        };
-        out.push('\n');
-    }
-    out
-}
-
-/// The sections of a page; what clap_mangen makes of a group of flags is none.
-pub(crate) const SECTIONS: [&str; 12] = [
-    "NAME",
-    "SYNOPSIS",
-    "DESCRIPTION",
-    "OPTIONS",
-    "COMMANDS",
-    "NOTES",
-    "EXIT STATUS",
-    "ENVIRONMENT",
-    "SIGNALS",
-    "FILES",
-    "EXAMPLES",
-    "SEE ALSO",
-];
-
-/// `"LEASE STORE"` is `"Lease store"`.
-fn in_sentence_case(heading: &str) -> String {
-    let mut letters = heading.trim_matches('"').chars();
-    let first: String = letters.next().into_iter().collect();
-    format!("\"{first}{}\"", letters.as_str().to_lowercase())
-}
-
-/// What stands between backquotes is bold.
-fn with_bold_code(line: &str) -> String {
-    let mut out = String::new();
-    for (number, part) in line.split('`').enumerate() {
-        out += if number == 0 {
-            ""
-        } else if number % 2 == 1 {
-            "\\fB"
-        } else {
-            "\\fR"
-        };
-        out += part;
-    }
-    out
 }
 
 /// The date of the newest entry in the Debian changelog, as ISO 8601 has it.

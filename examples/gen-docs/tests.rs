@@ -51,7 +51,7 @@ fn every_page_has_its_sections_in_their_order() {
     for (name, page) in pages() {
         let headings = page.lines().filter_map(|line| line.strip_prefix(".SH "));
         let headings: Vec<_> = headings.map(|heading| heading.trim_matches('"')).collect();
-        let mut rest = page::SECTIONS.iter();
+        let mut rest = tidy::SECTIONS.iter();
         for heading in &headings {
             assert!(rest.any(|known| known == heading), "{name}: {heading} in {headings:?}");
         }
