@@ -38,8 +38,8 @@ add() {
     install -D -m "$3" "$1" "$target"
     case $1 in
         packaging/systemd/*)
-            sed -i -e "s|/usr/bin/flannel-udp|$prefix/bin/flannel-udp|; s|/usr/share/flannel-udp|$prefix/share/flannel-udp|" \
-                -e "s|/etc/default/flannel-udp|$etc/default/flannel-udp|" "$target" ;;
+            sed -i -e "s|/usr/bin/flannel-udp|$prefix/bin/flannel-udp|g; s|/usr/share/flannel-udp|$prefix/share/flannel-udp|g" \
+                -e "s|/etc/default/flannel-udp|$etc/default/flannel-udp|g" "$target" ;;
     esac
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests the Debian package on two hosts that systemd boots (tests/systemd).
+# Tests the Debian package on two hosts that systemd boots, and the RPM package on one of them (tests/systemd).
 #
 #   scripts/test-systemd.sh [arguments for the test program]
 #
@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=systemd,systemd-sysv,dbus,iproute2,procps,iptables,nftables,kmod,etcd-server,etcd-client
+packages=systemd,systemd-sysv,dbus,iproute2,procps,iptables,nftables,kmod,etcd-server,etcd-client,rpm
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/flannel-udp
 
 as_root() {
@@ -46,6 +46,8 @@ making_root=$!
 export PROFILE=checked FLANNEL_UDP_DEB=$PWD/target/debian/flannel-udp-test.deb FLANNEL_UDP_DEBIAN=$root
 scripts/deb.sh --dbgsym --output "$FLANNEL_UDP_DEB"
 scripts/test-packages.sh "$FLANNEL_UDP_DEB"
+FLANNEL_UDP_RPM=$(echo "$PWD"/target/rpm/RPMS/*/flannel-udp-[0-9]*.rpm)
+export FLANNEL_UDP_RPM
 wait "$making_root"
 
 scripts/test.sh --test systemd -- --ignored "$@"

@@ -1,20 +1,24 @@
-//! The Debian package on two hosts that systemd boots: installed, started, disturbed, upgraded, removed.
+//! The Debian package on two hosts that systemd boots: installed, started, disturbed, upgraded, removed. Then the
+//! RPM package on one of them.
 //!
-//! `make test-systemd` makes the package and a root file system, names them in `FLANNEL_UDP_DEB` and
-//! `FLANNEL_UDP_DEBIAN`, and runs this. It needs root and systemd-nspawn, so plain `cargo test` leaves it out.
+//! `make test-systemd` makes the packages and a root file system, names them in `FLANNEL_UDP_DEB`,
+//! `FLANNEL_UDP_RPM` and `FLANNEL_UDP_DEBIAN`, and runs this. It needs root and systemd-nspawn, so plain `cargo test` leaves it out.
 
+mod deb;
 mod hardening;
 mod leftovers;
 mod machine;
+mod manual;
 mod operator;
+mod rpm;
 mod service_manager;
 
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
+use deb::{install, later_version};
 use flannel_udp::lab::{self, Lab};
 use leftovers::Contents;
 use machine::Machine;
@@ -25,11 +29,12 @@ const SOON: Duration = Duration::from_secs(20);
 #[test]
 #[ignore = "needs systemd-nspawn and the package: make test-systemd"]
 fn the_package_under_systemd() {
-    let Some((package, debian)) = prerequisites() else { return };
-    let mut site = Site::build(&package, &debian);
+    let Some([deb, rpm, debian]) = prerequisites() else { return };
+    let mut site = Site::build(&deb, &debian);
     let before = Contents::of(&site.machines[1]);
     site.installs_and_waits_for_its_configuration();
     site.starts_hardened_and_forwards();
+    site.does_what_the_manual_says();
     operator::mends_what_breaks(&site);
     site.is_reloaded_in_place();
     site.restarts_with_its_subnet();
@@ -42,19 +47,20 @@ fn the_package_under_systemd() {
     site.a_boot_with_etcd_on_the_same_host();
     site.is_upgraded();
     site.leaves_nothing(&before);
+    site.is_an_rpm_too(&rpm);
 }
 
-/// The package and the root file system; `None` after a loud line where this machine cannot run the test.
-fn prerequisites() -> Option<(PathBuf, PathBuf)> {
+/// The packages and the root file system; `None` after a loud line where this machine cannot run the test.
+fn prerequisites() -> Option<[PathBuf; 3]> {
     let file = |name: &str| {
         let value = std::env::var_os(name)
             .ok_or_else(|| format!("{name} is not set (make test-systemd)"))?;
         Ok::<_, String>(PathBuf::from(value))
     };
     let tried = lab::have_privilege().map_err(|why| why.replace('\n', "; ")).and_then(|_| {
-        let (package, debian) = (file("FLANNEL_UDP_DEB")?, file("FLANNEL_UDP_DEBIAN")?);
+        let debian = file("FLANNEL_UDP_DEBIAN")?;
         Machine::possible(&debian)?;
-        Ok((package, debian))
+        Ok([file("FLANNEL_UDP_DEB")?, file("FLANNEL_UDP_RPM")?, debian])
     });
     match tried {
         Ok(found) => Some(found),
@@ -147,11 +153,7 @@ impl Site {
             );
             assert_eq!(state, "disabled\ninactive\n");
             machine.run("systemd-analyze verify --man=no flannel-udp.service");
-            let (etcd, own) = (self.lab.host(0).address(), self.lab.host(number).address());
-            machine.run(&format!(
-                "printf 'FLANNELD_ETCD_ENDPOINTS=http://{etcd}:2379\nFLANNELD_IFACE={own}\nFLANNELD_IP_MASQ=true\n' \
-                 >>/etc/default/flannel-udp"
-            ));
+            machine.run(&format!("printf '{}' >>/etc/default/flannel-udp", self.options(number)));
         }
     }
 
@@ -167,6 +169,23 @@ impl Site {
             hardening::steering_is_on(machine);
         }
         hardening::forbids(&self.machines[1]);
+    }
+
+    /// The lines of a machine's file of options, for printf.
+    fn options(&self, number: usize) -> String {
+        let (etcd, own) = (self.lab.host(0).address(), self.lab.host(number).address());
+        format!(
+            "FLANNELD_ETCD_ENDPOINTS=http://{etcd}:2379\\nFLANNELD_IFACE={own}\\nFLANNELD_IP_MASQ=true\\n"
+        )
+    }
+
+    fn does_what_the_manual_says(&self) {
+        let nodes = [0, 1].map(|number| manual::Node {
+            address: self.lab.host(number).address(),
+            overlay: self.overlay(number),
+        });
+        manual::examples_work(&self.machines[0], &nodes);
+        self.packets_cross();
     }
 
     fn restarts_with_its_subnet(&self) {
@@ -323,12 +342,12 @@ impl Site {
         machine.run("apt-get -q purge -y flannel-udp");
         Contents::of(machine).same_as(before);
     }
-}
 
-fn install(machine: &Machine, package: &Path) {
-    std::fs::copy(package, machine.root().join("var/cache/flannel-udp.deb")).unwrap();
-    machine.run("apt-get -q install -y /var/cache/flannel-udp.deb");
-    std::fs::remove_file(machine.root().join("var/cache/flannel-udp.deb")).unwrap();
+    fn is_an_rpm_too(&self, package: &Path) {
+        let machine = &self.machines[1];
+        rpm::bring(machine, package);
+        rpm::lives_its_life(machine, &self.options(1), || self.packets_cross());
+    }
 }
 
 /// Adds a drop-in, and restarts the service with it.
@@ -344,22 +363,6 @@ fn undo_drop_in(machine: &Machine, name: &str) {
         "rm {directory}/{name}.conf && rmdir {directory} && systemctl daemon-reload && \
          systemctl restart flannel-udp"
     ));
-}
-
-/// The same package with a higher version.
-fn later_version(package: &Path, scratch: &Path) -> PathBuf {
-    let (tree, later) = (scratch.join("package"), scratch.join("later.deb"));
-    let script = "dpkg-deb --raw-extract \"$0\" \"$1\" && sed -i 's/^Version: .*/&+later/' \"$1/DEBIAN/control\" && \
-                  dpkg-deb -Zgzip -z1 --root-owner-group --build \"$1\" \"$2\"";
-    let output = Command::new("sh")
-        .args(["-c", script])
-        .arg(package)
-        .arg(tree)
-        .arg(&later)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    later
 }
 
 /// (`systemctl is-active` with several units is content with one.)
