@@ -31,5 +31,6 @@ mod remedies;
 mod routing;
 #[cfg(feature = "top")]
 mod top;
+mod typed;
 mod upkeep;
 mod watch;
