@@ -58,7 +58,20 @@ check() {
     [ "$profile" != static ] || [ "$size" -le $limit ] || die "$program has $size bytes, more than $limit"
     "${run[@]}" "$program" --version >/dev/null
     "${run[@]}" "$program" --help >/dev/null
+    commands "${run[@]}" "$program"
     echo "$program: $size bytes, static, stripped"
+}
+
+# Commands that need neither root nor a daemon: one writes a file, one reads a directory.
+commands() {
+    local dir
+    dir=$(mktemp -d)
+    echo '{"Network": "10.99.0.0/16", "Backend": {"Type": "udp"}}' >"$dir/config"
+    printf 'FLANNEL_SUBNET=10.99.7.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n' >"$dir/subnet.env"
+    "$@" docker-opts -f "$dir/subnet.env" -d "$dir/docker.env"
+    grep -q -- --bip=10.99.7.1/24 "$dir/docker.env" || die "docker-opts wrote: $(cat "$dir/docker.env")"
+    "$@" leases list "--registry=file:$dir" >/dev/null
+    rm -rf "$dir"
 }
 
 die() {
