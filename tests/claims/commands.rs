@@ -147,6 +147,7 @@ const PLACEHOLDERS: &[(&str, &str)] = &[
     ("DST", "10.0.2.2"),
     ("FILE", "/tmp/file"),
     ("HOST", "10.211.55.11"),
+    ("HOST:PORT", "10.211.55.11:9285"),
     ("LEVEL", "debug"),
     ("MS", "500"),
     ("N", "3"),

@@ -25,7 +25,7 @@ fn it_lives_with_its_daemon_and_leaves_the_terminal_as_it_was() {
     top.clear();
     lab.start_daemon(0, DaemonOptions::default()).expect("the daemon again");
     top.wait_for_words("ready");
-    top.keys.write_all(b"sq").expect("two keys");
+    top.press(b"sq");
     top.finish("0");
 }
 
@@ -41,7 +41,7 @@ fn signals_end_it_as_a_key_does() {
     // Ctrl-C is a key there: the terminal is raw.
     let mut top = Session::start(&lab);
     top.wait_for_words("SUBNET");
-    top.keys.write_all(b"\x03").expect("a key");
+    top.press(b"\x03");
     top.finish("0");
 }
 
@@ -77,7 +77,7 @@ fn top(lab: &TestLab, flags: &[&str]) -> Output {
 /// `top` in a pseudo-terminal, by script(1).
 struct Session {
     script: Child,
-    keys: std::process::ChildStdin,
+    keys: Option<std::process::ChildStdin>,
     directory: PathBuf,
 }
 
@@ -102,7 +102,7 @@ impl Session {
             .stderr(Stdio::null())
             .spawn()
             .expect("script");
-        let keys = script.stdin.take().expect("a pipe");
+        let keys = script.stdin.take();
         Self { script, keys, directory }
     }
 
@@ -110,6 +110,10 @@ impl Session {
     fn screen(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.directory.join("screen")).unwrap_or_default())
             .into_owned()
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        self.keys.as_mut().expect("its keys").write_all(keys).expect("keys");
     }
 
     fn wait_for_words(&self, words: &str) {
@@ -132,9 +136,19 @@ impl Session {
         assert_eq!(read("code").trim(), code);
         assert_eq!(read("after"), read("before"));
         assert!(self.screen().contains(LEAVE), "back on the usual screen");
-        drop(self.keys);
+        self.keys = None;
         self.script.wait().expect("the end of script");
         remove(&self.directory);
+    }
+}
+
+/// Without `script` the terminal is gone, and what runs in it ends by SIGHUP.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if matches!(self.script.try_wait(), Ok(None)) {
+            let _ = self.script.kill();
+            let _ = self.script.wait();
+        }
     }
 }
 

@@ -42,13 +42,18 @@ impl Netlink {
     }
 
     /// Lists every IPv4 policy routing rule; none if the kernel has no policy routing.
+    ///
+    /// Asks on a connection of its own: QEMU's user-mode emulation refuses to send the request
+    /// (`linux-user/fd-trans.c`), which ends the connection.
     pub async fn rules(&self) -> Result<Vec<RoutingRule>, NetlinkError> {
-        let _turn = self.turn().await;
-        let answer = self.handle.rule().get(IpVersion::V4).execute();
+        let own = Self::connect()?;
+        let answer = own.handle.rule().get(IpVersion::V4).execute();
         match answer.try_collect::<Vec<RuleMessage>>().await.map_err(to("list routing rules")) {
             Ok(messages) => Ok(messages.iter().map(rule_of).collect()),
-            // CONFIG_IP_MULTIPLE_TABLES is not set.
-            Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => {
+            // CONFIG_IP_MULTIPLE_TABLES is not set, or the connection has ended.
+            Err(error)
+                if matches!(error.errno(), None | Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) =>
+            {
                 Ok(Vec::new())
             }
             Err(error) => Err(error),
