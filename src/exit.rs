@@ -34,10 +34,10 @@ macro_rules! codes {
 codes! {
     /// Stopped by a signal, help, version, or the command did its work.
     Ok = 0, "success, or stopped by a signal";
-    /// A check that the command exists to make has failed (`demo`, `bench`, `doctor`, `status --all`).
-    CheckFailed = 1, "the requested check failed (demo, bench, doctor, status --all)";
-    /// Nothing is broken, but a check gave a warning (`doctor`).
-    Warned = 2, "a check gave a warning, none failed (doctor)";
+    /// A check that the command exists to make has failed (`demo`, `bench`, `doctor`, `ping`, `status --all`).
+    CheckFailed = 1, "the requested check failed (demo, bench, doctor, ping, status --all)";
+    /// Nothing is broken, but a check gave a warning (`doctor`); the target could not be tried, as in `ping(8)` (`ping`).
+    Warned = 2, "a check gave a warning, none failed (doctor); the target could not be tried (ping)";
     /// Unknown flag, bad value, refused flag (`EX_USAGE`).
     Usage = 64, "unknown flag, bad value or refused flag";
     /// The network configuration or another input has content that cannot be used (`EX_DATAERR`).

@@ -31,6 +31,8 @@ mod names;
 pub mod observe;
 #[cfg(not(loom))]
 pub mod output_file;
+#[cfg(not(loom))]
+mod probe;
 pub mod route;
 #[cfg(not(loom))]
 pub mod runtime;

@@ -1,6 +1,7 @@
 //! Values of flags that several commands take and flannel does not have.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::go_values::go_int_in;
 use crate::packet::protocol;
@@ -52,6 +53,17 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
              0.0.0.0:{port}"
         )
     })
+}
+
+/// Parses a time in seconds, whole or not, of at least a millisecond.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.001..=1e9).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("must be a time in seconds, such as 10 or 0.5".into()),
+    }
 }
 
 /// Parses a time of up to a second in microseconds: an integer, or a number with the unit us, ms or s.

@@ -83,6 +83,12 @@ const EXAMPLES: &[Example] = &[
     ),
     example("peers", "Traffic to and from every host in the last second", "flannel-udp peers"),
     example("peers", "The same, repeated until Ctrl-C", "flannel-udp peers --watch"),
+    example(
+        "ping",
+        "Reach a host through the overlay and beside it",
+        "flannel-udp ping 10.211.55.11",
+    ),
+    example("ping", "Reach a container on another host", "flannel-udp ping -c 20 10.0.14.5"),
     example("routes", "Which host has which subnet", "flannel-udp routes"),
     example(
         "explain",

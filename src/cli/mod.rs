@@ -15,6 +15,7 @@ mod leases;
 mod log_level;
 mod parse;
 mod peers;
+mod ping;
 mod repeat;
 mod routes;
 mod samples;
@@ -46,6 +47,8 @@ pub enum Tool {
     Status(status::StatusArgs),
     /// Show the other hosts
     Peers(peers::PeersArgs),
+    /// Ping a peer through the overlay and beside it: round trip, loss, path MTU
+    Ping(ping::PingArgs),
     /// Show the route table
     Routes(routes::RoutesArgs),
     /// Explain what happens to a packet: route, next hop, TTL, checks, masquerading
@@ -77,6 +80,7 @@ impl Tool {
             Self::Lab(command) => lab::run(command),
             Self::Status(args) => status::run(&args),
             Self::Peers(args) => peers::run(&args),
+            Self::Ping(args) => block_on(ping::run(&args)),
             Self::Routes(args) => routes::run(&args),
             Self::Explain(args) => explain::run(&args),
             #[cfg(feature = "top")]

@@ -10,7 +10,6 @@ mod clock;
 mod daemon;
 mod device;
 mod docker;
-mod echo;
 mod facts;
 mod finding;
 mod firewall;

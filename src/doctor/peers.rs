@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use futures::{StreamExt, stream};
 
-use super::echo::{Echo, EchoOutcome, IcmpError};
 use super::facts::HostFacts;
 use super::finding::Finding;
 use super::firewall;
 use super::netfilter::Firewalls;
 use crate::host::firewall::ToolError;
-use crate::packet::icmpv4::kind;
 use crate::packet::wire::OVERHEAD;
+use crate::probe::echo::{Echo, EchoOutcome};
+use crate::probe::silence::{Cause, SilentPeer};
+use crate::probe::size::SizeProbe;
 use crate::subnet::admin::Holding;
 use crate::sys::udp;
 
@@ -84,7 +85,7 @@ async fn probe(
     let mut times: Vec<Duration> = answers
         .iter()
         .filter_map(|answer| match answer {
-            Ok(EchoOutcome::Reply(time)) => Some(*time),
+            Ok(EchoOutcome::Reply(reply)) => Some(reply.time),
             _ => None,
         })
         .collect();
@@ -126,21 +127,12 @@ async fn path_mtu(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, check: &st
     let check = format!("{check} MTU");
     let target = peer.subnet.network();
     let full = facts.tun().map_or(ECHO_LEN, |tun| tun.mtu as usize);
-    // Two attempts: path MTU discovery may itself consume the first packet.
-    for _ in 0..2 {
-        if comes_back(echo, target, full).await {
-            return full_packets_pass(facts, peer, &check, full);
-        }
+    let mut probe = SizeProbe { echo, to: target, timeout: SIZE_TIMEOUT, attempts: 2 };
+    if probe.whole(full).await.is_some() {
+        return full_packets_pass(facts, peer, &check, full);
     }
-    let (mut good, mut bad) = (ECHO_LEN, full);
-    while bad - good > 1 {
-        let step = ((bad - good) / SIZES_PER_ROUND).max(1);
-        let sizes: Vec<usize> = (good + step..bad).step_by(step).collect();
-        let outcomes = join_all(sizes.iter().map(|size| comes_back(echo, target, *size))).await;
-        let passed = sizes.iter().zip(outcomes).filter(|(_, ok)| *ok).map(|(size, _)| *size).max();
-        good = passed.unwrap_or(good);
-        bad = sizes.into_iter().find(|size| *size > good).unwrap_or(bad);
-    }
+    probe.attempts = 1;
+    let good = probe.longest(ECHO_LEN, full).await;
     Finding::fault(
         check,
         format!(
@@ -193,10 +185,6 @@ fn known_path_mtu(facts: &HostFacts<'_>, peer: Ipv4Addr) -> io::Result<u32> {
     udp::path_mtu(&socket)
 }
 
-async fn comes_back(echo: &Echo, to: Ipv4Addr, len: usize) -> bool {
-    matches!(echo.ping(to, len, SIZE_TIMEOUT).await, Ok(EchoOutcome::Reply(_)))
-}
-
 /// Finds out why a peer does not answer through the overlay, from ICMP errors and a ping of its
 /// underlay address.
 async fn diagnose_silence(
@@ -207,62 +195,15 @@ async fn diagnose_silence(
     first: Option<&io::Result<EchoOutcome>>,
 ) -> Finding {
     let (host, port) = (peer.public_ip, facts.port());
-    if let Some(Err(error)) = first {
-        let text = format!("this kernel does not send to {}: {error}", peer.subnet);
-        return Finding::fault(check, text).remedy("see the device and its route above");
-    }
-    if let Some(IcmpError { kind: kind::UNREACHABLE, code, by }) = echo.last_error(host, port) {
-        return match code {
-            3 => Finding::fault(
-                check,
-                format!("{by} reports that no process listens on UDP {port}: no daemon is running there"),
-            )
-            .remedy(format!("on {host}: `systemctl start flannel-udp`, or check whether its firewall rejects the port")),
-            9 | 10 | 13 => {
-                let text = format!("a firewall at {by} rejects UDP {port}");
-                Finding::fault(check, text).remedy(accept(host, port))
-            }
-            _ => Finding::fault(
-                check,
-                format!("{host} does not answer at all; {by} reports it as unreachable"),
-            )
-            .remedy(format!("`ping -c 3 {host}`; `ip route get {host}`; is that host up?")),
-        };
-    }
-    if let Some(Ok(EchoOutcome::Error(IcmpError { by, kind, .. }))) = first {
-        let text = match *kind {
-            kind::TIME_EXCEEDED => {
-                format!("{by} reports that the packet's TTL expired: a routing loop")
-            }
-            _ => format!(
-                "{by} reports {} as unreachable: the daemon has no route to it",
-                peer.subnet
-            ),
-        };
-        return Finding::fault(check, text)
-            .remedy("`flannel-udp routes`; `journalctl -u flannel-udp`; check that the lease store is reachable");
-    }
-    match underlay(echo, host).await {
-        UnderlayPing::Answers(_) => Finding::fault(
-            check,
-            format!(
-                "{host} answers pings, but nothing comes back through the overlay: UDP {port} is \
-                 dropped by a firewall, or its daemon hangs or has no route back"
-            ),
-        )
-        .remedy(accept(host, port)),
-        UnderlayPing::Silent => {
-            let text = format!("{host} does not answer at all: the host or the network is down");
-            Finding::fault(check, text).remedy(format!("`ping -c 3 {host}`; `ip route get {host}`"))
+    let silent = SilentPeer { echo, host, port, subnet: peer.subnet };
+    let Cause { text, remedy } = match silent.reported(first) {
+        Some(cause) => cause,
+        None => {
+            let answers = matches!(underlay(echo, host).await, UnderlayPing::Answers(_));
+            silent.unreported(answers)
         }
-    }
-}
-
-fn accept(host: Ipv4Addr, port: u16) -> String {
-    format!(
-        "on {host}: `flannel-udp doctor`; `iptables -I INPUT -p udp --dport {port} -j ACCEPT`; the same on \
-         every firewall on the path"
-    )
+    };
+    Finding::fault(check, text).remedy(remedy)
 }
 
 enum UnderlayPing {
@@ -273,7 +214,7 @@ enum UnderlayPing {
 async fn underlay(echo: &Echo, host: Ipv4Addr) -> UnderlayPing {
     let asked = join_all((0..3).map(|_| echo.ping(host, ECHO_LEN, ECHO_TIMEOUT))).await;
     let answered = asked.into_iter().find_map(|answer| match answer {
-        Ok(EchoOutcome::Reply(time)) => Some(time),
+        Ok(EchoOutcome::Reply(reply)) => Some(reply.time),
         _ => None,
     });
     answered.map_or(UnderlayPing::Silent, UnderlayPing::Answers)
@@ -302,8 +243,6 @@ const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 const SIZE_TIMEOUT: Duration = Duration::from_millis(400);
 /// Length of a small echo request in bytes, headers included, as `ping` sends it.
 const ECHO_LEN: usize = 84;
-/// Number of packet sizes that are tried in one round.
-const SIZES_PER_ROUND: usize = 16;
 /// Longest time that one peer takes: small echoes, then two full packets and three rounds of sizes,
 /// or the ping of its underlay address.
 const PEER_TIME_LIMIT: Duration = Duration::from_millis(3500);

@@ -1,9 +1,9 @@
 //! The only module with `unsafe`: one thin wrapper per system call of the data path, and those of the
-//! lab and of doctor.
+//! lab and of the probes.
 //!
 //! Each wrapper states the rule of the man page or kernel file that it keeps, each block its proof.
 //! Nothing here decides anything: policy lives in [`crate::dataplane`], [`crate::lab`] and
-//! [`crate::doctor`].
+//! [`crate::probe`].
 
 pub mod clock;
 pub mod ethtool;
@@ -11,6 +11,7 @@ pub mod iovec;
 pub mod mmsg;
 pub mod netns;
 pub mod process;
+pub mod raw;
 pub mod resolver;
 pub mod seccomp;
 pub mod steering;

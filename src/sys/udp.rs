@@ -125,7 +125,7 @@ fn grow_buffer(socket: &Socket, force: libc::c_int, plain: impl Fn(usize) -> io:
     }
 }
 
-fn set_option(
+pub(super) fn set_option(
     fd: RawFd,
     level: libc::c_int,
     name: libc::c_int,

@@ -25,6 +25,7 @@ mod operations;
 mod overlap;
 mod path_mtu;
 mod peers;
+mod ping;
 mod reach;
 mod refusing_store;
 mod remedies;

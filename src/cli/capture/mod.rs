@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -14,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::QueryArgs;
-use crate::args::values::{address_or_prefix, ip_protocol};
+use crate::args::values::{address_or_prefix, ip_protocol, seconds};
 use crate::exit::{Code, Exit};
 use crate::humanize::{self, printable};
 use crate::observe::client::Stream;
@@ -40,7 +41,7 @@ pub struct CaptureArgs {
     pub count: Option<u64>,
     /// Stop after this time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub duration: Option<u64>,
+    pub duration: Option<Duration>,
     /// Stop when the capture has this size
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_bytes: Option<u64>,
@@ -99,7 +100,7 @@ impl CaptureArgs {
             outer_only: self.interface == Some(CaptureSide::Outer),
             snap_len: self.snaplen.or(self.write.is_none().then_some(SNAPLEN_OF_LINES)),
             count: self.count,
-            milliseconds: self.duration,
+            milliseconds: self.duration.map(|time| time.as_millis() as u64),
             bytes: self.max_bytes,
         }
     }
@@ -278,13 +279,6 @@ fn report(args: &CaptureArgs, blocks: &BlockReader, output: &Output, outcome: St
             humanize::counted(*lost, "packet"),
             humanize::agree(*lost, "is", "are")
         );
-    }
-}
-
-fn seconds(text: &str) -> Result<u64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.001..=1e9).contains(&seconds) => Ok((seconds * 1e3) as u64),
-        _ => Err("must be a time in seconds, such as 10 or 0.5".into()),
     }
 }
 

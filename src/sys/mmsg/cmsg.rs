@@ -5,13 +5,13 @@ use std::mem::size_of;
 /// Room for two control messages that carry up to an `int` each.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-pub(super) struct Control(pub(super) [u8; CONTROL_LEN]);
+pub(in crate::sys) struct Control(pub(in crate::sys) [u8; CONTROL_LEN]);
 
 /// Twice `CMSG_SPACE(sizeof(int))`.
 pub(super) const CONTROL_LEN: usize = 2 * align(HEADER + size_of::<libc::c_int>());
 
 impl Control {
-    pub(super) const EMPTY: Self = Self([0; CONTROL_LEN]);
+    pub(in crate::sys) const EMPTY: Self = Self([0; CONTROL_LEN]);
 
     /// Asks for datagrams of `size` bytes, if it is given, and for a TOS byte other than 0. Returns how
     /// many bytes are to be handed over.
@@ -57,7 +57,7 @@ pub fn gro_segment(control: &[u8]) -> Option<u16> {
 
 /// The length of the longest fragment that an `IP_RECVFRAGSIZE` control message among `control` gives.
 #[cold]
-pub(super) fn longest_fragment(control: &[u8]) -> Option<u16> {
+pub(in crate::sys) fn longest_fragment(control: &[u8]) -> Option<u16> {
     let len = find(control, libc::IPPROTO_IP, libc::IP_RECVFRAGSIZE).and_then(int)?;
     Some(len.clamp(0, u16::MAX.into()) as u16)
 }

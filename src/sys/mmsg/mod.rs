@@ -14,7 +14,7 @@ use std::ptr;
 
 use super::check;
 
-mod cmsg;
+pub(super) mod cmsg;
 mod recv;
 mod send;
 

@@ -1,8 +1,8 @@
-//! ICMP echo over a raw socket: requests of any length with the Don't Fragment flag, their replies,
-//! and the ICMP errors that routers or hosts send instead (RFC 792).
+//! ICMP echo over a raw socket: requests of any length, with the Don't Fragment flag or in fragments, their
+//! replies, and the ICMP errors that routers or hosts send instead (RFC 792).
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -18,28 +18,41 @@ use tokio::sync::oneshot;
 use crate::packet::icmpv4::{self, Icmpv4, kind};
 use crate::packet::ipv4::{self, Ipv4};
 use crate::packet::protocol;
+use crate::sys::raw;
 
 /// Outcome of an echo request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum EchoOutcome {
-    /// A reply arrived after this time.
-    Reply(Duration),
+pub(crate) enum EchoOutcome {
+    /// A reply arrived.
+    Reply(EchoReply),
     /// A router or host reported that the request could not be delivered.
     Error(IcmpError),
     /// Nothing arrived in time.
     Silence,
 }
 
+/// A reply to an echo request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EchoReply {
+    /// Time from the request to the reply.
+    pub(crate) time: Duration,
+    /// Length in bytes of the longest fragment that the reply came in; `None` if it came whole, or on a kernel
+    /// that does not say.
+    pub(crate) fragment: Option<usize>,
+}
+
 /// An ICMP error and its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct IcmpError {
-    pub(super) by: Ipv4Addr,
-    pub(super) kind: u8,
-    pub(super) code: u8,
+pub(crate) struct IcmpError {
+    pub(crate) by: Ipv4Addr,
+    pub(crate) kind: u8,
+    pub(crate) code: u8,
+    /// The MTU that a router's *fragmentation needed* names (RFC 1191).
+    pub(crate) mtu: Option<u16>,
 }
 
 /// A raw socket that sends echo requests, and a thread that reads the replies and errors.
-pub(super) struct Echo {
+pub(crate) struct Echo {
     socket: Arc<Socket>,
     shared: Arc<EchoState>,
     identifier: u16,
@@ -67,13 +80,15 @@ impl Echo {
     ///
     /// # Errors
     /// `EPERM` without `CAP_NET_RAW`; `EMFILE` if no descriptor is left.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
         socket.set_header_included_v4(true)?;
         socket.set_nonblocking(true)?;
         // A burst of long replies must not overflow this buffer: the loss would be blamed on the
         // path.
         let _ = socket.set_recv_buffer_size(4 << 20);
+        // On a kernel that does not know it, every reply seems to be whole.
+        let _ = raw::report_fragments(&socket);
         let (socket, shared) = (Arc::new(socket), Arc::new(EchoState::default()));
         let identifier = fastrand::u16(1..);
         let poll = Poll::new()?;
@@ -97,23 +112,52 @@ impl Echo {
     ///
     /// # Errors
     /// The kernel does not send it: no route, or longer than the device's MTU (`EMSGSIZE`).
-    pub(super) async fn ping(
+    pub(crate) async fn ping(
         &self,
         to: Ipv4Addr,
         len: usize,
         limit: Duration,
     ) -> io::Result<EchoOutcome> {
         let sequence = self.next.fetch_add(1, Ordering::Relaxed);
-        let packet = request(to, len, self.identifier, sequence);
+        let request = request(to, len, self.identifier, sequence);
+        self.exchange(to, sequence, &[request], limit).await
+    }
+
+    /// As [`Self::ping`], with the request in fragments of at most `fragment` bytes each, header included.
+    ///
+    /// # Errors
+    /// As [`Self::ping`].
+    pub(crate) async fn ping_in_fragments(
+        &self,
+        to: Ipv4Addr,
+        len: usize,
+        fragment: usize,
+        limit: Duration,
+    ) -> io::Result<EchoOutcome> {
+        let sequence = self.next.fetch_add(1, Ordering::Relaxed);
+        let request = request(to, len, self.identifier, sequence);
+        self.exchange(to, sequence, &fragments(&request, fragment), limit).await
+    }
+
+    async fn exchange(
+        &self,
+        to: Ipv4Addr,
+        sequence: u16,
+        packets: &[Vec<u8>],
+        limit: Duration,
+    ) -> io::Result<EchoOutcome> {
         let (answer, answered) = oneshot::channel();
         self.shared.waiting().insert(sequence, PendingEcho { to, sent: Instant::now(), answer });
         let answered = async {
-            while let Err(error) = self.socket.send_to(&packet, &SocketAddrV4::new(to, 0).into()) {
-                // The send buffer is full.
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    return Err(error);
+            let destination = SocketAddrV4::new(to, 0).into();
+            for packet in packets {
+                while let Err(error) = self.socket.send_to(packet, &destination) {
+                    // The send buffer is full.
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(SEND_RETRY).await;
                 }
-                tokio::time::sleep(SEND_RETRY).await;
             }
             Ok(answered.await)
         };
@@ -124,7 +168,7 @@ impl Echo {
     }
 
     /// Returns the last ICMP error about a datagram of this host to UDP `port` of `to`.
-    pub(super) fn last_error(&self, to: Ipv4Addr, port: u16) -> Option<IcmpError> {
+    pub(crate) fn last_error(&self, to: Ipv4Addr, port: u16) -> Option<IcmpError> {
         let datagrams = self.shared.datagrams.lock().unwrap_or_else(PoisonError::into_inner);
         datagrams.get(&(to, port)).copied()
     }
@@ -146,12 +190,12 @@ impl EchoState {
     }
 }
 
-fn read(mut poll: Poll, mut socket: &Socket, shared: &EchoState, identifier: u16) {
+fn read(mut poll: Poll, socket: &Socket, shared: &EchoState, identifier: u16) {
     let mut events = Events::with_capacity(2);
     let mut buffer = vec![0; 1 << 16];
     while !shared.stop.load(Ordering::Relaxed) {
-        let len = match socket.read(&mut buffer) {
-            Ok(len) => len,
+        let (len, fragment) = match raw::receive(socket, &mut buffer) {
+            Ok(received) => received,
             // mio is edge-triggered: a wait comes only after a read that found the socket empty.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match poll.poll(&mut events, None) {
@@ -165,7 +209,9 @@ fn read(mut poll: Poll, mut socket: &Socket, shared: &EchoState, identifier: u16
         let now = Instant::now();
         match parse_message(&buffer[..len], identifier) {
             Some(IcmpMessage::Reply { from, sequence }) => {
-                complete(shared, sequence, from, |waiting| EchoOutcome::Reply(now - waiting.sent));
+                complete(shared, sequence, from, |waiting| {
+                    EchoOutcome::Reply(EchoReply { time: now - waiting.sent, fragment })
+                });
             }
             Some(IcmpMessage::About { to, sequence, error }) => {
                 complete(shared, sequence, to, |_| EchoOutcome::Error(error));
@@ -212,7 +258,14 @@ fn parse_message(packet: &[u8], identifier: u16) -> Option<IcmpMessage> {
     if !matches!(message.kind(), kind::UNREACHABLE | kind::TIME_EXCEEDED) {
         return None;
     }
-    let error = IcmpError { by: packet.source(), kind: message.kind(), code: message.code() };
+    let mtu = u32::from_be_bytes(message.rest_of_header()) as u16;
+    let names_mtu = message.kind() == kind::UNREACHABLE && message.code() == 4 && mtu > 0;
+    let error = IcmpError {
+        by: packet.source(),
+        kind: message.kind(),
+        code: message.code(),
+        mtu: names_mtu.then_some(mtu),
+    };
     // The packet that the error is about, of which only the start is quoted.
     let quoted = Ipv4::parse_truncated(message.payload()).ok()?;
     let to = quoted.destination();
@@ -240,6 +293,26 @@ fn request(to: Ipv4Addr, len: usize, identifier: u16, sequence: u16) -> Vec<u8> 
     let ip = ipv4::Header::new(protocol::ICMP, Ipv4Addr::UNSPECIFIED, to, message_len);
     let message = icmpv4::Header::echo_request(identifier, sequence).with_checksum(&payload);
     [&ip.to_bytes()[..], &message.to_bytes(), &payload].concat()
+}
+
+/// A packet without options in fragments of at most `limit` bytes each, header included.
+fn fragments(packet: &[u8], limit: usize) -> Vec<Vec<u8>> {
+    let Ok(whole) = Ipv4::parse(packet) else { return vec![packet.to_vec()] };
+    // All but the last carry a multiple of 8 bytes (RFC 791).
+    let step = (limit.saturating_sub(ipv4::Header::LEN) / 8 * 8).max(8);
+    let id = fastrand::u16(1..);
+    let parts = whole.payload().chunks(step).enumerate().map(|(index, part)| {
+        let header = ipv4::Header {
+            total_len: (ipv4::Header::LEN + part.len()) as u16,
+            id,
+            dont_fragment: false,
+            more_fragments: (index + 1) * step < whole.payload_len(),
+            fragment_offset: (index * step) as u16,
+            ..ipv4::Header::from(&whole)
+        };
+        [&header.to_bytes()[..], part].concat()
+    });
+    parts.collect()
 }
 
 /// Length of the two headers in bytes.
@@ -276,7 +349,7 @@ mod tests {
 
         let mut bytes = vec![kind::UNREACHABLE, 4, 0, 0, 0, 0, 5, 0x78];
         bytes.extend(&sent[..HEADERS]);
-        let error = IcmpError { by: ROUTER, kind: kind::UNREACHABLE, code: 4 };
+        let error = IcmpError { by: ROUTER, kind: kind::UNREACHABLE, code: 4, mtu: Some(1400) };
         let about = IcmpMessage::About { to: PEER, sequence: 3, error };
         assert_eq!(parse_message(&packet(ROUTER, &bytes), 7), Some(about));
 
@@ -285,11 +358,28 @@ mod tests {
         bytes.truncate(8);
         bytes.extend(ip.to_bytes());
         bytes.extend(udp::Header::new(4000, 8285, 92).to_bytes());
-        let error = IcmpError { code: 3, ..error };
+        let error = IcmpError { code: 3, mtu: None, ..error };
         let about = IcmpMessage::AboutDatagram { to: PEER, port: 8285, error };
         assert_eq!(parse_message(&packet(ROUTER, &bytes), 7), Some(about));
         for cut in 0..packet(ROUTER, &bytes).len() {
             parse_message(&packet(ROUTER, &bytes)[..cut], 7);
+        }
+    }
+
+    #[test]
+    fn fragments_cover_the_packet() {
+        let whole = request(PEER, 1472, 7, 3);
+        for limit in [0, 28, 84, 576, 1371, 1471] {
+            let fragments = fragments(&whole, limit);
+            let mut payload: Vec<u8> = vec![];
+            for (index, bytes) in fragments.iter().enumerate() {
+                let part = Ipv4::parse(&bytes[..]).unwrap();
+                assert!(bytes.len() <= limit.max(28) && !part.dont_fragment());
+                assert_eq!(part.fragment_offset(), payload.len());
+                assert_eq!(part.more_fragments(), index + 1 < fragments.len());
+                payload.extend(part.payload());
+            }
+            assert_eq!(payload, whole[ipv4::Header::LEN..], "{limit}");
         }
     }
 }
