@@ -53,7 +53,7 @@ impl Scratch {
             "ip" => &[0, 2][..],
             // 1 is a rule that does not exist.
             "iptables" | "iptables-nft" | "iptables-legacy" => &[0, 1],
-            "sysctl" if command.contains("net.core") => {
+            "sysctl" if command.contains("net.core") || command.contains("nf_conntrack_max") => {
                 // Only the first namespace has these.
                 let key = words[2].split('=').next().unwrap_or_default().replace('.', "/");
                 assert!(Path::new("/proc/sys").join(key).exists(), "{command}");
@@ -117,7 +117,7 @@ const SAMPLES: &[(&str, &[&str])] = &[
     ("ip link set {} txqueuelen 1000", &["eth0"]),
     ("ip link set {name} up", &["eth0"]),
     ("ip route add {network} dev {name}", &["10.0.0.0/16", "eth0"]),
-    ("ip route del {conflict}", &["blackhole 10.0.9.0/24 metric 5"]),
+    ("ip route del {self}", &["blackhole 10.0.9.0/24 metric 5"]),
     ("ip route get {host}", &["10.211.55.12"]),
     ("ip route show table all type {kind}", &["blackhole"]),
     ("ping -c 100 {}", &["10.211.55.12"]),
@@ -127,6 +127,7 @@ const SAMPLES: &[(&str, &[&str])] = &[
     ("ethtool -K {name} {} on", &["eth0", "gro"]),
     ("ethtool -K {name} {SEGMENTATION} on", &["eth0", "tx-udp-segmentation"]),
     ("ethtool -K {name} {FORWARDING} on rx-gro-list off", &["eth0", "rx-udp-gro-forwarding"]),
+    ("sysctl -w net.netfilter.nf_conntrack_max={}", &["262144"]),
     ("sysctl -w net.core.{name}={WANTED_BUFFER}", &["rmem_max", "8388608"]),
     ("iptables -I INPUT -p udp --dport {port} -j ACCEPT", &["8285"]),
     ("{program} -I {chain} {} -j ACCEPT", &["iptables", "OUTPUT", "-o eth0 -p udp --dport 8285"]),
@@ -136,6 +137,7 @@ const SAMPLES: &[(&str, &[&str])] = &[
     ),
     ("firewall-cmd --permanent {open}", &["--zone=trusted --add-source=10.0.0.0/16"]),
     ("flannel-udp docker-opts -f {} -d {}", &["/run/flannel/subnet.env", "/run/docker_opts.env"]),
+    ("flannel-udp leases release --force {}", &["10.0.9.0/24"]),
     ("mkdir -p {0}", &["/leases"]),
 ];
 

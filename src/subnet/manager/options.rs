@@ -90,7 +90,7 @@ impl Default for Timing {
             resync: Duration::from_secs(3600),
             check: Duration::from_secs(60),
             contest: Duration::from_secs(3),
-            leave: Duration::from_secs(1),
+            leave: Duration::from_millis(500),
             config_poll: Duration::from_secs(1),
             log_interval: LOG_INTERVAL,
         }
