@@ -3,7 +3,7 @@
 //!
 //! Each wrapper states the rule of the man page or kernel file that it keeps, each block its proof.
 //! Nothing here decides anything: policy lives in [`crate::dataplane`], [`crate::lab`] and
-//! [`crate::probe`].
+//! `probe`.
 
 pub mod clock;
 pub mod ethtool;

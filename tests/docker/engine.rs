@@ -98,8 +98,12 @@ impl Drop for Engine {
         for id in String::from_utf8_lossy(&containers).split_whitespace() {
             let _ = client(&self.socket)().args(["rm", "-f", id]).output();
         }
-        // Left to itself it stops its containerd and unmounts what it mounted.
+        // Left to itself it stops its containerd and unmounts what it mounted, except for the network namespace
+        // of containers that share their host's.
         let _ = self.process.stop(Duration::from_secs(20));
+        let shared =
+            Path::new(&self.socket["unix://".len()..]).with_file_name("exec/netns/default");
+        let _ = Command::new("umount").arg(shared).output();
     }
 }
 
