@@ -175,7 +175,8 @@ impl Site {
     fn options(&self, number: usize) -> String {
         let (etcd, own) = (self.lab.host(0).address(), self.lab.host(number).address());
         format!(
-            "FLANNELD_ETCD_ENDPOINTS=http://{etcd}:2379\\nFLANNELD_IFACE={own}\\nFLANNELD_IP_MASQ=true\\n"
+            "FLANNELD_ETCD_ENDPOINTS=http://{etcd}:2379\\nFLANNELD_IFACE={own}\\nFLANNELD_IP_MASQ=true\\n\
+             FLANNELD_METRICS_ADDR={own}:9285\\n"
         )
     }
 
@@ -184,7 +185,7 @@ impl Site {
             address: self.lab.host(number).address(),
             overlay: self.overlay(number),
         });
-        manual::examples_work(&self.machines[0], &nodes);
+        manual::examples_work(&self.machines, &nodes);
         self.packets_cross();
     }
 
