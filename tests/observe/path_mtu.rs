@@ -33,6 +33,9 @@ fn a_forged_path_mtu_changes_nothing() {
         let route = lab::tool::ip_in(lab.host(0).netns_name(), &asked).expect("a route");
         route.contains("mtu 600")
     });
+    // The daemon looks at the routes again, within a second.
+    lab::tool::ip_in(lab.host(0).netns_name(), "route add 192.0.2.0/24 dev eth0").expect("a route");
+    std::thread::sleep(Duration::from_millis(1500));
     bulk::transfer(lab.endpoint(0), lab.endpoint(1), 8 << 20, 1);
     accounting::check_balance(&mut lab);
     assert_eq!(stats(&mut lab, 0)["egress"]["gso_refused"], 0);

@@ -13,7 +13,7 @@ use crate::support::{exclusive, wait_for};
 #[test]
 fn the_documents_commands_run_as_they_are_typed() {
     let Some(_exclusive) = exclusive() else { return };
-    let mut lab = TestLab::two_hosts(&["--ip-masq=true"]);
+    let mut lab = TestLab::two_hosts(&["--ip-masq=true", "--metrics-addr=0.0.0.0:9285"]);
     let expected = block("docs/walkthrough.md", "INFO confined");
     assert_eq!(pattern(&log_until_ready(&lab)), pattern(&expected), "the walkthrough's log");
 
@@ -76,8 +76,11 @@ fn names_of(lab: &TestLab) -> BTreeMap<String, String> {
         lab.host(host).daemon().and_then(|d| d.subnet().ok()).expect("a subnet").gateway
     };
     let container = |host: usize| lab.host(host).container().address().to_string();
+    let socket = lab.host(0).directory().join("flannel-udp.sock").display().to_string();
     BTreeMap::from([
         ("10.211.55.10".to_owned(), lab.host(0).address().to_string()),
+        ("10.211.55.11".to_owned(), lab.host(1).address().to_string()),
+        ("/run/flannel/flannel-udp.sock".to_owned(), socket),
         ("10.0.13.1/".to_owned(), format!("{}/", gateway(0))),
         ("10.0.13.2".to_owned(), container(0)),
         ("10.0.14.5".to_owned(), container(1)),

@@ -43,7 +43,9 @@ struct Explainer<'a> {
 /// Explains `query` on this host.
 pub(super) async fn explain(node: &Node<'_>, status: &SubnetStatus, query: Query) -> Explanation {
     let owner = node.routes().lookup(query.source).map(|hop| hop.ip);
-    let from = query.from.or(owner);
+    // Another host may send with its own address.
+    let itself = || node.routes().leads_to(query.source).then_some(query.source);
+    let from = query.from.or(owner).or_else(itself);
     let (netlink, config) = (node.netlink(), node.plane_config());
     // Without the list the kernel's answers have no names; the workers' decision is told all the same.
     let links = netlink.links().await.unwrap_or_default();

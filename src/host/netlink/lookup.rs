@@ -33,12 +33,16 @@ pub struct RoutingRule {
 
 impl Netlink {
     /// Lists every IPv4 route with its table, of all tables.
+    ///
+    /// The kernel also lists what it has learnt about single destinations, such as a path MTU by an ICMP error that
+    /// anybody can forge (`fib_dump_info_fnhe` in `net/ipv4/route.c`). Those are nobody's routes, and left out.
     pub async fn routes_of_all_tables(&self) -> Result<Vec<(u32, KernelRoute)>, NetlinkError> {
         let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let _turn = self.turn().await;
         let answer = self.handle.route().get(all).execute().try_collect::<Vec<RouteMessage>>();
         let messages = answer.await.map_err(to("list routes"))?;
-        Ok(messages.iter().map(|message| (table_of(message), route_of(message))).collect())
+        let added = messages.iter().filter(|m| !m.header.flags.contains(RouteFlags::Cloned));
+        Ok(added.map(|message| (table_of(message), route_of(message))).collect())
     }
 
     /// Lists every IPv4 policy routing rule; none if the kernel has no policy routing.
