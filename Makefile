@@ -47,12 +47,12 @@ bench-tunnels:  ## the tunnel compared with wireguard-go, tinc and nebula, which
 		--modes host-gw,vxlan,flannel-udp,off,wireguard-go,tinc,tinc-plain,nebula --mark tunnels \
 		--summary docs/benchmarks.md --markdown docs/benchmarks-full.md $(ARGS)
 
-profile:  ## breakdown of the CPU time of a benchmark, by perf (ARGS="pps18 vxlan flannel-udp")
+profile:  ## breakdown of the CPU time of a benchmark, with perf (ARGS="pps18 vxlan flannel-udp")
 	@scripts/setup.sh build demo
 	$(CARGO) build --locked --release
 	@scripts/profile.sh $(ARGS)
 
-check:  ## formatting, clippy, unit and property tests, claims of the documents: no root, no network, two minutes
+check:  ## formatting, clippy, unit and property tests, claims in the docs: no root, no network, two minutes
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	scripts/dependencies.sh
@@ -73,7 +73,7 @@ test-docker:  ## the steps of docs/walkthrough.md, and the container image, with
 	PROGRAM=target/checked/flannel-udp scripts/image.sh
 	FLANNEL_UDP_IMAGE=$$PWD/target/image/flannel-udp-$$(uname -m).tar scripts/test.sh --test docker -- --ignored
 
-test-static:  ## end-to-end tests of the static program, with names, TLS and dropped privileges among them
+test-static:  ## end-to-end tests of the static program, name lookup, TLS and dropped privileges included
 	@scripts/setup.sh build test
 	scripts/static.sh
 	FLANNEL_UDP_PROGRAM=$$PWD/target/static/$$(uname -m)/flannel-udp scripts/test.sh --test e2e -- \
@@ -99,7 +99,7 @@ fuzz:  ## fuzz every parser and operation, FUZZ_SECONDS each; prints the coverag
 	@scripts/setup.sh build fuzz
 	scripts/fuzz.sh $(ARGS)
 
-test-arch:  ## unit and property tests of packet and route on arm64, s390x and i386, emulated (ARGS=daemon: all of it on arm64)
+test-arch:  ## unit and property tests of packet and route on arm64, s390x and i386, emulated (ARGS=daemon: the whole daemon on arm64)
 	scripts/test-arch.sh $(ARGS)
 
 test-loom:  ## the route table's writer and readers in every interleaving
@@ -111,7 +111,7 @@ test-asan:  ## unit, kernel and end-to-end tests under AddressSanitizer, for the
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan scripts/test.sh \
 		--target $$(rustc -vV | sed -n 's/^host: //p') --lib --test e2e --test kernel --test link $(ARGS)
 
-test-miri:  ## unit tests of the packet library under Miri (needs a nightly toolchain with it), minutes
+test-miri:  ## unit tests of the packet library under Miri (needs a nightly toolchain with it); takes minutes
 	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "test-miri: Miri is missing: rustup toolchain install nightly --component miri,rust-src" >&2; exit 1; }
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=$${PROPTEST_CASES:-1} cargo +nightly miri test --locked \
 		--package flannel-packet --target-dir target/miri --lib $(ARGS)
@@ -127,10 +127,10 @@ man:  ## manual pages and shell completions, under target/generated
 	@scripts/setup.sh build
 	@scripts/build.sh >/dev/null
 
-install:  ## what `make build man` has made: PREFIX=/usr/local, DESTDIR= for packagers
+install:  ## install what `make build man` built: PREFIX=/usr/local, DESTDIR= for packagers
 	@scripts/install.sh install
 
-uninstall:  ## remove what `make install` has installed, but the options in /etc
+uninstall:  ## remove what `make install` installed, except the options in /etc
 	@scripts/install.sh uninstall
 
 deb:  ## a Debian package and one with its debug symbols, under target/debian

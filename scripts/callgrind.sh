@@ -19,7 +19,7 @@ count() { # INDEX TIMES [reset]
     sed -n 's/.*Collected : *\([0-9]*\).*/\1/p'
 }
 
-echo "| operation | library | instructions | per |"
+echo "| operation | library | instructions | per unit |"
 echo "|---|---|---:|---:|"
 "$binary" list | while IFS=$'\t' read -r index group library amount; do
   run=$(( $(count "$index" 2000) - $(count "$index" 1000) ))
@@ -27,5 +27,5 @@ echo "|---|---|---:|---:|"
   each=$(( (run - reset + 500) / 1000 ))
   read -r number unit <<<"$amount"
   awk -v group="$group" -v library="$library" -v each="$each" -v number="$number" -v unit="$unit" 'BEGIN {
-    printf "| %s | %s | %d | %.2f a %s |\n", group, library, each, each / number, substr(unit, 1, length(unit) - 1) }'
+    printf "| %s | %s | %d | %.2f per %s |\n", group, library, each, each / number, substr(unit, 1, length(unit) - 1) }'
 done

@@ -12,10 +12,10 @@ version=3.8.0
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/flannel-udp/tools
 profile=${PROFILE:-release}
 
-# First of all, so that nobody waits for a build in vain.
+# Before the build, so that a failure here costs no time.
 export PATH="$PATH:$tools/bin"
 if ! cargo-deb --version >/dev/null 2>&1; then
-    echo "installing cargo-deb $version under $tools: a minute, once"
+    echo "installing cargo-deb $version under $tools (takes a minute, only once)"
     cargo install -q --locked --root "$tools" "cargo-deb@$version"
 fi
 

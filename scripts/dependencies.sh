@@ -19,7 +19,7 @@ for crate in $(comm -23 <(echo "$used") <(echo "$listed")); do
     rc=1
 done
 for crate in $(comm -13 <(echo "$used") <(echo "$listed")); do
-    echo "dependencies: $page has a row for '$crate', which is no direct dependency: remove the row" >&2
+    echo "dependencies: $page has a row for '$crate', which is not a direct dependency: remove the row" >&2
     rc=1
 done
 exit $rc

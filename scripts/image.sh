@@ -20,7 +20,7 @@ epoch=${SOURCE_DATE_EPOCH:-$created}
 main() {
     [ $# -gt 0 ] || set -- "$host"
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
-        die "apt-get and dpkg-deb are missing: an image takes iptables and nft from Debian's or Ubuntu's packages"
+        die "apt-get and dpkg-deb are missing: the image gets iptables and nft from Debian or Ubuntu packages"
     local arch program
     for arch in "$@"; do
         program=${PROGRAM:-}
@@ -60,7 +60,7 @@ unpack_packages() {
         -o APT::Install-Recommends=false -o "APT::Sandbox::User=$(id -un)")
     { "${apt[@]}" update && "${apt[@]}" install -y --download-only iptables nftables &&
         (cd "$debs" && "${apt[@]}" download ca-certificates); } >"$state/log" 2>&1 ||
-        { tail -n 20 "$state/log" >&2; die "apt has not found the packages for $debian"; }
+        { tail -n 20 "$state/log" >&2; die "apt cannot find the packages for $debian"; }
     mkdir -p "$root"/usr/{bin,sbin,lib,lib64} "$root"/etc/ssl/certs "$root"/run "$root"/var
     for name in bin sbin lib lib64; do ln -s "usr/$name" "$root/$name"; done
     ln -s ../run "$root/var/run"

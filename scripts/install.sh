@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what `make build man` has made, without a package manager; or removes it again.
+# Installs what `make build man` built, without a package manager; or removes it again.
 #
 #   PREFIX=/usr/local DESTDIR= scripts/install.sh [install|uninstall]
 #

@@ -37,7 +37,7 @@ build() {
         compiler=${1/x86_64/x86-64}-linux-gnu-gcc
     fi
     rustup target add "$target" >/dev/null 2>&1 ||
-        die "the standard library for $target comes by rustup: rustup target add $target"
+        die "rustup cannot install the standard library for $target: rustup target add $target"
     name=$(tr a-z- A-Z_ <<<"$target")
     # The linker that comes with Rust makes it smaller: equal functions become one, relative relocations take a
     # bit each. Fortified functions are glibc's.
@@ -55,7 +55,7 @@ check() {
     if grep -E 'INTERP|NEEDED' <<<"$headers"; then die "$program is not static"; fi
     if grep -E '\.symtab|\.debug_' <<<"$headers"; then die "$program is not stripped"; fi
     size=$(stat -c %s "$program")
-    [ "$profile" != static ] || [ "$size" -le $limit ] || die "$program has $size bytes, more than $limit"
+    [ "$profile" != static ] || [ "$size" -le $limit ] || die "$program is $size bytes long, more than $limit"
     "${run[@]}" "$program" --version >/dev/null
     "${run[@]}" "$program" --help >/dev/null
     commands "${run[@]}" "$program"

@@ -16,7 +16,7 @@ if [ -n "${PROGRAM:-}" ]; then
   binary=$PWD/$PROGRAM
 else
   rustup target add "$target" ||
-    { echo "the standard library for $target comes by rustup: rustup target add $target" >&2; exit 1; }
+    { echo "rustup cannot install the standard library for $target: rustup target add $target" >&2; exit 1; }
   CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     cargo build --locked --profile checked --bin flannel-udp --target "$target" --target-dir target/arm64
   binary=$PWD/target/arm64/$target/checked/flannel-udp

@@ -50,7 +50,7 @@ apt=(-o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work/cache" -o "APT::San
 if [ ! -x "$work/root/usr/bin/rustc" ]; then
   apt-get "${apt[@]}" update >/dev/null 2>&1 || true # An index that is missing shows below.
   version=$(apt-cache "${apt[@]}" madison libstd-rust-web-dev:s390x | awk -F'|' 'NR == 1 { gsub(/ /, "", $2); print $2 }')
-  [ -n "$version" ] || { echo "Debian's libstd-rust-web-dev is not to be had for s390x" >&2; exit 1; }
+  [ -n "$version" ] || { echo "Debian's libstd-rust-web-dev is not available for s390x" >&2; exit 1; }
   short=$(cut -d. -f1,2 <<<"$version")
   # The compiler's own libraries come along; those of the C library and the like are here.
   (cd "$work/deb" && apt-get "${apt[@]}" download "rustc-web:amd64=$version" "libstd-rust-web-$short:amd64=$version" libllvm19:amd64 \

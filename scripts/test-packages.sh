@@ -28,10 +28,10 @@ die() {
 # Rendered without a warning, and none is missing that another one names.
 manual_pages() {
     local page name
-    mandoc -T lint -W warning target/generated/*.8 || die "mandoc finds faults in the manual pages"
+    mandoc -T lint -W warning target/generated/*.8 || die "mandoc reports problems in the manual pages"
     for page in target/generated/*.8; do
         man --warnings -E UTF-8 -l "$page" >"$work/page" 2>"$work/said" || die "man does not render $page"
-        [ ! -s "$work/said" ] || die "man warns of $page: $(cat "$work/said")"
+        [ ! -s "$work/said" ] || die "man warns about $page: $(cat "$work/said")"
         for name in $(sed 's/\\f[BR]//g; s/\\-/-/g' "$page" | grep -oE 'flannel-udp[a-z-]*\(8\)'); do
             [ -e "target/generated/${name%(8)}.8" ] || die "$page refers to $name, which is missing"
         done
@@ -40,7 +40,7 @@ manual_pages() {
 
 debian_package() {
     # What is overridden has its reason in packaging/deb/lintian-overrides.
-    lintian --allow-root --display-info --fail-on error,warning "$deb" || die "lintian finds faults"
+    lintian --allow-root --display-info --fail-on error,warning "$deb" || die "lintian reports problems"
     dpkg-deb --extract "$deb" "$work/deb"
     dpkg-deb --extract "${deb%.deb}.ddeb" "$work/ddeb"
     symbols_are_apart "$work/deb/usr/bin/flannel-udp" "$work/ddeb"

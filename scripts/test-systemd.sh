@@ -24,7 +24,7 @@ root=$cache/$VERSION_CODENAME-$(cksum <<<"$packages" | cut -d' ' -f1)
 
 make_root() {
     [ ! -d "$root" ] || return 0
-    echo "making the root file system $root: a minute, once"
+    echo "making the root file system $root (takes a minute, only once)"
     mkdir -p "$cache"
     local new
     new=$(mktemp -d "$cache/new.XXXXXX")
