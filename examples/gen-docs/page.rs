@@ -98,7 +98,7 @@ impl Page<'_> {
             }
         } else {
             roff.text([
-                roman("0 if the command has done its work. "),
+                roman("0 on success. "),
                 bold("flannel-udp"),
                 roman("(8) lists the other codes."),
             ]);

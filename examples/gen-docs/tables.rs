@@ -4,26 +4,23 @@ pub(crate) const DAEMON_VARIABLES: [(&str, &str); 6] = [
     (
         "FLANNELD_FLAG",
         "Each flag can be set by a variable: FLANNELD_ and the name of the flag in capitals, with _ for -, such as \
-         FLANNELD_ETCD_ENDPOINTS. A flag on the command line wins; a variable with an empty value counts as not set.",
+         FLANNELD_ETCD_ENDPOINTS. A flag on the command line wins. An empty variable counts as not set.",
     ),
     (
         "FLANNEL_UDP_OPTS",
-        "In /etc/default/flannel-udp: flags for the daemon that the systemd unit starts, for those that can be \
+        "In /etc/default/flannel-udp: flags for the daemon that the systemd unit starts, such as those that are \
          repeated.",
     ),
-    (
-        "JOURNAL_STREAM",
-        "Set by systemd: lines of the log have a priority, and no time of their own.",
-    ),
+    ("JOURNAL_STREAM", "Set by systemd: log lines have a priority and no timestamp of their own."),
     (
         "NOTIFY_SOCKET, WATCHDOG_USEC",
         "Set by systemd: the daemon reports readiness, state and health.",
     ),
     (
         "PATH",
-        "Where iptables and nft are looked for; /usr/local/sbin, /usr/sbin and /sbin come last.",
+        "Searched for iptables and nft; /usr/local/sbin, /usr/sbin and /sbin are searched last.",
     ),
-    ("XTABLES_LOCKFILE", "The lock of iptables [default: /run/xtables.lock]."),
+    ("XTABLES_LOCKFILE", "Lock file of iptables [default: /run/xtables.lock]."),
 ];
 
 pub(crate) const SIGNALS: [(&str, &str); 3] = [
@@ -33,7 +30,7 @@ pub(crate) const SIGNALS: [(&str, &str); 3] = [
     ),
     (
         "SIGHUP",
-        "Set the log level of the start again. The log says what takes effect at a restart only.",
+        "Reread certificates and keys, and restore the log level set at startup. The log says what needs a restart.",
     ),
     ("SIGUSR1", "Write the counters to the file of --stats-json."),
 ];
@@ -41,10 +38,10 @@ pub(crate) const SIGNALS: [(&str, &str); 3] = [
 pub(crate) const FILES: [(&str, &str); 6] = [
     ("/run/flannel/subnet.env", "The subnet of this host, for the container runtime."),
     ("/run/docker_opts.env", "Options for dockerd, written by flannel-udp docker-opts."),
-    ("/run/flannel/flannel-udp.sock", "Status socket, which answers root."),
+    ("/run/flannel/flannel-udp.sock", "Status socket, accessible to root only."),
     ("/etc/default/flannel-udp", "Environment of the systemd unit."),
-    ("/dev/net/tun", "The device that TUN interfaces are made with."),
-    ("/run/xtables.lock", "Shared with iptables."),
+    ("/dev/net/tun", "Device for creating TUN interfaces."),
+    ("/run/xtables.lock", "Lock shared with iptables."),
 ];
 
 /// Pages of other programs: command, page, section.

@@ -55,7 +55,7 @@ pub fn go_int_in<const MIN: i64, const MAX: i64>(text: &str) -> Result<i64, Stri
     if (MIN..=MAX).contains(&value) {
         Ok(value)
     } else {
-        Err(format!("{value} is out of range, allowed is {MIN} to {MAX}"))
+        Err(format!("{value} is out of range: must be {MIN} to {MAX}"))
     }
 }
 
@@ -67,8 +67,8 @@ pub fn go_ipv4(text: &str) -> Result<Ipv4Addr, String> {
 /// A TCP port in [`go_int`]'s spelling; 0 disables the service.
 pub fn go_port(text: &str) -> Result<u16, String> {
     let value = go_int(text)
-        .map_err(|_| "must be the number of a port, 0 to 65535, such as 8080".to_owned())?;
-    u16::try_from(value).map_err(|_| format!("{value} is out of range, a port is 0 to 65535"))
+        .map_err(|_| "must be a port number from 0 to 65535, such as 8080".to_owned())?;
+    u16::try_from(value).map_err(|_| format!("{value} is out of range: must be 0 to 65535"))
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl LocalStoreArgs {
         };
         if theirs.kind != StoreKind::Etcd && !self.given.is_empty() {
             let why =
-                "flags for etcd are given, and the daemon on this host uses a directory".into();
+                "flags for etcd are given, but the daemon on this host uses a directory".into();
             return (own, StoreOrigin::Defaults(why));
         }
         let (etcd, theirs, kind) = (own.etcd, theirs.etcd, theirs.kind);
@@ -128,18 +128,15 @@ impl fmt::Display for LocalStore {
                     let user = etcd.username.as_deref().unwrap_or_default();
                     write!(
                         f,
-                        "; without the password of its user {user}, which it does not disclose"
+                        "; without the password of user {user}, which the daemon does not disclose"
                     )?;
                 }
                 Ok(())
             }
             StoreOrigin::Unit(given) => {
-                write!(
-                    f,
-                    ", as {} has it for the daemon, which is not running",
-                    unit_settings::SETTINGS_FILE
-                )?;
-                except(f, given)
+                write!(f, ", as set for the daemon in {}", unit_settings::SETTINGS_FILE)?;
+                except(f, given)?;
+                f.write_str("; the daemon does not answer")
             }
             StoreOrigin::Defaults(why) => {
                 write!(

@@ -49,7 +49,7 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         let port: u16 = text.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(9285);
         format!(
-            "must be an address and a port, such as 127.0.0.1:{port} for this host alone, or \
+            "must be an address and a port, such as 127.0.0.1:{port} for this host only, or \
              0.0.0.0:{port}"
         )
     })
@@ -79,9 +79,9 @@ pub fn spin_microseconds(text: &str) -> Result<i64, String> {
     });
     match with_unit {
         Some(time) if (0.0..=SECOND as f64).contains(&time) => Ok(time as i64),
-        Some(_) => Err("out of range, allowed is 0 to 1s".into()),
+        Some(_) => Err("out of range: must be 0 to 1s".into()),
         None => go_int_in::<0, SECOND>(text).map_err(|error| {
-            format!("{error}: microseconds, or a time with its unit such as 50us or 1ms")
+            format!("{error}: microseconds, or a time with a unit such as 50us or 1ms")
         }),
     }
 }

@@ -19,10 +19,10 @@ use crate::subnet::SubnetFileOrigin;
 /// Arguments of `cleanup`.
 #[derive(Clone, Debug, Args)]
 pub struct CleanupArgs {
-    /// Print what would be removed, remove nothing
+    /// Print what would be removed, but remove nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Remove the rules and routes of every daemon on this host, also of flanneld, not only those of the network
+    /// Remove the rules and routes of every daemon on this host, flanneld included, not only those for the network
     /// in the subnet file
     #[arg(long)]
     pub all: bool,
@@ -61,9 +61,9 @@ pub(super) async fn run(args: &CleanupArgs) -> Result<(), Exit> {
         let left = found.left.len() as u64;
         let whose = match previous.network {
             Some(network) => {
-                format!("which {} not about {network}", humanize::agree(left, "is", "are"))
+                format!("which {} not for {network}", humanize::agree(left, "is", "are"))
             }
-            None => format!("since {path} does not say which network is this daemon's"),
+            None => format!("because {path} does not name this daemon's network"),
         };
         println!(
             "left in place: {}, {whose}; flannel-udp cleanup --all removes {} too",

@@ -47,7 +47,7 @@ pub(super) fn with_examples(command: clap::Command, words: &str) -> clap::Comman
 const EXAMPLES: &[Example] = &[
     example(
         "",
-        "Run the daemon with its leases in etcd, and masquerade",
+        "Run the daemon with leases in etcd and masquerading",
         "flannel-udp --etcd-endpoints=http://10.211.55.10:2379 --iface=eth0 --ip-masq",
     ),
     example(
@@ -57,7 +57,7 @@ const EXAMPLES: &[Example] = &[
     ),
     example(
         "",
-        "Run the daemon with its leases in that directory",
+        "Run the daemon with leases in that directory",
         "flannel-udp --registry=file:/mnt --iface=10.211.55.10",
     ),
     example(
@@ -67,7 +67,7 @@ const EXAMPLES: &[Example] = &[
     ),
     example("demo", "Two hosts on this machine, removed at the end", "flannel-udp demo"),
     example("demo", "Keep them running for a closer look", "flannel-udp demo --keep"),
-    example("demo", "Remove what --keep has left running", "flannel-udp demo --remove"),
+    example("demo", "Remove what --keep left running", "flannel-udp demo --remove"),
     example("bench", "A short comparison with kernel VXLAN", "flannel-udp bench --quick"),
     example(
         "bench",
@@ -75,7 +75,11 @@ const EXAMPLES: &[Example] = &[
         "flannel-udp bench --only tcp1,rr --modes flannel-udp --variant one=--workers=1",
     ),
     example("status", "Problems, lease, features, traffic and drops", "flannel-udp status"),
-    example("status", "The same for a program, at once", "flannel-udp status --json --interval=0"),
+    example(
+        "status",
+        "The same as JSON, without waiting to measure rates",
+        "flannel-udp status --json --interval=0",
+    ),
     example(
         "status",
         "One line for each host whose metrics are given",
@@ -85,10 +89,10 @@ const EXAMPLES: &[Example] = &[
     example("peers", "The same, repeated until Ctrl-C", "flannel-udp peers --watch"),
     example(
         "ping",
-        "Reach a host through the overlay and beside it",
+        "Ping a host through the overlay and on the underlay",
         "flannel-udp ping 10.211.55.11",
     ),
-    example("ping", "Reach a container on another host", "flannel-udp ping -c 20 10.0.14.5"),
+    example("ping", "Ping a container on another host", "flannel-udp ping -c 20 10.0.14.5"),
     example("routes", "Which host has which subnet", "flannel-udp routes"),
     example(
         "explain",
@@ -111,7 +115,11 @@ const EXAMPLES: &[Example] = &[
     example("log-level", "Print the level in force", "flannel-udp log-level"),
     example("docker-opts", "Write /run/docker_opts.env", "flannel-udp docker-opts"),
     example("docker-opts", "Print the options", "flannel-udp docker-opts -d /dev/stdout"),
-    example("cleanup", "Print what a stopped daemon has left", "flannel-udp cleanup --dry-run"),
+    example(
+        "cleanup",
+        "Print what a stopped daemon has left behind",
+        "flannel-udp cleanup --dry-run",
+    ),
     example("cleanup", "Remove it", "flannel-udp cleanup"),
     example(
         "leases list",
@@ -131,7 +139,7 @@ const EXAMPLES: &[Example] = &[
     example("doctor", "Check everything", "flannel-udp doctor"),
     example(
         "doctor",
-        "Check this host without a probe of the others",
+        "Check this host without probing the others",
         "flannel-udp doctor --peers=no",
     ),
     example(
@@ -141,7 +149,7 @@ const EXAMPLES: &[Example] = &[
     ),
     example(
         "completions",
-        "Complete commands and flags in this bash",
+        "Complete commands and flags in the current bash",
         "source <(flannel-udp completions bash)",
     ),
 ];

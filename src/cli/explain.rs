@@ -20,8 +20,8 @@ pub struct ExplainArgs {
     pub source: Ipv4Addr,
     /// Destination address
     pub destination: Ipv4Addr,
-    /// icmp, tcp, udp or a number; it decides whether an ICMP error is sent, and policy routing rules may
-    /// match it
+    /// icmp, tcp, udp or a number; determines whether an ICMP error is sent, and which policy routing rules
+    /// match
     #[arg(value_parser = ip_protocol, default_value = "icmp")]
     pub protocol: u8,
     /// Destination port, or source and destination port
@@ -33,7 +33,7 @@ pub struct ExplainArgs {
     /// The host that sends the datagram, if it is not the holder of SOURCE's lease
     #[arg(long, value_name = "IP")]
     pub from: Option<Ipv4Addr>,
-    /// Explain both directions, also the one that cannot apply to this packet
+    /// Explain both directions, even one that cannot apply to this packet
     #[arg(long)]
     pub both: bool,
     /// Which daemon is queried, and the form of the output.

@@ -36,7 +36,7 @@ pub enum LeasesAction {
         #[arg(long)]
         json: bool,
     },
-    /// Bind a subnet permanently to the address of a host
+    /// Reserve a subnet permanently for the address of a host
     Reserve {
         /// The subnet, such as 10.0.7.0/24
         subnet: Cidr,
@@ -47,7 +47,7 @@ pub enum LeasesAction {
     Release {
         /// The subnet, such as 10.0.7.0/24
         subnet: Cidr,
-        /// Release it although its host may be running: needed for a host that crashed or ran stock flanneld
+        /// Release it even if its host may be running: needed for a host that crashed or ran stock flanneld
         #[arg(long)]
         force: bool,
     },

@@ -47,7 +47,7 @@ pub enum Tool {
     Status(status::StatusArgs),
     /// Show the other hosts
     Peers(peers::PeersArgs),
-    /// Ping a peer through the overlay and beside it: round trip, loss, path MTU
+    /// Ping a peer through the overlay and on the underlay: round trip, loss, path MTU
     Ping(ping::PingArgs),
     /// Show the route table
     Routes(routes::RoutesArgs),
@@ -56,9 +56,9 @@ pub enum Tool {
     /// Watch the daemon live: rates, peers, drops, threads
     #[cfg(feature = "top")]
     Top(top::TopArgs),
-    /// Print or record packets as the daemon sees them, each with what happened to it
+    /// Print or record packets as the daemon sees them, each with its verdict
     Capture(capture::CaptureArgs),
-    /// Change the log level of the running daemon
+    /// Print or change the log level of the running daemon
     LogLevel(log_level::LogLevelArgs),
     /// Turn subnet.env into options for dockerd, as mk-docker-opts.sh does
     DockerOpts(docker_opts::DockerOptsArgs),

@@ -38,14 +38,14 @@ pub struct Options {
     /// Interface for traffic between hosts, by name or address; repeatable, the first match wins
     #[arg(long, value_name = "NAME|IP", help_heading = "Interface")]
     pub iface: Vec<String>,
-    /// Regular expression for an address, or else the name, of the interface; repeatable, tried after all
-    /// of --iface
+    /// Regular expression for the interface, matched against addresses, then names; repeatable, tried after
+    /// all --iface flags
     #[arg(long, value_name = "REGEX", help_heading = "Interface")]
     pub iface_regex: Vec<String>,
     /// Use the interface through which this address is reached; tried after --iface-regex
     #[arg(long, value_name = "IP", value_parser = go_ipv4, help_heading = "Interface")]
     pub iface_can_reach: Option<Ipv4Addr>,
-    /// Address that other hosts send to, if it is not the address of the interface
+    /// Address that other hosts send to, if it differs from the interface's address
     #[arg(long, value_name = "IP", value_parser = go_ipv4, help_heading = "Interface")]
     pub public_ip: Option<Ipv4Addr>,
     /// IPv6 address that other hosts send to: rejected, the udp backend is IPv4 only
@@ -74,23 +74,22 @@ pub struct Options {
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Firewall")]
     pub iptables_forward_rules: bool,
-    /// Keep containers from sending to the UDP port of any host, where they could forge packets of the overlay
+    /// Keep containers from sending to the UDP port of any host, which would let them forge overlay packets
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Firewall")]
     pub protect_port: bool,
-    /// Keep the datagrams between hosts out of the kernel's connection tracking, whose table a flood from forged
-    /// addresses would fill
+    /// Exempt the datagrams between hosts from the kernel's connection tracking, whose table a flood from forged
+    /// addresses could fill
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Firewall")]
     pub notrack: bool,
-    /// Seconds between two checks of the firewall rules, which restore missing ones
+    /// Seconds between checks that restore missing firewall rules
     #[arg(long, value_name = "SECONDS", default_value = "5",
           value_parser = go_int_in::<1, 86_400>, help_heading = "Firewall")]
     pub iptables_resync: i64,
-    /// Keep a blackhole route for this host's subnet, so that packets to containers that do not exist
-    /// are dropped
+    /// Keep a blackhole route for this host's subnet, which drops packets to nonexistent containers
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           help_heading = "Firewall")]
@@ -108,7 +107,7 @@ pub struct Options {
     #[arg(long, value_name = "LIST", default_value = "auto", help_heading = "Data path",
           help = offload_help())]
     pub offload: Offloads,
-    /// TOS byte of the packets between hosts: that of the packet inside, without its ECN bits (`inherit`), or a
+    /// TOS byte of the packets between hosts: that of the inner packet without its ECN bits (`inherit`), or a
     /// value whose two low bits are zero, such as 0xb8 for DSCP 46
     #[arg(long, value_name = "inherit|N", default_value = "0", help_heading = "Data path")]
     pub outer_tos: OuterTos,
@@ -116,8 +115,8 @@ pub struct Options {
     /// with --offload=off: 0]
     #[arg(long, value_name = "USEC", value_parser = spin_microseconds, help_heading = "Data path")]
     pub spin: Option<i64>,
-    /// What to do with a packet whose inner source is not in the sender's lease: ignore (`off`), `log`, drop it
-    /// unless a host that has a lease sent it (`peers`), or drop it (`enforce`)
+    /// What to do with a packet whose inner source is not in the sender's lease: ignore (`off`), `log`, drop
+    /// unless the sender is a host with a lease (`peers`), or always drop (`enforce`)
     #[arg(long, value_name = "MODE", default_value = "peers", help_heading = "Data path")]
     pub source_check: CheckMode,
     /// What to do with a received packet whose inner destination is not in this host's subnet: ignore
@@ -138,8 +137,8 @@ pub struct Options {
     #[arg(long, value_name = "PORT", default_value = "0", value_parser = go_port,
           help_heading = "Monitoring")]
     pub healthz_port: u16,
-    /// Address and port for Prometheus metrics at /metrics, such as 127.0.0.1:9285; may be those of the
-    /// health checks
+    /// Address and port for Prometheus metrics at /metrics, such as 127.0.0.1:9285; may be the same
+    /// as for the health checks
     #[arg(long, value_name = "IP:PORT", value_parser = socket_address, help_heading = "Monitoring")]
     pub metrics_addr: Option<SocketAddr>,
     /// Unix socket for `flannel-udp status` and similar commands [default: /run/flannel/flannel-udp.sock];
@@ -163,11 +162,11 @@ pub struct Options {
     #[arg(long = "log_backtrace_at", value_name = "FILE:LINE", hide = true)]
     pub log_backtrace_at: Option<String>,
 
-    /// Check the settings, print all that is wrong, and exit
+    /// Check the settings, print all errors, and exit
     ///
-    /// Reads flags, FLANNELD_* variables, the files that they name, and the network config if the lease store answers
-    /// within 3 s. Prints what is wrong, and what could not be checked. Changes nothing, and works beside a running
-    /// daemon. Exits with 0, or with the code with which the daemon would refuse the first error.
+    /// Reads the flags, the FLANNELD_* variables, the files that they name, and, if the lease store answers within
+    /// 3 s, the network config. Prints what is wrong and what could not be checked. Changes nothing, and can run while
+    /// the daemon runs. Exits with 0, or with the code that the daemon would exit with because of the first error.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = go_bool, value_name = "BOOL", action = ArgAction::Set,
           hide_default_value = true, help_heading = None::<&str>)]
@@ -290,7 +289,7 @@ fn tun_name(text: &str) -> Result<String, String> {
     let longest = text.replace("%d", "255");
     let marks = text.matches('%').count();
     if longest.is_empty() || longest.len() > MAX_IFNAME {
-        return Err(format!("an interface name has 1 to {MAX_IFNAME} bytes"));
+        return Err(format!("an interface name is 1 to {MAX_IFNAME} bytes long"));
     }
     if marks > 1 || marks != text.matches("%d").count() {
         return Err("`%` may only appear once, as `%d`".into());

@@ -21,7 +21,7 @@ pub struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Also list the checks that found everything as it should be
+    /// Also list the checks that found no problem
     #[arg(long, conflicts_with = "json")]
     pub verbose: bool,
     /// Which peers to probe: `yes` for all, `no`, or a list of their addresses or subnets

@@ -61,9 +61,9 @@ pub(super) async fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
     }
     let (Some(network), Some(subnet)) = (facts.network(), facts.subnet) else { return findings };
     if facts.routes.iter().any(|r| r.destination == network && r.oif == Some(tun.index)) {
-        findings.push(Finding::ok("route", format!("{network} leads into {name}")));
+        findings.push(Finding::ok("route", format!("{network} is routed to {name}")));
     } else {
-        let finding = Finding::fault("route", format!("{network} does not lead into {name}"));
+        let finding = Finding::fault("route", format!("{network} is not routed to {name}"));
         // The daemon leaves out a route that would cut this host off, and has a warning that says so.
         let hidden = WarningKind::HiddenNetwork.name();
         let left_out = facts

@@ -114,7 +114,7 @@ impl DoctorReport {
     }
 
     /// Formats the report as text, the worst findings first, each with its remedy below it. With `verbose` it ends
-    /// with the checks that found everything as it should be, by group.
+    /// with the checks that found no problem, by group.
     pub(super) fn text(&self, verbose: bool) -> String {
         let mut text = String::new();
         for level in [Level::Fault, Level::Warning, Level::Note] {

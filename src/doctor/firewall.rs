@@ -53,7 +53,7 @@ pub(super) fn drops_peer(
 }
 
 const ELSEWHERE: &str = "look for the rule in other tables and hooks: `iptables-save`, `nft list ruleset`; or for an \
-                         eBPF program of the daemon's control group";
+                         eBPF program attached to the daemon's cgroup";
 
 /// The peers' addresses. Without a known peer, another address of the same network stands for one.
 fn peers(facts: &HostFacts<'_>) -> Vec<Ipv4Addr> {
@@ -181,8 +181,8 @@ fn finding(
             FilterVerdict::Unclear { drop: Blocker { by, chain }, unless } => {
                 let text = match unless {
                     Some(unless) => format!(
-                        "dropped by {by} unless {unless} accepts it first, whose condition doctor cannot \
-                         evaluate"
+                        "dropped by {by} unless {unless}, whose condition doctor cannot evaluate, accepts it \
+                         first"
                     ),
                     None => format!(
                         "possibly dropped by {by}, which has conditions that doctor cannot evaluate"

@@ -35,7 +35,7 @@ fn file(facts: &HostFacts<'_>, store: &StoreFacts) -> Vec<Finding> {
         let remedy = match held {
             Some(_) => {
                 "the daemon writes it within seconds, or warns why it cannot: `flannel-udp status`; \
-                 or it has another --subnet-file"
+                 or the daemon uses another --subnet-file"
             }
             None => "start the daemon, which writes the file: `systemctl start flannel-udp`",
         };

@@ -142,7 +142,7 @@ async fn path_mtu(facts: &HostFacts<'_>, echo: &Echo, peer: &Holding, check: &st
         ),
     )
     .remedy(format!(
-        "raise the MTU of that link, or lower the interface's on every host: \
+        "raise the MTU of that link, or lower the interface's MTU on every host: \
          `ip link set {} mtu {}`; the daemon adapts, containers must be recreated",
         facts.interface.as_ref().map_or("eth0", |interface| interface.name.as_str()),
         good + OVERHEAD
@@ -157,8 +157,8 @@ fn full_packets_pass(facts: &HostFacts<'_>, peer: &Holding, check: &str, full: u
             Finding::note(
                 check,
                 format!(
-                    "packets of {full} bytes pass, the overlay's MTU; an ICMP error has told this kernel a \
-                     path MTU of {path} to {}, by which the daemon does not go",
+                    "packets of {full} bytes (the overlay's MTU) pass; an ICMP error reported a path MTU of \
+                     {path} to {}, which the daemon ignores",
                     peer.public_ip
                 ),
             )
@@ -167,15 +167,15 @@ fn full_packets_pass(facts: &HostFacts<'_>, peer: &Holding, check: &str, full: u
             check,
             format!(
                 "packets of {full} bytes pass, but in fragments: the kernel knows a path MTU of \
-                 {path} to {}, and a full datagram has {outer}",
+                 {path} to {}, and a full datagram is {outer} bytes long",
                 peer.public_ip
             ),
         )
         .remedy(format!(
-            "raise that link's MTU, or lower the interface's on every host to {path}: the daemon \
-             adapts"
+            "raise that link's MTU, or lower the interface's MTU on every host to \
+             {path}: the daemon adapts"
         )),
-        _ => Finding::ok(check, format!("packets of {full} bytes pass, the overlay's MTU")),
+        _ => Finding::ok(check, format!("packets of {full} bytes (the overlay's MTU) pass")),
     }
 }
 

@@ -53,13 +53,13 @@ fn traffic(
     let through = Some(tun.name.clone());
     [
         facts.subnet.map(|subnet| subnet.network()).filter(held).map(|own| Traffic {
-            what: format!("packets of this host to {peer}"),
+            what: format!("packets from this host to {peer}"),
             flow: flow(own, peer),
             origin: Origin::Host,
             through: through.clone(),
         }),
         containers().map(|(bridge, own)| Traffic {
-            what: format!("packets of containers to {theirs}"),
+            what: format!("packets from containers to {theirs}"),
             flow: flow(own, theirs),
             origin: Origin::Behind(bridge),
             through,

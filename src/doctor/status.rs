@@ -24,14 +24,14 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
         }
         (true, false) => {
             let late = now.health.late.join(", ");
-            Finding::fault("health", format!("no sign of life from {late}"))
+            Finding::fault("health", format!("no heartbeat from {late}"))
                 .remedy("`systemctl restart flannel-udp`, and report it with the log")
         }
     }];
     if let Some(registry) = now.registry.as_ref().filter(|registry| !registry.connected) {
         let why = registry.last_error.as_deref().unwrap_or("no answer yet");
         let why = humanize::on_one_line(why);
-        let text = format!("the daemon has lost it, routes stay as they are: {why}");
+        let text = format!("the daemon cannot read it, routes stay unchanged: {why}");
         findings.push(Finding::warning("lease store", text).remedy("see the lease store above"));
     }
     for feature in now.features.iter().filter(|feature| !feature.on) {
@@ -60,10 +60,10 @@ pub(super) fn check(facts: &HostFacts<'_>) -> Vec<Finding> {
         let drops = direction.drops.iter().filter(|(_, count)| **count > 0);
         let drops: Vec<_> = drops.map(|(reason, count)| format!("{reason} {count}")).collect();
         if !drops.is_empty() {
-            let text = format!("the daemon has dropped since its start: {}", drops.join(", "));
+            let text = format!("dropped by the daemon since it started: {}", drops.join(", "));
             let finding = Finding::note(format!("dropped, {name}"), text);
             findings.push(finding.remedy(
-                "`flannel-udp status` shows whether it continues; `flannel-udp explain --help`: what happens to \
+                "`flannel-udp status` shows whether it continues; `flannel-udp explain --help` shows how to trace \
                  one packet",
             ));
         }
@@ -104,9 +104,9 @@ const CHECKED_HERE: [&str; 2] = ["ip-forward", "route-conflict"];
 /// Largest number of senders that are named.
 const MAX_NAMED: usize = 5;
 const FORGED: &str = "run `flannel-udp doctor` on the sending host: two hosts may share a subnet, or its \
-                      --public-ip is not the address it sends from. NAT between the hosts does the same, and needs \
-                      --source-check=log here. Otherwise the packets are forged: --source-check=enforce \
-                      here, and make UDP 8285 reachable from the cluster's hosts only";
+                      --public-ip is not the address it sends from. NAT between the hosts has the same effect and \
+                      needs --source-check=log here. Otherwise the packets are forged: --source-check=enforce \
+                      here, and make the UDP port reachable from the cluster's hosts only";
 const FOREIGN: &str = "the sender has a wrong route for the address: `flannel-udp routes` on that host; or \
                        it uses this host as a relay: --destination-check=enforce here";
 

@@ -233,7 +233,7 @@ async fn missing(lease_store: &dyn LeaseStore, options: &StoreOptions) -> Findin
         }
         (None, true) => finding(format!(
             "there is none at {location}, and no other key either: the store is empty, or \
-             this user may not read it"
+             this user is not allowed to read it"
         ))
         .remedy(put_config(options)),
         (None, false) => {
@@ -277,7 +277,7 @@ fn rows_findings(
             subnets.join(" and ")
         );
         let remedy = format!(
-            "give each host its own address (--public-ip); release the leftover: `{}`",
+            "give each host its own address (--public-ip); release the stale one: `{}`",
             release(subnets[0].as_str())
         );
         findings.push(Finding::fault("duplicate PublicIP", text).remedy(remedy));
@@ -296,7 +296,7 @@ fn rows_findings(
         {
             let text =
                 format!("{holder} holds {subnet} with backend {kind}: no packet reaches that host");
-            let remedy = "one backend for the whole network: Backend.Type in the config";
+            let remedy = "use one backend for the whole network: Backend.Type in the config";
             findings.push(Finding::warning("backend", text).remedy(remedy));
         }
         if config.is_some_and(|config| !config.network.covers(subnet)) {

@@ -136,7 +136,7 @@ fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
             (1, Some(peer)) => Finding::fault(
                 check,
                 format!(
-                    "1 (strict), and the route to {} leads out of another interface: its datagrams \
+                    "1 (strict), and the route to {} uses another interface: its datagrams \
                      are dropped on arrival",
                     peer.public_ip
                 ),
@@ -144,7 +144,7 @@ fn reverse_path(facts: &HostFacts<'_>) -> Vec<Finding> {
             .remedy(format!("`{}`", sysctl::set_command(&between.name, "rp_filter", 2))),
             (mode, Some(peer)) => Finding::note(
                 check,
-                format!("{mode}; the route to {} leads out of another interface", peer.public_ip),
+                format!("{mode}; the route to {} uses another interface", peer.public_ip),
             ),
             (mode, None) => Finding::ok(check, mode.to_string()),
         });

@@ -63,7 +63,7 @@ fn device() -> (Finding, bool) {
             let text = match file.read(&mut [0; 1]) {
                 Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
                     format!(
-                        "opens; a read fails with {error:?}, as it should",
+                        "opens; a read fails with {error:?}, as expected",
                         error = error.to_string()
                     )
                 }
@@ -77,8 +77,8 @@ fn device() -> (Finding, bool) {
         || std::fs::read_to_string("/proc/misc").is_ok_and(|misc| misc.contains(" tun\n"));
     match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::NotFound, _) if module => fault(
-            "the device node is missing, the driver is loaded".into(),
-            "`mkdir -p /dev/net && mknod /dev/net/tun c 10 200`, as the daemon does at its start if it has \
+            "the device node is missing, but the driver is loaded".into(),
+            "`mkdir -p /dev/net && mknod /dev/net/tun c 10 200`, as the daemon does at startup if it has \
              CAP_MKNOD; in a container: --device /dev/net/tun",
         ),
         (io::ErrorKind::NotFound, _) => fault(
@@ -86,7 +86,7 @@ fn device() -> (Finding, bool) {
             "`modprobe tun`, on the machine itself if this is a container",
         ),
         (_, Some(libc::ENODEV | libc::ENXIO)) => {
-            fault("the device node exists, the driver is not loaded".into(), "`modprobe tun`")
+            fault("the device node exists, but the driver is not loaded".into(), "`modprobe tun`")
         }
         (io::ErrorKind::PermissionDenied, Some(libc::EPERM)) => fault(
             "cannot be opened: the container's device rules forbid it".into(),
@@ -94,7 +94,7 @@ fn device() -> (Finding, bool) {
         ),
         (io::ErrorKind::PermissionDenied, _) => fault(
             "cannot be opened by this user".into(),
-            "run as root, or `chmod 666 /dev/net/tun` (a device still needs CAP_NET_ADMIN)",
+            "run as root, or `chmod 666 /dev/net/tun` (creating a device still needs CAP_NET_ADMIN)",
         ),
         _ => fault(format!("cannot be opened: {error}"), "`modprobe tun`"),
     }
@@ -181,7 +181,7 @@ fn finding(name: &str, outcome: Result<(), String>, cost: &str) -> Finding {
 }
 
 const TSO: &str = "TCP leaves the containers in single packets instead of 64 KiB";
-const QUEUES: &str = "more than one worker is not possible: use --workers=1; a ping or a DNS reply \
+const QUEUES: &str = "only one worker is possible: use --workers=1; a ping or a DNS reply \
                       waits behind bulk TCP";
 const STEERING: &str = "a ping or a DNS reply may wait behind bulk TCP, and with several workers a UDP \
                         flow may change its queue once (needs Linux 4.16, and root or CAP_BPF)";

@@ -15,7 +15,7 @@ use crate::sys::netns::Netns;
 /// Options of the demonstration.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
-    /// Keep leases in an etcd cluster of two members on the two hosts, not in a directory
+    /// Keep leases in an etcd cluster with a member on each host instead of in a directory
     #[arg(long)]
     pub etcd: bool,
     /// Leave everything running and print commands to inspect it

@@ -35,11 +35,8 @@ impl SilentPeer<'_> {
     pub(crate) fn reported(&self, outcome: Option<&io::Result<EchoOutcome>>) -> Option<Cause> {
         let Self { echo, host, port, subnet } = self;
         if let Some(Err(error)) = outcome {
-            let text = format!("this kernel does not send to {subnet}: {error}");
-            return Some(Cause::new(
-                text,
-                "look at the device and its route: `flannel-udp doctor`",
-            ));
+            let text = format!("this host's kernel refuses to send to {subnet}: {error}");
+            return Some(Cause::new(text, "check the device and its route: `flannel-udp doctor`"));
         }
         if let Some(IcmpError { kind: kind::UNREACHABLE, code, by, .. }) =
             echo.last_error(*host, *port)

@@ -96,7 +96,7 @@ fn an_archive_without_secrets() {
         let text = files.get(name).unwrap_or_else(|| panic!("no {name}: {said}"));
         assert!(text.contains(words), "{name}: no {words} in\n{text}");
     }
-    assert!(said.contains("wrote ") && said.contains("Look through it"), "{said}");
+    assert!(said.contains("wrote ") && said.contains("Review the archive"), "{said}");
 
     // Without a daemon the rest is there, and what is missing is named.
     lab.stop_daemon(0).expect("its end");

@@ -222,7 +222,7 @@ fn the_path_mtu_is_told_for_each_direction() {
     let link = report(&lab, &quick, 0);
     let [there, back] = limits(&link, "overlay");
     assert!((1372..=1376).contains(&there.0) && there == back, "{link:#}");
-    has_cause(&link, "nothing says so to the sender");
+    has_cause(&link, "nothing reports this to the sender");
     lab::tool::ip_in(&switch, "link set port1 mtu 1500").expect("a wide port");
     // The peer's own route is narrow: its replies on the underlay come in fragments.
     let here = lab.host(HERE).address();

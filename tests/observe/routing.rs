@@ -47,7 +47,7 @@ const CASES: &[Case] = &[
         mend: "ip rule del iif docker0 lookup 100",
         upper: &[],
         explained: "a policy routing rule decides",
-        found: Some(("route", "packets of containers to")),
+        found: Some(("route", "packets from containers to")),
     },
     Case {
         harm: "ip rule add ipproto tcp dport 80 lookup 100",
@@ -61,14 +61,14 @@ const CASES: &[Case] = &[
         mend: "ip rule del iif docker0 prohibit",
         upper: &[],
         explained: "a route or rule of type prohibit",
-        found: Some(("route", "this kernel drops packets of containers")),
+        found: Some(("route", "this kernel drops packets from containers")),
     },
     Case {
         harm: "ip rule add iif docker0 unreachable",
         mend: "ip rule del iif docker0 unreachable",
         upper: &[],
         explained: "the kernel has no route to",
-        found: Some(("route", "this kernel drops packets of containers")),
+        found: Some(("route", "this kernel drops packets from containers")),
     },
     Case {
         // The way back to the container is diverted, which strict filtering does not let pass.
@@ -76,7 +76,7 @@ const CASES: &[Case] = &[
         mend: "sysctl -qw net.ipv4.conf.docker0.rp_filter=0; ip rule del to HERENET lookup 100",
         upper: &[],
         explained: "rp_filter of docker0 is 1 (strict)",
-        found: Some(("route", "this kernel drops packets of containers")),
+        found: Some(("route", "this kernel drops packets from containers")),
     },
     Case {
         harm: "ip route add blackhole PEERNET",

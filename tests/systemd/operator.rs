@@ -66,7 +66,7 @@ const FAULTS: [Fault; 12] = [
     Fault {
         broken: "ip rule add to PEER unreachable pref 100",
         asked: DOCTOR,
-        named: "drops packets of this host to",
+        named: "drops packets from this host to",
         remedy: Some("ip rule"),
         then: "ip rule del pref 100",
     },
@@ -74,7 +74,7 @@ const FAULTS: [Fault; 12] = [
         broken: "systemctl stop flannel-udp",
         // That the settings were found there is no fault, so it is among the checks that passed.
         asked: "flannel-udp doctor --verbose",
-        named: "as /etc/default/flannel-udp has it for the daemon, which is not running",
+        named: "as set for the daemon in /etc/default/flannel-udp",
         remedy: Some("systemctl start flannel-udp"),
         then: "true",
     },

@@ -65,7 +65,7 @@ async fn run(words: &[String], results: &[i32]) -> (Vec<u8>, Option<String>) {
     });
     let problem = match ended.await {
         Err(_) => Some(late()),
-        Ok(None) => Some(format!("cut at {} MiB", SIZE_LIMIT >> 20)),
+        Ok(None) => Some(format!("truncated at {} MiB", SIZE_LIMIT >> 20)),
         Ok(Some(Ok(status))) if status.code().is_some_and(|code| results.contains(&code)) => None,
         Ok(Some(Ok(status))) => {
             let words = String::from_utf8_lossy(&err);
@@ -103,7 +103,7 @@ fn read_files(paths: &[String]) -> (Vec<u8>, Option<String>) {
             }
             // Most of them are optional.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                text.extend_from_slice(format!("==> {path}: not there\n").as_bytes());
+                text.extend_from_slice(format!("==> {path}: not found\n").as_bytes());
             }
             Err(error) => problems.push(format!("{path}: {error}")),
         }
@@ -130,7 +130,7 @@ fn read_file(path: &str) -> io::Result<Vec<u8>> {
 }
 
 fn late() -> String {
-    format!("not complete within {} s", TIME_LIMIT.as_secs())
+    format!("did not complete within {} s", TIME_LIMIT.as_secs())
 }
 
 /// Longest time for a part: more than `doctor` takes.
@@ -154,11 +154,11 @@ mod tests {
         let (text, problem) = run_words("echo a; echo no >&2; exit 3").await;
         assert_eq!((&*text, problem.unwrap()), ("a\nno\n", "exit status: 3: no".into()));
         let (text, problem) = run_words("yes").await;
-        assert_eq!((text.len(), &*problem.unwrap()), (SIZE_LIMIT, "cut at 4 MiB"));
+        assert_eq!((text.len(), &*problem.unwrap()), (SIZE_LIMIT, "truncated at 4 MiB"));
         let (_, problem) = run(&["no-such-program".to_owned()], &[0]).await;
         assert_eq!(problem.unwrap(), "no-such-program is not installed");
         let (text, problem) = read_files(&["/nonexistent".into(), "/dev/null".into()]);
-        assert_eq!(text, b"==> /nonexistent: not there\n");
+        assert_eq!(text, b"==> /nonexistent: not found\n");
         assert_eq!(problem.unwrap(), "/dev/null: not a file");
     }
 }

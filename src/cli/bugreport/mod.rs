@@ -25,10 +25,10 @@ use redact::Redactor;
 /// Arguments of `bugreport`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "The archive has the output of status, peers, routes, leases, doctor, iptables, nft, ip and the like, \
-the log of the unit, settings of the kernel, the daemon's command line, its FLANNELD_* variables and its files. \
+    after_help = "The archive contains the output of status, peers, routes, leases, doctor, iptables, nft, ip and \
+similar commands, the unit's log, kernel settings, and the daemon's command line, FLANNELD_* variables and files. \
 Passwords, tokens, private keys and the user part of URLs are left out; addresses and host names are not. Run it as \
-root: other users cannot read most of it. The commands inside take the same FLANNELD_* variables as this one."
+root: other users cannot read most of it. The commands that it runs read the same FLANNELD_* variables as bugreport."
 )]
 pub struct BugreportArgs {
     /// Archive to write, such as report.tar.gz; only its owner may read it (mode 0600)
@@ -54,7 +54,7 @@ pub(super) async fn run(args: &BugreportArgs) -> Result<(), Exit> {
     let name = format!("flannel-udp-{}", humantime::format_rfc3339_seconds(SystemTime::now()));
     let summary = summary(&collected, daemon.as_ref().err());
     let archive = archive(&name.replace(':', ""), &summary, &collected).map_err(|error| {
-        Exit::new(Code::System, format!("error: cannot make the archive: {error}"))
+        Exit::new(Code::System, format!("error: cannot create the archive: {error}"))
     })?;
     output_file::write_private(&args.file, &archive).map_err(|error| {
         let file = args.file.display();
@@ -78,7 +78,7 @@ fn tell(file: &Path, collected: &[Collected], bytes: usize) {
         humanize::bytes(bytes as u64)
     );
     eprintln!(
-        "Secrets that could be recognized are left out; addresses and host names are not. Look through it before you \
+        "Secrets that were recognized are left out; addresses and host names are not. Review the archive before you \
          publish it."
     );
 }

@@ -42,7 +42,7 @@ pub struct CaptureArgs {
     /// Stop after this time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
-    /// Stop when the capture has this size
+    /// Stop when the capture reaches this size
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_bytes: Option<u64>,
     /// Record this many bytes of each packet [default: 65535, or 256 without -w]
@@ -51,7 +51,7 @@ pub struct CaptureArgs {
     /// Only packets to or from the host with this underlay address
     #[arg(long, value_name = "ADDRESS")]
     pub peer: Option<Ipv4Addr>,
-    /// Only packets to or from this container or subnet; given twice, between the two
+    /// Only packets to or from this container or subnet; given twice, only packets between the two
     #[arg(long, value_name = "ADDRESS[/LEN]", value_parser = address_or_prefix)]
     pub host: Vec<Cidr>,
     /// Only packets to or from this TCP or UDP port; repeatable
@@ -63,7 +63,7 @@ pub struct CaptureArgs {
     /// Only packets from the other hosts (in) or to them (out)
     #[arg(long, value_name = "DIRECTION")]
     pub direction: Option<DirectionFilter>,
-    /// Only packets to which this happened
+    /// Only packets with one of these verdicts
     #[arg(long, value_name = "VERDICT,…", value_delimiter = ',')]
     pub verdict: Vec<Verdict>,
     /// Only dropped packets; with =REASON,… only those dropped for one of these reasons

@@ -39,7 +39,7 @@ pub(super) fn add_environment(
         };
         match ignored {
             Some(why) => warnings.push(format!(
-                "ignoring {variable}={text:?}: {why}; the default of --{name} applies"
+                "ignoring {variable}={text:?}: {why}; using the default of --{name}"
             )),
             None => {
                 let arg = OsString::from(format!("{prefix}{text}"));

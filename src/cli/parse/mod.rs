@@ -35,13 +35,14 @@ pub enum Invocation {
     version,
     about = "Overlay network for containers: IP over UDP in user space, compatible with flannel's udp backend",
     long_about = "Gives this host a subnet of an overlay network and carries IP packets between hosts \
-inside UDP. Accepts flanneld's flags, also in Go's spelling (-iface=x, --ip-masq=false), its FLANNELD_* \
-environment variables and its keys in etcd.\n\nWithout a command it runs the daemon.",
+inside UDP. Accepts flanneld's flags (also in Go's spelling: -iface=x, --ip-masq=false) and its FLANNELD_* \
+environment variables, and uses its keys in etcd.\n\nWithout a command it runs the daemon.",
     args_conflicts_with_subcommands = true,
     args_override_self = true,
     after_help = "`flannel-udp --help` lists all flags of the daemon, `flannel-udp status --help` those of a command.",
     after_long_help = "Each flag can also be set by an environment variable: FLANNELD_ and the name of the flag \
-in capitals, with _ for -. A flag on the command line wins; a flag or variable with an empty value counts as not given.\n\
+in capitals, with _ for -. A flag on the command line wins. An empty variable counts as not set, and an empty text \
+flag as not given, except that --socket= disables the socket.\n\
 Exit codes are listed in the manual page and in docs/compatibility.md."
 )]
 pub struct CommandLine {
@@ -142,7 +143,7 @@ pub fn parse_from(
         let stray = stray.map(|arg| arg.to_string_lossy().into_owned());
         if let Some(stray) = stray.or_else(|| flags.first_stray(&args)) {
             let advice = if command.find_subcommand(&stray).is_some() {
-                "a command comes first, and takes its own flags only"
+                "a command must come first, and takes only its own flags"
             } else {
                 "write flags as --name=value, boolean flags as --name or --name=false"
             };

@@ -247,7 +247,7 @@ fn usage_errors() {
         (&["-workers=-1"], "such as --workers=2"),
         (&["-subnet-lease-renew-margin=1h"], "an integer from 1 to 1439"),
         (&["stray"], "stray"),
-        (&["-ip-masq", "status"], "a command comes first"),
+        (&["-ip-masq", "status"], "a command must come first"),
     ] {
         let message = usage_error(args, &[]);
         assert!(message.contains(part), "{args:?}: {message}");

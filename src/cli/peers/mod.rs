@@ -30,11 +30,11 @@ pub struct PeersArgs {
     /// Over how long rates are measured.
     #[command(flatten)]
     pub interval: IntervalArgs,
-    /// Repeat every interval until Ctrl-C: in place on a terminal, else one table after the other; with --json
+    /// Repeat every interval until Ctrl-C: in place on a terminal, otherwise one table after another; with --json
     /// one document per line
     #[arg(long)]
     pub watch: bool,
-    /// Do not look up the names of hosts
+    /// Do not look up host names
     #[arg(short = 'n', long)]
     pub numeric: bool,
 }

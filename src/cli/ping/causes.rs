@@ -45,11 +45,11 @@ pub(super) fn likely(
         let (most, mtu) = (measured.both(), measured.both() + OVERHEAD);
         let text = format!(
             "packets of more than {most} bytes are lost: a link on the path carries at most {mtu} bytes, and \
-             nothing says so to the sender"
+             nothing reports this to the sender"
         );
         let name = now.underlay.as_ref().map_or("eth0", |underlay| underlay.interface.as_str());
         let remedy = format!(
-            "raise the MTU of that link, or lower the interface's on every host: `ip link set {name} mtu {mtu}`"
+            "raise the MTU of that link, or lower the interface's MTU on every host: `ip link set {name} mtu {mtu}`"
         );
         return Some(Cause::new(text, remedy));
     }
@@ -65,11 +65,14 @@ pub(super) fn likely(
             "the overlay works, but {host} does not answer pings of its underlay address: ICMP is filtered there \
              or on the path, which does not affect the overlay"
         );
-        return Some(Cause::new(text, "none is needed for the overlay"));
+        return Some(Cause::new(text, "none needed for the overlay"));
     }
     (overlay.loss() > 0.0).then(|| {
         let text = if underlay.loss() < overlay.loss() {
-            format!("more packets are lost in the overlay than beside it: a firewall or a full queue drops UDP {}", silent.port)
+            format!(
+                "more packets are lost in the overlay than on the underlay: a firewall or a full queue drops UDP {}",
+                silent.port
+            )
         } else {
             "packets are lost on the underlay".to_owned()
         };

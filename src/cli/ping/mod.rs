@@ -28,7 +28,7 @@ use target::Target;
 /// Arguments of `ping`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Exit codes, as those of ping(8): 0 the target answers, 1 it does not, 2 it could not be tried."
+    after_help = "Exit codes, as in ping(8): 0 the target answers, 1 it does not, 2 it could not be tried."
 )]
 pub struct PingArgs {
     /// A peer's host address, host name or subnet, or any address in a peer's subnet

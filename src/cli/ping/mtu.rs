@@ -86,13 +86,13 @@ impl fmt::Display for PathMtu {
         if (*there, *back) == (Limit::AtLeast(*full), Limit::AtLeast(*full)) {
             return write!(
                 f,
-                "{full} bytes in both directions, as much as this host's device sends"
+                "{full} bytes in both directions, the most that this host's device sends"
             );
         }
         if let (Limit::AtLeast(bytes), Limit::AtLeast(_)) = (there, back) {
             return write!(
                 f,
-                "{bytes} bytes in both directions; longer echoes do not come back, and this side alone cannot see in \
+                "{bytes} bytes in both directions; longer echoes do not come back, and this host cannot tell in \
                  which direction they are lost"
             );
         }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn no_more_is_said_than_was_measured() {
         for (measured, text) in [
-            ((1472, 1472, 1472, None), "1472 bytes in both directions, as much as"),
+            ((1472, 1472, 1472, None), "1472 bytes in both directions, the most that"),
             ((1472, 1372, 1472, None), "1372 bytes there, at least 1472 bytes back"),
             ((1472, 1372, 1450, None), "1372 bytes there, 1450 bytes back"),
             ((1472, 1372, 1372, None), "1372 bytes in both directions; longer echoes do not"),

@@ -123,6 +123,6 @@ fn describe(error: &IcmpError) -> String {
     match (*kind, *code) {
         (kind::TIME_EXCEEDED, _) => format!("TTL expired at {by}"),
         (_, 9 | 10 | 13) => format!("prohibited by {by}"),
-        _ => format!("unreachable, says {by}"),
+        _ => format!("unreachable, reported by {by}"),
     }
 }

@@ -87,7 +87,7 @@ async fn ask(target: &Target) -> Result<HostState, String> {
             let page = http_client::get(authority, "/metrics", ANSWER_TIMEOUT, MAX_METRICS).await;
             let page = page.map_err(|error| error.to_string())?;
             from_metrics(&page.body).ok_or_else(|| {
-                format!("no metrics of flannel-udp there (HTTP status {})", page.status)
+                format!("no flannel-udp metrics there (HTTP status {})", page.status)
             })
         }
     }

@@ -30,8 +30,8 @@ pub struct StatusArgs {
     /// Over how long rates are measured.
     #[command(flatten)]
     pub interval: IntervalArgs,
-    /// One line for each of these hosts instead: HOST:PORT of its metrics, or the path of its status socket. The exit
-    /// code is 1 if any is not ready or does not answer
+    /// Print one line for each of these hosts instead, given as HOST:PORT of its metrics or the path of its status
+    /// socket; the exit code is 1 if any is not ready or does not answer
     #[arg(long, value_name = "HOST:PORT|SOCKET", num_args = 1.., conflicts_with = "interval")]
     pub all: Vec<Target>,
 }

@@ -29,7 +29,7 @@ pub(super) fn beside_readiness(now: &Snapshot) -> Vec<String> {
         warnings.push(format!("no heartbeat from {}", now.health.late.join(", ")));
     }
     if now.overlay.as_ref().is_some_and(|overlay| !overlay.carrying) {
-        warnings.push("no packets are forwarded: the TUN device is being created again".into());
+        warnings.push("no packets are forwarded: the TUN device is being recreated".into());
     }
     if let Some(lease) = &now.lease {
         if !lease.held {
@@ -64,11 +64,11 @@ pub(super) fn beside_readiness(now: &Snapshot) -> Vec<String> {
     });
     for (number, PeerTraffic { address, .. }) in silent.enumerate() {
         if number == MAX_NAMED_PEERS {
-            warnings.push("more peers are silent: flannel-udp peers".into());
+            warnings.push("more peers are silent: `flannel-udp peers`".into());
             break;
         }
         warnings.push(format!(
-            "packets are sent to peer {address}, and none were received for {}; flannel-udp doctor",
+            "packets are sent to peer {address}, and none were received for {}: `flannel-udp doctor`",
             humanize::seconds(RECENT.as_secs_f64())
         ));
     }

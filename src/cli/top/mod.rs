@@ -34,7 +34,7 @@ pub struct TopArgs {
     /// Milliseconds between two updates
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = go_int_in::<100, 3_600_000>)]
     pub interval: i64,
-    /// Print one screen as text and end
+    /// Print one screen as text and exit
     #[arg(long)]
     pub once: bool,
 }
@@ -51,8 +51,8 @@ pub(super) fn run(args: &TopArgs) -> Result<(), Exit> {
     }
     if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
         return Err(Exit::usage(
-            "error: top needs a terminal; with --once it prints one screen as text, and \
-             flannel-udp status --json is for programs",
+            "error: top needs a terminal; use --once to print one screen as text, or \
+             flannel-udp status --json in a program",
         ));
     }
     // The first request precedes the switch to the full screen: if it fails, its error is printed as text.

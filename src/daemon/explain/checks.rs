@@ -55,16 +55,23 @@ impl Explainer<'_> {
                     "no lease contains {source}, and the grace period of {grace} s of {sender} is over"
                 )
             }
-            MismatchReason::NoGrace => format!(
-                "no lease contains {source}; only a host that has a lease has a grace period, while the \
-                 lease store is out of reach"
-            ),
+            MismatchReason::NoGrace => {
+                let when = match self.config.source_check {
+                    CheckMode::Enforce => ", and only while the lease store is unreachable",
+                    CheckMode::Peers | CheckMode::Log | CheckMode::Off => {
+                        " while the lease store is reachable"
+                    }
+                };
+                format!(
+                    "no lease contains {source}; only a host that has a lease has a grace period{when}"
+                )
+            }
             MismatchReason::BeyondSubnet => format!(
                 "no lease contains {source}, and {} is not in this host's subnet",
                 self.query.destination
             ),
             MismatchReason::BudgetSpent => format!(
-                "no lease contains {source}, and too many packets come from hosts whose leases are not known"
+                "no lease contains {source}, and too many packets come from hosts whose leases are unknown"
             ),
             MismatchReason::OtherPort(_) => format!(
                 "{source} is in the lease of {sender}, whose daemon sends from port {}",
@@ -98,7 +105,7 @@ impl Explainer<'_> {
             format!("passes at the peer: {source} is in this host's lease {own}")
         } else {
             format!(
-                "fails at a peer that checks (flannel-udp; --source-check=enforce drops it): \
+                "fails at a peer that runs flannel-udp (--source-check=enforce drops it there): \
                  {source} is not in this host's lease {own}"
             )
         }

@@ -92,7 +92,7 @@ impl Explainer<'_> {
         way.masquerade = self.masquerade(source, destination);
         way.lease = self.lease(destination);
         if !self.is_ours() && self.config.network.contains(source) {
-            way.not_applicable = Some(format!("{source} is in no subnet of this host"));
+            way.not_applicable = Some(format!("{source} is not in this host's subnet"));
         }
         if self.outbound.refused(&mut way, "dropped by this host's kernel") {
             if !self.config.network.contains(destination) {
@@ -171,10 +171,10 @@ impl Explainer<'_> {
             way.remedy = Some(FIND_RULE.into());
             "a policy routing rule decides".into()
         } else {
-            format!("another route is more specific than the overlay's {network}")
+            format!("another route is more specific than the overlay's route to {network}")
         };
         Some(format!(
-            "the kernel sends it through {interface} and not through {}: {why} (`{}`)",
+            "the kernel sends it through {interface}, not through {}: {why} (`{}`)",
             self.device,
             self.outbound.command()
         ))
@@ -237,7 +237,9 @@ impl Explainer<'_> {
         let Query { source, destination, .. } = *self.query;
         let Config { network, subnet, .. } = self.config;
         if self.is_ours() {
-            return Some(format!("{source} is in this host's own subnet, or an address of it"));
+            return Some(format!(
+                "{source} is in this host's own subnet, or is one of this host's addresses"
+            ));
         }
         let here = self.inbound.routing == Routing::Local || subnet.contains(destination);
         (!network.contains(source) && !here)
@@ -268,12 +270,12 @@ impl Explainer<'_> {
             format!("delivered through {device}; the kernel forwards it through {interface}")
         } else if own.contains(destination) {
             format!(
-                "delivered to {device}, and the kernel sends it back there: no interface has the route to \
+                "delivered to {device}, but the kernel sends it back there: no interface has a route to \
                  this host's subnet {own}"
             )
         } else {
             format!(
-                "delivered to {device}, and the kernel sends it back there: {destination} is not in this \
+                "delivered to {device}, but the kernel sends it back there: {destination} is not in this \
                  host's subnet {own}"
             )
         };
@@ -331,7 +333,7 @@ impl Explainer<'_> {
         let Query { source, destination, .. } = *self.query;
         match reason {
             DropReason::NoRoute if self.config.subnet.contains(destination) => format!(
-                "{destination} is in this host's own subnet, and no interface has the route to it: no \
+                "{destination} is in this host's own subnet, and no interface has a route to it: no \
                  container is running"
             ),
             DropReason::NoRoute => overlap::withheld(self.withheld, destination, self.device)

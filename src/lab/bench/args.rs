@@ -40,7 +40,7 @@ pub struct BenchArgs {
     /// Offloads of the underlay's links; the targets are for nic
     #[arg(long, value_enum, value_delimiter = ',', default_value = "nic,veth")]
     pub underlay: Vec<UnderlayKind>,
-    /// Short run, without a judgement of the targets: underlay nic; tcp1, tcp4, pps18 and rr; 3 rounds of 1 second
+    /// Short run that does not judge the targets: underlay nic; tcp1, tcp4, pps18 and rr; 3 rounds of 1 second
     #[arg(long)]
     pub quick: bool,
     /// Cross-check one TCP stream with iperf3
@@ -56,7 +56,7 @@ pub struct BenchArgs {
     /// `<!-- MARK:end -->`
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
-    /// The mark in these files
+    /// MARK in these files
     #[arg(long, value_name = "MARK", default_value = "bench")]
     pub mark: String,
     /// Write one short table of the first underlay into this file, between the lines

@@ -86,7 +86,7 @@ impl Plan {
             (words, _) => words
                 .iter()
                 .map(|word| match &Measure::matching(word)[..] {
-                    [] => Err(LabError::Unusable(format!("--only: no measure is called {word}"))),
+                    [] => Err(LabError::Unusable(format!("--only: unknown measure {word}"))),
                     found => Ok(found.to_vec()),
                 })
                 .collect::<Result<Vec<_>, _>>()?
@@ -109,7 +109,7 @@ impl Plan {
         let seconds = if quick { arguments.seconds.min(1.0) } else { arguments.seconds };
         if !(0.1..=3600.0).contains(&seconds) || arguments.rounds == 0 {
             return Err(LabError::Unusable(
-                "--seconds takes 0.1 to 3600, --rounds 1 or more".into(),
+                "--seconds must be 0.1 to 3600, --rounds 1 or more".into(),
             ));
         }
         let warm_up = Duration::from_millis(if quick { 400 } else { 700 });
@@ -142,7 +142,7 @@ fn measure_one(
             Ok(testbed) => testbeds.push(testbed),
             Err(LabError::Interrupted) => return Err(LabError::Interrupted),
             Err(error) => {
-                eprintln!("mode {} is skipped: {error}", mode.name);
+                eprintln!("skipping mode {}: {error}", mode.name);
                 left_out.push((mode.name.clone(), error.to_string()));
             }
         }

@@ -40,7 +40,7 @@ impl Mode {
             modes.push(Self::built_in(name).ok_or_else(|| {
                 let tunnels = Tunnel::ALL.iter().map(|tunnel| tunnel.name());
                 let known = BUILT_IN.into_iter().chain(tunnels).collect::<Vec<_>>().join(", ");
-                LabError::Unusable(format!("--modes: no mode is called {name}; known: {known}"))
+                LabError::Unusable(format!("--modes: unknown mode {name}; known: {known}"))
             })?);
         }
         for variant in &arguments.variants {
