@@ -114,7 +114,7 @@ fn health_and_watchdog_from_start_to_stop() {
     process.signal(Signal::Hangup).unwrap();
     wait_for("what SIGHUP does not change", || {
         let log = std::fs::read_to_string(process.log()).unwrap();
-        log.contains("which take effect at a restart").then_some(())
+        log.contains("changes to them take effect at a restart").then_some(())
     });
     assert_eq!(get(netns, "/readyz").map(|(status, _)| status), Some(200));
 
@@ -152,7 +152,7 @@ fn each_failure_has_its_exit_code() {
         .enter(|| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap());
     let empty = lab.directory().join("nothing");
     let no_file = format!("-f{}", empty.display());
-    let busy = format!("(pid {}) has the port", std::process::id());
+    let busy = format!("(pid {}) is using the port", std::process::id());
     for (flags, code, words) in [
         (&["--iface=bogus"][..], 68, "--iface=bogus: no interface of this host has this name"),
         (&["--iface=lo"], 68, "only loopback addresses"),
@@ -269,7 +269,7 @@ fn the_port_of_another_program_is_named() {
     let mut process = daemon(&lab, &["--iface=eth0"], None);
     wait_for("an end", || process.ended());
     let log = process.last_lines();
-    assert!(log.contains(&format!("(pid {}) has the port", std::process::id())), "{log}");
+    assert!(log.contains(&format!("(pid {}) is using the port", std::process::id())), "{log}");
 }
 
 #[test]

@@ -131,12 +131,15 @@ impl Report {
         match NetworkConfig::parse(text) {
             Ok(config) if config.not_carried.is_empty() => {}
             Ok(config) => self.warnings.push(format!(
-                "the network config asks for IPv6 too ({}): the udp backend carries IPv4 only",
+                "the network config also enables IPv6 ({}), but the udp backend carries only IPv4",
                 config.not_carried.join(", ")
             )),
             Err(error) => {
-                let wait =
-                    if error.is_fatal() { "" } else { "; the daemon waits for a better one" };
+                let wait = if error.is_fatal() {
+                    ""
+                } else {
+                    "; the daemon will wait until it is corrected"
+                };
                 let exit = overlap::config_exit(error);
                 self.error(exit.code, exit.message + wait);
             }

@@ -107,7 +107,7 @@ async fn daemon(options: &Options, log: Log, confined: Confined) -> Result<bool,
     let running = tokio::select! {
         running = start(options, liveness, confined, refusal) => running?,
         () = server.answer_during_start(&mut signals) => {
-            tracing::info!("stopping before start-up was complete");
+            tracing::info!("stopping before startup was complete");
             return Ok(false);
         }
     };
@@ -175,7 +175,7 @@ async fn start(
     );
     if !config.not_carried.is_empty() {
         tracing::warn!(
-            "the network config asks for IPv6 too ({}): the udp backend carries IPv4 only",
+            "the network config also enables IPv6 ({}), but the udp backend carries only IPv4",
             config.not_carried.join(", ")
         );
     }

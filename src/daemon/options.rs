@@ -99,7 +99,7 @@ pub struct Options {
     /// number
     #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
     pub workers: Workers,
-    /// Threads per worker: 1 for both directions, 2 for one each, or `auto`: one while traffic is light,
+    /// Threads per worker: 1 (both directions), 2 (one per direction), or `auto`: one while traffic is light,
     /// two while both directions are busy
     #[arg(long, value_name = "N", default_value = "auto", help_heading = "Data path")]
     pub worker_threads: Threads,

@@ -127,8 +127,8 @@ pub(super) fn warn(
         .map(|lease| Condition {
             text: withheld_text(lease, device),
             remedy: Some(format!(
-                "correct --iface or --public-ip of that host, or choose a Network without its address; if no \
-                 daemon has this lease any more: `flannel-udp leases release --force {}`",
+                "correct --iface or --public-ip on that host, or choose a Network that does not contain its \
+                 address; if no daemon holds this lease any more: `flannel-udp leases release --force {}`",
                 lease.subnet
             )),
         })

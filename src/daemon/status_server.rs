@@ -82,21 +82,21 @@ impl StatusServer {
             Some(Ok(files)) if files.is_empty() => "no certificate files are in use".to_owned(),
             Some(Ok(files)) => {
                 let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-                format!("read again, and used by the next request to etcd: {}", names.join(", "))
+                format!("reread, and used from the next request to etcd on: {}", names.join(", "))
             }
             Some(Err(why)) => {
                 tracing::warn!(
-                    "SIGHUP: cannot use the files of certificates and keys as they are now: {why}. Connections to \
-                     etcd that are open stay; a new one needs these files"
+                    "SIGHUP: cannot use the current certificate and key files: {why}. Open connections to \
+                     etcd are kept; a new connection needs these files"
                 );
-                "the certificates stay as they were".to_owned()
+                "the certificates are unchanged".to_owned()
             }
-            None => "certificate files are read for every connection to etcd".to_owned(),
+            None => "certificate files are read for each connection to etcd".to_owned(),
         };
         tracing::info!(
             log_level = %self.log.filter(),
-            "SIGHUP: the log level is that of the start again; {files}. Not read again: other flags, the \
-             environment and the network config, which take effect at a restart"
+            "SIGHUP: the log level is reset to its value at startup; {files}. Not reread: other flags, the \
+             environment and the network config; changes to them take effect at a restart"
         );
     }
 

@@ -88,11 +88,11 @@ fn attach_first(
     };
     let steering = steering::by_header(&queue, lanes).map(|()| Some(lanes)).map_err(|error| {
         let cost = if shared {
-            "a flow may change its queue, and so be reordered, once, at its first reply"
+            "a flow may change queues once, at its first reply, and be reordered"
         } else {
             "other packets may queue behind bulk TCP"
         };
-        format!("continuing without the steering of packets to queues ({error}): {cost}")
+        format!("continuing without steering packets to queues ({error}): {cost}")
     });
     Ok((queue, name, steering))
 }
@@ -118,7 +118,9 @@ pub(super) fn bind(
             for socket in &sockets {
                 let set = udp::set_path_mtu_discovery(socket, false);
                 if let Err(error) = set.and(udp::report_fragments(socket)) {
-                    tracing::debug!(%error, "the kernel may fragment by a path MTU that anybody can forge");
+                    tracing::debug!(
+                        %error, "the kernel may fragment datagrams to a path MTU that anyone can forge"
+                    );
                 }
             }
             let tos = config.outer_tos.of_socket();

@@ -35,7 +35,7 @@ pub(super) fn ensure() -> Result<(), StartError> {
             _ => StartError::node(error),
         }
     })?;
-    tracing::info!("{NODE} was missing; made the device node");
+    tracing::info!("{NODE} was missing; created the device node");
     Ok(())
 }
 

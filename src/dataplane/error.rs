@@ -14,8 +14,8 @@ pub enum StartError {
     NoTunDevice(io::Error),
     /// `/dev/net/tun` does not exist, and the process may not make it.
     #[error(
-        "cannot open /dev/net/tun: the device node is missing, and cannot be made: {0}: load the tun module \
-         (`modprobe tun`); start a container with --device /dev/net/tun, or with CAP_MKNOD"
+        "cannot open /dev/net/tun: the device node is missing and cannot be created: {0}: load the tun \
+         module (`modprobe tun`); start a container with --device /dev/net/tun, or with CAP_MKNOD"
     )]
     NoTunNode(io::Error),
     /// A container may not use the device, whatever the mode of the node.
@@ -26,13 +26,13 @@ pub enum StartError {
     TunForbidden(io::Error),
     /// The process may not open `/dev/net/tun`.
     #[error(
-        "this user may not open /dev/net/tun: {0}: let everybody (chmod 0666 /dev/net/tun is safe: \
-         devices need CAP_NET_ADMIN) or this user"
+        "this user may not open /dev/net/tun: {0}: grant access to everyone (chmod 0666 /dev/net/tun is \
+         safe: devices need CAP_NET_ADMIN) or to this user"
     )]
     NoTunAccess(io::Error),
     /// The process may not create a TUN device.
     #[error(
-        "cannot make the TUN device {name}: {error}: CAP_NET_ADMIN is needed (run as root, or with \
+        "cannot create the TUN device {name}: {error}: CAP_NET_ADMIN is needed (run as root, or with \
          AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW in the unit)"
     )]
     NoTunPermission {
@@ -42,7 +42,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// The TUN device cannot be created.
-    #[error("cannot make the TUN device {name}: {error}")]
+    #[error("cannot create the TUN device {name}: {error}")]
     Tun {
         /// The requested name.
         name: String,
@@ -50,7 +50,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// The TUN device does not accept its address or MTU.
-    #[error("cannot give the TUN device {name} its address and MTU: {error}")]
+    #[error("cannot set the address and MTU of the TUN device {name}: {error}")]
     Configure {
         /// The device.
         name: String,

@@ -54,8 +54,8 @@ impl FromStr for OuterTos {
         match unsigned.and_then(|digits| u8::from_str_radix(digits, base).ok()) {
             Some(tos) if tos & ECN == 0 => Ok(Self::Fixed(tos)),
             Some(tos) => Err(format!(
-                "the two low bits of the TOS byte {tos:#04x} are ECN and must be zero; the DSCP stands \
-                 in the six above them: DSCP 46 is {:#04x}, DSCP {} would be {:#04x}",
+                "the two low bits of the TOS byte {tos:#04x} are ECN and must be zero; the six bits above \
+                 them are the DSCP: DSCP 46 is {:#04x}, DSCP {} would be {:#04x}",
                 46 << 2,
                 tos >> 2,
                 tos & !ECN

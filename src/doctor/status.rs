@@ -142,7 +142,7 @@ mod tests {
         let findings = mismatches(&now);
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert!(findings.iter().all(|finding| finding.level == Level::Warning));
-        assert!(findings[0].finding.contains("192.168.0.1:8285 has an inner source not of"));
+        assert!(findings[0].finding.contains("192.168.0.1:8285 has an inner source that is not"));
         assert!(findings[0].remedy.as_ref().unwrap().contains("--source-check=enforce"));
         assert_eq!(findings[1].check, "foreign destinations");
         now.mismatches = (0..9).map(|n| sender(n, Check::Source, 1.0)).collect();

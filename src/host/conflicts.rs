@@ -43,7 +43,8 @@ impl Conflict {
             Some(command) => format!("remove it (`{command}`), or {other}"),
             None if self.connected => other,
             None => format!(
-                "if this host reaches no other host by it, remove it (`ip route del {self}`); otherwise {other}"
+                "if this host reaches no other host through it, remove it (`ip route del {self}`); otherwise \
+                 {other}"
             ),
         }
     }

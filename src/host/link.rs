@@ -112,7 +112,7 @@ pub async fn ensure(
         }
     }
     for repair in &checked.repairs {
-        tracing::debug!(kind = "route", "set {repair} of {}", overlay.name);
+        tracing::debug!(kind = "route", "set {repair} on {}", overlay.name);
     }
     Ok(checked)
 }
@@ -163,7 +163,7 @@ async fn ensure_mtu_and_up(
     if (begins_ipv6 || !link.up)
         && let Err(error) = netlink.set_no_link_local(overlay.index).await
     {
-        tracing::debug!(%error, "cannot keep an IPv6 address from the TUN device");
+        tracing::debug!(%error, "cannot keep the kernel from giving the TUN device an IPv6 address");
     }
     if !checked.repairs.is_empty() {
         netlink.set_mtu_and_state(overlay.index, overlay.mtu, true).await?;

@@ -67,12 +67,12 @@ pub fn holder(error: &io::Error, transport: Transport, port: u16) -> String {
     named.sort();
     named.dedup();
     match (named.is_empty(), transport) {
-        (false, _) => format!("; {} has the port", named.join(" and ")),
+        (false, _) => format!("; {} is using the port", named.join(" and ")),
         (true, Transport::Tcp) => {
-            format!("; `ss -tlnp 'sport = :{port}'` names the process that has the port")
+            format!("; `ss -tlnp 'sport = :{port}'` names the process that is using the port")
         }
         (true, Transport::Udp) => {
-            format!("; `ss -ulnp 'sport = :{port}'` names the process that has the port")
+            format!("; `ss -ulnp 'sport = :{port}'` names the process that is using the port")
         }
     }
 }
@@ -160,10 +160,10 @@ mod tests {
         let error = UdpSocket::bind(address).unwrap_err();
         let text = holder(&error, Transport::Udp, address.port());
         let pid = std::process::id();
-        assert!(text.ends_with(&format!("(pid {pid}) has the port")), "{text}");
+        assert!(text.ends_with(&format!("(pid {pid}) is using the port")), "{text}");
         // Nobody that can be seen: as the confined daemon sees a port that was taken after its start.
         let text = holder(&error, Transport::Tcp, 1);
-        assert_eq!(text, "; `ss -tlnp 'sport = :1'` names the process that has the port");
+        assert_eq!(text, "; `ss -tlnp 'sport = :1'` names the process that is using the port");
         assert_eq!(holder(&io::ErrorKind::PermissionDenied.into(), Transport::Tcp, 1), "");
     }
 }

@@ -92,10 +92,10 @@ impl Refusal {
         let Flow { source, destination, .. } = flow;
         match self {
             Self::NotForwarded { input, everywhere: true } => format!(
-                "net.ipv4.ip_forward is 0, so this host forwards no packets that arrive through {input}"
+                "net.ipv4.ip_forward is 0, so this host does not forward packets that arrive through {input}"
             ),
             Self::NotForwarded { input, everywhere: false } => format!(
-                "forwarding is 0 for {input}, so this host forwards no packets that arrive through it"
+                "forwarding is 0 for {input}, so this host does not forward packets that arrive through it"
             ),
             Self::ReversePath { input, mode, back } => format!(
                 "rp_filter of {input} is {mode} ({}), and the route back to {source} {}",
@@ -103,9 +103,13 @@ impl Refusal {
                 back.as_ref().map_or("does not exist".into(), |name| format!("leads to {name}"))
             ),
             Self::OwnSource => {
-                format!("{source} is an address of this host, which no packet may arrive with")
+                format!(
+                    "{source} is an address of this host, and the kernel drops packets that arrive from it"
+                )
             }
-            Self::Martian => format!("no packet from {source} to {destination} is ever routed"),
+            Self::Martian => {
+                format!("the kernel never routes a packet from {source} to {destination}")
+            }
             Self::Route(kind) => {
                 format!("a route or rule of type {kind} drops packets to {destination}")
             }
@@ -122,7 +126,7 @@ impl Refusal {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::NotForwarded { everywhere: true, .. } => Some(
-                "`sysctl -w net.ipv4.ip_forward=1`, and the same in a file in /etc/sysctl.d".into(),
+                "`sysctl -w net.ipv4.ip_forward=1`, and the same setting in a file in /etc/sysctl.d".into(),
             ),
             Self::NotForwarded { input, .. } => {
                 Some(format!("`{}`", sysctl::set_command(input, "forwarding", 1)))
@@ -134,7 +138,7 @@ impl Refusal {
                 "find the route with `ip route show table all type {kind}`, or the rule with `ip rule`, and \
                  delete it"
             )),
-            Self::NoRoute => Some("look at `ip rule` and `ip route show table all`".into()),
+            Self::NoRoute => Some("check `ip rule` and `ip route show table all`".into()),
             _ => None,
         }
     }

@@ -45,7 +45,7 @@ fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = send_to(path.as_bytes(), text.as_bytes()) {
         // The service manager reports the missing notification itself, when the unit's timeout
         // expires.
-        tracing::debug!(%error, "the service manager does not take a notification");
+        tracing::debug!(%error, "the service manager does not accept a notification");
     }
 }
 

@@ -25,8 +25,8 @@ pub enum ClientError {
     /// No daemon listens at the path.
     #[error(
         "no daemon answers at {path}: {source}\nIf it is not running, start it (`systemctl start \
-         flannel-udp`). If it runs with another --socket, give the same here; with --socket= it has \
-         no status socket"
+         flannel-udp`). If it runs with another --socket, use the same here; with --socket= it has no status \
+         socket"
     )]
     NoDaemon {
         /// Path of the socket.

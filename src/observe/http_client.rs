@@ -32,7 +32,7 @@ pub(crate) async fn get(
         let mut bytes = Vec::new();
         stream.take(max).read_to_end(&mut bytes).await?;
         parse(&String::from_utf8_lossy(&bytes))
-            .ok_or_else(|| io::Error::other("what answers there is no HTTP server"))
+            .ok_or_else(|| io::Error::other("the server there does not speak HTTP"))
     };
     let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
     tokio::time::timeout(limit, talk).await.map_err(|_| late())?

@@ -92,8 +92,8 @@ pub enum AdminError {
     NotFound(Cidr),
     /// The holder may be running: a daemon of this program that stops says so in its lease.
     #[error(
-        "{public_ip} holds {subnet} and may be running: its lease expires in {}, and its daemon has not said that \
-         it stopped. Stop flannel-udp on that host; if the host is gone, or ran stock flanneld, use --force",
+        "{public_ip} holds {subnet} and may be running: its lease expires in {}, and its daemon has not marked \
+         it as stopped. Stop flannel-udp on that host; if the host is gone, or ran stock flanneld, use --force",
         humanize::duration(*.left)
     )]
     Alive {

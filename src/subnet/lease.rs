@@ -48,10 +48,10 @@ pub enum NotALease {
     #[error("its name is not of the form 10.0.20.0-24")]
     Name,
     /// The prefix length leaves no room for a host, or is not a prefix length.
-    #[error("/{0} is not the length of a subnet")]
+    #[error("/{0} is not a valid subnet length")]
     Length(String),
-    /// The value is not JSON.
-    #[error("its value is not JSON: {0}")]
+    /// The value is not a JSON object.
+    #[error("its value is not a JSON object: {0}")]
     Json(String),
     /// The value has no usable public IP.
     #[error("its value has no usable PublicIP: {0}")]
@@ -118,7 +118,7 @@ impl LeaseValue {
         let members =
             Members::parse(&String::from_utf8_lossy(bytes)).map_err(|error| match error {
                 NotAnObject::Syntax(error) => NotALease::Json(error.to_string()),
-                NotAnObject::Other(_) => NotALease::Json("not an object".to_owned()),
+                NotAnObject::Other(value) => NotALease::Json(format!("it is {}", brief(&value))),
             })?;
         // flannel reads every occurrence, so each has to be an address.
         let mut public_ip = Err(NotALease::PublicIp("it is missing".to_owned()));

@@ -181,7 +181,10 @@ pub(super) fn ifreq(name: &str) -> io::Result<libc::ifreq> {
     if name.len() >= libc::IFNAMSIZ || name.as_bytes().contains(&0) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{name:?} is no interface name: at most {} bytes", libc::IFNAMSIZ - 1),
+            format!(
+                "{name:?} is not a valid interface name: it may have at most {} bytes",
+                libc::IFNAMSIZ - 1
+            ),
         ));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {

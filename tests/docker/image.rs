@@ -45,7 +45,7 @@ fn containers_of_the_image_carry_packets() {
         let status = engine.docker(&["exec", "flannel", "flannel-udp", "peers"]);
         assert!(status.contains("10.211.55."), "{status}");
     }
-    assert!(engines[1].logs("flannel").contains("made the device node"));
+    assert!(engines[1].logs("flannel").contains("created the device node"));
     for engine in &engines {
         engine.docker(&["stop", "-t", "10", "flannel"]);
         let code = engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "flannel"]);
@@ -90,7 +90,10 @@ fn without_the_right_to_make_the_node_it_says_so(engine: &Engine) {
     engine.docker(&[&["run", "-d", "--name", "poor"], &rights[..], &[IMAGE]].concat());
     assert_eq!(engine.docker(&["wait", "poor"]).trim(), "72");
     let said = engine.logs("poor");
-    assert!(said.contains("is missing, and cannot be made") && said.contains("--device"), "{said}");
+    assert!(
+        said.contains("is missing and cannot be created") && said.contains("--device"),
+        "{said}"
+    );
 }
 
 fn run(engine: &Engine, host: &LabHost, device: [&str; 2], etcd: Ipv4Addr) {

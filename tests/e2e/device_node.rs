@@ -22,7 +22,7 @@ fn a_missing_device_node_is_made() {
         lab.add_container(host).expect("a container");
     }
     lab.meet(0, 1);
-    assert!(lab.log(0).contains("made the device node"), "{}", lab.log(0));
+    assert!(lab.log(0).contains("created the device node"), "{}", lab.log(0));
     let pid = lab.host(0).daemon().unwrap().pid();
     let node = fs::metadata(format!("/proc/{pid}/root/dev/net/tun")).expect("the node");
     assert_eq!(node.permissions().mode() & 0o777, 0o600);
@@ -42,9 +42,9 @@ fn a_device_node_that_cannot_be_made_or_used_is_an_error() {
             "rw",
             "setpriv --bounding-set=-mknod",
             72,
-            "is missing, and cannot be made: Operation not",
+            "is missing and cannot be created: Operation not",
         ),
-        ("ro", "", 72, "is missing, and cannot be made: Read-only file system"),
+        ("ro", "", 72, "is missing and cannot be created: Read-only file system"),
         ("nodev", "", 77, "its file system (nodev) forbid it"),
     ] {
         let binary = Some(without_node(&lab, mount, bounding));

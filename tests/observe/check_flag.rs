@@ -92,7 +92,7 @@ fn the_lease_store(lab: &mut TestLab) {
 
     let config = format!("{}/config", lab::ETCD_PREFIX);
     for (text, part) in [
-        ("not json", "the daemon waits for a better one"),
+        ("not json", "the daemon will wait until it is corrected"),
         (r#"{"Network":"10.0.0.0/16","Backend":{"Type":"vxlan"}}"#, "vxlan"),
     ] {
         lab.put(&config, text).expect("a config");

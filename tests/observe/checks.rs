@@ -96,7 +96,7 @@ fn a_sender_whose_lease_is_on_its_way_has_grace() {
         scene.arrives();
         scene.stats()["ingress"]["source_mismatches"] == 4
     });
-    scene.foretells("carried", &["fails, counted and forwarded", "the grace period of 5 s"]);
+    scene.foretells("carried", &["fails, counted and forwarded", "grace period of 5 s"]);
     scene.leases_early_to_the_forger();
     scene.foretells("carried", &["passes: 10.0.99.2 is in the lease of"]);
     // It is now a peer, with its own traffic.
@@ -120,7 +120,7 @@ fn hosts_without_a_lease_are_not_heard_by_default() {
     scene.forge(EARLY, here);
     assert!(!scene.arrives(), "a stranger has no grace");
     scene.foretells("dropped", &["fails, dropped", "only a host that has a lease"]);
-    let line = "no host with a lease sends from that address and port (--source-check=peers; with \
+    let line = "no host with a lease sends from that address and port (--source-check=peers; \
                 --source-check=log";
     wait_for("a line about it", Duration::from_secs(4), || scene.lab.log(0).contains(line));
     let meaning = "no host with a lease sends from that address and port";
@@ -133,7 +133,7 @@ fn hosts_without_a_lease_are_not_heard_by_default() {
     wait_for("the relayed packet to be dropped", Duration::from_secs(3), || {
         scene.mismatches_dropped() == before + 1
     });
-    let line = "what is not for this host's subnet needs a source in a lease of another host";
+    let line = "outside this host's subnet needs a source in another host's lease";
     wait_for("a line about it", Duration::from_secs(4), || scene.lab.log(0).contains(line));
 
     scene.lab.etcd().expect("etcd").stop().expect("stopping it");

@@ -147,7 +147,7 @@ fn routes(lab: &mut TestLab) {
     ip(lab, HERE, &format!("route add {net} via {}", lab.host(0).address()));
     let found = examine(lab, ALONE);
     assert!(found.has("fault", "route", "diverts traffic from the overlay"), "{}", found.text);
-    assert!(found.text.contains("if this host reaches no other host by it"), "{}", found.text);
+    assert!(found.text.contains("if this host reaches no other host through it"), "{}", found.text);
     ip(lab, HERE, &format!("route del {net}"));
     ip(lab, HERE, "link add eth1 type bridge");
     ip(lab, HERE, "addr add 10.77.0.1/24 dev eth1");

@@ -140,7 +140,7 @@ fn refused(lab: &mut TestLab) {
     ];
     let (code, said) = start(lab, PEER, &hidden, &[]);
     assert_eq!(code, Some(72), "{said}");
-    row("journalctl -u flannel-udp", "the device node is missing, and cannot be made", &said);
+    row("journalctl -u flannel-udp", "the device node is missing and cannot be created", &said);
 
     let (code, said) = start(lab, PEER, &[], &["--iface=eth7"]);
     assert!(code == Some(68) || said.contains("10.211.55"), "{code:?} {said}");
@@ -197,7 +197,7 @@ fn waiting(lab: &mut TestLab) {
     if lenient.is_ok_and(|value| value.trim() == "0") {
         eprintln!("SKIPPED: this kernel grants the steering program to every process");
     } else {
-        status_row(lab, PEER, "continuing without the steering of packets to queues");
+        status_row(lab, PEER, "continuing without steering packets to queues");
     }
     lab.host(PEER).sysctl("net/ipv4/ip_forward", "1").expect("sysctl");
     wait_for("forwarding", Duration::from_secs(10), || !status(lab, PEER).contains(unforwarded));
@@ -295,7 +295,7 @@ fn forged(lab: &mut TestLab) {
     let [victim, target] = [PEER, HERE].map(|host| lab.endpoint(host).address);
     forger.send(&Ip::new(victim, target, EXPERIMENT).packet(b"forged"));
     status_row(lab, HERE, "source-mismatch");
-    let meaning = "has an inner source not of its sender";
+    let meaning = "has an inner source that is not its sender's";
     status_row(lab, HERE, meaning);
     row("journalctl -u flannel-udp", meaning, &lab.log(HERE));
     let sender = format!("{}:8285", lab.host(0).address());

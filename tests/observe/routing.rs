@@ -143,7 +143,10 @@ fn arriving(lab: &mut TestLab, here: &str, there: &str) {
     assert!(said.contains("received from another host: yes"), "{said}");
     for (source, destination) in [(here, "224.0.0.5"), ("127.0.0.1", there), ("0.0.0.0", there)] {
         let said = told(lab, HERE, &["explain", source, destination]);
-        assert!(said.contains("is ever routed") && !said.contains("blackhole"), "{said}");
+        assert!(
+            said.contains("the kernel never routes a packet from") && !said.contains("blackhole"),
+            "{said}"
+        );
     }
     let both = told(lab, HERE, &["explain", there, here, "--both"]);
     assert!(!both.contains("does not apply"), "{both}");

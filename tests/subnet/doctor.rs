@@ -121,7 +121,7 @@ async fn certificates_that_are_right_missing_and_wrong() {
     let missing = flag("--etcd-cafile", dir.path().join("no-such.pem"));
     examine(&with(&missing, &own), None).await.has("fault", "endpoint", "no-such.pem");
     let plain = examine(&[at(&etcd.url().replace("https", "http"))], None).await;
-    plain.has("fault", "endpoint http://", "http where it wants https");
+    plain.has("fault", "endpoint http://", "scheme (http or https)");
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn a_store_that_answers_and_cannot_be_used() {
     // A prefix that reads right and is another.
     for (prefix, words) in [
         ("coreos.com/network", "which has no leading slash"),
-        ("/coreos.com/network\r", "a character that cannot be seen"),
+        ("/coreos.com/network\r", "an invisible character"),
     ] {
         let prefix = format!("--etcd-prefix={prefix}").into();
         let found = examine(&[at(&etcd.url()), prefix], None).await;

@@ -177,11 +177,11 @@ fn files_that_cannot_work_are_refused_at_the_start() {
     let missing = file(&dir, "a\rb");
     let authorities: [(&Path, &str); 7] = [
         (&empty, "the file is empty"),
-        (&text, "there is no certificate in it"),
-        (&key, "there is a private key in it and no certificate"),
+        (&text, "it contains no certificate"),
+        (&key, "it contains a private key and no certificate"),
         (&file(&dir, "ca.der"), "openssl x509 -inform der -in"),
         (&broken, "the file is damaged"),
-        (&junk, "no certificate in it can be used"),
+        (&junk, "it contains no usable certificate"),
         (&missing, "a\\rb"),
     ];
     for (ca, words) in authorities {
@@ -190,7 +190,7 @@ fn files_that_cannot_work_are_refused_at_the_start() {
     }
     let keys: [(&Path, &str); 8] = [
         (&empty, "the file is empty"),
-        (&text, "there is no private key in it"),
+        (&text, "it contains no private key"),
         (&cert, "are --etcd-certfile and --etcd-keyfile swapped?"),
         (&other_key, "does not belong to the first certificate in --etcd-certfile"),
         (&file(&dir, "secret.pem"), "encrypted with a passphrase"),

@@ -17,7 +17,7 @@ impl Explainer<'_> {
             CheckOutcome::Grace(reason) => {
                 let for_how_long = match reason {
                     GraceReason::RoutesStale => {
-                        "as long as the lease store is unreachable or not read yet".into()
+                        "as long as the lease store is unreachable or has not been read yet".into()
                     }
                     GraceReason::FirstPacket => {
                         format!("{} s from its first such packet", GRACE.as_secs())
@@ -52,7 +52,7 @@ impl Explainer<'_> {
             MismatchReason::GraceOver => {
                 let grace = GRACE.as_secs();
                 format!(
-                    "no lease contains {source}, and the grace period of {grace} s of {sender} is over"
+                    "no lease contains {source}, and {sender}'s grace period of {grace} s is over"
                 )
             }
             MismatchReason::NoGrace => {

@@ -339,7 +339,7 @@ impl Explainer<'_> {
             DropReason::NoRoute => overlap::withheld(self.withheld, destination, self.device)
                 .unwrap_or_else(|| format!("no lease contains {destination}")),
             DropReason::OwnDatagram => format!(
-                "it is a datagram of the daemon itself (UDP {}), which must not enter the overlay",
+                "it is one of the daemon's own datagrams (UDP {}), which must not enter the overlay",
                 self.config.bind
             ),
             DropReason::TtlExpired => "its TTL expires in this daemon".into(),

@@ -107,7 +107,7 @@ impl LogWriter {
                         if lost != reported {
                             let new = lost - reported;
                             tracing::warn!(
-                                "{} of the log {} lost: it was not read, or could not be written",
+                                "{} of the log {} lost: nothing read the log, or it could not be written",
                                 humanize::counted(new, "line"),
                                 humanize::agree(new, "was", "were")
                             );

@@ -29,8 +29,8 @@ impl Node<'_> {
             return Err(Exit::new(
                 Code::Tun,
                 format!(
-                    "the TUN device {name} is in use by another daemon on this host: give each a name of \
-                     its own with --tun-name, or leave the flag out"
+                    "the TUN device {name} is in use by another daemon on this host: give each its own name \
+                     with --tun-name, or omit the flag"
                 ),
             ));
         }
@@ -59,7 +59,7 @@ impl Node<'_> {
             text: lost.to_owned(),
             remedy: Some("start the daemon with CAP_BPF, on Linux 4.16 or later".into()),
         });
-        let steered = if steering.is_some() { "not steered" } else { "steered as wanted" };
+        let steered = if steering.is_some() { "not steered" } else { "steered" };
         tracing::debug!(
             kind = "offload",
             "packets are {steered} to the queues of {}",

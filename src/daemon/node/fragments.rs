@@ -8,12 +8,12 @@ pub(super) fn conditions(traffic: &[PeerTraffic]) -> Vec<Condition> {
     let fragmented = traffic.iter().filter_map(|peer| Some((peer.address, peer.fragments_of?)));
     let conditions = fragmented.take(MAX_NAMED).map(|(peer, longest)| Condition {
         text: format!(
-            "datagrams from {peer} arrive in fragments of up to {longest} bytes: a link on the way carries \
-             no more"
+            "datagrams from {peer} arrive in fragments of up to {longest} bytes: a link on the path has a \
+             smaller MTU"
         ),
         remedy: Some(format!(
-            "raise the MTU of that link, or lower that of the interface between hosts on every host to \
-             {longest}; `flannel-udp doctor` probes the path"
+            "raise the MTU of that link, or lower the MTU of the interface between hosts to {longest} on \
+             every host; `flannel-udp doctor` probes the path"
         )),
     });
     conditions.collect()

@@ -253,8 +253,7 @@ impl<'a> Node<'a> {
             // The workers report this too, and sooner.
             LinkEvent::Gone(_) => {}
             LinkEvent::Underlay(UnderlayState::Waiting(text)) => {
-                let remedy =
-                    "give the host this address again, or restart the daemon to choose again";
+                let remedy = "restore this address, or restart the daemon to choose another one";
                 self.warnings.set(
                     WarningKind::Underlay,
                     vec![Condition { text, remedy: Some(remedy.into()) }],

@@ -38,7 +38,7 @@ impl Node<'_> {
             .map_err(|error| Exit::new(Code::Unavailable, error.to_string()))?;
         let warnings = self.warnings.clone();
         let report = move |problems: Vec<String>| {
-            let remedy = "`flannel-udp doctor` follows the rules that are there";
+            let remedy = "`flannel-udp doctor` evaluates the installed rules";
             let condition = |text| Condition { text, remedy: Some(remedy.into()) };
             warnings.set(WarningKind::Firewall, problems.into_iter().map(condition).collect());
         };

@@ -57,8 +57,8 @@ impl SubnetFileKeeper {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Exit::new(
                 Code::Unavailable,
                 format!(
-                    "another daemon on this host writes the subnet file {}: give each daemon one of \
-                     its own with --subnet-file=FILE",
+                    "another daemon on this host writes the subnet file {}: give each daemon its own with \
+                     --subnet-file=FILE",
                     path.display()
                 ),
             )),
@@ -122,8 +122,8 @@ impl SubnetFileKeeper {
                         tracing::warn!("the subnet file {path} {what}; writing it again");
                     }
                     MAX_LOGGED => tracing::error!(
-                        "another program keeps removing or changing the subnet file {path}; writing it \
-                         again each time, without a further message"
+                        "another program keeps removing or changing the subnet file {path}; writing it again \
+                         each time, without further messages"
                     ),
                     _ => {}
                 }
@@ -147,8 +147,8 @@ impl SubnetFileKeeper {
         if self.directory.is_some() && identity(directory) != self.directory {
             return Condition {
                 text: format!(
-                    "{error}; {} was removed or mounted over, and the confined daemon may write only to \
-                     the directory that was there at its start",
+                    "{error}; {} was removed or mounted over, and the confined daemon may write only to the \
+                     directory that existed when it started",
                     directory.display()
                 ),
                 remedy: Some("`systemctl restart flannel-udp`".into()),
@@ -157,7 +157,7 @@ impl SubnetFileKeeper {
         Condition {
             text: format!("{error}; container runtimes do not get this host's subnet"),
             remedy: Some(format!(
-                "let the daemon write to {}, or set --subnet-file; it tries again every {} s",
+                "let the daemon write to {}, or set --subnet-file; it retries every {} s",
                 directory.display(),
                 CHECK_PERIOD.as_secs()
             )),

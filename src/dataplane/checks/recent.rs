@@ -126,29 +126,29 @@ impl Mismatch {
             None => "is in no lease".into(),
         };
         let why = match self.check {
-            Check::Source => "not of its sender",
-            Check::Destination => "not in this host's subnet",
+            Check::Source => "that is not its sender's",
+            Check::Destination => "that is not in this host's subnet",
         };
         let done = match self.by {
             Some(DroppedBy::Stranger) => {
                 "dropped, because no host with a lease sends from that address and port \
-                 (--source-check=peers; with --source-check=log it is carried)"
+                 (--source-check=peers; --source-check=log would forward it)"
                     .into()
             }
             Some(DroppedBy::Relay) => {
-                "dropped, because what is not for this host's subnet needs a source in a lease of another host \
-                 (with --source-check=off it is carried)"
+                "dropped, because a packet to a destination outside this host's subnet needs a source in \
+                 another host's lease (--source-check=off would forward it)"
                     .into()
             }
             Some(DroppedBy::Budget) => {
                 "dropped, because the leases are not known yet and too many packets come from unknown hosts \
-                 (--source-check=peers; with --source-check=log it is carried)"
+                 (--source-check=peers; --source-check=log would forward it)"
                     .into()
             }
             Some(DroppedBy::Enforce) => format!("dropped ({flag}=enforce)"),
             // As told by a daemon that does not give the rule.
             None if self.dropped => format!("dropped ({flag})"),
-            None => format!("carried anyway ({flag}=enforce drops it)"),
+            None => format!("forwarded anyway ({flag}=enforce would drop it)"),
         };
         format!(
             "a packet from {sender} has an inner {what} {why}: {address} {holder}; {source} to \

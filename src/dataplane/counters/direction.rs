@@ -40,7 +40,7 @@ counters! {
         /// Trains of datagrams that the kernel refused to segment (UDP GSO) and that were sent again one by one.
         gso_refused: Counter => Metric::of_egress(
             "flannel_udp_gso_refused_trains",
-            "Trains of datagrams that the kernel refused to segment and that were sent again one by one",
+            "Trains of datagrams that the kernel refused to segment and that were resent one by one",
         ),
         /// ICMP errors generated.
         icmp: Counter => Metric::of_directions(
@@ -70,7 +70,7 @@ counters! {
         /// Failed checks that were not reported to the control thread, because its queue was full.
         mismatches_unreported: Counter => Metric::of_ingress(
             "flannel_udp_unreported_mismatches",
-            "Mismatches that log and status do not name, because there were too many at once",
+            "Mismatches that the log and status do not show, because there were too many at once",
         ),
         /// Inner packets per batch.
         batch: Histogram => Metric::of_directions(

@@ -23,7 +23,7 @@ counters! {
         /// Nanoseconds spent in such rounds.
         spinning_nanos: Counter => Metric::of_threads(
             "flannel_udp_thread_spinning",
-            "The part of the busy time that a thread spent polling without finding a packet",
+            "Part of a thread's busy time that it spent polling without finding a packet",
         ).unit(Unit::Seconds),
         /// Times that the thread handed the ingress half of its worker to the other thread.
         handoffs: Counter => Metric::of_process(

@@ -67,8 +67,10 @@ impl<Q: PacketQueue> Ingress<Q> {
                     GsoType::UdpL4 => Feature::UdpCoalesce,
                     _ => Feature::TcpCoalesce,
                 };
-                self.offloads
-                    .disable(feature, format!("writing {} joined: {error}", group.count()));
+                self.offloads.disable(
+                    feature,
+                    format!("writing {} coalesced packets: {error}", group.count()),
+                );
                 self.batch.bytes_mut()[first][..header_len]
                     .copy_from_slice(&original[..header_len]);
                 self.write_plain(group)

@@ -73,7 +73,7 @@ impl ActiveOffloads {
         let had = self.on[feature as usize].swap(false, Ordering::Relaxed);
         if had {
             let why = why.into();
-            tracing::warn!(feature = feature.name(), %why, "going on without a kernel feature");
+            tracing::warn!(feature = feature.name(), %why, "continuing without a kernel feature");
             let record = Disabled { why: Some(why), when: Some(now_to_the_second()) };
             self.disabled.lock().unwrap_or_else(PoisonError::into_inner)[feature as usize] = record;
         }
@@ -92,7 +92,7 @@ impl ActiveOffloads {
         if self.is_due(reason, self.started.elapsed()) {
             tracing::warn!(
                 to = %hop.ip, reason = reason.name(),
-                "packets to another host are dropped, the kernel does not send them: {error}"
+                "packets to another host are dropped because the kernel does not send them: {error}"
             );
         }
     }

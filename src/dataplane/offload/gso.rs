@@ -123,7 +123,7 @@ impl GsoBlocklist {
             self.logged += 1;
             tracing::warn!(
                 to = %hop.ip, size,
-                "the kernel does not segment packets to another host ({error}): the path's MTU is \
+                "the kernel does not segment packets to another host ({error}) because the path's MTU is \
                  smaller than the interface's; sending them one by one"
             );
         }

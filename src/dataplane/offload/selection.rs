@@ -59,9 +59,9 @@ pub struct ParseOffloadError(String);
 
 impl fmt::Display for ParseOffloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown offload {:?}: use auto, off, or some of", self.0)?;
-        Feature::ALL.iter().try_for_each(|feature| write!(f, " {}", feature.name()))?;
-        f.write_str(" coalesce (each after auto with - before it to take it away), with commas")
+        write!(f, "unknown offload {:?}: use auto, off, or a comma-separated list of", self.0)?;
+        Feature::ALL.iter().try_for_each(|feature| write!(f, " {},", feature.name()))?;
+        f.write_str(" coalesce; after auto, - excludes one, as in auto,-gso")
     }
 }
 

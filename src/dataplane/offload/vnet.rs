@@ -19,6 +19,6 @@ fn allow_super_packets(queue: &TunQueue) {
     let offload = Offload { csum: true, tso: true, uso: false };
     if let Err(error) = queue.set_offload(offload) {
         // The header stays: packets come whole and with complete checksums.
-        tracing::warn!(%error, "the TUN device hands over no super-packets");
+        tracing::warn!(%error, "the TUN device delivers no super-packets");
     }
 }

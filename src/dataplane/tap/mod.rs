@@ -220,7 +220,7 @@ impl Drop for Capture {
 
 /// Another capture runs, and there is one at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("another capture is running, and there is one at a time: end it first")]
+#[error("another capture is running; only one can run at a time: end it first")]
 pub struct CaptureRunning;
 
 /// Size of all rings of a capture together, in bytes.

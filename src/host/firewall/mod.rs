@@ -167,7 +167,7 @@ impl Firewall {
         if spec != self.spec {
             tracing::info!(
                 containers = ?spec.port.as_ref().map(|port| &port.containers),
-                "adapting the firewall rules to the interfaces of the containers"
+                "updating the firewall rules for the containers' interfaces"
             );
             self.spec = spec;
             self.rules = apply(&self.spec, &self.owned, &self.tools).await?;
@@ -284,7 +284,7 @@ async fn apply(
         masquerade = spec.masquerade,
         forward = spec.forward,
         port = spec.port.as_ref().map(|port| port.port),
-        "bringing the firewall rules in line"
+        "updating the firewall rules"
     );
     let owned = Owned::Networks(owned);
     let flags = match (spec.masquerade, spec.forward, spec.port.is_some()) {

@@ -102,7 +102,7 @@ pub enum ToolError {
         input: Input,
     },
     /// The program did not end in time and was stopped.
-    #[error("`{command}` did not end within {} s; it was stopped", TIME_LIMIT.as_secs())]
+    #[error("`{command}` did not finish within {} s and was killed", TIME_LIMIT.as_secs())]
     Hung {
         /// The command line.
         command: String,
@@ -230,11 +230,11 @@ async fn patiently<T>(work: impl Future<Output = T>, command: &str) -> Option<T>
             lock::file().display()
         ),
         None => {
-            tracing::warn!("`{command}` has not ended yet, perhaps because of the xtables lock")
+            tracing::warn!("`{command}` has not finished yet, perhaps because of the xtables lock")
         }
     }
     let output = tokio::time::timeout(TIME_LIMIT - NOTICE_AFTER, work).await.ok()?;
-    tracing::info!("`{command}` has ended after {:.1} s", begun.elapsed().as_secs_f64());
+    tracing::info!("`{command}` finished after {:.1} s", begun.elapsed().as_secs_f64());
     Some(output)
 }
 

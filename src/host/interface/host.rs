@@ -218,7 +218,7 @@ fn ranked(link: &Link, addresses: &[Address]) -> Vec<Ipv4Addr> {
 fn check_mtu(link: &Link) -> Result<(), String> {
     if link.mtu < MIN_OVERLAY_MTU + OVERHEAD as u32 {
         return Err(format!(
-            "its MTU of {} leaves no room for encapsulation (at least {} is needed)",
+            "its MTU of {} leaves no room for encapsulation (the minimum is {})",
             link.mtu,
             MIN_OVERLAY_MTU + OVERHEAD as u32
         ));

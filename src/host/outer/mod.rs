@@ -94,8 +94,8 @@ impl OuterNetwork {
 pub fn refusal(address: Ipv4Addr, own: Option<Cidr>, leased: &[Cidr]) -> Option<String> {
     let of = |subnet: Cidr, whose: &str| {
         format!(
-            "the address {address} of this host lies in the subnet {subnet}, {whose}: other hosts \
-             cannot reach it outside of the overlay"
+            "the address {address} of this host lies in the subnet {subnet}, {whose}: other hosts cannot \
+             reach it outside the overlay"
         )
     };
     if let Some(own) = own.filter(|own| own.contains(address)) {

@@ -262,7 +262,7 @@ impl LinkWatcher {
                 kind = "repair",
                 repairs,
                 ?next,
-                "something keeps changing {}; the next repair waits that long",
+                "repaired {}; delaying the next repair",
                 self.overlay.name
             );
             for repair in &checked.repairs {

@@ -41,7 +41,7 @@ impl Captures {
     pub fn begin(&self, request: &CaptureRequest, interface: &str) -> Answer {
         let begun = request.spec().and_then(|wanted| {
             let interfaces =
-                self.tap.interfaces().ok_or("the data plane does not run yet; try again")?;
+                self.tap.interfaces().ok_or("the data plane is not running yet; try again")?;
             Ok((self.tap.capture(wanted).map_err(|busy| busy.to_string())?, interfaces))
         });
         match begun {

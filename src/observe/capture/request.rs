@@ -56,7 +56,7 @@ impl CaptureRequest {
         match wanted {
             None => Ok(Some(drops)),
             Some(wanted) => wanted.both(drops).map(Some).ok_or_else(|| {
-                "no packet meets both: the drop reasons leave only dropped packets".into()
+                "no packet matches both: drop reasons select only dropped packets".into()
             }),
         }
     }
@@ -119,7 +119,7 @@ mod tests {
             (r#"{"snap_len":0}"#, "snap length"),
             (r#"{"snap_len":65536}"#, "snap length"),
             (r#"{"drops":["nonsense"]}"#, "no-route"),
-            (r#"{"verdicts":["carried"],"drops":[]}"#, "no packet meets both"),
+            (r#"{"verdicts":["carried"],"drops":[]}"#, "no packet matches both"),
             (r#"{"direction":"up"}"#, "unknown variant"),
         ] {
             let error = wanted(json).unwrap_err();

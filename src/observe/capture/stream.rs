@@ -132,10 +132,10 @@ impl<'a> CaptureStream<'a> {
         }
         let lost = self.capture.lost();
         let comment = match lost.packets {
-            0 => "nothing was lost to the capture".to_owned(),
+            0 => "no packets are missing from the capture".to_owned(),
             lost => format!(
-                "{lost} {} lost to the capture: its reader was too slow",
-                humanize::agree(lost, "packet was", "packets were")
+                "{lost} {} missing from the capture: its reader was too slow",
+                humanize::agree(lost, "packet is", "packets are")
             ),
         };
         for (side, lost) in [lost.inner, lost.outer].into_iter().enumerate() {

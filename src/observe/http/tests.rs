@@ -153,7 +153,7 @@ fn the_error_of_a_port_in_use_names_the_flag() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("--healthz-port") && error.contains("in use"), "{error}");
-    assert!(error.ends_with(&format!("(pid {}) has the port", std::process::id())), "{error}");
+    assert!(error.ends_with(&format!("(pid {}) is using the port", std::process::id())), "{error}");
 }
 
 const LONG: Duration = Duration::from_secs(10);

@@ -48,8 +48,7 @@ impl Drop for SocketFile {
 pub enum SocketError {
     /// Another daemon listens at the path.
     #[error(
-        "another daemon answers at {0}; give each a socket of its own with --socket=PATH, or none \
-         with --socket="
+        "another daemon answers at {0}; give each its own socket with --socket=PATH, or none with --socket="
     )]
     Taken(PathBuf),
     /// The file at the path is not a socket.
@@ -192,7 +191,7 @@ async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     BufReader::new(stream).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await?;
     if line.len() > MAX_LINE {
-        return Err(io::Error::other(format!("a line has at most {MAX_LINE} bytes")));
+        return Err(io::Error::other(format!("a line may have at most {MAX_LINE} bytes")));
     }
     Ok(line)
 }

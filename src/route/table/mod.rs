@@ -63,7 +63,9 @@ impl fmt::Display for RouteError {
             Self::OutsideNetwork { prefix, network } => {
                 write!(f, "{prefix} is not inside the network {network}")
             }
-            Self::TooManyLongPrefixes => f.write_str("too many prefixes longer than the subnets"),
+            Self::TooManyLongPrefixes => {
+                f.write_str("too many prefixes longer than the subnet length")
+            }
         }
     }
 }

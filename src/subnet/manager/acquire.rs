@@ -62,7 +62,7 @@ pub(super) async fn acquire(
                 debug!(
                     kind = "retry",
                     ?delay,
-                    "another host changed an entry at the same time; looking again"
+                    "another host changed an entry at the same time; retrying"
                 );
                 sleep(delay).await;
             }

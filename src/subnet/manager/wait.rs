@@ -90,8 +90,8 @@ impl Failure {
 async fn missing(store: &dyn LeaseStore) -> String {
     let others = match store.other_keys().await {
         Ok(keys) if keys.is_empty() => "nothing else is there".to_owned(),
-        Ok(keys) => format!("what is there: {}", keys.join(", ")),
-        Err(error) => format!("what is there cannot be listed: {error}"),
+        Ok(keys) => format!("found there: {}", keys.join(", ")),
+        Err(error) => format!("cannot list what is there: {error}"),
     };
     format!(
         "Couldn't fetch network config: flannel config not found in {}, at {}. \
@@ -119,7 +119,7 @@ where
         .when(|error| !matches!(error, StoreError::Conflict))
         .notify(|error, delay| {
             options.refusal.set(error);
-            debug!(kind = "retry", ?delay, %error, "the lease store did not answer; asking again");
+            debug!(kind = "retry", ?delay, %error, "the lease store did not answer; retrying");
             if matches!(error, StoreError::Unavailable { .. }) && throttle.allow() {
                 let Failure { summary, endpoints } = Failure::new(store, error);
                 warn!("{summary}; retrying");

@@ -73,7 +73,7 @@ impl LeaseWatcher {
         drop(start);
         self.on_contact();
         let (revision, entries) = (snapshot.revision, snapshot.records.len());
-        debug!(kind = "watch", revision, entries, "listed the leases; watching them from there");
+        debug!(kind = "watch", revision, entries, "listed the leases; watching for changes");
         self.to.send(WatcherEvent::List(snapshot)).await.ok()?;
         let began = Instant::now();
         let error = self.stream_changes(stream).await?;
@@ -81,7 +81,7 @@ impl LeaseWatcher {
             self.backoff.reset();
         }
         let delay = self.backoff.next_wait();
-        debug!(kind = "watch", ?delay, %error, "the watch ended; starting it again");
+        debug!(kind = "watch", ?delay, %error, "the watch ended; restarting it");
         self.lost_at.get_or_insert_with(Instant::now);
         sleep(delay).await;
         Some(())
@@ -113,7 +113,7 @@ impl LeaseWatcher {
                         second = None;
                     }
                     self.on_contact();
-                    trace!(kind = "watch", changes = changes.len(), "the watch answers");
+                    trace!(kind = "watch", changes = changes.len(), "received from the watch");
                     probe_at = Instant::now() + self.timing.probe;
                     self.to.send(WatcherEvent::Changes(changes)).await.ok()?;
                 }
@@ -126,11 +126,11 @@ impl LeaseWatcher {
                 () = sleep_until(suspect_at.unwrap_or(probe_at)),
                     if suspect_at.is_some() && is_single =>
                 {
-                    debug!(kind = "watch", "the watch is silent; starting another one beside it");
+                    debug!(kind = "watch", "the watch is silent; starting a second one in parallel");
                     second = Some(self.start());
                 }
                 () = sleep_until(resync_at), if is_single => {
-                    debug!(kind = "watch", "listing the leases again, as from time to time");
+                    debug!(kind = "watch", "listing the leases again, as done periodically");
                     second = Some(self.start());
                     resync_at = self.resync_at();
                 }
@@ -140,7 +140,7 @@ impl LeaseWatcher {
                             second = None;
                             asked = None;
                             let entries = started.snapshot.records.len();
-                            debug!(kind = "watch", entries, "changing over to the watch that was started beside");
+                            debug!(kind = "watch", entries, "switching to the second watch");
                             self.on_contact();
                             stream = started.stream;
                             probe_at = Instant::now() + self.timing.probe;
@@ -172,7 +172,7 @@ impl LeaseWatcher {
             self.has_logged_loss = true;
             let Failure { summary, endpoints } = Failure::new(&*self.store, error);
             let event = match error.kind() {
-                Some(kind) if kind.is_refusal() => "the lease store refuses to be read",
+                Some(kind) if kind.is_refusal() => "the lease store refuses read access",
                 _ => "lost contact with the lease store",
             };
             warn!("{event}; forwarding continues with the current routes: {summary}");

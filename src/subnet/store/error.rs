@@ -101,9 +101,9 @@ impl UnavailableKind {
                 "no process listens there: `systemctl status etcd` on that host; check --etcd-endpoints"
             }
             Self::Timeout => {
-                "the host is down, a firewall drops its port, or etcd hangs: on that host \
-                 `systemctl status etcd` and `etcdctl endpoint health`; for a directory, see to its \
-                 file server: `findmnt --list`"
+                "the host is down, a firewall drops its port, or etcd hangs: on that host, run `systemctl \
+                 status etcd` and `etcdctl endpoint health`; for a directory, check its file server: \
+                 `findmnt --list`"
             }
             Self::Tls => {
                 "check --etcd-cafile, --etcd-certfile, --etcd-keyfile, the scheme (https) and the \
@@ -114,14 +114,14 @@ impl UnavailableKind {
                  `etcdctl --user=root user list`"
             }
             Self::Permission => {
-                "let the user's role read and write everything under the prefix, on etcd's host: \
-                 `etcdctl --user=root role list`, `etcdctl role grant-permission --help`; for a \
-                 directory, its owner, mode and mount (rw)"
+                "grant the user's role read and write access to everything under the prefix; on etcd's host: \
+                 `etcdctl --user=root role list`, `etcdctl role grant-permission --help`; for a directory, \
+                 check its owner, mode and mount (rw)"
             }
             Self::Full => {
-                "compact and defragment etcd, then clear its alarm, on its host: `etcdctl compact \
-                 $(etcdctl endpoint status -w json | grep -o '\"revision\":[0-9]*' | cut -d: -f2)`, \
-                 `etcdctl defrag`, `etcdctl alarm disarm`; for a directory, `df`"
+                "compact and defragment etcd, then clear its alarm, on its host: `etcdctl compact $(etcdctl \
+                 endpoint status -w json | grep -o '\"revision\":[0-9]*' | cut -d: -f2)`, `etcdctl defrag`, \
+                 `etcdctl alarm disarm`; for a directory, free some space (`df`)"
             }
             Self::Name => {
                 "check the name in --etcd-endpoints and /etc/resolv.conf, or give the endpoint's \
@@ -132,8 +132,8 @@ impl UnavailableKind {
                  `etcdctl endpoint status -w table`"
             }
             Self::Closed => {
-                "the server closes the connection: check that it is etcd, and not http where it wants \
-                 https"
+                "the server closes the connection: check that it is etcd, and that the endpoint's scheme \
+                 (http or https) is the one it expects"
             }
             Self::Other => "see etcd's log: `journalctl -u etcd`",
         }

@@ -65,8 +65,8 @@ impl Frames {
         }
         if self.outer.is_some() {
             let description = format!(
-                "datagrams of UDP {}; their IPv4 and UDP headers are reconstructed: addresses, ports \
-                 and lengths are real, the other fields are made up",
+                "datagrams of UDP {}; their IPv4 and UDP headers are reconstructed: addresses, ports and \
+                 lengths are real, the other fields are placeholders",
                 interfaces.local
             );
             describe(interface, &description);

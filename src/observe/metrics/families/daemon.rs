@@ -40,7 +40,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: None,
             labels: &["kind"],
-            help: "Conditions in force that need attention, by kind: `flannel-udp status` has their text",
+            help: "Conditions in force that need attention, by kind: `flannel-udp status` shows their text",
             samples: Samples::Of(|s| {
                 let count =
                     |kind: &str| s.warnings.iter().filter(|w| w.kind == kind).count() as u64;
@@ -54,7 +54,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Counter,
             unit: None,
             labels: &[],
-            help: "Lines of the log that were lost because nobody read them or they could not be written",
+            help: "Log lines lost because nothing read them or they could not be written",
             samples: Samples::Of(|s| whole(s.process.log_lines_lost)),
         },
         Family {
@@ -70,7 +70,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: None,
             labels: FEATURE,
-            help: "1 if the kernel rejected an enabled feature, at the start or later, else 0",
+            help: "1 if the kernel rejected an enabled feature, at startup or later, else 0",
             samples: Samples::Of(|s| by_feature(s, |on, why| !on && why != Some("switched off"))),
         },
         Family {

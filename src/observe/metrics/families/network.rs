@@ -85,7 +85,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: None,
             labels: &[],
-            help: "Changes of the route table since the start",
+            help: "Changes of the route table since startup",
             samples: Samples::Of(|s| whole(s.routes.revision)),
         },
         Family {
@@ -109,7 +109,7 @@ pub(super) fn families() -> Vec<Family> {
             kind: Kind::Gauge,
             unit: None,
             labels: &[],
-            help: "Revision of the lease store that the route table has; 0 for a store without revisions",
+            help: "Revision of the lease store that the route table reflects; 0 for a store without revisions",
             samples: Samples::Of(|s| of(&s.registry, |r| Some(Value::Real(r.revision as f64)))),
         },
         Family {

@@ -38,7 +38,7 @@ impl Keeper {
         if record.lease.is_some_and(|lease| lease.is_stopped()) {
             info!(
                 subnet = %self.held.subnet,
-                "another daemon with our public IP has stopped and marked our lease so; renewing it"
+                "another daemon with our public IP marked our lease as stopped; renewing it"
             );
             return self.answer(record).await;
         }

@@ -262,7 +262,7 @@ impl Keeper {
         let action = self.next.map_or(NextAction::Check, |(_, action)| action);
         self.is_failing = true;
         let delay = self.backoff.next_wait();
-        debug!(kind = "retry", ?action, ?delay, %error, "the lease store did not do it; trying again");
+        debug!(kind = "retry", ?action, ?delay, %error, "the lease store did not carry out the action; retrying");
         self.next = Some((Instant::now() + delay, action));
     }
 
@@ -283,7 +283,7 @@ impl Keeper {
             _ => (check, NextAction::Check),
         };
         let (wait, renewal) = (at - now, renewal.map(|renewal| renewal - now));
-        trace!(kind = "lease", ?action, ?wait, ?renewal, "planned what to do next with our lease");
+        trace!(kind = "lease", ?action, ?wait, ?renewal, "planned the next action on our lease");
         self.next = Some(next);
     }
 
@@ -294,8 +294,8 @@ impl Keeper {
 }
 
 /// The log's words for a lease that is left without its mark.
-pub(super) const NOT_MARKED: &str = "cannot tell the lease store that this daemon stops; `leases release` will need \
-                                     --force";
+pub(super) const NOT_MARKED: &str = "cannot mark our lease as stopped in the lease store; `leases release` \
+                                     will need --force";
 
 /// Delay between a write and the check of the entry: a watch that compares lists does not see a
 /// change that was undone between two of them.

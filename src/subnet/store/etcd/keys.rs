@@ -26,7 +26,7 @@ impl Keys {
         let key = &self.config;
         let odd = |c: char| c.is_control() || c.is_whitespace();
         match (key.contains(odd), key.starts_with('/')) {
-            (true, _) => format!("{key:?}, which has a space or a character that cannot be seen"),
+            (true, _) => format!("{key:?}, which contains a space or an invisible character"),
             (false, false) => format!("{key:?}, which has no leading slash"),
             (false, true) => format!("{key:?}"),
         }
@@ -59,7 +59,10 @@ mod tests {
         for (prefix, words) in [
             ("/coreos.com/network", "\"/coreos.com/network/config\""),
             ("coreos.com/network", "\"coreos.com/network/config\", which has no leading slash"),
-            ("/coreos.com/network\r", "\"/coreos.com/network\\r/config\", which has a space or"),
+            (
+                "/coreos.com/network\r",
+                "\"/coreos.com/network\\r/config\", which contains a space or",
+            ),
         ] {
             let text = Keys::new(prefix).describe_config();
             assert!(text.starts_with(words), "{text}");

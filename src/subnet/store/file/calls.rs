@@ -72,7 +72,7 @@ async fn bounded<T: Send + 'static>(
             return outcome;
         }
         if progress.0.load(Ordering::Relaxed) == before {
-            let text = format!("the file system does not answer within {deadline:?}");
+            let text = format!("the file system did not answer within {deadline:?}");
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
     }

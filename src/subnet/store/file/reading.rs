@@ -94,7 +94,10 @@ impl ReadsInFlight {
         let began = Instant::now();
         let mut all = self.all();
         if all.iter().any(|(other, since)| other == name && since.elapsed() > HANGS) {
-            return Err(io::Error::new(ErrorKind::TimedOut, "reading it does not end"));
+            return Err(io::Error::new(
+                ErrorKind::TimedOut,
+                "an earlier read of it is still hanging",
+            ));
         }
         all.push((name.to_owned(), began));
         drop(all);

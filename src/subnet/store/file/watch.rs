@@ -35,7 +35,7 @@ pub(super) async fn watch(
         Err(error) => {
             warn!(
                 dir = %directory.dir().display(), %error,
-                "the kernel reports no changes of this directory; reading it every {POLL_ONLY:?}"
+                "the kernel does not report changes in this directory; reading it every {POLL_ONLY:?}"
             );
             options.poll.min(POLL_ONLY)
         }

@@ -24,8 +24,8 @@ pub(super) fn authorities(options: &EtcdOptions) -> Result<Authorities, String> 
         Some(path) => PemFile::read("--etcd-cafile", path)?,
         None => SYSTEM_AUTHORITIES
             .iter()
-            .find_map(|path| PemFile::read("the system's authorities", Path::new(path)).ok())
-            .ok_or("this host has no certificate authorities of its own; set --etcd-cafile")?,
+            .find_map(|path| PemFile::read("the system's CA file", Path::new(path)).ok())
+            .ok_or("this host has no CA certificates; set --etcd-cafile")?,
     };
     Ok(Authorities { certificates: file.certificates()?, source: file.name() })
 }
@@ -142,11 +142,11 @@ impl<'a> PemFile<'a> {
                 shell_word(&format!("{path}.pem")),
             ));
         }
-        self.fault(format!("there is no {what} in it, which begins with -----BEGIN {label}-----"))
+        self.fault(format!("it contains no {what} (-----BEGIN {label}-----)"))
     }
 }
 
-const SWAPPED_CERTIFICATE: &str = "there is a private key in it and no certificate; are \
-                                   --etcd-certfile and --etcd-keyfile swapped?";
-const SWAPPED_KEY: &str = "there is a certificate in it and no private key; are --etcd-certfile \
-                           and --etcd-keyfile swapped?";
+const SWAPPED_CERTIFICATE: &str = "it contains a private key and no certificate; are --etcd-certfile and \
+                                   --etcd-keyfile swapped?";
+const SWAPPED_KEY: &str = "it contains a certificate and no private key; are --etcd-certfile and \
+                           --etcd-keyfile swapped?";

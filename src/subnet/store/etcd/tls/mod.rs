@@ -62,8 +62,8 @@ pub(super) fn problems(options: &EtcdOptions) -> Vec<String> {
 /// The likely cause if a server closes a TLS connection without a message.
 pub(super) fn hint(options: &EtcdOptions) -> &'static str {
     if options.cert_file.is_some() {
-        "does the server trust the authority of --etcd-certfile?"
+        "does the server trust the CA that signed --etcd-certfile?"
     } else {
-        "does the server ask for a client certificate (--etcd-certfile)?"
+        "does the server require a client certificate (--etcd-certfile)?"
     }
 }

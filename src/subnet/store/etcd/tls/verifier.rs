@@ -38,7 +38,7 @@ impl ServerVerifier {
         roots.add_parsable_certificates(authorities.certificates.iter().cloned());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
-            .map_err(|_| format!("{}: no certificate in it can be used", authorities.source))?;
+            .map_err(|_| format!("{}: it contains no usable certificate", authorities.source))?;
         Ok(Self { webpki, authorities })
     }
 
@@ -68,12 +68,12 @@ impl ServerVerifier {
                 "no certificate in {source} signed the server's certificate"
             )),
             CertificateError::BadSignature => Error::General(format!(
-                "an authority in {source} has the name of the one that signed the server's \
-                 certificate and another key, or RSA below 2048 bits is in use"
+                "a CA in {source} has the same name as the one that signed the server's certificate but a \
+                 different key, or an RSA key is shorter than 2048 bits"
             )),
             why if is_role(why) => Error::General(format!(
-                "the server's certificate is that of an authority (CA:TRUE) and is not in {source}: \
-                 add it there, or give the server one without CA:TRUE"
+                "the server's certificate is a CA certificate (CA:TRUE) and is not in {source}: add it \
+                 there, or give the server one without CA:TRUE"
             )),
             _ => error,
         }
@@ -89,8 +89,8 @@ fn is_role(why: &CertificateError) -> bool {
 fn signature_error(error: Error) -> Error {
     match error {
         Error::InvalidCertificate(CertificateError::BadSignature) => Error::General(
-            "the server's signature is wrong, or by RSA below 2048 bits, which is not supported: \
-             give the server a longer key"
+            "the server's signature is wrong, or its RSA key is shorter than 2048 bits, which is not \
+             supported: give the server a longer key"
                 .to_owned(),
         ),
         other => other,

@@ -63,7 +63,10 @@ impl LeaseDirectory {
                     return Ok(Some(unusable(name, error.to_string())));
                 };
                 if !std::mem::replace(&mut known.is_old, true) {
-                    warn!(dir = %self.dir.display(), name, %error, "cannot read an entry; keeping what it was");
+                    warn!(
+                        dir = %self.dir.display(), name, %error,
+                        "cannot read an entry; keeping its last known content"
+                    );
                 }
                 Ok(Some(known.entry.clone()))
             }

@@ -28,13 +28,14 @@ impl LeaseDirectory {
                     thread::sleep(Duration::from_millis(fastrand::u64(2..12)));
                 }
                 Err(Errno::WOULDBLOCK) => {
-                    let text = "another process keeps .lock locked (`fuser -v .lock` there)";
+                    let text = "another process holds a lock on .lock (see `fuser -v .lock` there)";
                     return Err(io::Error::new(ErrorKind::TimedOut, text));
                 }
                 Err(error) => {
                     warn!(
                         dir = %self.dir.display(), %error,
-                        "the file system does not lock; relying on hard links to keep leases distinct"
+                        "the file system does not support locks; relying on hard links to keep leases \
+                         distinct"
                     );
                     return Ok(file);
                 }
