@@ -222,7 +222,7 @@ fn a_foreign_destination_is_passed_named_or_dropped() {
         });
         let recent = scene.recent();
         assert_eq!(recent.len() as u64, counted, "{flags:?} {recent:?}");
-        let line = format!("inner destination not in this host's subnet: {elsewhere}");
+        let line = format!("inner destination that is not in this host's subnet: {elsewhere}");
         assert_eq!(scene.lab.log(0).contains(&line), counted > 0, "{flags:?}");
         // From a known lease to our own subnet: fine with every mode.
         while scene.arrives() {}
