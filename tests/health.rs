@@ -218,14 +218,14 @@ fn a_lease_directory_on_a_server_that_hangs() {
     let mut process = daemon(&lab, &flags, None);
     wait_for("readiness", ready);
     // One entry on such a server is that entry's trouble.
-    let entry = lab.store_directory().join("subnets/10.0.9.0-24");
+    let entry = lab.store_directory().join("subnets/10.0.99.0-24");
     std::fs::create_dir(&entry).unwrap();
     let Some(hung) = HungMount::over(&entry) else { return skipped("no FUSE here") };
     let logs = |process: &LabProcess, words: &str| {
         let log = std::fs::read_to_string(process.log()).unwrap();
         log.contains(words).then_some(())
     };
-    wait_for("its name", || logs(&process, "10.0.9.0-24: a directory, not a file"));
+    wait_for("its name", || logs(&process, "10.0.99.0-24: a directory, not a file"));
     stop(process);
     process = daemon(&lab, &flags, None);
     wait_for("readiness beside such an entry", ready);

@@ -23,7 +23,11 @@ fn a_healthy_host_and_every_damage_of_it() {
         let address = lab.host(host).address().to_string();
         assert!(well.has("ok", &address, "10 of 10 echoes"), "{}", well.text);
         assert!(
-            well.has("ok", &format!("{address} ("), "packets of 1472 bytes pass"),
+            well.has(
+                "ok",
+                &format!("{address} ("),
+                "packets of 1472 bytes (the overlay's MTU) pass"
+            ),
             "{}",
             well.text
         );

@@ -24,23 +24,23 @@ fn decisions_leave_their_debug_line() {
         &[
             "will send requests to this endpoint",
             "looking for a subnet for ",
-            "listed the leases; watching them from there",
+            "listed the leases; watching for changes",
             "kernel feature in use feature=\"gro\"",
             "packets are steered",
-            "bringing the firewall rules in line",
-            "set route 10.0.0.0/16 of flannel0",
+            "updating the firewall rules",
+            "set route 10.0.0.0/16 on flannel0",
         ],
     );
     // The lease of another host.
     lab.join(1, &[]);
     wait_for("a route", Duration::from_secs(10), || lab.log(0).contains("Subnet added: "));
     // Repairs.
-    let count = |lab: &TestLab| lab.log(0).matches("set route 10.0.0.0/16 of flannel0").count();
+    let count = |lab: &TestLab| lab.log(0).matches("set route 10.0.0.0/16 on flannel0").count();
     let before = count(&lab);
     let netns = lab.host(0).netns();
     TestLab::run(netns, "ip", &["route", "del", "10.0.0.0/16"]);
     wait_for("the route", Duration::from_secs(10), || count(&lab) > before);
-    let rules = |lab: &TestLab| lab.log(0).matches("bringing the firewall rules in line").count();
+    let rules = |lab: &TestLab| lab.log(0).matches("updating the firewall rules").count();
     let before = rules(&lab);
     TestLab::run(netns, "iptables", &["-F", "FLANNEL-FWD"]);
     wait_for("the rules", Duration::from_secs(10), || rules(&lab) > before);

@@ -35,7 +35,7 @@ pub fn refused_by_the_store(lab: &mut TestLab) {
     TestLab::run(
         lab.host(PEER).netns(),
         "mkfifo",
-        &[&dir.join("subnets/10.0.9.0-24").display().to_string()],
+        &[&dir.join("subnets/10.0.99.0-24").display().to_string()],
     );
     let meaning = "a FIFO, not a file";
     wait_for(meaning, Duration::from_secs(10), || lab.log(PEER).contains(meaning));
