@@ -37,7 +37,7 @@ trap clean_up EXIT
 "${emulated[@]}" --version
 options=("--registry=file:$work/registry" --iface=veth0)
 # Both would have the same one.
-if "${emulated[@]}" --help | grep -q -- --socket; then options+=(--socket=); fi
+if "${emulated[@]}" --help | grep -e --socket >/dev/null; then options+=(--socket=); fi
 printf 'FLANNEL_NETWORK=10.99.0.0/16\nFLANNEL_SUBNET=10.99.7.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n' >"$work/env"
 "${emulated[@]}" docker-opts -f "$work/env" -d "$work/docker"
 grep -q -- --bip=10.99.7.1/24 "$work/docker"

@@ -56,11 +56,11 @@ debian_package() {
 # symbols_are_apart PROGRAM DIRECTORY: the program has none, and those in the directory are its.
 symbols_are_apart() {
     local id
-    ! readelf -SW "$1" | grep -qE '\.(symtab|debug_info)' || die "$1 is not stripped"
+    ! readelf -SW "$1" | grep -E '\.(symtab|debug_info)' >/dev/null || die "$1 is not stripped"
     id=$(readelf -n "$1" | sed -n 's/.*Build ID: //p')
     local file=$2/usr/lib/debug/.build-id/${id:0:2}/${id:2}.debug
     [ -e "$file" ] || die "no debug symbols for build ID $id in $2"
-    readelf -SW "$file" 2>/dev/null | grep -qE '\.symtab|\.debug_info' || die "$file has no symbols"
+    readelf -SW "$file" 2>/dev/null | grep -E '\.symtab|\.debug_info' >/dev/null || die "$file has no symbols"
 }
 
 # The files below a directory that belong to no documentation, without what differs by a distribution's rules.
@@ -109,7 +109,7 @@ rpm_package() {
     rpm -qpl "$package" >"$work/list"
     grep -qx /usr/lib/systemd/system/flannel-udp.service "$work/list" || die "rpm -qpl: $(cat "$work/list")"
     [ "$(rpm -qp --configfiles "$package")" = /etc/default/flannel-udp ] || die "the options are not a config file"
-    rpm -qp --requires "$package" | grep -q 'iptables or nftables' || die "the RPM requires no firewall tool"
+    rpm -qp --requires "$package" | grep 'iptables or nftables' >/dev/null || die "the RPM requires no firewall tool"
     local kind
     for kind in postin preun postun; do
         rpm -qp --queryformat "%{${kind^^}}" "$package" >"$work/$kind"
