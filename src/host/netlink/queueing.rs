@@ -13,10 +13,12 @@ impl Netlink {
     /// Removes the queueing discipline of an interface if it is the kernel's default for an
     /// interface with several queues (`mq`), which no administrator chose. Returns whether it
     /// removed one.
+    ///
+    /// Asks on a connection of its own, for the reason given at [`Self::rules`].
     pub async fn drop_default_queueing(&self, index: u32) -> Result<bool, NetlinkError> {
-        let _turn = self.turn().await;
+        let own = Self::connect()?;
         let what = format!("look up the queueing disciplines of interface {index}");
-        let found = self.handle.qdisc().get().index(index as i32).execute();
+        let found = own.handle.qdisc().get().index(index as i32).execute();
         let found: Vec<TcMessage> = found.try_collect().await.map_err(to(what))?;
         if !found.iter().any(|message| is_default_of(index, message)) {
             return Ok(false);
@@ -25,7 +27,7 @@ impl Netlink {
         message.header.parent = TcHandle::ROOT;
         message.attributes.push(TcAttribute::Kind("noqueue".into()));
         let what = format!("remove the queueing discipline of interface {index}");
-        self.replace_queueing(message).await.map_err(to(what))?;
+        own.replace_queueing(message).await.map_err(to(what))?;
         Ok(true)
     }
 
