@@ -148,7 +148,7 @@ impl fmt::Display for LocalStore {
     }
 }
 
-/// The end of a sentence: the flags that were given beside somebody else's settings.
+/// Appends the flags that override settings of the daemon or of its unit.
 fn except(f: &mut fmt::Formatter<'_>, given: &[Flag]) -> fmt::Result {
     if given.is_empty() { Ok(()) } else { write!(f, " except for --{}", given.join(" and --")) }
 }

@@ -62,7 +62,7 @@ pub(super) async fn run(
                     tracing::info!("stopping");
                     systemd::stopping("stopping");
                     drop(stop);
-                    // Packets are forwarded while the lease store is told.
+                    // Packets are still forwarded while the lease is marked as stopped.
                     break manager.as_mut().await.map_err(run_exit);
                 }
             },

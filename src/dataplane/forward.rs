@@ -166,9 +166,9 @@ fn may_be_fragmented(segments: &Segments, packet: &[u8]) -> bool {
 
 /// Decides about a datagram that came from `sender`.
 ///
-/// `grace_of` is asked at most once: whether a packet of this sender is tolerated though its inner
-/// source is in no lease; it is told whether the sender is the daemon of a host that has one. The outcome of the checks is `None` for a packet that does not get that
-/// far.
+/// `grace_of` is called at most once, and returns whether a packet of this sender is tolerated although its inner
+/// source is in no lease; its argument says whether the sender is the daemon of a host that has one. The outcome of
+/// the checks is `None` for a packet that is dropped before them.
 #[inline]
 pub fn ingress<'a>(
     policy: &Policy,

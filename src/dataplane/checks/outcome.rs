@@ -152,8 +152,8 @@ impl CheckRules {
     }
 
     /// Checks the inner source of a packet to `destination`. `is_senders` is true if it is in a lease of the outer
-    /// sender. `grace_of` is called only if the address is in no lease; it is told whether the sender is the
-    /// daemon of a host that has a lease, and returns whether the sender has grace.
+    /// sender. `grace_of` is called only if the address is in no lease; its argument says whether the sender is
+    /// the daemon of a host that has a lease, and it returns whether the sender has grace.
     #[inline]
     pub(in crate::dataplane) fn source(
         &self,

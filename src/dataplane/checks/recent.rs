@@ -146,7 +146,7 @@ impl Mismatch {
                     .into()
             }
             Some(DroppedBy::Enforce) => format!("dropped ({flag}=enforce)"),
-            // As told by a daemon that does not give the rule.
+            // From a daemon of an earlier version, which does not report the rule.
             None if self.dropped => format!("dropped ({flag})"),
             None => format!("forwarded anyway ({flag}=enforce would drop it)"),
         };
